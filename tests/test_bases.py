@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import subprocess
@@ -305,6 +306,21 @@ def test_a_model_on_a_hub(tiny_model, tmp_path):
     answer = ask_hub(environment, tmp_path / "d", id="owner/name")
     assert answer[0] == {"hub": "owner/name", "commit": commit}, answer
     assert "cannot be reached" in ask_hub(environment, tmp_path / "e", id="owner/other")
+
+
+def test_a_model_on_a_hub_is_asked_for_without_bars(tmp_path, monkeypatch, capsys):
+    """A command looks at config.json a dozen times, so the Hub's client draws no bar for it."""
+
+    def snapshot(*_arguments, tqdm_class, **_options):
+        list(tqdm_class(range(3), desc="Fetching 3 files", disable=False))
+        (tmp_path / "config.json").write_text("{}")
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    bars = importlib.import_module("huggingface_hub.utils.tqdm")
+    monkeypatch.setattr(bars, "HF_HUB_DISABLE_PROGRESS_BARS", None)  # the environment may say so
+    assert BASES.get("hub")(id="owner/name", revision="0" * 40).config() == {}
+    assert capsys.readouterr().err == ""
 
 
 def test_a_gated_model(tiny_model, tmp_path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from lingraft.cli import app
@@ -24,6 +26,14 @@ def test_every_command_takes_its_model_as_argument_or_option(command):
     assert "--model" in result.output
     assert " -m " in result.output
     assert any(name in result.output for name in ("MODEL", "RUN"))
+
+
+@pytest.mark.parametrize("command", typer.main.get_command(app).commands)
+def test_help_has_no_words_in_square_brackets(command):
+    """Rich takes them for markup: `[default: all text]` would not be printed."""
+    for option in typer.main.get_command(app).commands[command].params:
+        words = getattr(option, "help", None) or ""
+        assert not re.search(r"\[(?!/?bold\])[a-z]", words), words
 
 
 def test_an_argument_that_ends_in_yaml_is_a_recipe():

@@ -66,12 +66,12 @@ class MissingExtraError(LingraftError):
     """An optional dependency that is not installed.
 
     >>> str(MissingExtraError("lingua", extra="language-id"))
-    "lingua is not installed; this setting needs it: pip install 'lingraft[language-id]'"
+    "lingua is not installed, and is needed here: pip install 'lingraft[language-id]'"
     """
 
     def __init__(self, module: str, *, extra: str) -> None:
         super().__init__(
-            f"{module} is not installed; this setting needs it: pip install 'lingraft[{extra}]'"
+            f"{module} is not installed, and is needed here: pip install 'lingraft[{extra}]'"
         )
 
 

@@ -36,6 +36,22 @@ NOT_FETCHED = [f"{SECOND_COPY}*.safetensors"]
 """Mistral's second copy of the weights, which would double the download."""
 
 
+def _hidden_bar() -> type[Any]:
+    """Return the progress bar of the Hub's client, not drawn.
+
+    A command asks for config.json a dozen times and finds it in the cache; each time the client
+    would draw `Fetching 1 files`.
+    """
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class HiddenBar(tqdm):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            hidden = {**options, "disable": True}
+            super().__init__(*arguments, **hidden)  # type: ignore[no-untyped-call]
+
+    return HiddenBar
+
+
 @BASES.register
 class HubBase(Base):
     """A model on the hub that HF_ENDPOINT names."""
@@ -169,6 +185,7 @@ class HubBase(Base):
                 revision=revision,
                 allow_patterns=list(patterns),
                 ignore_patterns=NOT_FETCHED,
+                tqdm_class=_hidden_bar(),
             )
         return Path(folder)
 

@@ -49,7 +49,8 @@ class Differences:
         """Compare two values; `what` names them in a message."""
         self.of += 1
         if actual != expected:
-            self._add(f"{what}: {_short(actual)}, not {_short(expected)}")
+            start = _first_difference(actual, expected)
+            self._add(f"{what}: {_short(actual, start)}, not {_short(expected, start)}")
 
     def check(self, holds: object, exception: str) -> None:
         """Count one check; `exception` is the message if it does not hold."""
@@ -202,6 +203,24 @@ def _names(flags: Sequence[bool] | None) -> str:
     return " ".join(compress(FLAGS, flags)) or "none"
 
 
-def _short(value: object) -> str:
-    text = str(value)
+def _first_difference(actual: object, expected: object) -> int:
+    """Return how many first elements two lists share, less one; 0 for other values.
+
+    >>> _first_difference([4, 5, 6, 7], [4, 5, 6, 8])
+    2
+    """
+    if not isinstance(actual, list) or not isinstance(expected, list):
+        return 0
+    pairs = enumerate(zip(actual, expected, strict=False))
+    differing = (index for index, (one, other) in pairs if one != other)
+    return max(next(differing, min(len(actual), len(expected))) - 1, 0)
+
+
+def _short(value: object, start: int = 0) -> str:
+    """Return the text of a value, of a list from this element on, in few characters.
+
+    >>> _short([4, 5, 6, 7], 2)
+    '[..., 6, 7]'
+    """
+    text = f"[..., {str(value[start:])[1:]}" if start and isinstance(value, list) else str(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

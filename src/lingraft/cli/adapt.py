@@ -267,6 +267,7 @@ def _print_plan(recipe: Recipe, runtime: Runtime, *, as_json: bool) -> None:
     if as_json:
         print_json([stage.as_json() for stage in stages])
         return
+    typer.echo(pipeline.describe_run(recipe))
     for stage in stages:
         for note in stage.notes:
             typer.echo(note)

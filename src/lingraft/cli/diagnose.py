@@ -49,7 +49,7 @@ LearnedFrom = Annotated[
     int | None,
     typer.Option(
         metavar="BYTES",
-        help="How much text the tokens would be learned from [default: all text that is given].",
+        help="How much text the tokens would be learned from (default: all text that is given).",
     ),
 ]
 

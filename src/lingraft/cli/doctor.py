@@ -22,7 +22,7 @@ import typer
 
 from lingraft.cli.named_models import ModelOrRun, run_of
 from lingraft.cli.options import AsJson, StoreFolder, print_json, print_table
-from lingraft.formatting import size
+from lingraft.formatting import counted, size
 from lingraft.progress import progress
 from lingraft.store import Store, output_damage
 
@@ -176,8 +176,10 @@ def _check_devices() -> Iterator[MachineCheck]:
         found = f"torch cannot be imported ({error})"
         yield MachineCheck("device", found, "bad", "reinstall torch")
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield MachineCheck("CPU", f"{cores} cores, torch uses {torch.get_num_threads()} threads")
+    every = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else every
+    threads = counted(torch.get_num_threads(), "thread")
+    yield MachineCheck("CPU", f"{counted(cores, 'core')}, torch uses {threads}")
     for number in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(number)
         name = torch.cuda.get_device_name(number)

@@ -40,9 +40,9 @@ HubRepository = Annotated[
     str, typer.Option("--to", metavar="OWNER/NAME", help="The repository on the Hub.")
 ]
 Public = Annotated[
-    bool, typer.Option("--public", help="Create a new repository as public [default: private].")
+    bool, typer.Option("--public", help="Create a new repository as public (default: private).")
 ]
-Revision = Annotated[str | None, typer.Option(help="A branch of the repository [default: main].")]
+Revision = Annotated[str | None, typer.Option(help="A branch of the repository (default: main).")]
 ListOnly = Annotated[bool, typer.Option("--dry-run", help="Only list the files.")]
 
 

@@ -54,7 +54,7 @@ TextFiles = Annotated[
         metavar="[LANG=]FILE",
         help=f"Text in the target language: a file ({TEXT_KINDS}), a folder, a glob, a Hub "
         "dataset owner/name, or a preset (fineweb-2, wikipedia, c4, hplt). Repeat for several "
-        "[default: fineweb-2, as much as is needed].",
+        "(default: fineweb-2, as much as is needed).",
         rich_help_panel="What",
     ),
 ]
@@ -102,8 +102,8 @@ BaseText = Annotated[
         "--base-text",
         metavar="[LANG=]FILE",
         help="Text in the base language. It is mixed into training (replay), so that the model "
-        "does not forget the language, and is measured before and after [default without --text: "
-        "fineweb-edu or fineweb-2].",
+        "does not forget the language, and is measured before and after (default without --text: "
+        "fineweb-edu or fineweb-2).",
         rich_help_panel="What",
     ),
 ]
@@ -175,8 +175,8 @@ RayAddress = Annotated[
     str,
     typer.Option(
         "--ray-address",
-        help="The address of the Ray cluster [default: start one on this machine, with --workers "
-        "slots].",
+        help="The address of the Ray cluster (default: start one on this machine, with --workers "
+        "slots).",
         rich_help_panel="How",
     ),
 ]

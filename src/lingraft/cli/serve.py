@@ -22,7 +22,7 @@ SourceFolder = Annotated[
     Path | None,
     typer.Option(
         metavar="FOLDER",
-        help="The source model of the run [default: its copy in the store].",
+        help="The source model of the run (default: its copy in the store).",
     ),
 ]
 

@@ -97,8 +97,8 @@ TextBudget = Annotated[
     str | None,
     typer.Option(
         metavar="SIZE",
-        help="How much text of the language to train on, like 200 MB [default: all text that is "
-        "given].",
+        help="How much text of the language to train on, like 200 MB (default: all text that is "
+        "given).",
     ),
 ]
 ProbeSize = Annotated[

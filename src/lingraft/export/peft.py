@@ -24,8 +24,8 @@ from lingraft.checkpoint.load_model import meta_model
 from lingraft.checkpoint.model_class import read_model_config
 from lingraft.errors import MissingExtraError, ModelError
 from lingraft.export.trained_delta import TrainedDelta, read_trained_delta
+from lingraft.pipeline.opening import describe_model
 from lingraft.pipeline.run_folder import read_record
-from lingraft.pipeline.runner import describe_source
 from lingraft.pipeline.stage_builders import COMPANION_FILES, read_splice
 from lingraft.store import atomic_folder
 
@@ -100,7 +100,7 @@ def export_peft(run: Path, folder: Path) -> Adapter:
 def _base(record: Mapping[str, Any]) -> str:
     """Return the hub id or folder of the base; for a base that the run built, a description."""
     kind, settings = next(iter(record["recipe"]["model"].items()))
-    return str(settings["path"]) if kind == "folder" else describe_source(record["recipe"]["model"])
+    return str(settings["path"]) if kind == "folder" else describe_model(record["recipe"]["model"])
 
 
 def _write_adapter(delta: TrainedDelta, base: str, model_folder: Path, folder: Path) -> None:

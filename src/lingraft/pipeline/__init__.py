@@ -10,6 +10,7 @@ from lingraft.pipeline.extension import extend
 from lingraft.pipeline.finished_run import Run, load_run
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.model_evaluation import EvaluationRequest, evaluate_models
+from lingraft.pipeline.opening import describe_run
 from lingraft.pipeline.planner import (
     PlanRow,
     describe_limits,
@@ -38,6 +39,7 @@ __all__ = [
     "claims_table",
     "describe_limits",
     "describe_pretokenizer_plan",
+    "describe_run",
     "evaluate_models",
     "extend",
     "load_run",

@@ -52,7 +52,7 @@ def why_no_gguf(folder: Path, mode: str) -> str:
         return ""
     options = find_options(family, folder) if mode != "keep" else []
     # `auto` decides on the text: then it is only known what happens if it changes something.
-    condition = "if auto changes it, " if options and mode == "auto" else ""
+    condition = "if auto changes the pre-tokenizer: " if options and mode == "auto" else ""
     try:
         llama_cpp_name(options[0].family.data if options else family.data)
     except ModelError as error:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from lingraft.display_text import language_name
 from lingraft.formatting import counted, duration, join_words, number, percent, size
 from lingraft.pipeline.planner import PlanRow, plan
-from lingraft.recipe import Recipe, Runtime
+from lingraft.recipe import Recipe, Runtime, recipe_values
 
 
-def describe_run(recipe: Recipe, source: str) -> str:
-    """Return in one line what a run of a recipe does with the source model of this name."""
+def describe_model(model: Mapping[str, Any]) -> str:
+    """Return a short name of a source model, given its settings in a recipe."""
+    kind, settings = next(iter(model.items()))
+    if kind == "folder":
+        return Path(settings["path"]).name
+    if kind == "hub":
+        return str(settings["id"])
+    if kind == "random":
+        return f"random weights with the tokenizer {Path(settings['tokenizer']).parent.name}"
+    return f"a model trained here on {settings['language']} text" if kind == "pretrain" else kind
+
+
+def describe_run(recipe: Recipe) -> str:
+    """Return in one line what a run of a recipe does."""
+    source = describe_model(recipe_values(recipe)["model"])
     target = join_words([language_name(text.language) for text in recipe.targets])
     wanted = recipe.vocabulary.size
     if isinstance(wanted, int):

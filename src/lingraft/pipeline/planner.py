@@ -78,6 +78,7 @@ class _Planner:
     def __init__(self, recipe: Recipe, runtime: Runtime) -> None:
         self.recipe, self.runtime, self.store = recipe, runtime, Store(runtime.store)
         self.graph = build_graph(recipe)
+        self.replay_bytes: int | None = None
         self.replay_bytes_per_token: float | None = None
         size = recipe.vocabulary.size
         self.size = size if isinstance(size, int) else size.max_size
@@ -119,6 +120,7 @@ class _Planner:
             rows.append(self._row(graph.target, {"bytes": size}, seconds=_reading_seconds(size)))
         if graph.replay is not None and recipe.replay is not None:
             rows.append(self._corpus(graph.replay, recipe.replay))
+            self.replay_bytes = rows[-1].amounts.get("bytes")
         return rows
 
     def _checks(self, nodes: Sequence[StageNode]) -> list[PlanRow]:
@@ -200,8 +202,8 @@ class _Planner:
     def _packing(self, role: str, node: StageNode) -> PlanRow:
         notes = self._notes(node)
         size = self.target_bytes
-        if role == "replay" and self.recipe.replay is not None:
-            size = text_bytes(self.recipe.replay.corpus)
+        if role == "replay":
+            size = self.replay_bytes
             self.replay_bytes_per_token = notes["bytes_per_token"] if notes else None
         tokens = notes["tokens"] if notes else size and round(size / BYTES_PER_TOKEN["after"])
         if role == "target":
@@ -287,7 +289,8 @@ def describe_limits(recipe: Recipe, runtime: Runtime) -> list[str]:
     if graph.vocabulary.is_cached(store):  # the pre-tokenizer is decided already
         folder, mode = store.folder(graph.vocabulary.stage) / "tokenizer", "keep"
     if folder and (reason := why_no_gguf(folder, mode)):
-        lines.append(f"no GGUF file later: {reason}")
+        unless = "if auto changes" in reason
+        lines.append(f"no GGUF file later{' ' if unless else ': '}{reason}")
     return lines
 
 

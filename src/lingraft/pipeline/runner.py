@@ -22,7 +22,7 @@ from lingraft.pipeline.all_ranks import train_as_worker, training_group
 from lingraft.pipeline.check_stages import run_certificate, write_run_certificate
 from lingraft.pipeline.finished_run import Run
 from lingraft.pipeline.graph import Graph
-from lingraft.pipeline.opening import describe_run, estimate_run
+from lingraft.pipeline.opening import describe_model, describe_run, estimate_run
 from lingraft.pipeline.run_folder import (
     EVIDENCE,
     FORMAT,
@@ -146,7 +146,7 @@ def _prepare(
     look_at_hub_texts(recipe, tuple(graph), store)
     for line in (
         *tasks.lines,
-        describe_run(recipe, describe_source(recipe_values(recipe)["model"])),
+        describe_run(recipe),
     ):
         log(line)
     if not all(node.is_cached(store) for node in graph):
@@ -257,24 +257,12 @@ def _description(recipe: Recipe) -> dict[str, Any]:
     method = {role: values[role] for role in ("vocabulary", "embeddings", "training")}
     return {
         "name": recipe.run_name,
-        "source": describe_source(values["model"]),
+        "source": describe_model(values["model"]),
         "language": recipe.target.language,
         "replay_language": recipe.replay.language if recipe.replay else None,
         "method": method,
         "recipe": values,
     }
-
-
-def describe_source(model: dict[str, Any]) -> str:
-    """Return a short name of a source model, given its settings in a recipe."""
-    kind, settings = next(iter(model.items()))
-    if kind == "folder":
-        return Path(settings["path"]).name
-    if kind == "hub":
-        return str(settings["id"])
-    if kind == "random":
-        return f"random weights with the tokenizer {Path(settings['tokenizer']).parent.name}"
-    return f"a model trained here on {settings['language']} text" if kind == "pretrain" else kind
 
 
 def warnings_of(done: Iterable[FinishedStage]) -> list[str]:

@@ -78,7 +78,10 @@ def chosen_recipe(
     needed = {"--model": given.model, "--language": given.language}
     missing = " and ".join(option for option, value in needed.items() if not value)
     if missing or not given.model:
-        msg = f"without a recipe, {missing} must be given; or name a recipe, like recipes/demo.yaml"
+        msg = (
+            f"without a recipe, {missing} must be given; or name a recipe, a YAML file that "
+            "`lingraft init` writes"
+        )
         raise RecipeError(msg)
     given = with_default_text(given, [change.partition("=")[0].strip() for change in overrides])
     values: dict[str, Any] = {

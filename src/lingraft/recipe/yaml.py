@@ -44,8 +44,8 @@ def read_file(path: Path) -> Tree:
         data = path.read_bytes()
     except OSError as error:
         msg = (
-            f"{path}: cannot be read ({error.strerror}); expected a recipe, a YAML file like "
-            "recipes/demo.yaml"
+            f"{path}: cannot be read ({error.strerror}); expected a recipe, a YAML file: "
+            "`lingraft init` writes one, and a clone of lingraft has recipes/"
         )
         raise RecipeError(msg) from error
     return read_text(data, str(path))

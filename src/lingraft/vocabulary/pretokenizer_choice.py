@@ -153,7 +153,7 @@ def _decide(
             f"; the base's own tokens for the target grow by {score.growth:.1%} before any is added"
         )
     if documents:
-        reason += f"; all {documents} base-language documents keep their ids"
+        reason += f"; the change alone moves no id in {documents} base-language documents"
     else:
         reason += "; no base text was given"
     return change_pretokenizer(family, option, reason, score)
