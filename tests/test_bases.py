@@ -313,13 +313,13 @@ def test_a_model_on_a_hub_is_asked_for_without_bars(tmp_path, monkeypatch, capsy
 
     def snapshot(*_arguments, tqdm_class, **_options):
         list(tqdm_class(range(3), desc="Fetching 3 files", disable=False))
-        (tmp_path / "config.json").write_text("{}")
+        (tmp_path / "config.json").write_text('{"model_type": "llama"}')
         return str(tmp_path)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     bars = importlib.import_module("huggingface_hub.utils.tqdm")
     monkeypatch.setattr(bars, "HF_HUB_DISABLE_PROGRESS_BARS", None)  # the environment may say so
-    assert BASES.get("hub")(id="owner/name", revision="0" * 40).config() == {}
+    assert parse_model(f"owner/name@{40 * '0'}").config()["model_type"] == "llama"
     assert capsys.readouterr().err == ""
 
 

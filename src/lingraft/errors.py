@@ -93,7 +93,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     >>> did_you_mean("contined", ["append", "continued"])
     "did you mean 'continued'? known: append, continued"
     >>> did_you_mean("b10", [f"b{number}" for number in range(300)])
-    "did you mean 'b10', 'b210' or 'b110'?"
+    "did you mean 'b10', 'b210' or 'b190'?"
     """
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=3, cutoff=0.6)
