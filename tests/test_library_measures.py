@@ -146,9 +146,10 @@ def without_roles() -> tuple[object, object]:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"texts": {"en": "one string"}}, CorpusError, "texts: en: expected documents"),
+        ({"texts": {"en": "one string"}}, CorpusError, "texts: en: one string"),
         ({"texts": {"en": ["  "]}}, CorpusError, "no text to evaluate on"),
-        ({"texts": {}}, RecipeError, "at least one model"),
+        ({"texts": {}}, CorpusError, "give the documents by language"),
+        ({"models": {}}, RecipeError, "give at least one by name"),
         ({"models": {"m": "no/where/at/all"}}, ModelError, "no such folder"),
         ({"models": {"m": object()}}, ModelError, r"expected \(model, tokenizer\)"),
         ({"models": {"m": ("a", "b")}}, ModelError, "in this order"),
@@ -200,7 +201,7 @@ def test_diagnose_compares_tokenizers_of_any_kind(folders):
     texts = {"hi": list(stories("hi", count=30))}
     ranked = lingraft.diagnose(named, texts).ranking("hi")
     assert [rank.name for rank in ranked] == ["backend", "hindi", "folder"]
-    with pytest.raises(TokenizerError, match="got int"):
+    with pytest.raises(TokenizerError, match="int is no tokenizer"):
         lingraft.diagnose(7, texts)
 
 

@@ -72,12 +72,17 @@ def diagnose_command(
 
 def open_named_tokenizer(model: str) -> ModelTokenizer:
     """Open a folder or file, or download the tokenizer of owner/name[@revision] from the Hub."""
+    return open_tokenizer(named_tokenizer_folder(model))
+
+
+def named_tokenizer_folder(model: str) -> Path:
+    """Return a folder or file, or the snapshot of the tokenizer of owner/name[@revision]."""
     path = Path(model).expanduser()
     name, _, revision = model.partition("@")
     # A path that is not a Hub id is opened as well, for the error message about a missing file.
     if path.exists() or not HUB_ID.fullmatch(name):
-        return open_tokenizer(path)
-    return open_tokenizer(HubBase(id=name, revision=revision or "main").tokenizer_folder())
+        return path
+    return HubBase(id=name, revision=revision or "main").tokenizer_folder()
 
 
 def _read_parallel(

@@ -5,24 +5,29 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from lingraft import pipeline
+from lingraft.errors import RecipeError
+from lingraft.library.arguments import argument_names, assignments, check_number
 from lingraft.pipeline import Run
 from lingraft.progress import LogLine, say, send_lines_to
-from lingraft.recipe import Given, Runtime, assignment, chosen_recipe
+from lingraft.recipe import Given, Runtime, chosen_recipe
 from lingraft.report import write_report
 from lingraft.workers import Workers
+
+Place: TypeAlias = str | os.PathLike[str]
+"""A file, a glob, or the name of a data set."""
 
 
 def adapt(
     recipe: str | os.PathLike[str] | None = None,
     *,
-    model: str | None = None,
+    model: str | os.PathLike[str] | None = None,
     language: str | None = None,
-    text: str | Sequence[str] = (),
+    text: Place | Sequence[Place] = (),
     base_language: str | None = None,
-    base_text: str | Sequence[str] = (),
+    base_text: Place | Sequence[Place] = (),
     overrides: Mapping[str, Any] | None = None,
     store: str | os.PathLike[str] | None = None,
     runs: str | os.PathLike[str] = "runs",
@@ -67,10 +72,18 @@ def adapt(
     Raises:
         LingraftError: with one line that says what is wrong and what to do.
     """
-    given = Given(model, language, _as_list(text), base_language, _as_list(base_text))
-    changes = [assignment(setting, value) for setting, value in (overrides or {}).items()]
-    with send_lines_to(log):
-        chosen = chosen_recipe(Path(recipe) if recipe is not None else None, given, changes)
+    given = Given(
+        _name(model, "model"),
+        language,
+        _places(text, "text"),
+        base_language,
+        _places(base_text, "base_text"),
+    )
+    changes = assignments(overrides, "overrides")
+    check_number(workers, "workers", at_least=1)
+    trackers = [trackers] if isinstance(trackers, str) else trackers
+    file = _name(recipe, "recipe")
+    with send_lines_to(log), argument_names(adapt):
         runtime = Runtime(
             Path(runs),
             Path(store or ""),
@@ -80,8 +93,26 @@ def adapt(
             recompute=recompute,
             workers=Workers(workers),
         )
+        chosen = chosen_recipe(Path(file) if file is not None else None, given, changes)
         return pipeline.run(chosen, runtime, write_report=write_report, log=say)
 
 
-def _as_list(value: str | Sequence[str]) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
+def _name(value: Any, argument: str) -> str | None:
+    """Return a path or an id as text; raises `RecipeError` for a model or another object."""
+    if value is None:
+        return None
+    if not isinstance(value, str | os.PathLike):
+        msg = f"{argument}: of type {type(value).__name__}; give a path"
+        if argument == "model":
+            msg += ", or owner/name on the Hub (save a model in memory with save_pretrained first)"
+        raise RecipeError(msg)
+    return os.fspath(value)
+
+
+def _places(value: Any, argument: str) -> list[str]:
+    """Return files and data sets as text; raises `RecipeError` for other values."""
+    values = [value] if isinstance(value, str | os.PathLike) else value
+    if not isinstance(values, Sequence):
+        msg = f"{argument}: of type {type(value).__name__}; give a file, or a list of files"
+        raise RecipeError(msg)
+    return [str(_name(place, argument)) for place in values]

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from lingraft.advice import diagnose as diagnose_samples
 from lingraft.advice import diagnosis_json, diagnosis_tables
-from lingraft.advice.diagnosis import Diagnosis
+from lingraft.advice.diagnosis import REFERENCE, Diagnosis
 from lingraft.advice.measures import SAMPLE_BYTES, draw_sample
-from lingraft.corpus import parse_language
 from lingraft.errors import CorpusError
-from lingraft.library.given_tokenizer import named_errors
-from lingraft.library.open_models import TokenizerLike, named_tokenizers
+from lingraft.library.arguments import check_number
+from lingraft.library.given_texts import read_documents, texts_by_tag
+from lingraft.library.given_tokenizer import TokenizerLike, named_errors
+from lingraft.library.open_models import named_tokenizers
 from lingraft.progress import LogLine, send_lines_to
 from lingraft.table_display import as_html, as_text
 
@@ -99,17 +100,38 @@ def diagnose(
     >>> finding.recommendation.action, finding.measures.tokens_per_word > 5
     ('repair and extend', True)
     """
+    for name, number in (("sample_bytes", sample_bytes), ("learned_from", learned_from)):
+        if number is not None:
+            check_number(number, name, at_least=1)
     with send_lines_to(log), TemporaryDirectory(prefix="lingraft-") as scratch:
         started = time.monotonic()
         # Errors name the tokenizers of the caller instead of temporary folders.
         with named_errors(Path(scratch), "tokenizer"):
             tokenizers = named_tokenizers(tokenizer, Path(scratch))
         samples = []
-        for tag, documents in texts.items():
-            if isinstance(documents, str):
-                msg = f"texts: {tag}: expected documents, got one string; give a list of strings"
-                raise CorpusError(msg)
-            samples.append(draw_sample(parse_language(tag), documents, sample_bytes))
-        found = diagnose_samples(tokenizers, samples, parallel, learned_from=learned_from)
+        for tag, given in texts_by_tag(texts, "texts").items():
+            documents = read_documents(given, f"texts: {tag}")
+            samples.append(draw_sample(tag, documents, sample_bytes))
+        sentences = _sentences(parallel, [sample.language for sample in samples])
+        found = diagnose_samples(tokenizers, samples, sentences, learned_from=learned_from)
     seconds = time.monotonic() - started
     return TokenizerDiagnosis(found.tokenizers, found.samples, found.notes, seconds)
+
+
+def _sentences(parallel: Any, languages: Sequence[str]) -> dict[str, list[str]] | None:
+    """Return the parallel sentences; raises `CorpusError` if they are not parallel."""
+    if parallel is None:
+        return None
+    sentences = {}
+    for tag, given in texts_by_tag(parallel, "parallel").items():
+        sentences[tag] = list(read_documents(given, f"parallel: {tag}"))
+    missing = [tag for tag in (*languages, REFERENCE) if tag not in sentences]
+    if missing:
+        msg = f"parallel: no sentences in {', '.join(missing)}; give those of every language"
+        raise CorpusError(msg)
+    lengths = {tag: len(given) for tag, given in sentences.items()}
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"{tag} has {count:,}" for tag, count in lengths.items())
+        msg = f"parallel: {counts} sentences; give the same sentences in the same order"
+        raise CorpusError(msg)
+    return sentences

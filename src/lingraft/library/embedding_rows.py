@@ -6,8 +6,9 @@ Both call the methods that recipes name under `embeddings`. `resize` changes a m
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 from lingraft.checkpoint.embedding_resize import size_notes
 from lingraft.checkpoint.model_resize import resize_model
@@ -15,7 +16,8 @@ from lingraft.checkpoint.model_tensors import ModelTensors, check_model, model_e
 from lingraft.checkpoint.resize_checks import check_rows
 from lingraft.checkpoint.row_request import InitRows, Side
 from lingraft.embeddings import EmbeddingInit
-from lingraft.errors import ModelError
+from lingraft.errors import ModelError, RecipeError, did_you_mean
+from lingraft.library.arguments import check_number, check_seed
 from lingraft.library.extension_results import TokenizerExtension
 from lingraft.library.given_texts import Texts
 from lingraft.library.row_inputs import AnySplice, RowInputs, TokenizerPair
@@ -83,6 +85,8 @@ def resize(
     (512, 'subtoken mean', True)
     """
     check_model(model)
+    check_seed(seed)
+    check_number(pad_to, "pad_to", at_least=1)
     inits = _settings(init)
     with send_lines_to(log):
         inputs = RowInputs.of(splice, tokenizers=tokenizers, texts=texts)
@@ -153,7 +157,13 @@ def init_embeddings(
     >>> rows.rows.tolist(), rows.origins
     ([[2.0, 1.0]], ('subtoken mean',))
     """
-    method = _settings(init).input
+    check_seed(seed)
+    sides = get_args(Side)
+    if side not in sides:
+        msg = f"side: {side!r} is not known; {did_you_mean(str(side), sides)}"
+        raise RecipeError(msg)
+    inits = _settings(init)
+    method = inits.output if side == "output" else inits.input
     with send_lines_to(log):
         inputs = RowInputs.of(splice, tokenizers=tokenizers, texts=texts)
         if method.needs_model:
@@ -167,7 +177,14 @@ def _source_rows(matrix: torch.Tensor | npt.NDArray[Any], splice: Splice) -> tor
     """Return the rows of the source's ids; raises `ModelError` if some are missing."""
     import torch
 
-    rows = torch.as_tensor(matrix).detach().cpu()
+    if isinstance(matrix, torch.nn.Module):
+        msg = f"matrix: of type {type(matrix).__name__}; give its attribute `weight`"
+        raise ModelError(msg)
+    try:
+        rows = torch.as_tensor(matrix).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        msg = f"matrix: of type {type(matrix).__name__}; give a tensor or an array [ids, width]"
+        raise ModelError(msg) from error
     if rows.dim() != 2 or len(rows) < splice.source_size:
         msg = (
             f"matrix: the shape is {list(rows.shape)}, while the source tokenizer has "
@@ -181,7 +198,15 @@ def _settings(init: Init) -> EmbeddingSettings:
     """Return the methods of both matrices."""
     if isinstance(init, EmbeddingSettings):
         return init
-    if isinstance(init, Mapping) and init.keys() <= {"input", "output"}:
-        return parse_settings(Tree(dict(init)), EmbeddingSettings)
-    method = parse_settings(Tree({"input": init}), EmbeddingSettings).input
-    return EmbeddingSettings(input=method, output=method)
+    sides = set(get_args(Side))
+    pair = dict(init) if isinstance(init, Mapping) and sides & init.keys() else None
+    try:
+        settings = parse_settings(Tree(pair or {"input": init}), EmbeddingSettings)
+    except RecipeError as error:
+        # One method has no name in Python; the schema calls it `input`.
+        named = r"\1init.\2" if pair else r"\1init"
+        # Not the heading of several problems, which begins with their number.
+        text = re.sub(r"^( *)([a-z]\w*)", named, str(error), flags=re.MULTILINE)
+        error.args = (text,)
+        raise
+    return settings if pair else EmbeddingSettings(input=settings.input, output=settings.input)

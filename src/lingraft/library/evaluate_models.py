@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -10,12 +11,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from lingraft.corpus import parse_language
 from lingraft.corpus.script_check import find_wrong_script
-from lingraft.errors import CorpusError, RecipeError
+from lingraft.errors import CorpusError, RecipeError, did_you_mean
 from lingraft.evaluation import ModelScores, ScoredModel, compare, score_folder
 from lingraft.evaluation.score_model import cut_documents, score_model
 from lingraft.evaluation.tasks import check_tasks, run_tasks
+from lingraft.library.arguments import argument_names, assignments, check_seed
+from lingraft.library.given_texts import read_documents, texts_by_tag
 from lingraft.library.given_tokenizer import named_errors
 from lingraft.library.open_models import ModelLike, OpenModel, evaluation_mode, open_model
 from lingraft.measurement import Measurement, write_measurements
@@ -25,10 +27,12 @@ from lingraft.pipeline.evaluation_stages import task_measurements
 from lingraft.pipeline.runner import quiet_libraries
 from lingraft.pipeline.stage_warnings import few_documents_warning
 from lingraft.progress import LogLine, say, send_lines_to
-from lingraft.recipe import Evaluation, Runtime, assignment
-from lingraft.recipe.overrides import override
+from lingraft.recipe import Evaluation, Runtime
+from lingraft.recipe.overrides import Assignment, override
 from lingraft.recipe.problems import parse_settings
 from lingraft.recipe.tree import Tree
+
+DTYPES = ("auto", "stored", "float32", "bfloat16", "float16", "float64")
 
 
 @dataclass(frozen=True)
@@ -99,26 +103,27 @@ def evaluate(
     [2]
     """
     chosen = _settings(tasks, settings, generation=generation)
-    documents = {
-        parse_language(tag): _documents(tag, given, chosen) for tag, given in texts.items()
-    }
-    if not models or not documents:
-        msg = "evaluate: expected at least one model and the text of one language"
-        raise RecipeError(msg)
+    documents = {}
+    for tag, given in texts_by_tag(texts, "texts").items():
+        documents[tag] = _documents(tag, given, chosen)
+    _check(models, dtype, seed)
     check_tasks(chosen.tasks)
     quiet_libraries()
     with (
         send_lines_to(log),
+        argument_names(evaluate),
         TemporaryDirectory(prefix="lingraft-") as scratch,
         ExitStack() as stack,
     ):
-        opened, folder = {}, Path(scratch, "models")
+        opened: dict[str, OpenModel] = {}
+        folder = Path(scratch, "models")
         # Errors name the models of the caller instead of temporary folders.
         stack.enter_context(named_errors(folder, "models"))
         for name, model in models.items():
-            opened[name] = open_model(model, folder / name.replace("/", "-"))
-            if opened[name].loaded is not None:
-                stack.enter_context(evaluation_mode(opened[name].loaded, name))
+            folder_name = _folder_name(str(name), len(opened), folder)
+            found = opened[str(name)] = open_model(model, folder / folder_name)
+            if found.loaded is not None:
+                stack.enter_context(evaluation_mode(found.loaded, str(name)))
         measuring = _Measuring(chosen, Runtime(device=device).resolved_device(), dtype, seed)
         return measuring.report(opened, documents, Path(scratch, "tasks"))
 
@@ -142,7 +147,7 @@ class _Measuring:
             weights = model.folder if model.loaded is None else model.loaded
             scored[name] = ScoredModel(weights, model.tokenizer, scores)
             if self.settings.tasks.names:
-                task_folders[name] = tasks / name.replace("/", "-")
+                task_folders[name] = tasks / model.folder.name
                 self._run_tasks(model, task_folders[name])
         result = compare(scored, texts, self.settings, device=self.device, dtype=self.dtype)
         rows: tuple[Measurement, ...] = (
@@ -191,22 +196,40 @@ def _settings(
     tasks: Sequence[str], settings: Mapping[str, Any] | None, *, generation: bool
 ) -> Evaluation:
     """Return the settings `evaluation` of a recipe; raises `RecipeError` for unknown ones."""
-    if tasks and "tasks" in (settings or {}):
+    if isinstance(tasks, str):
+        msg = f"tasks: one string; give a list, such as [{tasks!r}]"
+        raise RecipeError(msg)
+    others = assignments(settings, "settings")
+    if tasks and any(other.path == "tasks" for other in others):
         msg = "evaluate: tasks are given twice; leave them out of `settings`"
         raise RecipeError(msg)
-    given: dict[str, Any] = {"tasks": list(tasks), **(settings or {})}
+    given = [Assignment("tasks", list(tasks), "tasks")]
     if not generation:
-        given.setdefault("generation", None)
-    assignments = [assignment(name, value) for name, value in given.items()]
-    return parse_settings(override(Tree({}), assignments, Evaluation), Evaluation)
+        given.append(Assignment("generation", None, "generation"))
+    return parse_settings(override(Tree({}), [*given, *others], Evaluation), Evaluation)
+
+
+def _check(models: Any, dtype: str, seed: int) -> None:
+    """Raise `RecipeError` for arguments that only some models would use."""
+    if not isinstance(models, Mapping) or not models:
+        msg = "models: give at least one by name, such as {'base': (model, tokenizer)}"
+        raise RecipeError(msg)
+    check_seed(seed)
+    if dtype not in DTYPES:
+        msg = f"dtype: {dtype!r} is not known; {did_you_mean(str(dtype), DTYPES)}"
+        raise RecipeError(msg)
+
+
+def _folder_name(name: str, number: int, folder: Path) -> str:
+    """Return a name for the folder of a model; errors show it, and no two are the same."""
+    plain = re.sub(r"[^\w.@-]", "-", name)[:100].strip(".") or "model"
+    return plain if not (folder / plain).exists() else f"{plain}-{number}"
 
 
 def _documents(language: str, texts: Iterable[str], settings: Evaluation) -> list[str]:
     """Return the documents that are scored; raises `CorpusError` without text."""
-    if isinstance(texts, str):
-        msg = f"texts: {language}: expected documents, got one string; give a list of strings"
-        raise CorpusError(msg)
-    documents = list(cut_documents(filter(str.strip, texts), int(settings.heldout_bytes)))
+    given = filter(str.strip, read_documents(texts, f"texts: {language}"))
+    documents = list(cut_documents(given, int(settings.heldout_bytes)))
     if not documents:
         msg = f"texts: {language}: no text to evaluate on; give documents that are not blank"
         raise CorpusError(msg)

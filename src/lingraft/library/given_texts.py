@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
-from lingraft.errors import CorpusError
+from lingraft.corpus.language import parse_language
+from lingraft.errors import CorpusError, RecipeError
 from lingraft.store import WARNINGS, Draft
 
 Texts: TypeAlias = Iterable[str | None] | os.PathLike[str] | CorpusSettings
@@ -21,6 +23,70 @@ Texts: TypeAlias = Iterable[str | None] | os.PathLike[str] | CorpusSettings
 
 UNKNOWN_LANGUAGE = "und"
 """The BCP-47 tag of text whose language is not stated."""
+
+
+def read_documents(texts: Any, name: str) -> Iterator[str]:
+    """Yield the documents of an iterable; `None`, a missing value of a column, is an empty one.
+
+    `name` is the argument that errors name. Raises `CorpusError` for anything but an iterable of
+    text, and if there is no document, as in a generator that was read before.
+    """
+    if isinstance(texts, str | bytes):
+        msg = (
+            f"{name}: one string, but an iterable of documents is needed; give [text], "
+            "or the texts of a file"
+        )
+        raise CorpusError(msg)
+    if isinstance(texts, Mapping) or not isinstance(texts, Iterable):
+        msg = f"{name}: of type {type(texts).__name__}; give documents, such as a list of strings"
+        raise CorpusError(msg)
+    number = -1
+    for number, text in enumerate(texts):
+        if text is None:
+            yield ""
+            continue
+        if not isinstance(text, str):
+            raise CorpusError(_not_text(text, number, name))
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            msg = (
+                f"{name}: item {number} contains half of a surrogate pair, which is not text; "
+                "remove or correct it"
+            )
+            raise CorpusError(msg) from error
+        yield text
+    if number < 0:
+        msg = f"{name}: contains no document; give text (a generator can be read only once)"
+        raise CorpusError(msg)
+
+
+def only_corpus(corpora: Sequence[Corpus], name: str) -> Corpus:
+    """Return the only corpus; raises `CorpusError` if there are several languages."""
+    if len(corpora) != 1:
+        msg = f"{name}: {len(corpora)} languages; give the texts of one"
+        raise CorpusError(msg)
+    return corpora[0]
+
+
+def texts_by_tag(texts: Any, name: str) -> dict[str, Any]:
+    """Return texts by canonical language tag.
+
+    Raises `CorpusError` for anything but a mapping, and `RecipeError` for an unknown language.
+    """
+    if not isinstance(texts, Mapping) or not texts:
+        msg = f"{name}: give the documents by language, such as {{'hi': [...]}}"
+        raise CorpusError(msg)
+    by_tag = {}
+    for tag, documents in texts.items():
+        if not isinstance(tag, str):
+            msg = f"{name}: the key {tag!r} is no language; give a BCP-47 tag such as 'hi'"
+            raise RecipeError(msg)
+        by_tag[parse_language(tag)] = documents
+    if len(by_tag) < len(texts):
+        msg = f"{name}: two of the keys {', '.join(texts)} mean the same language; join their texts"
+        raise RecipeError(msg)
+    return by_tag
 
 
 def build_corpora(
@@ -38,11 +104,11 @@ def build_corpora(
     """
     if not isinstance(texts, Mapping):
         texts = {language or UNKNOWN_LANGUAGE: texts}
-    elif language is not None or not texts:
+    elif language is not None:
         msg = f"{name}: a mapping names the languages itself; leave out `language`"
-        raise CorpusError(msg if texts else f"{name}: empty; give at least one language with text")
+        raise CorpusError(msg)
     corpora = []
-    for number, (tag, documents) in enumerate(texts.items()):
+    for number, (tag, documents) in enumerate(texts_by_tag(texts, name).items()):
         corpora.append(_build(documents, tag, folder / f"{name}-{number}", name, warn))
     return corpora
 
@@ -56,8 +122,8 @@ def _build(
     try:
         build_corpus(_settings(texts, file, name), language, draft)
     except CorpusError as error:
-        # The user knows the argument, not the file that it was written to.
-        error.args = (str(error).replace(str(file), name),)
+        # The user knows the argument, not the setting and the file that it was written to.
+        error.args = (re.sub("^sources:", f"{name}:", str(error)).replace(str(file), name),)
         raise
     file.unlink(missing_ok=True)
     for warning in draft.notes.get(WARNINGS, ()):
@@ -71,17 +137,9 @@ def _settings(texts: Texts, file: Path, name: str) -> CorpusSettings:
         return texts
     if isinstance(texts, os.PathLike):
         return CorpusSettings.model_validate({"sources": [os.fspath(texts)]})
-    if isinstance(texts, str | bytes):
-        msg = (
-            f"{name}: one string, but an iterable of documents is needed; give [text], or "
-            "pathlib.Path(...) for a file"
-        )
-        raise CorpusError(msg)
     # A file, because the text may be a stream that is larger than memory and is read twice.
     with file.open("w", encoding="utf-8") as stream:
-        for number, text in enumerate(texts):
-            if not (text is None or isinstance(text, str)):
-                raise CorpusError(_not_text(text, number, name))
+        for text in read_documents(texts, name):
             stream.write(json.dumps({"text": text}) + "\n")
     return CorpusSettings.model_validate({"sources": [str(file)]})
 

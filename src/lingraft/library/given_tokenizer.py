@@ -11,19 +11,23 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tokenizers import Tokenizer
 
-from lingraft.bases.tokenizer_files import write_source_tokenizer
+from lingraft.advice.diagnose_command import named_tokenizer_folder
+from lingraft.bases.tokenizer_files import complete_settings, write_source_tokenizer
 from lingraft.errors import LingraftError, TokenizerError
-from lingraft.library.open_models import TokenizerLike
-from lingraft.tokenizer import ModelTokenizer
+from lingraft.progress import say
+from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
 from lingraft.tokenizer.loaded_settings import NAMES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+TokenizerLike: TypeAlias = "str | os.PathLike[str] | Tokenizer | PreTrainedTokenizerBase"
+"""A tokenizer of transformers or of `tokenizers`, or the name of a folder, file or Hub model."""
 
 BATCH_STATE = ("padding", "truncation")
 """Parts of a backend that every call of a tokenizer may change."""
@@ -36,12 +40,39 @@ def write_given_tokenizer(
 
     Raises `TokenizerError` for other objects, and for tokenizers that are not supported.
     """
-    path = _path_of(tokenizer)
-    if path is None:
-        loaded = _as_object(tokenizer)
-        path = _unchanged_files(loaded) or _save(loaded, folder / "saved")
+    path = _file_of(tokenizer, folder / "saved")
     with named_errors(folder, name_of(tokenizer)):
         return write_source_tokenizer(path, folder, warn=warn)
+
+
+def open_given_tokenizer(tokenizer: TokenizerLike, folder: Path) -> ModelTokenizer:
+    """Open a tokenizer to measure or to use it; one in memory may be saved to `folder` first.
+
+    Raises `TokenizerError` for other objects, and for tokenizers that are not supported.
+    """
+    path = _file_of(tokenizer, folder)
+    with named_errors(folder, name_of(tokenizer)):
+        return complete_settings(open_tokenizer(path), say)
+
+
+def save_given_tokenizer(tokenizer: TokenizerLike, folder: Path) -> ModelTokenizer:
+    """Save a tokenizer in memory to the folder of its model, with whose configuration it is opened.
+
+    A folder or a Hub id is opened where it is.
+    """
+    if isinstance(tokenizer, str | os.PathLike):
+        return open_given_tokenizer(tokenizer, folder)
+    path = _save(_as_object(tokenizer), folder)
+    with named_errors(folder, name_of(tokenizer)):
+        return complete_settings(open_tokenizer(path), say)
+
+
+def _file_of(tokenizer: TokenizerLike, folder: Path) -> Path:
+    """Return the file of a tokenizer; one in memory that has none is saved to `folder`."""
+    if isinstance(tokenizer, str | os.PathLike):
+        return tokenizer_file(named_tokenizer_folder(os.fspath(tokenizer)))
+    loaded = _as_object(tokenizer)
+    return _unchanged_files(loaded) or _save(loaded, folder)
 
 
 def name_of(tokenizer: TokenizerLike) -> str:
@@ -61,36 +92,27 @@ def named_errors(folder: Path, name: str) -> Iterator[None]:
         raise
 
 
-def _path_of(tokenizer: Any) -> Path | None:
-    """Return the tokenizer file of an existing path, `None` for an object or a Hub id."""
-    if not isinstance(tokenizer, str | os.PathLike):
-        return None
-    path = Path(tokenizer).expanduser()
-    return tokenizer_file(path) if path.exists() else None
-
-
 def _as_object(tokenizer: Any) -> PreTrainedTokenizerBase:
-    """Return a tokenizer of transformers: the one that is given, or the one of a Hub id."""
+    """Return a tokenizer of transformers; raises `TokenizerError` for other objects."""
     import transformers
 
-    if isinstance(tokenizer, str):
-        try:
-            loaded: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(tokenizer)
-        except Exception as error:  # errors of many kinds pass through from its readers
-            reason = " ".join(str(error).split())[:200]
-            msg = f"{tokenizer}: neither a folder nor a tokenizer of the Hub ({reason})"
-            raise TokenizerError(msg) from error
-        return loaded
     if isinstance(tokenizer, Tokenizer):
         return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer)
     if not isinstance(tokenizer, transformers.PreTrainedTokenizerBase):
         inner = getattr(tokenizer, "tokenizer", None)
         advice = "give AutoTokenizer.from_pretrained(...), or a folder that holds a tokenizer"
+        if isinstance(tokenizer, type):
+            advice = "give an object, such as AutoTokenizer.from_pretrained(...)"
         if isinstance(inner, transformers.PreTrainedTokenizerBase):
             advice = "give its attribute `tokenizer`"
-        msg = f"tokenizer: {type(tokenizer).__name__} is no tokenizer of transformers; {advice}"
+        msg = f"tokenizer: {_kind_of(tokenizer)} is no tokenizer of transformers; {advice}"
         raise TokenizerError(msg)
     return tokenizer
+
+
+def _kind_of(tokenizer: Any) -> str:
+    is_class = isinstance(tokenizer, type)
+    return f"the class {tokenizer.__name__}" if is_class else type(tokenizer).__name__
 
 
 def _save(tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:

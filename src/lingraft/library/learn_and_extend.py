@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from lingraft.errors import RecipeError
+from lingraft.library.arguments import assignments, check_number, setting_names
 from lingraft.library.extension_results import LearnedTokens, TokenizerExtension
-from lingraft.library.open_models import TokenizerLike
+from lingraft.library.given_tokenizer import TokenizerLike
 from lingraft.library.prepared_extension import AllTexts, PreparedExtension
 from lingraft.progress import LogLine, send_lines_to
+from lingraft.recipe.overrides import override
 from lingraft.recipe.problems import parse_settings
 from lingraft.recipe.schema import VocabularySettings
 from lingraft.recipe.tree import Tree
@@ -35,7 +37,7 @@ def extend_tokenizer(
     protect_replay: bool | None = None,
     temperature: float | None = None,
     allow: Sequence[str] | None = None,
-    settings: VocabularySettings | None = None,
+    settings: VocabularySettings | Mapping[str, Any] | None = None,
     workers: int = 1,
     log: LogLine | None = None,
 ) -> TokenizerExtension:
@@ -59,7 +61,7 @@ def extend_tokenizer(
         protect_replay: whether to add no token that would change the tokens of `base_texts`.
         temperature: with several languages, evens out their shares above 1.
         allow: names of claims of the certificate that may fail.
-        settings: a finished `VocabularySettings`, in place of the keywords above.
+        settings: a mapping of settings, or `VocabularySettings`, in place of the keywords above.
         workers: processes that count words; they do not change the result.
         log: receives the lines of progress and the warnings. By default, they go to standard error.
 
@@ -89,7 +91,8 @@ def extend_tokenizer(
         temperature=temperature,
         allow=allow,
     )
-    with send_lines_to(log):
+    check_number(workers, "workers", at_least=1)
+    with send_lines_to(log), setting_names("vocabulary."):
         given = PreparedExtension.of(
             tokenizer, texts, chosen, base_texts=base_texts, language=language, workers=workers
         )
@@ -107,7 +110,7 @@ def learn_tokens(
     pretokenizer: Literal["auto", "keep", "repair"] | None = None,
     protect_replay: bool | None = None,
     temperature: float | None = None,
-    settings: VocabularySettings | None = None,
+    settings: VocabularySettings | Mapping[str, Any] | None = None,
     workers: int = 1,
     log: LogLine | None = None,
 ) -> LearnedTokens:
@@ -132,16 +135,27 @@ def learn_tokens(
         protect_replay=protect_replay,
         temperature=temperature,
     )
-    with send_lines_to(log):
+    check_number(workers, "workers", at_least=1)
+    with send_lines_to(log), setting_names("vocabulary."):
         given = PreparedExtension.of(
             tokenizer, texts, chosen, base_texts=base_texts, language=language, workers=workers
         )
         return given.learn()
 
 
-def _settings(given: VocabularySettings | None, **keywords: Any) -> VocabularySettings:
+def _settings(
+    given: VocabularySettings | Mapping[str, Any] | None, **keywords: Any
+) -> VocabularySettings:
     """Return the settings `vocabulary`, given as an object or as keywords."""
     values = {name: value for name, value in keywords.items() if value is not None}
+    if isinstance(given, Mapping):
+        given = parse_settings(
+            override(Tree({}), assignments(given, "settings"), VocabularySettings),
+            VocabularySettings,
+        )
+    if not (given is None or isinstance(given, VocabularySettings)):
+        msg = f"settings: of type {type(given).__name__}; give a mapping of settings"
+        raise RecipeError(msg)
     if given is None:
         given = parse_settings(Tree(values), VocabularySettings)
     elif values:

@@ -14,25 +14,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tokenizers import Tokenizer
-
-from lingraft.advice.diagnose_command import open_named_tokenizer
 from lingraft.bases import parse_model
 from lingraft.bases.base import BuildContext
 from lingraft.bases.tokenizer_files import complete_tokenizer
 from lingraft.checkpoint.text_reading import read_text_alone
 from lingraft.checkpoint.weight_checks import check_finite_model
-from lingraft.errors import ModelError, TokenizerError
+from lingraft.errors import ModelError
+from lingraft.library.given_tokenizer import (
+    TokenizerLike,
+    open_given_tokenizer,
+    save_given_tokenizer,
+)
 from lingraft.pipeline.finished_run import Run
 from lingraft.pipeline.model_evaluation import model_path
 from lingraft.store import Draft
-from lingraft.tokenizer import ModelTokenizer, open_tokenizer
+from lingraft.tokenizer import ModelTokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-TokenizerLike: TypeAlias = "str | os.PathLike[str] | Tokenizer | PreTrainedTokenizerBase"
-"""A tokenizer of transformers or of `tokenizers`, or the name of a folder, file or Hub model."""
 
 ModelLike: TypeAlias = (
     "str | os.PathLike[str] | Run | tuple[PreTrainedModel, PreTrainedTokenizerBase]"
@@ -52,27 +51,6 @@ class OpenModel:
     loaded: Any = None
 
 
-def open_any_tokenizer(tokenizer: TokenizerLike, folder: Path) -> ModelTokenizer:
-    """Open a tokenizer; one in memory is saved to `folder` first.
-
-    Raises `TokenizerError` for a tokenizer that lingraft cannot read.
-    """
-    if isinstance(tokenizer, str | os.PathLike):
-        return open_named_tokenizer(os.fspath(tokenizer))
-    folder.mkdir(parents=True, exist_ok=True)
-    if isinstance(tokenizer, Tokenizer):
-        tokenizer.save(str(folder / "tokenizer.json"))
-    elif hasattr(tokenizer, "save_pretrained"):
-        tokenizer.save_pretrained(folder)
-    else:
-        msg = (
-            f"tokenizer: got {type(tokenizer).__name__}; expected a tokenizer of transformers or "
-            "tokenizers, a folder, a tokenizer file, or owner/name on the Hub"
-        )
-        raise TokenizerError(msg)
-    return open_tokenizer(folder)
-
-
 def named_tokenizers(
     tokenizers: TokenizerLike | Mapping[str, TokenizerLike], folder: Path
 ) -> dict[str, ModelTokenizer]:
@@ -81,7 +59,7 @@ def named_tokenizers(
         tokenizers = {_name_of(tokenizers): tokenizers}
     opened = {}
     for number, (name, tokenizer) in enumerate(tokenizers.items()):
-        opened[name] = open_any_tokenizer(tokenizer, folder / f"tokenizer-{number}")
+        opened[str(name)] = open_given_tokenizer(tokenizer, folder / f"tokenizer-{number}")
     return opened
 
 
@@ -114,9 +92,7 @@ def open_model(model: ModelLike, folder: Path) -> OpenModel:
         loaded.config.save_pretrained(folder)
         if getattr(loaded, "generation_config", None) is not None:
             loaded.generation_config.save_pretrained(folder)
-        if isinstance(tokenizer, str | os.PathLike):
-            return OpenModel(folder, open_named_tokenizer(os.fspath(tokenizer)), loaded)
-        return OpenModel(folder, open_any_tokenizer(tokenizer, folder), loaded)
+        return OpenModel(folder, save_given_tokenizer(tokenizer, folder), loaded)
     msg = (
         f"models: {folder.name}: got {type(model).__name__}; expected (model, tokenizer), a run, a "
         "model folder, or owner/name on the Hub"
@@ -144,8 +120,11 @@ def _open_named_model(name: str, folder: Path) -> OpenModel:
 def evaluation_mode(model: Any, name: str) -> Iterator[None]:
     """Set a model in memory to evaluation mode; restore the mode of each of its modules after it.
 
-    Raises `ModelError` if a weight is NaN or infinite.
+    Raises `ModelError` if a weight is NaN or infinite, or not in memory.
     """
+    if any(parameter.is_meta for parameter in model.parameters()):
+        msg = f"{name}: weights are on the meta device; load the whole model before measuring it"
+        raise ModelError(msg)
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -18,14 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lingraft.errors import CorpusError, RecipeError
-from lingraft.library.given_tokenizer import name_of, named_errors
-from lingraft.library.open_models import TokenizerLike, open_any_tokenizer
+from lingraft.library.arguments import check_number, check_seed, setting_names
+from lingraft.library.given_texts import read_documents
+from lingraft.library.given_tokenizer import (
+    TokenizerLike,
+    name_of,
+    named_errors,
+    open_given_tokenizer,
+)
 from lingraft.packing import PackingSettings
 from lingraft.packing.blocks import Blocks, PackingSummary
 from lingraft.packing.mixture import IGNORED, PARTS, Mixture, document_positions
-from lingraft.packing.pack import pack_texts
+from lingraft.packing.pack import NO_TEXT, pack_texts
 from lingraft.packing.shards import Integers
 from lingraft.progress import LogLine, send_lines_to
+from lingraft.recipe.problems import parse_settings
+from lingraft.recipe.tree import Tree
 from lingraft.tokenizer import ModelTokenizer
 
 if TYPE_CHECKING:
@@ -168,18 +176,22 @@ def pack(
     >>> packed.to_dataset().column_names
     ['input_ids', 'labels']
     """
-    if length < 3:
-        msg = f"pack: length {length}: expected at least 3 ids per block"
+    check_number(length, "length", at_least=3)
+    check_seed(seed)
+    if not isinstance(replay_share, int | float) or not 0 <= replay_share < 1:
+        msg = f"replay_share: {replay_share!r} is no share; give a number from 0 to below 1"
         raise RecipeError(msg)
-    if not 0 <= replay_share < 1:
-        msg = f"pack: replay_share {replay_share}: expected a share from 0 to below 1"
-        raise RecipeError(msg)
-    settings = PackingSettings(block_size=length - 1, layout=layout, separator=separator)
-    with send_lines_to(log), TemporaryDirectory(prefix="lingraft-") as scratch:
+    values = {"block_size": int(length) - 1, "layout": layout, "separator": separator}
+    settings = parse_settings(Tree(values), PackingSettings)
+    with (
+        send_lines_to(log),
+        setting_names("training.packing."),
+        TemporaryDirectory(prefix="lingraft-") as scratch,
+    ):
         folder = Path(scratch, "tokenizer")
         with named_errors(folder, name_of(tokenizer)):
-            opened = open_any_tokenizer(tokenizer, folder)
-            blocks = _pack(texts, opened, settings, Path(scratch, "text"))
+            opened = open_given_tokenizer(tokenizer, folder)
+            blocks = _pack(texts, opened, settings, Path(scratch, "texts"))
         if replay is None:
             return _gather(blocks, np.arange(len(blocks)))
         replay_blocks = _pack(replay, opened, settings, Path(scratch, "replay"))
@@ -187,13 +199,18 @@ def pack(
 
 
 def _pack(
-    documents: Iterable[str], tokenizer: ModelTokenizer, settings: PackingSettings, folder: Path
+    texts: Iterable[str], tokenizer: ModelTokenizer, settings: PackingSettings, folder: Path
 ) -> Blocks:
-    if isinstance(documents, str):
-        msg = f"pack: {folder.name}: expected documents, got one string; give a list of strings"
-        raise CorpusError(msg)
     folder.mkdir()
-    pack_texts(_batches(documents), tokenizer, settings, folder)
+    documents = read_documents(texts, folder.name)
+    try:
+        pack_texts(_batches(filter(None, documents)), tokenizer, settings, folder)
+    except CorpusError as error:
+        # The message of a run names one of its files.
+        if str(error) == NO_TEXT:
+            msg = f"{folder.name}: every document is empty; give text to pack"
+            raise CorpusError(msg) from error
+        raise
     return Blocks.open(folder)
 
 

@@ -16,9 +16,13 @@ from lingraft.library.extension_results import (
     TokenizerExtension,
     WorkFolder,
 )
-from lingraft.library.given_texts import Texts, build_corpora
-from lingraft.library.given_tokenizer import name_of, named_errors, write_given_tokenizer
-from lingraft.library.open_models import TokenizerLike
+from lingraft.library.given_texts import Texts, build_corpora, only_corpus
+from lingraft.library.given_tokenizer import (
+    TokenizerLike,
+    name_of,
+    named_errors,
+    write_given_tokenizer,
+)
 from lingraft.library.tokenizer_splice import TokenizerSplice
 from lingraft.pipeline.check_stages import (
     SOURCE_BROKEN,
@@ -62,6 +66,12 @@ class PreparedExtension:
         workers: int,
     ) -> Self:
         """Write the inputs into a temporary folder."""
+        if settings.protect_replay and base_texts is None:
+            msg = (
+                "protect_replay: there is no base-language text to protect; give `base_texts`, "
+                "or leave out protect_replay"
+            )
+            raise RecipeError(msg)
         files = WorkFolder()
         (files.path / RESULT).mkdir()
         draft = Draft(files.path / RESULT)
@@ -69,7 +79,10 @@ class PreparedExtension:
         corpora = build_corpora(texts, files.path, warn=draft.warn, language=language)
         base = None
         if base_texts is not None:
-            base = _only(build_corpora(base_texts, files.path, warn=draft.warn, name="base_texts"))
+            base = only_corpus(
+                build_corpora(base_texts, files.path, warn=draft.warn, name="base_texts"),
+                "base_texts",
+            )
         extension = settings.extension(workers=Workers(workers))
         return cls(files, name_of(tokenizer), corpora, base, extension, draft)
 
@@ -128,13 +141,6 @@ class PreparedExtension:
     @property
     def _all_corpora(self) -> list[Corpus]:
         return [*self.corpora, *([self.base] if self.base else [])]
-
-
-def _only(corpora: Sequence[Corpus]) -> Corpus:
-    if len(corpora) != 1:
-        msg = f"base_texts: {len(corpora)} languages; give the texts of one"
-        raise RecipeError(msg)
-    return corpora[0]
 
 
 def _new_merges(learned: LearnedVocabulary) -> tuple[tuple[str, str], ...]:

@@ -13,9 +13,8 @@ from lingraft.corpus import Corpus
 from lingraft.embeddings import EmbeddingInit
 from lingraft.errors import ModelError
 from lingraft.library.extension_results import TokenizerExtension, WorkFolder
-from lingraft.library.given_texts import Texts, build_corpora
-from lingraft.library.given_tokenizer import write_given_tokenizer
-from lingraft.library.open_models import TokenizerLike
+from lingraft.library.given_texts import Texts, build_corpora, only_corpus
+from lingraft.library.given_tokenizer import TokenizerLike, write_given_tokenizer
 from lingraft.library.tokenizer_splice import TokenizerSplice, splice_between
 from lingraft.splice import Splice
 from lingraft.store import Draft
@@ -65,7 +64,15 @@ class RowInputs:
         draft = Draft(files.path)
         warn = draft.warn
         source = target = None
-        pair = splice if isinstance(splice, tuple) else tokenizers
+        pair: Any = tokenizers
+        if not isinstance(splice, Splice | TokenizerExtension):
+            _check_pair(splice, "splice")
+            pair = splice
+        if tokenizers is not None:
+            _check_pair(tokenizers, "tokenizers")
+            if pair is splice:
+                msg = "tokenizers: `splice` names two tokenizers already; leave out `tokenizers`"
+                raise ModelError(msg)
         if pair is not None:
             source = _open(pair[0], files.path / "source", warn)
             target = _open(pair[1], files.path / "target", warn)
@@ -81,7 +88,7 @@ class RowInputs:
             source, target = known.source, known.target
         corpus = None
         if texts is not None:
-            (corpus,) = build_corpora(texts, files.path, warn=warn)
+            corpus = only_corpus(build_corpora(texts, files.path, warn=warn), "texts")
         return cls(known, source, target, files, draft, corpus)
 
     @property
@@ -138,6 +145,16 @@ def _open(tokenizer: TokenizerLike, folder: Path, warn: Callable[[str], None]) -
     folder.mkdir()
     write_given_tokenizer(tokenizer, folder, warn=warn)
     return open_tokenizer(folder / "model")
+
+
+def _check_pair(pair: Any, name: str) -> None:
+    """Raise `ModelError` for anything but two tokenizers."""
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        other = "`extension.splice`, or " if name == "splice" else ""
+        msg = (
+            f"{name}: of type {type(pair).__name__}; give {other}two tokenizers: (source, extended)"
+        )
+        raise ModelError(msg)
 
 
 def _check_sizes(splice: Splice, source: ModelTokenizer, target: ModelTokenizer) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lingraft.errors import RecipeError
+from lingraft.library.arguments import argument_names, assignments, check_number
 from lingraft.progress import LogLine, say, send_lines_to
-from lingraft.recipe import Runtime, assignment
+from lingraft.recipe import Runtime
 from lingraft.recipe.tree import Tree
 from lingraft.report import write_report, write_study_report
 from lingraft.studies import StudyFolder, StudyRuntime, read_study, run_study
@@ -52,8 +54,12 @@ def study(
         StudyError: if cells failed; its attribute `study` has the results of the others.
         LingraftError: for a study that is not valid.
     """
-    changes = [assignment(setting, value) for setting, value in (overrides or {}).items()]
-    with send_lines_to(log):
+    changes = assignments(overrides, "overrides")
+    check_number(workers, "workers", at_least=1)
+    if not isinstance(definition, str | os.PathLike | Mapping):
+        msg = f"definition: of type {type(definition).__name__}; give a study file or a mapping"
+        raise RecipeError(msg)
+    with send_lines_to(log), argument_names(study):
         if isinstance(definition, Mapping):
             folder = Path()
             chosen = parse_study(Tree(dict(definition)), folder / "study", changes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,13 @@ def load_run(path: str | Path) -> Run:
     ...
     lingraft.errors.StoreError: nowhere: no such folder; `lingraft adapt` creates a run
     """
+    if not isinstance(path, str | os.PathLike):
+        msg = f"{type(path).__name__}: no path; give the folder of a run, such as runs/demo-hi"
+        raise StoreError(msg)
     folder = Path(path).expanduser()
+    if folder.is_file():
+        msg = f"{folder}: a file; give the folder of a run, which `lingraft adapt` creates"
+        raise StoreError(msg)
     if not folder.is_dir():
         msg = f"{folder}: no such folder; `lingraft adapt` creates a run"
         raise StoreError(msg)

@@ -18,7 +18,7 @@ from lingraft.corpus.text_files import is_matched
 from lingraft.errors import RecipeError
 from lingraft.recipe.default_text import Given, with_default_text
 from lingraft.recipe.old_names import current_tree
-from lingraft.recipe.overrides import override
+from lingraft.recipe.overrides import Assignment, override
 from lingraft.recipe.problems import parse_settings
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.text_needs import resolve_presets
@@ -27,7 +27,9 @@ from lingraft.recipe.yaml import dump, read_file, read_text
 from lingraft.store import path_exists
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = (), *, trains: bool = True) -> Recipe:
+def load_recipe(
+    path: Path, overrides: Sequence[str | Assignment] = (), *, trains: bool = True
+) -> Recipe:
     """Read a recipe file and apply dotted overrides (`vocabulary.size=10000`).
 
     A relative path in a recipe is looked up in the current directory, then next to the recipe file.
@@ -65,7 +67,11 @@ def assignment(setting: str, value: Any) -> str:
 
 
 def chosen_recipe(
-    path: Path | None, given: Given, overrides: Sequence[str] = (), *, trains: bool = True
+    path: Path | None,
+    given: Given,
+    overrides: Sequence[str | Assignment] = (),
+    *,
+    trains: bool = True,
 ) -> Recipe:
     """Return the recipe in a file, changed by `given` and `overrides`.
 
@@ -83,7 +89,7 @@ def chosen_recipe(
             "`lingraft init` writes"
         )
         raise RecipeError(msg)
-    given = with_default_text(given, [change.partition("=")[0].strip() for change in overrides])
+    given = with_default_text(given, [_path_of(change) for change in overrides])
     values: dict[str, Any] = {
         "name": f"{_folder_name(str(given.model))}-{{language}}",
         "model": given.model,
@@ -92,6 +98,10 @@ def chosen_recipe(
     if replay := given.base_sources():
         values["replay"] = {"language": given.base_language or "en", "corpus": replay}
     return parse_recipe(override(Tree(values), overrides), trains=trains)
+
+
+def _path_of(change: str | Assignment) -> str:
+    return change.path if isinstance(change, Assignment) else change.partition("=")[0].strip()
 
 
 def parse_recipe(tree: Tree, *, trains: bool = True) -> Recipe:

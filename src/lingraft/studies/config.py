@@ -159,7 +159,7 @@ class Study(Settings):
         return self
 
 
-def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
+def read_study(path: Path, overrides: Sequence[str | Assignment] = ()) -> Study:
     """Read a study and apply `PATH=VALUE` overrides; raises `RecipeError` with file and line.
 
     A path in `OWN` (`seeds`, `scale` and others) sets that field of the study. The path of an axis
@@ -168,13 +168,13 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     return parse_study(read_file(path), path, overrides)
 
 
-def parse_study(tree: Tree, path: Path, overrides: Sequence[str] = ()) -> Study:
+def parse_study(tree: Tree, path: Path, overrides: Sequence[str | Assignment] = ()) -> Study:
     """Return the study in a tree of settings that was read from `path`; see `read_study`."""
     tree = _current(tree, ())
     own: list[Assignment] = []
     settings: list[Assignment] = []
-    for text in overrides:
-        assignment = parse_assignment(text)
+    for given in overrides:
+        assignment = parse_assignment(given) if isinstance(given, str) else given
         name = dotted(current_place(place_of(assignment.path), assignment.where))
         part = name.removeprefix(PREFIX)
         is_own = part.partition(".")[0] in OWN

@@ -1,0 +1,91 @@
+"""Checks of plain arguments, and errors that name arguments of Python as they are written there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from inspect import signature
+from typing import Any
+
+from lingraft.errors import LingraftError, RecipeError
+from lingraft.recipe.overrides import Assignment
+
+MAX_SEED = 2**63 - 1
+
+
+def check_number(value: Any, name: str, *, at_least: int) -> None:
+    """Raise `RecipeError` for anything but a whole number of at least `at_least`."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < at_least:
+        msg = f"{name}: {value!r} is no whole number of {at_least:,} or more; give such a number"
+        raise RecipeError(msg)
+
+
+def check_seed(seed: Any) -> None:
+    """Raise `RecipeError` for anything but a number that seeds a generator of torch."""
+    check_number(seed, "seed", at_least=0)
+    if seed > MAX_SEED:
+        msg = f"seed: {seed!r} is too large; give a number below 2^63"
+        raise RecipeError(msg)
+
+
+def assignments(values: Any, argument: str) -> list[Assignment]:
+    """Return the settings of a mapping by dotted path; errors name `argument` and the path.
+
+    Raises `RecipeError` for anything but a mapping of plain values.
+    """
+    if values is None:
+        return []
+    if not isinstance(values, Mapping):
+        msg = f"{argument}: of type {type(values).__name__}; give a mapping {{'name': value}}"
+        raise RecipeError(msg)
+    found = []
+    for name, value in values.items():
+        where = f"{argument}[{name!r}]"
+        if not isinstance(name, str) or not name.strip():
+            msg = f"{where}: no name of a setting; give its dotted path"
+            raise RecipeError(msg)
+        try:
+            # The same plain values that a recipe file holds; a path is its text.
+            plain = json.loads(json.dumps(value, default=os.fspath))
+        except (TypeError, ValueError) as error:
+            msg = f"{where}: a {type(value).__name__} is no value of a setting; give plain values"
+            raise RecipeError(msg) from error
+        found.append(Assignment(name.strip(), plain, where))
+    return found
+
+
+@contextmanager
+def argument_names(function: Callable[..., Any]) -> Iterator[None]:
+    """Let errors name the arguments of `function` in place of the options of the commands.
+
+    >>> def run(base_text=""): ...
+    >>> with argument_names(run):
+    ...     raise RecipeError("--base-text: missing; leave out --html")
+    Traceback (most recent call last):
+    ...
+    lingraft.errors.RecipeError: base_text: missing; leave out --html
+    """
+    names = signature(function).parameters
+
+    def renamed(option: re.Match[str]) -> str:
+        name = option[1].replace("-", "_")
+        return name if name in names else option[0]
+
+    try:
+        yield
+    except LingraftError as error:
+        error.args = (re.sub(r"(?<![\w-])--([a-z]+(?:-[a-z]+)*)", renamed, str(error)),)
+        raise
+
+
+@contextmanager
+def setting_names(prefix: str) -> Iterator[None]:
+    """Let errors name settings by their keywords, without the path of a recipe before them."""
+    try:
+        yield
+    except LingraftError as error:
+        error.args = (str(error).replace(prefix, ""),)
+        raise

@@ -1,0 +1,159 @@
+"""Wrong arguments of the library: one line that names the argument, an error of lingraft."""
+
+from __future__ import annotations
+
+import copy
+import random
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import lingraft
+from lingraft.library.example_model import example_model
+from lingraft.progress import discard_line
+
+TEXTS = ["A small bird sings.", None, "It rains."]
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """Return a tiny model and its tokenizer."""
+    return example_model()
+
+
+def wrong_calls():
+    """Return calls that must be refused: function, arguments, and the start of the message."""
+    texts = [
+        (7, "of type int; give documents"),
+        (None, "of type NoneType; give documents"),
+        ("one string", "one string, but an iterable"),
+        ({"a": "b"}, "of type dict; give documents"),
+        ([b"bytes"], "item 0 is of type bytes"),
+        ([{"text": "a"}], "item 0 is a record"),
+        (["\ud800"], "item 0 contains half of a surrogate pair"),
+        (iter(()), "contains no document; .*a generator can be read only once"),
+    ]
+    for value, message in texts:
+        yield lingraft.pack, {"texts": value}, f"texts: {message}"
+        yield lingraft.evaluate, {"texts": {"en": value}}, f"texts: en: {message}"
+        yield lingraft.diagnose, {"texts": {"en": value}}, f"texts: en: {message}"
+    for function in (lingraft.evaluate, lingraft.diagnose):
+        yield function, {"texts": TEXTS}, "texts: give the documents by language"
+        yield function, {"texts": {1: TEXTS}}, "texts: the key 1 is no language"
+        yield function, {"texts": {"en": TEXTS, "eng": TEXTS}}, "texts: two of the keys"
+    yield lingraft.extend_tokenizer, {"texts": None}, "texts: of type NoneType"
+    yield lingraft.extend_tokenizer, {"texts": ["a"]}, "texts: only one document"
+    yield lingraft.extend_tokenizer, {"workers": 0}, "workers: 0 is no whole number of 1"
+    yield lingraft.extend_tokenizer, {"settings": {"sise": 1}}, r"settings\['sise'\]: sise: unknown"
+    yield lingraft.extend_tokenizer, {"settings": 3}, "settings: of type int"
+    yield lingraft.extend_tokenizer, {"protect_replay": True}, "protect_replay: .* `base_texts`"
+    yield lingraft.resize, {"pad_to": 0}, "pad_to: 0 is no whole number"
+    yield lingraft.resize, {"seed": None}, "seed: None is no whole number"
+    yield lingraft.resize, {"splice": None}, "splice: of type NoneType"
+    yield lingraft.resize, {"splice": 3}, "splice: of type int"
+    yield lingraft.resize, {"texts": {"hi": ["a", "b"], "en": ["c", "d"]}}, "texts: 2 languages"
+    yield lingraft.resize, {"tokenizers": (1,)}, "tokenizers: of type tuple"
+    yield lingraft.resize, {"init": "men"}, "init: there is no embedding init called 'men'"
+    yield lingraft.resize, {"init": {"input": "mean", "outpt": "mean"}}, "init.outpt: unknown"
+    yield lingraft.resize, {"init": {"output": "rando"}}, "init.output: there is no"
+    yield lingraft.init_embeddings, {"side": "inpt"}, "side: 'inpt' is not known"
+    yield lingraft.init_embeddings, {"matrix": None}, "matrix: of type NoneType"
+    yield lingraft.init_embeddings, {"matrix": torch.nn.Embedding(2, 2)}, "attribute `weight`"
+    yield lingraft.pack, {"length": 8.5}, "length: 8.5 is no whole number of 3"
+    yield lingraft.pack, {"layout": "strem"}, 'layout: "strem" is not a value'
+    yield lingraft.pack, {"separator": "nix"}, "separator: the tokenizer has no token 'nix'"
+    yield lingraft.pack, {"replay": TEXTS, "replay_share": "x"}, "replay_share: 'x' is no share"
+    yield lingraft.pack, {"tokenizer": 3}, "tokenizer: int is no tokenizer"
+    yield lingraft.evaluate, {"models": 3}, "models: give at least one by name"
+    yield lingraft.evaluate, {"dtype": "float23"}, "dtype: 'float23' is not known"
+    yield lingraft.evaluate, {"device": "gpu"}, "device 'gpu' is not known"
+    yield lingraft.evaluate, {"tasks": "xnli-hi"}, "tasks: one string"
+    yield lingraft.evaluate, {"settings": {"contxt": 3}}, r"settings\['contxt'\]: contxt: unknown"
+    yield lingraft.evaluate, {"settings": {"context": TEXTS.copy}}, "is no value of a setting"
+    yield lingraft.diagnose, {"sample_bytes": 0}, "sample_bytes: 0 is no whole number"
+    parallel = {"en": ["a", "b"], "hi": ["a"]}
+    yield lingraft.diagnose, {"parallel": parallel}, "parallel: en has 2, hi has 1"
+    yield lingraft.diagnose, {"parallel": {"hi": ["a"]}}, "parallel: no sentences in en"
+    yield lingraft.adapt, {"model": example_model()[0]}, "model: of type LlamaForCausalLM"
+    yield lingraft.adapt, {}, "without a recipe, model and language"
+    yield lingraft.adapt, {"text": 3}, "text: of type int"
+    yield lingraft.adapt, {"trackers": "x"}, "trackers 'x' is not known"
+    adapted = {"model": "m", "language": "hi", "text": [Path(__file__)]}
+    change = {"overrides": {"vocabulary.siz": 3}}
+    yield lingraft.adapt, {**adapted, **change}, r"overrides\['vocabulary.siz'\]: vocabulary.siz:"
+    yield lingraft.study, {"definition": None}, "definition: of type NoneType"
+    yield lingraft.load_run, {"path": None}, "NoneType: no path"
+
+
+GIVEN = {
+    "pack": lambda _model, tokenizer: {"tokenizer": tokenizer, "texts": TEXTS},
+    "evaluate": lambda model, tokenizer: {
+        "models": {"m": (model, tokenizer)},
+        "texts": {"en": TEXTS},
+    },
+    "diagnose": lambda _model, tokenizer: {"tokenizer": tokenizer, "texts": {"en": TEXTS}},
+    "extend_tokenizer": lambda _model, tokenizer: {
+        "tokenizer": tokenizer,
+        "texts": TEXTS,
+        "size": 3,
+    },
+    "resize": lambda model, tokenizer: {"model": model, "splice": (tokenizer, tokenizer)},
+    "init_embeddings": lambda model, tokenizer: {
+        "splice": (tokenizer, tokenizer),
+        "matrix": model.get_input_embeddings().weight,
+    },
+}
+
+
+def test_wrong_arguments_are_refused_in_one_line_that_names_them(tiny):
+    """Every function refuses wrong arguments with an error of lingraft that names the argument."""
+    for function, change, message in wrong_calls():
+        name = function.__name__
+        arguments = {**GIVEN[name](*tiny), **change} if name in GIVEN else change
+        with pytest.raises(lingraft.LingraftError) as caught:
+            function(**arguments, **({} if name == "load_run" else {"log": discard_line}))
+        assert re.search(message, str(caught.value)), (name, change, str(caught.value))
+        assert "\n" not in str(caught.value), (name, change)
+
+
+def test_missing_values_of_a_column_are_empty_documents(tiny):
+    """`None` in texts is an empty document for every function."""
+    packed = lingraft.pack(tiny[1], TEXTS, length=8)
+    assert packed.text.documents == 2
+    report = lingraft.evaluate({"m": tiny}, {"en": TEXTS}, log=discard_line)
+    assert report.select(metric="bits per byte")[0].n == 2
+
+
+def test_models_may_have_any_names(tiny):
+    """Names of models that are equal as names of files stay apart."""
+    names = ["a/b", "a-b", "..", ""]
+    report = lingraft.evaluate(dict.fromkeys(names, tiny), {"en": TEXTS}, log=discard_line)
+    rows = report.select(metric="bits per byte")
+    assert [row.subject for row in rows] == names
+
+
+def _drawn():
+    """Return the state of the generators that a caller may have seeded."""
+    legacy = np.random.get_state()[1].tolist()  # noqa: NPY002 - what users seed
+    return random.getstate(), legacy, torch.get_rng_state().tolist()
+
+
+def test_the_state_of_the_caller_stays(tiny, tmp_path, monkeypatch):
+    """The library draws nothing from the caller's generators and writes nothing to its folder."""
+    monkeypatch.chdir(tmp_path)
+    states = _drawn()
+    settings = (torch.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype())
+    model, tokenizer = tiny[0], tiny[1]
+    model = copy.deepcopy(model).train()
+    lingraft.evaluate({"m": (model, tokenizer)}, {"en": TEXTS}, log=discard_line)
+    texts = [f"banana bandana {number}" for number in range(60)]
+    extension = lingraft.extend_tokenizer(tokenizer, texts, size=4, log=discard_line)
+    lingraft.resize(model, extension.splice, init="random", log=discard_line)
+    lingraft.pack(extension.tokenizer, texts, length=8, replay=texts)
+    assert model.training
+    assert states == _drawn()
+    assert settings == (torch.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype())
+    assert list(tmp_path.iterdir()) == []
