@@ -63,7 +63,9 @@ def test_text_names_its_language_in_both_ways():
     given = given_texts("m", None, ["hi=a.txt", "b.txt"], None, ["en=c.txt"])
     assert given == given_texts("m", "hi", ["a.txt", "b.txt"], "en", ["c.txt"])
     assert given_texts("m", None, ["ten.jsonl"], None, None).language is None
-    with pytest.raises(RecipeError, match="--text and --language name hi and ta; name one"):
+    with pytest.raises(
+        RecipeError, match="--text and --language: 2 languages, hi and ta; name one"
+    ):
         given_texts("m", "ta", ["hi=a.txt"], None, None)
 
 

@@ -154,6 +154,12 @@ def test_a_written_recipe_reads_back_equal(change):
             "training.phases.0.budget=much",
             "training.phases.0.budget: a budget is written like '20M tokens'",
         ),
+        ("seed=true", "seed: true is not a number; give a whole number of 0 or more"),
+        (
+            "evaluation.heldout_bytes=true",
+            "evaluation.heldout_bytes: true is not a number; give a size such as 10 MB",
+        ),
+        ("vocabulary.temperature=false", "vocabulary.temperature: false is not a number"),
         ("seed=-1", "seed: -1 is too small; give a whole number of 0 or more"),
         (
             "training.budget=1 MB",

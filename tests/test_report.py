@@ -479,8 +479,10 @@ def test_notes_of_stages_are_in_words(tmp_path):
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     source = {"dropped": {"duplicate": {"documents": 3}}, "kept": {"train": {"bytes": 77}}}
     record["stages"][0]["notes"] = {"sources": [source], "phases": [{"rows_of_a_step": 8}]}
+    record["recipe"]["target"] = {"corpus": [{"miniature": {"seed": 5}}]}
     (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
     page = html_of(folder)
+    assert "<dt>seed, miniature, first source, target</dt><dd>5</dd>" in page
     assert "<dt>duplicate documents dropped, first source</dt><dd>3</dd>" in page
     assert "<dt>bytes kept for training, first source</dt><dd>77</dd>" in page
     assert "<dt>sequences in a step, first phase</dt><dd>8</dd>" in page

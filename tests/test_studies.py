@@ -279,3 +279,14 @@ def test_a_longer_training_waits_for_the_shorter_one_that_it_goes_on_from(recipe
             begun.append(task.name)
     assert len(begun) == 6
     assert sum(bool(outcome.error) for outcome in schedule.outcomes.values()) == 1
+
+
+def test_every_cell_reads_as_much_of_a_preset_as_the_largest_needs(recipe_file):
+    """Cells with other budgets and vocabulary sizes have the same text, as large as any needs."""
+    axes = {"training.budget": ["1 MB", "80 MB"], "vocabulary.size": [100, 30000]}
+    settings = {"target.corpus": "fineweb-2", "replay.corpus": "fineweb-edu"}
+    found = cells(study_file(recipe_file, axes=axes, settings=settings))
+    assert len(found) == 4
+    for role in ("target", "replay"):
+        (sources,) = {getattr(cell.recipe, role).sources for cell in found}
+        assert sources[0].limit.bytes == {"target": 88_000_000, "replay": 50_000_000}[role]

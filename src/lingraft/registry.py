@@ -8,10 +8,20 @@ characters}}`. Both become the registered class, and a dumped recipe contains th
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cache
 from importlib.metadata import entry_points
-from typing import Annotated, Any, ClassVar, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from lingraft.errors import RecipeError, did_you_mean, shown
 
@@ -51,10 +61,30 @@ class Settings(BaseModel):
         del name
         return ()
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_booleans(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse `seed: true`: pydantic would read it as 1."""
+        types = _types_in(cls.model_fields[str(info.field_name)].annotation)
+        values = value if isinstance(value, list) else [value]
+        is_number = bool not in types and any(issubclass(kind, int | float) for kind in types)
+        if is_number and any(isinstance(one, bool) for one in values):
+            kind = "int_type"
+            raise PydanticCustomError(kind, "a boolean is not a number")
+        return value
+
     @model_validator(mode="before")
     @classmethod
     def _read_short_form(cls, value: Any) -> Any:
         return value if isinstance(value, cls) else cls.long_form(value)
+
+
+@cache
+def _types_in(annotation: Any) -> frozenset[Any]:
+    """Return the classes in an annotation, those of a union or list included."""
+    inner = [_types_in(part) for part in get_args(annotation)]
+    own = [annotation] if isinstance(annotation, type) else []
+    return frozenset(own).union(*inner)
 
 
 class Choice(Settings):

@@ -248,7 +248,9 @@ def print_table(table: Any) -> None:
 
     from lingraft.table_display import WIDTH
 
-    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
+    # A process may be started without standard output.
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    Console(width=None if is_terminal else WIDTH).print(table)
 
 
 def print_json(value: Any) -> None:

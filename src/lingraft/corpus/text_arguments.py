@@ -82,9 +82,11 @@ def texts_of_one_language(
     if language:
         named.add(parse_language(language))
     if len(named) > 1:
+        where = " and ".join(options) if language else options[0]
+        entries = ", ".join(f"{{language: {tag}, corpus: ...}}" for tag in sorted(named))
         msg = (
-            f"{options[0]} and {options[1]} name {' and '.join(sorted(named))}; name one language "
-            "here (the setting `target` of a recipe takes a list of several)"
+            f"{where}: {len(named)} languages, {' and '.join(sorted(named))}; name one, or write "
+            f"all into a recipe: target: [{entries}]"
         )
         raise RecipeError(msg)
     return named.pop(), files

@@ -21,7 +21,7 @@ from lingraft.recipe.old_names import current_tree
 from lingraft.recipe.overrides import Assignment, override
 from lingraft.recipe.problems import parse_settings
 from lingraft.recipe.schema import Recipe
-from lingraft.recipe.text_needs import resolve_presets
+from lingraft.recipe.text_needs import preset_bytes, resolve_presets
 from lingraft.recipe.tree import Tree
 from lingraft.recipe.yaml import dump, read_file, read_text
 from lingraft.store import path_exists
@@ -110,7 +110,8 @@ def parse_recipe(tree: Tree, *, trains: bool = True) -> Recipe:
     A preset becomes the hub data set that it means for the language. Prints a warning for each old
     name. Raises `RecipeError` with all problems, one per line.
     """
-    return resolve_presets(parse_settings(current_tree(tree), Recipe), trains=trains)
+    recipe = parse_settings(current_tree(tree), Recipe)
+    return resolve_presets(recipe, preset_bytes(recipe, trains=trains))
 
 
 def recipe_values(recipe: Recipe) -> dict[str, Any]:

@@ -3,12 +3,15 @@
 A preset may have hundreds of gigabytes of text in a language. The recipe needs enough for its
 training budget, for learning the vocabulary, and for held-out text. A budget in epochs sets no
 size; then `DEFAULT_LIMIT` is read, and an epoch is a pass over it. An extension, which trains and
-measures nothing, needs text to learn from and a sample for the certificate.
+measures nothing, needs text to learn from and a sample for the certificate. The cells of a study
+read the same text: as much as the cell that needs most of it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from pydantic import ByteSize
 
@@ -36,8 +39,16 @@ SAMPLE_BYTES = 5_000_000
 """Bytes of each language for an extension, of which a part is held out for its certificate."""
 
 
-def resolve_presets(recipe: Recipe, *, trains: bool = True) -> Recipe:
-    """Return the recipe with the hub data sets that its presets mean, each with a limit.
+@dataclass(frozen=True)
+class PresetBytes:
+    """How many bytes are read of a preset that has no limit, by the role of its text."""
+
+    target: int
+    replay: int
+
+
+def preset_bytes(recipe: Recipe, *, trains: bool = True) -> PresetBytes:
+    """Return how much of its presets a recipe needs.
 
     Without `trains`, the recipe is for an extension, and training and measuring need no text.
     """
@@ -48,11 +59,28 @@ def resolve_presets(recipe: Recipe, *, trains: bool = True) -> Recipe:
     if trains:
         target, replay = training_bytes(recipe)
         measured = recipe.evaluation.heldout_bytes
-    targets = [_resolve(text, max(target, learning), measured) for text in recipe.targets]
+    held_out = [_held_out_bytes(text, measured) for text in recipe.targets]
+    of_replay = _held_out_bytes(recipe.replay, measured) if recipe.replay else 0
+    return PresetBytes(max(target, learning, *held_out), max(replay, of_replay))
+
+
+def largest(needs: Iterable[PresetBytes]) -> PresetBytes:
+    """Return the amounts that are enough for each of several recipes.
+
+    >>> largest([PresetBytes(5, 1), PresetBytes(3, 2)])
+    PresetBytes(target=5, replay=2)
+    """
+    needs = list(needs)
+    return PresetBytes(max(one.target for one in needs), max(one.replay for one in needs))
+
+
+def resolve_presets(recipe: Recipe, needs: PresetBytes) -> Recipe:
+    """Return the recipe with the hub data sets that its presets mean, each with a limit."""
+    targets = [_resolve(text, needs.target) for text in recipe.targets]
     texts = {
         "target": targets[0],
         "extra_targets": tuple(targets[1:]),
-        "replay": recipe.replay and _resolve(recipe.replay, replay, measured),
+        "replay": recipe.replay and _resolve(recipe.replay, needs.replay),
     }
     return recipe.model_copy(update=texts)
 
@@ -78,7 +106,10 @@ def training_bytes(recipe: Recipe) -> tuple[int, int]:
     return math.ceil(target), math.ceil(replay)
 
 
-def _resolve(text: Text, trained: int, measured: int) -> Text:
-    """Resolve the presets of a text, read as far as training and held-out text need."""
-    held_out = measured / text.share if text.share else 0
-    return text.resolve(text.language, Limit(bytes=ByteSize(math.ceil(max(trained, held_out)))))
+def _held_out_bytes(text: Text, measured: int) -> int:
+    """Return how much is read so that the held-out share of it is what is measured."""
+    return math.ceil(measured / text.share) if text.share else 0
+
+
+def _resolve(text: Text, needed: int) -> Text:
+    return text.resolve(text.language, Limit(bytes=ByteSize(needed)))

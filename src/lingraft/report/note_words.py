@@ -11,8 +11,14 @@ ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "
 BEFORE_UNIT = frozenset({"empty", "too short", "too long", "duplicate"})
 """Reasons to drop a document that stand before the word `documents`."""
 
-LISTS = {"sources": "source", "heldout_sources": "held-out source", "phases": "phase"}
-"""Lists in notes -> the name of one entry."""
+LISTS = {
+    "sources": "source",
+    "corpus": "source",
+    "heldout": "held-out source",
+    "heldout_sources": "held-out source",
+    "phases": "phase",
+}
+"""Lists in notes and settings -> the name of one entry."""
 
 SPLITS = {"train": "for training", "heldout": "as held-out text"}
 

@@ -17,7 +17,7 @@ from lingraft.display_text import direction
 from lingraft.formatting import duration, flatten, number, size
 from lingraft.measurement import MIN_DOCUMENTS, TASKS, MetricChange
 from lingraft.pipeline.run_files import RunFiles
-from lingraft.report.note_words import note_rows
+from lingraft.report.note_words import note_name, note_rows
 from lingraft.splice import AddedToken
 
 HEADLINE = frozenset(
@@ -160,7 +160,7 @@ def provenance(run: RunFiles) -> Iterator[tuple[str, str]]:
         yield f"{name} version", str(version)
     for name, value in flatten(record.get("recipe", {})):
         if name == "seed" or name.endswith(".seed"):
-            yield name.replace(".", " "), value
+            yield note_name(name.split(".")), value
 
 
 @dataclass(frozen=True)

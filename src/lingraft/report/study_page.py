@@ -9,6 +9,7 @@ from typing import Any
 from lingraft.formatting import flatten, flops, with_interval
 from lingraft.page_style import page_style
 from lingraft.report.charts import Chart, chart_packages_missing
+from lingraft.report.note_words import note_name
 from lingraft.report.run_page import PAGE, draw_figures, environment, write_page
 from lingraft.report.study_charts import study_charts
 from lingraft.report.study_files import (
@@ -130,5 +131,5 @@ def provenance(record: Any) -> list[tuple[str, str]]:
     for name, version in record["versions"].items():
         rows.append((f"{name} version", str(version)))
     for name, value in flatten(record.get("settings") or {}):
-        rows.append((f"setting {name}", value))
+        rows.append((f"setting: {note_name(name.split('.'))}", value))
     return rows

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.errors import RecipeError
-from lingraft.recipe import Recipe, parse_recipe
+from lingraft.recipe import Recipe
 from lingraft.recipe.load import resolve_paths
 from lingraft.recipe.old_names import current_tree
 from lingraft.recipe.overrides import Assignment, override
+from lingraft.recipe.problems import parse_settings
+from lingraft.recipe.text_needs import largest, preset_bytes, resolve_presets
 from lingraft.recipe.tree import Tree
 from lingraft.recipe.yaml import read_file
 from lingraft.store import digest
@@ -105,7 +107,11 @@ def cells_of(study: Study, folder: Path = Path()) -> list[Cell]:
         msg = f"study {study.name}: `skip` leaves out every cell; remove an entry of it"
         raise RecipeError(msg)
     runs = itertools.product(points, study.seeds)
-    return [_cell(study, tree, folder, point, seed) for point, seed in runs]
+    cells = [_cell(study, tree, folder, point, seed) for point, seed in runs]
+    # Cells that differ in budget or vocabulary would read different amounts of a preset, and then
+    # differ in their text, too.
+    needs = largest(preset_bytes(cell.recipe) for cell in cells)
+    return [replace(cell, recipe=resolve_presets(cell.recipe, needs)) for cell in cells]
 
 
 def _points_of_cells(study: Study, axes: Sequence[Axis]) -> list[Point]:
@@ -171,7 +177,7 @@ def _cell(study: Study, tree: Tree, folder: Path, point: Point, seed: int) -> Ce
         Assignment(path, setting, lines.get(path, where)) for path, setting in changes.items()
     ]
     try:
-        recipe = parse_recipe(override(tree, overrides))
+        recipe = parse_settings(current_tree(override(tree, overrides)), Recipe)
     except RecipeError as error:
         labelled = ", ".join(f"{axis} {label}" for axis, label in labels.items())
         msg = f"{error} (study {study.name}, the cell with {labelled})"
