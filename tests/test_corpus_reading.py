@@ -473,3 +473,17 @@ def test_names_that_no_file_can_have_are_told(name):
         find_files(name)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 120
+
+
+def test_a_csv_with_semicolons_is_read(tmp_path):
+    """A header with semicolons and no comma names the delimiter; spreadsheets write such files."""
+    path = tmp_path / "a.csv"
+    path.write_text('id;text\r\n1;"a, b; c"\r\n2;d\r\n', encoding="utf-8-sig")
+    assert read(path) == ["a, b; c", "d"]
+
+
+@pytest.mark.parametrize("named", ["", " "])
+def test_text_without_a_name_is_refused(named):
+    """An empty name is not the current folder."""
+    with pytest.raises(CorpusError, match="no file is named; give a file"):
+        find_files(named)

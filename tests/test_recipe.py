@@ -154,6 +154,10 @@ def test_a_written_recipe_reads_back_equal(change):
             "training.phases.0.budget=much",
             "training.phases.0.budget: a budget is written like '20M tokens'",
         ),
+        (f"seed={'9' * 5000}", '..." is not a number; give a whole number of 0 or more'),
+        (f"seed={2**63}", "seed: 9223372036854775808 is more than 64 bits"),
+        ("training.phases.0.budget=1e999 MB", 'budget: "1e999 MB" is too large; give \'20M'),
+        ("training.phases.0.budget=1.2.3 MB", "budget: a budget is written like '20M tokens'"),
         ("seed=true", "seed: true is not a number; give a whole number of 0 or more"),
         (
             "evaluation.heldout_bytes=true",
@@ -173,6 +177,7 @@ def test_a_wrong_setting_is_named_with_its_path_and_what_to_do(change, message):
         read(change)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
 
 
 def test_the_line_of_a_wrong_setting_is_told():

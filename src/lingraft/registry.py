@@ -65,7 +65,8 @@ class Settings(BaseModel):
     @classmethod
     def _refuse_booleans(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse `seed: true`: pydantic would read it as 1."""
-        types = _types_in(cls.model_fields[str(info.field_name)].annotation)
+        annotation: Any = cls.model_fields[str(info.field_name)].annotation
+        types = _types_in(annotation)
         values = value if isinstance(value, list) else [value]
         is_number = bool not in types and any(issubclass(kind, int | float) for kind in types)
         if is_number and any(isinstance(one, bool) for one in values):
@@ -157,7 +158,8 @@ class Registry(Generic[C]):
             name, settings = next(iter(value.items()))
             return self[str(name)].model_validate(settings if settings is not None else {})
         msg = (
-            f"{shown(value)} is not a {self.kind}; give a name or {{name: settings}}; known: "
+            f"{shown(value)} is not {_article(self.kind)} {self.kind}; give a name or "
+            "{name: settings}; known: "
             f"{', '.join(self.names())}"
         )
         raise RecipeError(msg)
@@ -175,3 +177,7 @@ class Registry(Generic[C]):
         except RecipeError as error:
             # pydantic collects a ValueError and reports it with the path of the setting.
             raise ValueError(str(error)) from error
+
+
+def _article(noun: str) -> str:
+    return "an" if noun[0] in "aeiou" else "a"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,12 @@ class UnquotedTabs(csv.excel_tab):
     """TSV without quoting: data sets use quotation marks as plain text."""
 
     quoting = csv.QUOTE_NONE
+
+
+class Semicolons(csv.excel):
+    """CSV as spreadsheets write it where the comma is the decimal mark."""
+
+    delimiter = ";"
 
 
 DIALECTS: Mapping[str, type[csv.Dialect]] = {".csv": csv.excel, ".tsv": UnquotedTabs}
@@ -123,7 +130,11 @@ def _read_table(
 ) -> Iterator[tuple[Record, str]]:
     """Read CSV or TSV; a quoted cell may span several lines, and its place is the first line."""
     csv.field_size_limit(MAX_DOCUMENT_BYTES)  # a long document exceeds the default of 128 KiB
-    texts = (text for _, text in read_raw_lines(path))
+    texts: Iterator[str] = (text for _, text in read_raw_lines(path))
+    first = next(texts, "")
+    texts = itertools.chain([first], texts)
+    if dialect is csv.excel and not header and ";" in first and "," not in first:
+        dialect = Semicolons
     # Without `strict`, an unclosed quotation mark would read the rest of the file into one cell.
     reader = csv.reader(texts, dialect, strict=True)
     names: list[str] = []

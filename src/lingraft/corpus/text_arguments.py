@@ -13,7 +13,7 @@ from lingraft.errors import CorpusError, RecipeError
 from lingraft.progress import say
 
 # The language must look like a tag, because the name of a file can contain "=" as well.
-_TAGGED = re.compile(r"(domain:[A-Za-z0-9._-]+|[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*)=(.+)")
+_TAGGED = re.compile(r"(domain:[A-Za-z0-9._-]+|[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*)=(.*)")
 # Two letters that are a language, but in a file name more often a word: to_train.txt, my-text.txt.
 _WORDS = {"ab", "am", "an", "as", "be", "da", "de", "go", "he", "id", "in", "is", "it", "la"}
 _WORDS |= {"me", "my", "no", "or", "os", "so", "to", "us", "we"}

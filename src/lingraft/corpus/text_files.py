@@ -47,6 +47,11 @@ def find_files(pattern: str) -> list[Path]:
     data set that `datasets` saved, the folder gives its arrow files. Raises `CorpusError` if there
     are none, with the most similar name that exists.
     """
+    if not pattern.strip():
+        msg = (
+            "text: no file is named; give a file, a folder, a pattern or a preset such as fineweb-2"
+        )
+        raise CorpusError(msg)
     path = Path(pattern).expanduser() if path_exists(pattern) else Path(pattern)
     if is_folder(path):
         files = _folder_files(path)

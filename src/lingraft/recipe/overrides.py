@@ -33,6 +33,9 @@ from lingraft.recipe.tree import Place, Tree, dotted, place_of
 from lingraft.recipe.yaml import read_value
 from lingraft.registry import Choice, Settings
 
+MAX_SHOWN = 200
+"""Characters of an override that a message shows."""
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -50,7 +53,8 @@ def parse_assignment(text: str) -> Assignment:
     Assignment(path='vocabulary.size', value=10000, where='-o vocabulary.size=10000')
     """
     path, equals, value = text.partition("=")
-    where = f"-o {text}"
+    # A long value, such as a whole list of sources, is not repeated in each message about it.
+    where = f"-o {text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + '...'}"
     if not equals or not path.strip():
         msg = f"{where}: an override is written as path=value, for example -o vocabulary.size=10000"
         raise RecipeError(msg)

@@ -35,6 +35,10 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Names of runs and studies: they become names of folders."""
 
 
+MAX_SEED = 2**63 - 1
+"""torch takes no larger seed."""
+
+
 class VocabularySettings(Settings):
     """Which tokens are added, and which pre-tokenizer the extended tokenizer has."""
 
@@ -284,6 +288,14 @@ class Recipe(Settings):
         default_factory=Licences, description="licences that the model card states"
     )
     seed: int = Field(default=0, ge=0, description="seed of everything random")
+
+    @field_validator("seed")
+    @classmethod
+    def _check_seed(cls, value: int) -> int:
+        if value > MAX_SEED:
+            msg = f"{value} is more than 64 bits; give a smaller number"
+            raise ValueError(msg)
+        return value
 
     @model_validator(mode="before")
     @classmethod

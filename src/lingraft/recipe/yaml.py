@@ -26,6 +26,9 @@ _PLAIN_TAGS = {
     for name in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value", "map", "seq")
 }
 
+MAX_DIGITS = 100
+"""A longer number is a mistake, and stays text; Python itself refuses 4,300 digits."""
+
 # PyYAML reads scalars by YAML 1.1. These are tried in order, integers before floats.
 _CORE = (
     (re.compile(r"null|Null|NULL|~|"), lambda _text: None),
@@ -162,7 +165,7 @@ def scalar(text: str) -> str | int | float | bool | None:
     """
     for pattern, convert in _CORE:
         if pattern.fullmatch(text):
-            return convert(text)
+            return convert(text) if len(text) <= MAX_DIGITS else text
     return text
 
 

@@ -6,18 +6,20 @@ number of tokens for a text.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection
 from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
+from lingraft.errors import shown
 from lingraft.registry import Settings
 
 UNITS = ("tokens", "bytes", "documents", "steps", "epochs")
 FACTORS = {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
 WRITTEN = re.compile(
-    r"\s*([0-9][0-9_.]*(?:e[0-9]+)?)\s*([kKMGBT]?)\s*"
+    r"\s*([0-9][0-9_]*(?:\.[0-9]*)?(?:e[0-9]+)?)\s*([kKMGBT]?)\s*"
     r"(tokens|bytes|documents|steps|epochs|epoch|B)\s*"
 )
 
@@ -63,6 +65,9 @@ class Budget(Settings):
             # Only as a unit is B bytes: as a factor, it is 1e9 (`1B tokens`).
             unit = {"B": "bytes", "epoch": "epochs"}.get(unit, unit)
             amount = float(number.replace("_", "")) * FACTORS[factor]
+            if not math.isfinite(amount):
+                msg = f"{shown(value)} is too large; give {cls.written}"
+                raise ValueError(msg)
             return {unit: amount if unit == "epochs" else round(amount)}
         return {"epochs": 1.0} if value == {} else value
 
