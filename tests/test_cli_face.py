@@ -13,6 +13,7 @@ import pytest
 
 from lingraft.cli import COMMANDS
 from lingraft.cli.doctor import MachineCheck, is_ready
+from lingraft.cli.options import print_table
 from lingraft.errors import RecipeError
 from lingraft.recipe import Given, load_recipe
 from lingraft.recipe.load import commented_recipe
@@ -236,3 +237,32 @@ def test_a_name_that_is_too_long_for_a_file_is_one_line(command, tmp_path):
     assert done.returncode == 2, done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in done.stderr
+
+
+def test_without_generation_the_plan_knows_the_time_of_the_evaluation(
+    tiny_model, hindi_file, tmp_path
+):
+    """An evaluation that times no generation takes seconds, not an unknown time."""
+    planned = lingraft(
+        *("plan", tiny_model, "-l", "hi", "-t", hindi_file, "--json"),
+        *("-o", "evaluation.generation=null"),
+        cwd=tmp_path,
+    )
+    seconds = {row["title"]: row["seconds"] for row in json.loads(planned.stdout)}
+    assert seconds["evaluation"] > 0
+
+
+def test_a_file_in_the_place_of_a_folder_is_one_line(tiny_model, hindi_file, tmp_path):
+    """`--runs FILE` is an error of the user, without a traceback."""
+    (tmp_path / "taken").touch()
+    named = ("--model", tiny_model, "-l", "hi", "-t", hindi_file, "--runs", "taken")
+    done = lingraft("adapt", *named, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.endswith("taken: is a file, where a folder is expected; use another path\n")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_table_is_printed_without_standard_output(monkeypatch):
+    """A process that was started without standard output does not end in a traceback."""
+    monkeypatch.setattr(sys, "stdout", None)
+    print_table("row")

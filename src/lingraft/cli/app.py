@@ -66,6 +66,7 @@ FILE_SYSTEM_ERRORS = {
     errno.EDQUOT: DISK_FULL,
     errno.EFBIG: DISK_FULL,
     errno.ENOTDIR: "a part of this path is a file, not a folder; use another path",
+    errno.EEXIST: "is a file, where a folder is expected; use another path",
     errno.EISDIR: "is a folder, where a file is expected; use another path",
     errno.ENAMETOOLONG: "this name is too long for the file system; use a shorter one",
 }
