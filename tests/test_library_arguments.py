@@ -157,3 +157,5 @@ def test_the_state_of_the_caller_stays(tiny, tmp_path, monkeypatch):
     assert states == _drawn()
     assert settings == (torch.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype())
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(lingraft.StoreError, match="is no folder"):
+        extension.save(__file__)

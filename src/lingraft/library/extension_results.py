@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import weakref
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lingraft.certificate import Certificate
+from lingraft.errors import StoreError
 from lingraft.library.tokenizer_splice import TokenizerSplice
 from lingraft.pretokenizer.change import PretokenizerChange
 from lingraft.splice import AddedToken
@@ -51,12 +53,15 @@ class TokenizerExtension:
         """The new tokens by rank: id, surface, source ids that spell it, tokens that it saved."""
         return self.splice.new
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the files of `lingraft extend`: the tokenizer, and its evidence in `lingraft/`.
 
         The evidence is splice.json, certificate.json, samples.json, curve.json and
         pretokenizer.json.
         """
+        if not isinstance(folder, str | os.PathLike) or Path(folder).is_file():
+            msg = f"folder: {folder!r} is no folder; give the path of one"
+            raise StoreError(msg)
         folder = Path(folder)
         shutil.copytree(self.files.path / RESULT / "tokenizer", folder, dirs_exist_ok=True)
         evidence = folder / "lingraft"
