@@ -210,6 +210,18 @@ def test_a_model_that_cannot_be_resized_stays_as_it_was(case_of, arguments, mess
         assert torch.equal(tensor, model.state_dict()[name]), name
 
 
+def test_a_model_is_not_resized_twice_by_one_splice(case_of):
+    """The second resize would replace trained rows: it is refused, and no weight changes."""
+    case = case_of("llama")
+    model = case.model()
+    lingraft.resize(model, case.splice, init="mean")
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(lingraft.ModelError, match="was resized to 327 ids before, and this splice"):
+        lingraft.resize(model, case.splice, init="random")
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, weights[name]), name
+
+
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_weights_that_are_elsewhere_or_wrapped_are_refused(case_of):
     """A model on the meta device, and one with adapters, are refused with what to do."""

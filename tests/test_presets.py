@@ -201,6 +201,7 @@ def test_settings_of_a_hub_data_set_apply_to_a_preset():
         (("training.budget=20 steps",), 50e6, 50e6),
         (("training.budget=20 steps", "target.heldout_share=0.1"), 20e6, 50e6),
         (("vocabulary.size=50000", "training.budget=20 steps"), 100e6, 50e6),
+        (("replay.share=0", "replay.heldout=fineweb-edu"), 100e6, 1e6),  # nothing is read of it
         (("target.limit={bytes: 5MB}",), None, 50e6),
         (("target.corpus={preset: fineweb-2, limit: {bytes: 3MB}}",), 3e6, 50e6),
     ],

@@ -90,6 +90,7 @@ def resize(
     inits = _settings(init)
     with send_lines_to(log):
         inputs = RowInputs.of(splice, tokenizers=tokenizers, texts=texts)
+        _check_start(model, inputs.splice)
         tensors = ModelTensors.of(model)
         names = model_embedding_names(model, tensors)
         sides: dict[Side, EmbeddingInit] = {"input": inits.input}
@@ -104,6 +105,7 @@ def resize(
         made = resize_model(
             model, tensors, names, sides, request, pad_to=pad_to, knows_tokenizer=known
         )
+        setattr(model, _RESIZED_TO, inputs.splice.target_size)
         notes = {**size_notes(made.plan), **made.notes}
         inputs.draft.note(notes)
     return RowOrigins(
@@ -114,6 +116,25 @@ def resize(
         tuple(inputs.draft.notes.pop(WARNINGS, ())),
         inputs.draft.notes,
     )
+
+
+_RESIZED_TO = "_lingraft_ids"
+"""The attribute of a resized model with its number of ids."""
+
+
+def _check_start(model: PreTrainedModel, splice: Splice) -> None:
+    """Raise `ModelError` if a resized model does not have the ids that the splice starts from.
+
+    Its rows alone do not tell: a model may have more rows than ids. A second resize by the same
+    splice would replace rows that were trained since.
+    """
+    ids = getattr(model, _RESIZED_TO, splice.source_size)
+    if ids != splice.source_size:
+        msg = (
+            f"model: was resized to {ids:,} ids before, and this splice starts from "
+            f"{splice.source_size:,}; load the model again, or extend the extended tokenizer"
+        )
+        raise ModelError(msg)
 
 
 def init_embeddings(
