@@ -86,7 +86,7 @@ def test_a_multimodal_model_is_adapted_in_place(tmp_path: Path) -> None:
     assert configs[0]["image_token_index"] == configs[1]["image_token_index"] == 301
     card = (finished.model_path / "README.md").read_text()
     assert yaml.safe_load(card.split("---")[1])["pipeline_tag"] == "image-text-to-text"
-    assert "AutoModelForImageTextToText.from_pretrained(folder" in card
+    assert "AutoModelForImageTextToText.from_pretrained(" in card
     with torch.inference_mode():
         assert bool(after(**image_inputs(after), use_cache=False).logits.isfinite().all())
 

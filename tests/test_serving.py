@@ -419,6 +419,7 @@ def test_broken_connections_print_nothing(server, capfd):
             hang_up(server, request)
     for thread in threading.enumerate():
         if "process_request_thread" in thread.name:
+            thread._started.wait(60)  # `enumerate` also lists threads that are about to start
             thread.join(60)
     assert ask(server, body=question())[0] == 200
     assert capfd.readouterr().err == ""

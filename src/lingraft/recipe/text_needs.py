@@ -35,8 +35,8 @@ BATCH_TOKENS = 32_768
 LEARNING_BYTES_PER_TOKEN = 2_000
 """Bytes of text from which a token is learned; with less, rare tokens depend on single texts."""
 
-LEAST_BYTES = 1_000_000
-"""Read even if nothing is trained on or held out of it, so that a few documents fit."""
+BYTES_IF_UNUSED = 1_000_000
+"""Read where nothing is trained on or held out, so that a few documents fit."""
 
 SAMPLE_BYTES = 5_000_000
 """Bytes of each language for an extension, of which a part is held out for its certificate."""
@@ -64,9 +64,7 @@ def preset_bytes(recipe: Recipe, *, trains: bool = True) -> PresetBytes:
         measured = recipe.evaluation.heldout_bytes
     held_out = [_held_out_bytes(text, measured) for text in recipe.targets]
     of_replay = _held_out_bytes(recipe.replay, measured) if recipe.replay else 0
-    return PresetBytes(
-        max(LEAST_BYTES, target, learning, *held_out), max(LEAST_BYTES, replay, of_replay)
-    )
+    return PresetBytes(max(target, learning, *held_out), max(replay, of_replay))
 
 
 def largest(needs: Iterable[PresetBytes]) -> PresetBytes:
@@ -117,4 +115,4 @@ def _held_out_bytes(text: Text, measured: int) -> int:
 
 
 def _resolve(text: Text, needed: int) -> Text:
-    return text.resolve(text.language, Limit(bytes=ByteSize(needed)))
+    return text.resolve(text.language, Limit(bytes=ByteSize(needed or BYTES_IF_UNUSED)))
