@@ -30,7 +30,6 @@ from lingraft.advice.measures import SAMPLE_BYTES, TextSample, read_sample
 from lingraft.bases import BuildContext, parse_model
 from lingraft.corpus import first_documents, parse_language
 from lingraft.corpus.presets import DEFAULT_LIMIT
-from lingraft.corpus.text_fields import with_text_field
 from lingraft.errors import RecipeError
 from lingraft.forecast.loss_forecast import Forecast
 from lingraft.forecast.predict_fertility import FertilityCurve, text_bytes
@@ -77,6 +76,18 @@ class AdviceRequest:
     sample_bytes: int = SAMPLE_BYTES
     text_field: str | None = None
     base_text_field: str | None = None
+
+    def given(self, model: str | None = None) -> Given:
+        """Return the texts, with a model, as a command gets them."""
+        return Given(
+            model,
+            self.language,
+            self.text,
+            self.base_language,
+            self.base_text,
+            self.text_field,
+            self.base_text_field,
+        )
 
 
 @dataclass(frozen=True)
@@ -184,12 +195,11 @@ def advise(models: Sequence[str], request: AdviceRequest, runtime: Runtime | Non
         )
         raise RecipeError(msg)
     runtime = runtime or Runtime()
-    text = with_text_field(request.text, request.text_field)
-    target = read_sample(request.language, text, request.sample_bytes)
+    given = request.given()
+    target = read_sample(request.language, given.sources(), request.sample_bytes)
     base = None
-    text = with_text_field(request.base_text, request.base_text_field, "--base-text-field")
-    if text:
-        base = read_sample(request.base_language, text, request.sample_bytes)
+    if base_sources := given.base_sources():
+        base = read_sample(request.base_language, base_sources, request.sample_bytes)
     bases, scores = [], []
     for model in models:
         advised, score = _advise_base(model, request, runtime, target, base)
@@ -219,16 +229,7 @@ def _advise_base(
     end = target_scores = base_bits = cost = gain = None
     if shape:
         if request.probe and size:
-            given = Given(
-                model,
-                request.language,
-                request.text,
-                request.base_language,
-                request.base_text,
-                request.text_field,
-                request.base_text_field,
-            )
-            end = probe(given, size.size, request.probe, budget, runtime)
+            end = probe(request.given(model), size.size, request.probe, budget, runtime)
         device = runtime.resolved_device()
         target_scores = score_base(folder, _scored_documents(target), device)
         if base:

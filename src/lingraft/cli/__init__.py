@@ -18,7 +18,9 @@ from lingraft.cli import (
     doctor,
     evaluate,
     export,
+    extend,
     init,
+    plan,
     report,
     serve,
     settings,
@@ -27,7 +29,7 @@ from lingraft.cli import (
 from lingraft.cli.app import app, main
 
 COMMANDS = {
-    "Adapt a model": (adapt.adapt, adapt.plan, adapt.extend, report.report),
+    "Adapt a model": (adapt.adapt, plan.plan, extend.extend, report.report),
     "Measure": (evaluate.evaluate, serve.serve),
     "Prepare": (init.init, diagnose.diagnose, doctor.doctor),
     "Compare choices": (study.study, study.advise, study.probe),

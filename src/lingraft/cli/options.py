@@ -256,3 +256,20 @@ def print_table(table: Any) -> None:
 def print_json(value: Any) -> None:
     """Print plain JSON."""
     typer.echo(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def print_warnings(folder: Path) -> None:
+    """Print the warnings of a finished run or extension, above its table."""
+    from lingraft import pipeline
+
+    for line in pipeline.warning_lines(folder):
+        typer.echo(line)
+
+
+def print_pretokenizer(folder: Path, evidence: Path) -> None:
+    """Print what became of the pre-tokenizer, unless a warning has said so."""
+    from lingraft import pipeline
+
+    line = pipeline.pretokenizer_line(evidence)
+    if line and not any(line in warning for warning in pipeline.warning_lines(folder)):
+        typer.echo(line)

@@ -20,7 +20,7 @@ import langcodes
 from lingraft.corpus.script_check import main_script
 from lingraft.corpus.text_files import find_files, has_wildcards
 from lingraft.errors import CorpusError
-from lingraft.formatting import number
+from lingraft.formatting import counted, size
 
 HELDOUT_WORDS = frozenset(
     {"test", "tests", "dev", "devtest", "valid", "validation", "val", "heldout", "eval"}
@@ -91,11 +91,11 @@ class FileMix:
         return f"{self._describe(files, f' from {self.pattern}')}{kind}"
 
     def _describe(self, files: Sequence[Path], where: str = "") -> str:
-        size = sum(self.sizes[path] for path in files)
+        total = sum(self.sizes[path] for path in files)
         names = [_relative(path, self.pattern) for path in files[:NAMED_FILES]]
         more = ", ..." if len(files) > NAMED_FILES else ""
-        count = f"{len(files):,} file{'s' if len(files) > 1 else ''}"
-        return f"{count}, {_size(size)}{where} ({', '.join(names)}{more})"
+        count = counted(len(files), "file")
+        return f"{count}, {size(total)}{where} ({', '.join(names)}{more})"
 
     def _groups(self, language: str) -> dict[str, list[Path]]:
         """Return the files by kind; training text in the language comes first."""
@@ -170,18 +170,6 @@ def _tag(word: str) -> str | None:
     if re.fullmatch(r"[a-z]{2}|[a-z]{2,3}[-_][A-Z][a-z]{3}", word) and langcodes.tag_is_valid(word):
         return str(langcodes.standardize_tag(word))
     return None
-
-
-def _size(count: int) -> str:
-    """Return a number of bytes in the unit that fits.
-
-    >>> _size(410), _size(34_100_000)
-    ('410 bytes', '34.1 MB')
-    """
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{number(count / size)} {unit}"
-    return f"{count} bytes"
 
 
 def _words(name: str) -> list[str]:

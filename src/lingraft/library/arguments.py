@@ -11,7 +11,9 @@ from inspect import signature
 from typing import Any
 
 from lingraft.errors import LingraftError, RecipeError
+from lingraft.recipe.fields import setting_names
 from lingraft.recipe.overrides import Assignment
+from lingraft.registry import Settings
 
 MAX_SEED = 2**63 - 1
 
@@ -82,10 +84,23 @@ def argument_names(function: Callable[..., Any]) -> Iterator[None]:
 
 
 @contextmanager
-def setting_names(prefix: str) -> Iterator[None]:
-    """Let errors name settings by their keywords, without the path of a recipe before them."""
+def keyword_names(group: str, model: type[Settings]) -> Iterator[None]:
+    """Let errors name the settings of a group by their keywords: `size`, not `vocabulary.size`.
+
+    `group` is the path of the settings in a recipe. Only names of `model` are shortened, because a
+    message may contain a file that is named like the group.
+
+    >>> from lingraft.packing import PackingSettings
+    >>> with keyword_names("packing", PackingSettings):
+    ...     raise RecipeError("a/packing.layout: unreadable; packing.layout was read from it")
+    Traceback (most recent call last):
+    ...
+    lingraft.errors.RecipeError: a/packing.layout: unreadable; layout was read from it
+    """
+    names = "|".join(map(re.escape, setting_names(model)))
     try:
         yield
     except LingraftError as error:
-        error.args = (str(error).replace(prefix, ""),)
+        pattern = rf"(?<![\w./-]){re.escape(group)}\.(?=(?:{names})\b)"
+        error.args = (re.sub(pattern, "", str(error)),)
         raise

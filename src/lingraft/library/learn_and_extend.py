@@ -6,11 +6,12 @@ Text is cleaned and split, tokens are learned, and the result is certified by th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
 
 from lingraft.errors import RecipeError
-from lingraft.library.arguments import assignments, check_number, setting_names
+from lingraft.library.arguments import assignments, check_number, keyword_names
 from lingraft.library.extension_results import LearnedTokens, TokenizerExtension
 from lingraft.library.given_tokenizer import TokenizerLike
 from lingraft.library.prepared_extension import AllTexts, PreparedExtension
@@ -91,11 +92,8 @@ def extend_tokenizer(
         temperature=temperature,
         allow=allow,
     )
-    check_number(workers, "workers", at_least=1)
-    with send_lines_to(log), setting_names("vocabulary."):
-        given = PreparedExtension.of(
-            tokenizer, texts, chosen, base_texts=base_texts, language=language, workers=workers
-        )
+    others = {"base_texts": base_texts, "language": language}
+    with _prepared(tokenizer, texts, chosen, log=log, workers=workers, **others) as given:
         return given.extend()
 
 
@@ -135,12 +133,25 @@ def learn_tokens(
         protect_replay=protect_replay,
         temperature=temperature,
     )
-    check_number(workers, "workers", at_least=1)
-    with send_lines_to(log), setting_names("vocabulary."):
-        given = PreparedExtension.of(
-            tokenizer, texts, chosen, base_texts=base_texts, language=language, workers=workers
-        )
+    others = {"base_texts": base_texts, "language": language}
+    with _prepared(tokenizer, texts, chosen, log=log, workers=workers, **others) as given:
         return given.learn()
+
+
+@contextmanager
+def _prepared(
+    tokenizer: TokenizerLike,
+    texts: AllTexts,
+    settings: VocabularySettings,
+    *,
+    log: LogLine | None,
+    workers: int,
+    **others: Any,
+) -> Iterator[PreparedExtension]:
+    """Prepare the inputs; inside the block, lines go to `log` and errors name keywords."""
+    check_number(workers, "workers", at_least=1)
+    with send_lines_to(log), keyword_names("vocabulary", VocabularySettings):
+        yield PreparedExtension.of(tokenizer, texts, settings, workers=workers, **others)
 
 
 def _settings(

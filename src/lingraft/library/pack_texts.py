@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lingraft.errors import CorpusError, RecipeError
-from lingraft.library.arguments import check_number, check_seed, setting_names
+from lingraft.library.arguments import check_number, check_seed, keyword_names
 from lingraft.library.given_texts import read_documents
 from lingraft.library.given_tokenizer import (
     TokenizerLike,
@@ -185,7 +185,7 @@ def pack(
     settings = parse_settings(Tree(values), PackingSettings)
     with (
         send_lines_to(log),
-        setting_names("training.packing."),
+        keyword_names("training.packing", PackingSettings),
         TemporaryDirectory(prefix="lingraft-") as scratch,
     ):
         folder = Path(scratch, "tokenizer")

@@ -21,8 +21,8 @@ SIZES = (250, 500, 1_000, 2_000, 3_000, 5_000, 7_500, 10_000, 15_000, 20_000, 30
 """The sizes that are compared."""
 LARGE_STEP = 10_000
 """The distance of the sizes beyond those."""
-# Below this rate, rows cost more to train and serve than they save: 7B models show this near 15,000
-# to 30,000 tokens.
+# A choice that no measurement supports yet: below this rate, a row saves little for what it costs
+# to train and to serve. With the rule `serving`, the costs of a model decide.
 MIN_SAVING_SHARE = 0.01
 MARGINAL = f"1,000 more tokens save less than {MIN_SAVING_SHARE:.0%} of the remaining tokens"
 """The rule `marginal` in words."""

@@ -1,0 +1,114 @@
+"""The command that extends a tokenizer and a model without training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lingraft.cli.options import (
+    AsJson,
+    BaseLanguage,
+    BaseText,
+    BaseTextField,
+    Language,
+    Model,
+    Override,
+    RecipeFile,
+    StoreFolder,
+    TextField,
+    TextFiles,
+    log,
+    print_json,
+    print_pretokenizer,
+    print_table,
+    print_warnings,
+    read_recipe,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+ExtendedFolder = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-O",
+        metavar="FOLDER",
+        help="Where the extended model is written.",
+        rich_help_panel="Where",
+    ),
+]
+VocabularySize = Annotated[
+    str | None,
+    typer.Option("--size", help="How many tokens to add, or auto.", rich_help_panel="What"),
+]
+
+
+def extend(
+    recipe: RecipeFile = None,
+    *,
+    model: Model = None,
+    language: Language = None,
+    text: TextFiles = None,
+    text_field: TextField = None,
+    base_language: BaseLanguage = None,
+    base_text: BaseText = None,
+    base_text_field: BaseTextField = None,
+    override: Override = None,
+    output: ExtendedFolder = Path("extended"),
+    size: VocabularySize = None,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add tokens to a tokenizer, and embedding rows if there are weights; nothing is trained.
+
+    MODEL may be a model folder, a Hub id, or a folder with only a tokenizer (also tokenizer.model
+    or a tiktoken file). The certificate of the splice is written to
+    FOLDER/lingraft/certificate.json.
+    """
+    from lingraft import pipeline
+    from lingraft.recipe import Runtime
+
+    # An explicit -o vocabulary.size=... comes last, so that it takes precedence over --size.
+    overrides = [f"vocabulary.size={size}"] if size else []
+    overrides += override or []
+    chosen = read_recipe(
+        recipe,
+        model,
+        language,
+        text,
+        base_language,
+        base_text,
+        overrides,
+        trains=False,
+        text_field=text_field,
+        base_text_field=base_text_field,
+    )
+    runtime = Runtime(Path("runs"), store or Path(), "auto", "auto")
+    folder = pipeline.extend(chosen, runtime, output, log=log)
+    if as_json:
+        print_json(_extension_json(folder))
+        return
+    print_warnings(folder)
+    print_table(pipeline.claims_table(folder / "lingraft" / "certificate.json"))
+    print_pretokenizer(folder, folder / "lingraft")
+    typer.echo(f"extended  {folder}")
+
+
+def _extension_json(folder: Path) -> dict[str, Any]:
+    """Return what `extend --json` prints: the warnings, the pre-tokenizer and the certificate."""
+    files = {"record": "run.json", "pretokenizer": "lingraft/pretokenizer.json"}
+    files["certificate"] = "lingraft/certificate.json"
+    values = {}
+    for key, file in files.items():
+        values[key] = json.loads((folder / file).read_text(encoding="utf-8"))
+    return {
+        "extended": str(folder),
+        "warnings": values["record"]["warnings"],
+        "pretokenizer": values["pretokenizer"],
+        **values["certificate"],
+    }

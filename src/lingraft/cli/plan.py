@@ -1,0 +1,87 @@
+"""The command that shows what a run would do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from lingraft.cli.options import (
+    AsJson,
+    BaseLanguage,
+    BaseText,
+    BaseTextField,
+    Device,
+    Language,
+    Model,
+    Name,
+    Override,
+    Precision,
+    RecipeFile,
+    Runs,
+    StoreFolder,
+    TextField,
+    TextFiles,
+    overrides_with_name,
+    print_json,
+    print_table,
+    read_recipe,
+)
+
+if TYPE_CHECKING:
+    from lingraft.recipe import Recipe, Runtime
+
+
+def plan(
+    recipe: RecipeFile = None,
+    *,
+    model: Model = None,
+    language: Language = None,
+    text: TextFiles = None,
+    text_field: TextField = None,
+    base_language: BaseLanguage = None,
+    base_text: BaseText = None,
+    base_text_field: BaseTextField = None,
+    override: Override = None,
+    name: Name = None,
+    runs: Runs = Path("runs"),
+    store: StoreFolder = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Show what a run would do: each stage, whether it is cached, its size, cost and time."""
+    from lingraft.recipe import Runtime
+
+    overrides = overrides_with_name(override, name)
+    chosen = read_recipe(
+        recipe,
+        model,
+        language,
+        text,
+        base_language,
+        base_text,
+        overrides,
+        text_field=text_field,
+        base_text_field=base_text_field,
+    )
+    print_plan(chosen, Runtime(runs, store or Path(), device, precision), as_json=as_json)
+
+
+def print_plan(recipe: Recipe, runtime: Runtime, *, as_json: bool) -> None:
+    """Print the stages of a run, and what its result will not be able to do."""
+    from lingraft import pipeline
+
+    stages = pipeline.plan(recipe, runtime)
+    if as_json:
+        print_json([stage.as_json() for stage in stages])
+        return
+    typer.echo(pipeline.describe_run(recipe))
+    for stage in stages:
+        for note in stage.notes:
+            typer.echo(note)
+    print_table(pipeline.plan_table(stages))
+    typer.echo(pipeline.describe_pretokenizer_plan(recipe, runtime))
+    for line in pipeline.describe_limits(recipe, runtime):
+        typer.echo(line)
