@@ -14,7 +14,7 @@ import yaml
 from lingraft.checkpoint.load_model import load_model
 from lingraft.checkpoint.safetensors_files import Checkpoint
 from lingraft.errors import ModelError
-from lingraft.export.gguf_architectures import architecture_of
+from lingraft.export.gguf_architectures import load_config
 from lingraft.strategies.model_parts import text_module, text_parameters
 from tests.architecture_sweep import build, extend, image_inputs, load
 from tests.architecture_table import IMAGES
@@ -133,5 +133,5 @@ def test_gguf_of_a_multimodal_model_is_left_to_llama_cpp(tmp_path: Path) -> None
     """It is two files there; the error says so."""
     source = build("gemma3", tmp_path)
     with pytest.raises(ModelError, match="image encoder in two files"):
-        architecture_of(json.loads((source / "config.json").read_text()))
+        load_config(source)
     shutil.rmtree(source)

@@ -33,7 +33,8 @@ PeftFolder = Annotated[
 Numbers = Annotated[
     str,
     typer.Option(
-        help="The data type of matrices in GGUF: auto (as in the model), f32, f16, bf16 or q8_0."
+        help="The data type of matrices in GGUF: auto (as in the model), f32, f16, bf16, q8_0, "
+        "q5_1, q5_0, q4_1 or q4_0. llama-quantize makes smaller ones from an f16 file."
     ),
 ]
 HubRepository = Annotated[
@@ -57,9 +58,10 @@ def export(
 ) -> None:
     """Write a model as a GGUF file or a PEFT adapter with the same outputs, or say why not.
 
-    GGUF: Llama, Mistral without a sliding window, Qwen2, GPT-2 and GPT-NeoX models; byte-level BPE
-    whose regular expression llama.cpp knows by name, and SentencePiece BPE. A changed
-    pre-tokenizer has no name there: it is refused.
+    GGUF: Llama, Mistral, Mixtral, Qwen2 and Qwen3 (also with experts), Gemma 1 to 3, SmolLM3,
+    Phi-3, OLMo 2 and 3, OLMoE, Granite, Cohere, StarCoder2, StableLM, GPT-2 and GPT-NeoX models;
+    byte-level BPE whose regular expression llama.cpp knows by name, and SentencePiece BPE. What
+    llama.cpp would compute or tokenise otherwise is refused.
 
     PEFT: runs without training, or trained with the strategies lora, rows or embeddings.
     Strategies that change full weights (full, differential, layers) cannot be written as an

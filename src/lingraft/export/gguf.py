@@ -7,6 +7,7 @@ imported in the functions that use it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,22 +16,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from lingraft.bases.folder import read_config
 from lingraft.checkpoint.safetensors_files import Checkpoint
 from lingraft.errors import MissingExtraError, ModelError, RecipeError, did_you_mean
-from lingraft.export.gguf_architectures import Architecture, architecture_of, rope_factors
+from lingraft.export.gguf_architectures import (
+    Architecture,
+    architecture_of,
+    describe,
+    load_config,
+    rope_tensors,
+)
+from lingraft.export.gguf_layouts import TensorSource, tensor_sources
 from lingraft.export.gguf_tokenizer import GgufTokens, gguf_tokens
 from lingraft.store import atomic_file
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
+from lingraft.tokenizer.sentencepiece_bpe import SentencePieceBPE
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
+    from transformers import PretrainedConfig
 
-NUMBERS = {"auto": None, "f32": "F32", "f16": "F16", "bf16": "BF16", "q8_0": "Q8_0"}
+NUMBERS = ("auto", "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 """Number types of matrices; `auto` keeps the type. Vectors are float32, as llama.cpp requires."""
 
 _GGUF_TYPES = {"F32": "F32", "F16": "F16", "BF16": "BF16", "F64": "F32"}
 """safetensors dtype -> GGUF type."""
+
+_BELOW_8_BITS = ("Q5_1", "Q5_0", "Q4_1", "Q4_0")
 
 
 @dataclass(frozen=True)
@@ -62,70 +73,90 @@ def export_gguf(model: Path, path: Path, *, numbers: str = "auto") -> Exported:
         from gguf import GGUFWriter
     except ImportError as error:
         raise MissingExtraError("gguf", extra="gguf") from error
-    config = read_config(model)
+    config = load_config(model)
     checkpoint, tokenizer = Checkpoint.open(model), open_tokenizer(model)
     # Everything that can be refused is refused before the first byte is written.
     architecture = architecture_of(config)
     tokens = gguf_tokens(tokenizer, _embedding_rows(config, checkpoint))
-    names = _tensor_names(architecture, config, checkpoint)
+    sources = _named_sources(architecture, config, checkpoint)
+    plans = list(_plan_tensors(architecture, config, checkpoint, sources, numbers))
     with atomic_file(path, option="--gguf") as draft:
         writer = GGUFWriter(str(draft), architecture.name)
-        # The model folder of a run is called `model`, so the name of the run is used.
-        writer.add_name(model.parent.name if model.name == "model" else model.name)
-        architecture.describe(writer, config)
+        writer.add_name(_name(model, tokenizer))
+        notes = describe(writer, config, architecture)
+        _write_types(writer, plans, numbers)
         _write_tokens(writer, tokens, tokenizer)
-        plans = _plan_tensors(architecture, config, checkpoint, names, NUMBERS[numbers])
-        _write_tensors(writer, list(plans))
+        _write_tensors(writer, plans)
         writer.close()
     return Exported(
         path,
         architecture.name,
         tokens.pre,
         len(tokens.tokens),
-        len(names),
+        len(plans),
         path.stat().st_size,
-        tuple(tokens.notes),
+        (*tokens.notes, *notes),
     )
 
 
-def _embedding_rows(config: Mapping[str, Any], checkpoint: Checkpoint) -> int:
+def _name(model: Path, tokenizer: ModelTokenizer) -> str:
+    """Return the name of the model, as llama.cpp needs it.
+
+    llama.cpp looks for "phi-3" in it: then special tokens swallow the space after them, as those of
+    Phi-3 do.
+    """
+    # The model folder of a run is called `model`, so the name of the run is used.
+    name = model.parent.name if model.name == "model" else model.name
+    added = tokenizer.family.data.get("added_tokens") or ()
+    swallows_spaces = any(token["rstrip"] for token in added)
+    named = re.search(r"(?i)phi-?3", name)
+    if swallows_spaces and not named and isinstance(tokenizer.family, SentencePieceBPE):
+        return f"{name} Phi-3"
+    return name if swallows_spaces or not named else re.sub(r"(?i)phi-?3", "Phi 3", name)
+
+
+def _embedding_rows(config: PretrainedConfig, checkpoint: Checkpoint) -> int:
     # The matrix can have more rows than config.json's vocab_size states, and GGUF needs a token for
     # each. These are the names of Llama-like models, GPT-2 and GPT-NeoX.
     endings = ("embed_tokens.weight", "wte.weight", "embed_in.weight")
     for name, place in checkpoint.tensors.items():
         if name.endswith(endings):
             return place.shape[0]
-    return int(config["vocab_size"])
+    return int(config.vocab_size)
 
 
-def _tensor_names(
-    architecture: Architecture, config: Mapping[str, Any], checkpoint: Checkpoint
-) -> dict[str, str]:
-    """Return the GGUF name of each tensor.
+_COMPUTED = (".rotary_emb.inv_freq", ".attn.bias", ".masked_bias", ".attention.bias")
+"""Endings of buffers in old checkpoints, which are no weights."""
+
+
+def _named_sources(
+    architecture: Architecture, config: PretrainedConfig, checkpoint: Checkpoint
+) -> dict[str, TensorSource]:
+    """Return the source of each GGUF tensor.
 
     Raises `ModelError` for a tensor without a GGUF name, which would be missing in the file.
     """
     from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, get_tensor_name_map
 
     kind = next(arch for arch, name in MODEL_ARCH_NAMES.items() if name == architecture.name)
-    layers = config.get("num_hidden_layers") or config["n_layer"]
-    table = get_tensor_name_map(MODEL_ARCH(kind), layers)
-    # A config.json may leave the setting out: of these architectures, only GPT-2 then ties.
-    tied = bool(config.get("tie_word_embeddings", architecture.name == "gpt2"))
-    names = {}
-    for name in checkpoint.tensors:
+    table = get_tensor_name_map(MODEL_ARCH(kind), config.num_hidden_layers)
+    named = {}
+    for name, source in tensor_sources(checkpoint.tensors).items():
         # llama.cpp uses the input matrix for a tied head, so a stored copy is not written.
-        if name.endswith(architecture.skipped) or (tied and name == "lm_head.weight"):
+        tied_head = config.tie_word_embeddings and name == "lm_head.weight"
+        if name.endswith(_COMPUTED) or (tied_head and not architecture.own_head):
             continue
         gguf_name = table.get_name(name, try_suffixes=(".weight", ".bias"))
         if gguf_name is None:
             msg = (
                 f"{checkpoint.folder}: GGUF has no name for the tensor {name} of "
-                f"{architecture.name} models; use llama.cpp's own converter"
+                f"{architecture.name} models"
             )
             raise ModelError(msg)
-        names[name] = gguf_name
-    return names
+        named[gguf_name] = source
+    if architecture.own_head:
+        named.setdefault("output.weight", named["token_embd.weight"])
+    return named
 
 
 @dataclass(frozen=True)
@@ -140,37 +171,66 @@ class _TensorPlan:
 
 def _plan_tensors(
     architecture: Architecture,
-    config: Mapping[str, Any],
+    config: PretrainedConfig,
     checkpoint: Checkpoint,
-    names: Mapping[str, str],
-    numbers: str | None,
+    sources: Mapping[str, TensorSource],
+    numbers: str,
 ) -> Iterator[_TensorPlan]:
     from gguf import GGMLQuantizationType as Kind
     from gguf.quants import quantize
 
-    factors = rope_factors(config)
-    if factors is not None:
+    for name, factors in rope_tensors(config):
         values = np.asarray(factors, np.float32)
-        yield _TensorPlan("rope_freqs.weight", Kind.F32, values.shape, lambda: values)
-    for name, gguf_name in names.items():
-        place = checkpoint.tensors[name]
-        # llama.cpp reads norms and biases as float32.
-        kind = Kind.F32 if len(place.shape) == 1 else Kind[numbers or _GGUF_TYPES[place.dtype]]
-        if kind is Kind.Q8_0 and place.shape[-1] % 32:
-            columns = place.shape[-1]
-            msg = f"{name}: {columns} columns; q8_0 needs a multiple of 32: use --numbers f16"
-            raise ModelError(msg)
+        yield _TensorPlan(name, Kind.F32, values.shape, values.copy)
+
+    # A meta tensor gives the shape in GGUF's layout without reading the weights.
+    def meta(name: str) -> torch.Tensor:
+        return torch.empty(checkpoint.tensors[name].shape, device="meta")
+
+    def weights(name: str) -> torch.Tensor:
+        return checkpoint.tensor(name).float()
+
+    for name, source in sources.items():
+        shape = tuple(source.read(meta, architecture.layout, config).shape)
+        stored = checkpoint.tensors[source.names[0]].dtype
+        kind = Kind[_type_of(name, shape, stored, numbers)]
 
         # The defaults bind the values of this iteration; a closure would read those of the last.
-        def read(name: str = name, kind: Any = kind) -> np.ndarray[Any, Any]:
-            laid_out = architecture.tensor(name, checkpoint.tensor(name).float(), config)
+        def read(source: TensorSource = source, kind: Any = kind) -> np.ndarray[Any, Any]:
+            laid_out = source.read(weights, architecture.layout, config)
             return quantize(laid_out.contiguous().numpy(), kind)  # type: ignore[no-any-return]
 
-        # A meta tensor gives the shape in GGUF's layout without reading the weights.
-        meta = torch.empty(place.shape, device="meta")
-        yield _TensorPlan(
-            gguf_name, kind, tuple(architecture.tensor(name, meta, config).shape), read
-        )
+        yield _TensorPlan(name, kind, shape, read)
+
+
+def _type_of(name: str, shape: tuple[int, ...], stored: str, numbers: str) -> str:
+    """Return the GGUF type of a tensor; raises `ModelError` for a shape that has none."""
+    # llama.cpp reads norms and biases as float32. A router decides between experts by small
+    # differences, and is tiny.
+    if len(shape) == 1 or "ffn_gate_inp" in name:
+        return "F32"
+    kind = _GGUF_TYPES[stored] if numbers == "auto" else numbers.upper()
+    if kind.startswith("Q") and shape[-1] % 32:
+        msg = f"{name}: {shape[-1]} columns; {numbers} needs a multiple of 32: use --numbers f16"
+        raise ModelError(msg)
+    # Embedding rows, which adaptation is about, lose more than other matrices; llama-quantize
+    # keeps them in more bits too.
+    if kind in _BELOW_8_BITS and name in {"token_embd.weight", "output.weight"}:
+        return "Q8_0"
+    return kind
+
+
+def _write_types(writer: GGUFWriter, plans: list[_TensorPlan], numbers: str) -> None:
+    """Write the number type as programs show it, e.g. "Q8_0"."""
+    from gguf import GGML_QUANT_VERSION, LlamaFileType
+
+    kind = numbers.upper()
+    if numbers == "auto":
+        largest = max(plans, key=lambda plan: float(np.prod(plan.shape)))
+        kind = largest.kind.name
+    names = {"F32": "ALL_F32"}
+    writer.add_file_type(LlamaFileType[names.get(kind, f"MOSTLY_{kind}")])
+    writer.add_quantization_version(GGML_QUANT_VERSION)
 
 
 def _write_tensors(writer: GGUFWriter, plans: list[_TensorPlan]) -> None:

@@ -1,196 +1,389 @@
-"""The architectures of the GGUF export: their settings and the layout of their tensors.
+"""The architectures of the GGUF export: their settings and what llama.cpp requires of them.
 
-Three layouts differ from transformers. For Llama, llama.cpp applies RoPE to pairs of neighbouring
-dimensions and transformers to the two halves, so queries and keys are reordered. GPT-2 stores its
-linear layers transposed. GPT-NeoX stores queries, keys and values head by head.
+`ARCHITECTURES` is a table. llama.cpp has some settings of each architecture built in, such as the
+activation function. A model with another value is refused, because llama.cpp would load it and
+compute something else.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lingraft.bases.folder import read_config
 from lingraft.errors import ModelError
+from lingraft.export.gguf_layouts import (
+    Layout,
+    gpt2_layout,
+    llama_layout,
+    neox_layout,
+    one_added_to_norms,
+    shared_expert_layout,
+    unchanged,
+)
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from transformers import PretrainedConfig
 
-Config = Mapping[str, Any]
+ROPE_TYPES = frozenset({"default", "linear", "yarn"})
+"""The RoPE scalings that llama.cpp applies in every architecture."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """An architecture with its name in GGUF.
+    """How llama.cpp knows an architecture of transformers.
 
-    `describe` writes its settings with gguf's writer; `tensor` takes a tensor and its name in
-    transformers, and returns it in GGUF's layout.
+    Attributes:
+        name: the name in GGUF.
+        settings: the settings besides sizes and RoPE: the name of gguf's writer -> transformers'.
+        built_in: the settings that llama.cpp has built in: transformers' name -> the value, a
+            tuple of values that are the same there, or a function of the configuration.
+        layout: takes the name of a tensor, the tensor and the configuration, and returns the tensor
+            as llama.cpp expects it.
+        rope_types: the RoPE scalings that llama.cpp computes as transformers does.
+        has_window: llama.cpp computes sliding-window attention, by the layers of `layer_types`.
+        own_head: llama.cpp requires a matrix of the head even if it is tied.
     """
 
     name: str
-    describe: Callable[[Any, Config], None]
-    tensor: Callable[[str, Tensor, Config], Tensor]
-    skipped: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+    built_in: Mapping[str, Any] = field(default_factory=dict)
+    layout: Layout = unchanged
+    rope_types: frozenset[str] = ROPE_TYPES
+    has_window: bool = False
+    own_head: bool = False
 
 
-def architecture_of(config: Config) -> Architecture:
-    """Return the architecture with which a model is written.
+def load_config(model: Path) -> PretrainedConfig:
+    """Return the configuration of a model, with the defaults of transformers filled in.
 
-    Raises `ModelError` for a model that llama.cpp computes differently, or not at all.
+    Raises `ModelError` for an architecture that the GGUF export does not have.
     """
-    kind = str(config.get("model_type"))
-    if "vision_config" in config or "audio_config" in config:
+    from transformers import AutoConfig
+
+    stated = read_config(model)
+    kind = str(stated.pop("model_type", None))
+    if "vision_config" in stated or "audio_config" in stated:
         msg = (
             f"config.json: {kind!r} is multimodal, and GGUF stores its language model and the "
-            "image encoder in two files; use llama.cpp's own converter (convert_hf_to_gguf.py, and "
-            "again with --mmproj), and check its pre-tokenizer"
+            "image encoder in two files"
         )
         raise ModelError(msg)
     if kind not in ARCHITECTURES:
         msg = (
             f"config.json: model_type {kind!r} cannot be exported as GGUF (known: "
-            f"{', '.join(sorted(ARCHITECTURES))}); use llama.cpp's own converter, and check its "
-            "pre-tokenizer"
+            f"{', '.join(sorted(ARCHITECTURES))})"
         )
         raise ModelError(msg)
-    if config.get("sliding_window") and config.get("use_sliding_window", True):
-        msg = (
-            f"config.json: sliding-window attention ({config['sliding_window']}) cannot be "
-            "exported as GGUF; use llama.cpp's own converter"
-        )
-        raise ModelError(msg)
-    _rope(config)  # raises for an unknown scaling
-    return ARCHITECTURES[kind]
+    return AutoConfig.for_model(kind, **stated)
 
 
-def rope_factors(config: Config) -> list[float] | None:
-    """Return the divisor of each RoPE frequency for the scaling of Llama 3, `None` for others."""
-    rope = _rope(config)
-    if rope.get("rope_type") != "llama3":
-        return None
-    width, length = _head_width(config), rope["original_max_position_embeddings"]
+def architecture_of(config: PretrainedConfig) -> Architecture:
+    """Return the architecture of a model; raises `ModelError` if llama.cpp would differ."""
+    architecture = ARCHITECTURES[config.model_type]
+    for name, wanted in architecture.built_in.items():
+        value = getattr(config, name, None)
+        expected = wanted(config) if callable(wanted) else wanted
+        allowed = expected if isinstance(expected, tuple) else (expected,)
+        if value is not None and value not in allowed:
+            msg = (
+                f"config.json: {name} is {value!r}, and llama.cpp computes {config.model_type} "
+                f"models with {allowed[0]!r}"
+            )
+            raise ModelError(msg)
+    for layer, rope in _rope_of_layers(config).items():
+        # Layers with a window have RoPE without scaling in llama.cpp.
+        known = {"default"} if layer == "sliding_attention" else architecture.rope_types
+        if rope["rope_type"] not in known:
+            msg = (
+                f"config.json: llama.cpp does not compute the RoPE scaling {rope['rope_type']!r} "
+                f"of {config.model_type} models"
+            )
+            raise ModelError(msg)
+    return architecture
+
+
+def describe(writer: Any, config: PretrainedConfig, architecture: Architecture) -> list[str]:
+    """Write the settings of a model with gguf's writer; returns notes for the user of the file."""
+    width = head_width(config)
+    heads = config.num_attention_heads
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    # GPT-2 calls it n_inner, and leaves it out for four times the width.
+    inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None)
+    writer.add_feed_forward_length(inner or 4 * config.hidden_size)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(getattr(config, "num_key_value_heads", None) or heads)
+    writer.add_key_length(width)
+    writer.add_value_length(width)
+    for name, setting in architecture.settings.items():
+        value = getattr(config, setting, None)
+        if value is not None:
+            getattr(writer, f"add_{name}")(value)
+    length, notes = _describe_window(writer, config, architecture)
+    if rope := full_rope(config):
+        notes += _describe_rope(writer, config, rope)
+    writer.add_context_length(length)
+    return notes
+
+
+def _describe_window(
+    writer: Any, config: PretrainedConfig, architecture: Architecture
+) -> tuple[int, list[str]]:
+    """Write the sliding window; returns the context length and notes."""
+    length = config.max_position_embeddings
+    window = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None) or []
+    if architecture.has_window:
+        writer.add_sliding_window(window)
+        writer.add_sliding_window_pattern([kind == "sliding_attention" for kind in kinds])
+        return length, []
+    used = "sliding_attention" in kinds if kinds else getattr(config, "use_sliding_window", True)
+    if not window or not used or window >= length:
+        return length, []
+    # Within one window, attention with and without it are the same.
+    note = (
+        f"llama.cpp has no sliding-window attention for {config.model_type}: the context length of "
+        f"the file is the window, {window:,} tokens, up to which the results are the same"
+    )
+    return window, [note]
+
+
+def head_width(config: PretrainedConfig) -> int:
+    """Return the dimensions of an attention head."""
+    stated = getattr(config, "head_dim", None)
+    return int(stated or config.hidden_size // config.num_attention_heads)
+
+
+def _rope_of_layers(config: PretrainedConfig) -> dict[str, dict[str, Any]]:
+    """Return the RoPE settings by kind of layer; models with one kind have "full_attention"."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    if not rope or "rope_type" in rope:
+        return {"full_attention": rope} if rope else {}
+    return {kind: values for kind, values in rope.items() if isinstance(values, dict)}
+
+
+def full_rope(config: PretrainedConfig) -> dict[str, Any]:
+    """Return the RoPE settings of layers without a window, empty for models without RoPE."""
+    return _rope_of_layers(config).get("full_attention", {})
+
+
+def _describe_rope(writer: Any, config: PretrainedConfig, rope: Mapping[str, Any]) -> list[str]:
+    from gguf import RopeScalingType
+
+    share = rope.get("partial_rotary_factor") or 1.0
+    writer.add_rope_dimension_count(int(share * head_width(config)))
+    writer.add_rope_freq_base(float(rope["rope_theta"]))
+    local = _rope_of_layers(config).get("sliding_attention")
+    if local:
+        writer.add_rope_freq_base_swa(float(local["rope_theta"]))
+    kind = rope["rope_type"]
+    if kind in {"linear", "yarn"}:
+        writer.add_rope_scaling_type(RopeScalingType(kind))
+        writer.add_rope_scaling_factor(float(rope["factor"]))
+    if kind == "yarn":
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+        writer.add_rope_scaling_yarn_beta_fast(float(rope.get("beta_fast") or 32))
+        writer.add_rope_scaling_yarn_beta_slow(float(rope.get("beta_slow") or 1))
+    if kind != "longrope":
+        return []
+    short_length = rope["original_max_position_embeddings"]
+    growth = config.max_position_embeddings / short_length
+    scale = rope.get("attention_factor")
+    if scale is None:
+        scale = math.sqrt(1 + math.log(growth) / math.log(short_length)) if growth > 1 else 1.0
+    writer.add_rope_scaling_type(RopeScalingType.LONGROPE)
+    writer.add_rope_scaling_orig_ctx_len(short_length)
+    writer.add_rope_scaling_attn_factors(scale)
+    # transformers decides by the length of the text, llama.cpp by the size of the context.
+    note = (
+        f"llama.cpp uses the RoPE factors for long text if the context is above {short_length:,} "
+        f"tokens, even for short text: use -c {short_length} where that is enough"
+    )
+    return [note]
+
+
+def rope_tensors(config: PretrainedConfig) -> Iterator[tuple[str, list[float]]]:
+    """Yield the divisors of the RoPE frequencies, for the scalings that GGUF stores as tensors."""
+    rope = full_rope(config)
+    if rope.get("rope_type") == "longrope":
+        yield "rope_factors_long.weight", rope["long_factor"]
+        yield "rope_factors_short.weight", rope["short_factor"]
+    if rope.get("rope_type") == "llama3":
+        yield "rope_freqs.weight", _llama3_factors(rope, head_width(config))
+
+
+def _llama3_factors(rope: Mapping[str, Any], width: int) -> list[float]:
     factors = []
     for i in range(0, width, 2):
-        wavelength = 2 * math.pi * _rope_base(config) ** (i / width)
+        wavelength = 2 * math.pi * rope["rope_theta"] ** (i / width)
         low, high = rope["low_freq_factor"], rope["high_freq_factor"]
         # As in transformers: short wavelengths stay, long ones are stretched by `factor`, and those
         # between the two bounds are interpolated.
-        share = min(1.0, max(0.0, (length / wavelength - low) / (high - low)))
+        turns = rope["original_max_position_embeddings"] / wavelength
+        share = min(1.0, max(0.0, (turns - low) / (high - low)))
         factors.append(1 / ((1 - share) / rope["factor"] + share))
     return factors
 
 
-def _rope(config: Config) -> Mapping[str, Any]:
-    # transformers 5 writes `rope_parameters`, earlier releases `rope_scaling`.
-    rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
-    rope.setdefault("rope_type", rope.get("type", "default"))
-    if rope["rope_type"] not in {"default", "linear", "llama3"}:
-        msg = (
-            f"config.json: the RoPE scaling {rope['rope_type']!r} cannot be exported as GGUF; use "
-            "llama.cpp's own converter"
-        )
-        raise ModelError(msg)
-    return rope
+def _square(config: PretrainedConfig) -> int:
+    return int(config.hidden_size // config.num_attention_heads)
 
 
-def _rope_base(config: Config) -> float:
-    stated = _rope(config).get("rope_theta") or config.get("rope_theta")
-    return float(stated or config.get("rotary_emb_base") or 10000.0)
+def _heads(config: PretrainedConfig) -> int:
+    return int(config.num_attention_heads)
 
 
-def _head_width(config: Config) -> int:
-    return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
+def _gemma_scale(large: int) -> Callable[[PretrainedConfig], int]:
+    """Return the attention scale; llama.cpp tells the largest model by its number of layers."""
+
+    def scale(config: PretrainedConfig) -> int:
+        return _square(config) if config.num_hidden_layers == large else head_width(config)
+
+    return scale
 
 
-def _describe_llama(writer: Any, config: Config) -> None:
-    width = _head_width(config)
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(config["num_attention_heads"])
-    writer.add_head_count_kv(config.get("num_key_value_heads") or config["num_attention_heads"])
-    writer.add_key_length(width)
-    writer.add_value_length(width)
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_rope_dimension_count(width)
-    writer.add_rope_freq_base(_rope_base(config))
-    if _rope(config)["rope_type"] == "linear":
-        from gguf import RopeScalingType
-
-        writer.add_rope_scaling_type(RopeScalingType.LINEAR)
-        writer.add_rope_scaling_factor(_rope(config)["factor"])
+def _every_fourth_without_rope(config: PretrainedConfig) -> list[int]:
+    return [int((layer + 1) % 4 != 0) for layer in range(config.num_hidden_layers)]
 
 
-def _llama_tensor(name: str, tensor: Tensor, config: Config) -> Tensor:
-    heads = config["num_attention_heads"]
-    if ".q_proj." in name:
-        return _interleave_halves(tensor, heads)
-    if ".k_proj." in name:
-        return _interleave_halves(tensor, config.get("num_key_value_heads") or heads)
-    return tensor
+_RMS = {"layer_norm_rms_eps": "rms_norm_eps"}
+_NORM = {"layer_norm_eps": "layer_norm_eps"}
+_SILU = {"hidden_act": "silu"}
+_PLAIN = {**_SILU, "attention_bias": False, "mlp_bias": False}
+_EXPERTS = {
+    **_RMS,
+    "expert_count": "num_experts",
+    "expert_used_count": "num_experts_per_tok",
+    "expert_feed_forward_length": "moe_intermediate_size",
+    "expert_shared_feed_forward_length": "shared_expert_intermediate_size",
+}
+_ALL_SPARSE = {**_PLAIN, "decoder_sparse_step": 1, "mlp_only_layers": []}
+_LLAMA_ROPE = ROPE_TYPES | {"llama3"}
+_GELU = ("gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu")
+"""llama.cpp has one GELU, the approximation by tanh: it differs from the exact one by 0.0005."""
+_GEMMA = {
+    "attention_bias": False,
+    "hidden_activation": _GELU,
+    "use_bidirectional_attention": False,
+}
+_TIED = {"tie_word_embeddings": True}
+_CAPS = {
+    "attn_logit_softcapping": "attn_logit_softcapping",
+    "final_logit_softcapping": "final_logit_softcapping",
+}
+_GRANITE = {
+    "attention_scale": "attention_multiplier",
+    "embedding_scale": "embedding_multiplier",
+    "residual_scale": "residual_multiplier",
+    "logit_scale": "logits_scaling",
+}
 
-
-def _interleave_halves(tensor: Tensor, heads: int) -> Tensor:
-    """Order the outputs of each head as 0, n/2, 1, n/2 + 1, ..."""
-    width = tensor.shape[0] // heads
-    return tensor.reshape(heads, 2, width // 2, -1).transpose(1, 2).reshape(tensor.shape)
-
-
-def _describe_gpt2(writer: Any, config: Config) -> None:
-    writer.add_context_length(config["n_positions"])
-    writer.add_embedding_length(config["n_embd"])
-    writer.add_block_count(config["n_layer"])
-    writer.add_feed_forward_length(config.get("n_inner") or 4 * config["n_embd"])
-    writer.add_head_count(config["n_head"])
-    writer.add_layer_norm_eps(config["layer_norm_epsilon"])
-
-
-def _gpt2_tensor(name: str, tensor: Tensor, _config: Config) -> Tensor:
-    # GPT-2's Conv1D stores inputs x outputs, GGUF expects outputs x inputs.
-    linear_layers = (".c_attn.weight", ".c_proj.weight", ".c_fc.weight")
-    return tensor.T if name.endswith(linear_layers) else tensor
-
-
-def _describe_neox(writer: Any, config: Config) -> None:
-    share = _rope(config).get("partial_rotary_factor") or config.get("rotary_pct", 0.25)
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(config["num_attention_heads"])
-    writer.add_rope_dimension_count(int(share * _head_width(config)))
-    writer.add_rope_freq_base(_rope_base(config))
-    writer.add_parallel_residual(config.get("use_parallel_residual", True))
-    writer.add_layer_norm_eps(config["layer_norm_eps"])
-
-
-def _neox_tensor(name: str, tensor: Tensor, config: Config) -> Tensor:
-    if ".query_key_value." not in name:
-        return tensor
-    heads = config["num_attention_heads"]
-    # transformers stores q, k, v of head 0, then of head 1; GGUF all q, all k, all v.
-    by_head = tensor.reshape(heads, 3, tensor.shape[0] // heads // 3, -1)
-    return by_head.transpose(0, 1).reshape(tensor.shape)
-
-
-def _unchanged(_name: str, tensor: Tensor, _config: Config) -> Tensor:
-    return tensor
-
-
-_LLAMA = Architecture("llama", _describe_llama, _llama_tensor, (".rotary_emb.inv_freq",))
+_LLAMA = Architecture("llama", _RMS, _SILU, llama_layout, _LLAMA_ROPE)
+_OLMO2 = Architecture("olmo2", _RMS, {**_PLAIN, "head_dim": _square}, own_head=True)
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "llama": _LLAMA,
     "mistral": _LLAMA,
-    "qwen2": Architecture("qwen2", _describe_llama, _unchanged, (".rotary_emb.inv_freq",)),
-    "gpt2": Architecture("gpt2", _describe_gpt2, _gpt2_tensor, (".attn.bias", ".attn.masked_bias")),
+    "mixtral": Architecture(
+        "llama",
+        {**_RMS, "expert_count": "num_local_experts", "expert_used_count": "num_experts_per_tok"},
+        _SILU,
+        llama_layout,
+        _LLAMA_ROPE,
+    ),
+    "qwen2": Architecture("qwen2", _RMS, {**_SILU, "head_dim": _square}),
+    "qwen2_moe": Architecture(
+        "qwen2moe",
+        _EXPERTS,
+        {**_ALL_SPARSE, "norm_topk_prob": False, "head_dim": _square},
+        shared_expert_layout,
+        own_head=True,
+    ),
+    "qwen3": Architecture("qwen3", _RMS, _PLAIN),
+    "qwen3_moe": Architecture("qwen3moe", _EXPERTS, {**_ALL_SPARSE, "norm_topk_prob": True}),
+    "gemma": Architecture(
+        "gemma", _RMS, {**_GEMMA, **_TIED, "hidden_act": _GELU}, one_added_to_norms
+    ),
+    "gemma2": Architecture(
+        "gemma2",
+        {**_RMS, **_CAPS},
+        {**_GEMMA, **_TIED, "query_pre_attn_scalar": _gemma_scale(46)},
+        one_added_to_norms,
+        has_window=True,
+    ),
+    "gemma3_text": Architecture(
+        "gemma3",
+        {**_RMS, "final_logit_softcapping": "final_logit_softcapping"},
+        {**_GEMMA, "query_pre_attn_scalar": _gemma_scale(62), "attn_logit_softcapping": None},
+        one_added_to_norms,
+        has_window=True,
+    ),
+    "smollm3": Architecture(
+        "smollm3", _RMS, {**_PLAIN, "no_rope_layers": _every_fourth_without_rope}, llama_layout
+    ),
+    "phi3": Architecture(
+        "phi3", _RMS, {**_SILU, "head_dim": _square}, rope_types=ROPE_TYPES | {"longrope"}
+    ),
+    "olmo2": _OLMO2,
+    "olmo3": Architecture("olmo2", _RMS, _OLMO2.built_in, has_window=True, own_head=True),
+    "olmoe": Architecture(
+        "olmoe",
+        _EXPERTS,
+        {
+            **_PLAIN,
+            "norm_topk_prob": False,
+            "clip_qkv": None,
+            "head_dim": _square,
+            "num_key_value_heads": _heads,
+        },
+        own_head=True,
+    ),
+    "granite": Architecture(
+        "granite", {**_RMS, **_GRANITE}, {**_PLAIN, "head_dim": _square}, llama_layout
+    ),
+    "cohere": Architecture(
+        "command-r",
+        {**_NORM, "logit_scale": "logit_scale"},
+        {**_PLAIN, **_TIED, "use_qk_norm": False},
+        rope_types=frozenset({"default"}),
+    ),
+    "cohere2": Architecture(
+        "cohere2",
+        {**_NORM, "logit_scale": "logit_scale"},
+        {**_PLAIN, **_TIED},
+        rope_types=frozenset({"default"}),
+        has_window=True,
+    ),
+    "starcoder2": Architecture(
+        "starcoder2",
+        {"layer_norm_eps": "norm_epsilon"},
+        {"hidden_act": _GELU},
+    ),
+    "stablelm": Architecture(
+        "stablelm",
+        _NORM,
+        {**_SILU, "qk_layernorm": False, "use_parallel_residual": False},
+        own_head=True,
+    ),
+    "gpt2": Architecture(
+        "gpt2",
+        {"layer_norm_eps": "layer_norm_epsilon"},
+        {
+            "activation_function": _GELU,
+            "scale_attn_weights": True,
+            "scale_attn_by_inverse_layer_idx": False,
+        },
+        gpt2_layout,
+    ),
     "gpt_neox": Architecture(
         "gptneox",
-        _describe_neox,
-        _neox_tensor,
-        (".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq"),
+        {**_NORM, "parallel_residual": "use_parallel_residual"},
+        {"hidden_act": _GELU},
+        neox_layout,
     ),
 }
 """model_type of transformers -> architecture."""

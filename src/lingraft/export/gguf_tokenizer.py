@@ -171,6 +171,9 @@ def _space_prefix(data: Data) -> bool:
             msg = f"llama.cpp has no normalizer {part['type']}; use transformers or vLLM"
             raise ModelError(msg)
     for part in pre_tokenizers:
+        # Gemma's tokenizer splits at spaces, of which its normalizer leaves none.
+        if part["type"] == "Split" and part["pattern"] == {"String": " "} and normalizers:
+            continue
         if part["type"] != "Metaspace" or part.get("split"):
             msg = (
                 f"llama.cpp has no pre-tokenizer {part['type']} for SentencePiece vocabularies; "
