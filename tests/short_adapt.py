@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.pipeline import Run, run
-from lingraft.recipe import Runtime, parse_recipe
+from lingraft.recipe import Recipe, Runtime, parse_recipe
 from lingraft.recipe.overrides import override
 from lingraft.recipe.tree import Tree
 from tests.conftest import ENGLISH, HINDI
@@ -24,6 +24,13 @@ def write_texts(root: Path) -> None:
 
 def short_adapt(source: Path, root: Path, *overrides: str, report: Any = None) -> Run:
     """Adapt a model folder in a few steps; return the finished run."""
+    recipe = short_recipe(source, root, *overrides)
+    runtime = Runtime(runs=root / "runs", store=root / "store", device="cpu")
+    return run(recipe, runtime, write_report=report or _no_report, log=lambda *_: None)
+
+
+def short_recipe(source: Path, root: Path, *overrides: str) -> Recipe:
+    """Return the recipe of such a run, and write its texts."""
     write_texts(root)
     texts = {
         language: {
@@ -46,9 +53,7 @@ def short_adapt(source: Path, root: Path, *overrides: str, report: Any = None) -
             "generation": {"timed_bytes": 8, "timed_prompts": 1, "timed_repeats": 1},
         },
     }
-    recipe = parse_recipe(override(Tree(values), overrides))
-    runtime = Runtime(runs=root / "runs", store=root / "store", device="cpu")
-    return run(recipe, runtime, write_report=report or _no_report, log=lambda *_: None)
+    return parse_recipe(override(Tree(values), overrides))
 
 
 def _no_report(folder: Path) -> None:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from lingraft.library.embedding_rows import init_embeddings, resize
     from lingraft.library.evaluate_models import EvaluationReport, evaluate
     from lingraft.library.extension_results import LearnedTokens, TokenizerExtension
+    from lingraft.library.hand_over import handover
     from lingraft.library.learn_and_extend import extend_tokenizer, learn_tokens
     from lingraft.library.pack_texts import PackedText, pack
     from lingraft.library.row_origins import RowOrigins
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from lingraft.splice import Splice
     from lingraft.studies.study_command import StudyError
     from lingraft.studies.study_folder import StudyFolder
+    from lingraft.trainers.manifest import Handover
 
     __version__: str
 
@@ -59,6 +61,7 @@ __all__ = [
     "CertificateError",
     "CorpusError",
     "EvaluationReport",
+    "Handover",
     "HubError",
     "InitRows",
     "Interrupted",
@@ -86,6 +89,7 @@ __all__ = [
     "errors",
     "evaluate",
     "extend_tokenizer",
+    "handover",
     "init_embeddings",
     "learn_tokens",
     "load_run",
@@ -114,6 +118,7 @@ _MODULES = {
     "lingraft.library.diagnose_tokenizers": ("TokenizerDiagnosis", "diagnose"),
     "lingraft.library.embedding_rows": ("init_embeddings", "resize"),
     "lingraft.library.evaluate_models": ("EvaluationReport", "evaluate"),
+    "lingraft.library.hand_over": ("handover",),
     "lingraft.library.pack_texts": ("PackedText", "pack"),
     "lingraft.library.run_study": ("study",),
     "lingraft.measurement": ("Measurement",),
@@ -125,6 +130,7 @@ _MODULES = {
     "lingraft.splice": ("Splice",),
     "lingraft.studies.study_command": ("StudyError",),
     "lingraft.studies.study_folder": ("StudyFolder",),
+    "lingraft.trainers.manifest": ("Handover",),
 }
 """The public names by module."""
 

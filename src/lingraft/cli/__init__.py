@@ -19,6 +19,7 @@ from lingraft.cli import (
     evaluate,
     export,
     extend,
+    handover,
     init,
     plan,
     report,
@@ -33,7 +34,7 @@ COMMANDS = {
     "Measure": (evaluate.evaluate, serve.serve),
     "Prepare": (init.init, diagnose.diagnose, doctor.doctor),
     "Compare choices": (study.study, study.advise, study.probe),
-    "Export and publish": (export.export, export.push),
+    "Export and publish": (export.export, export.push, handover.handover),
     "About lingraft": (settings.settings, settings.version),
 }
 

@@ -26,6 +26,7 @@ from lingraft.cli.options import (
     StoreFolder,
     TextField,
     TextFiles,
+    WorkerCount,
     log,
     overrides_with_name,
     print_json,
@@ -74,17 +75,6 @@ CheckpointSeconds = Annotated[
     typer.Option(
         "--checkpoint-seconds",
         help="Save a checkpoint every so many seconds of training.",
-        rich_help_panel="How",
-    ),
-]
-WorkerCount = Annotated[
-    int,
-    typer.Option(
-        "--workers",
-        "-n",
-        min=1,
-        metavar="N",
-        help="Count words and tokenise text in N processes.",
         rich_help_panel="How",
     ),
 ]

@@ -180,6 +180,17 @@ RayAddress = Annotated[
         rich_help_panel="How",
     ),
 ]
+WorkerCount = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        "-n",
+        min=1,
+        metavar="N",
+        help="Count words and tokenise text in N processes.",
+        rich_help_panel="How",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
 
 

@@ -28,9 +28,10 @@ from lingraft.library.given_tokenizer import (
 )
 from lingraft.packing import PackingSettings
 from lingraft.packing.blocks import Blocks, PackingSummary
-from lingraft.packing.mixture import IGNORED, PARTS, Mixture, document_positions
+from lingraft.packing.mixture import IGNORED, PARTS, Mixture
 from lingraft.packing.pack import NO_TEXT, pack_texts
 from lingraft.packing.shards import Integers
+from lingraft.packing.shifted_rows import row_labels, row_positions
 from lingraft.progress import LogLine, send_lines_to
 from lingraft.recipe.problems import parse_settings
 from lingraft.recipe.tree import Tree
@@ -80,23 +81,13 @@ class PackedText:
     @cached_property
     def labels(self) -> Integers:
         """The label of each of `ids`."""
-        labels = self.ids.astype(np.int64)
-        if self.text.before is not None:
-            # A user of the model always gives BOS, so the model need not predict it.
-            labels[labels == self.text.before] = IGNORED
-        # No label predicts the first id of a block, which is context only.
-        labels[self.offsets[:-1]] = IGNORED
-        return labels
+        return row_labels(self.ids, self.offsets, self.text.before)
 
     @cached_property
     def position_ids(self) -> Integers:
         """The position of each of `ids` in its document, or in its block if that starts later."""
         start = self.text.before if self.text.before is not None else self.text.after
-        positions = np.empty(len(self.ids), dtype=np.int64)
-        for begin, end in zip(self.offsets[:-1], self.offsets[1:], strict=True):
-            ids = self.ids[None, begin:end].astype(np.int64)
-            positions[begin:end] = document_positions(ids, int(start or 0))[0]
-        return positions
+        return row_positions(self.ids, self.offsets, int(start or 0))
 
     def to_numpy(self) -> dict[str, Integers]:
         """Return `input_ids`, `labels`, `position_ids` and `attention_mask`, [blocks, length]."""

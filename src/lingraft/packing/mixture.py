@@ -11,6 +11,7 @@ see the same batches.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -112,20 +113,24 @@ class Mixture:
             measures[replayed, 1:] = self.replay.spans[sequences[replayed], 1:]
         return measures
 
+    def sequences(self, first: int, count: int) -> Iterator[tuple[Blocks, Integers]]:
+        """Yield the blocks and the ids of the sequence at each of `count` positions."""
+        replayed, indexes = self.draw(first, count)
+        for is_replay, index in zip(replayed.tolist(), indexes.tolist(), strict=True):
+            blocks = self.replay if is_replay and self.replay else self.target
+            yield blocks, blocks.sequence(index)
+
     def batch(self, first: int, count: int) -> Batch:
         """Return the sequences of `count` positions from `first` on."""
-        replayed, sequences = self.draw(first, count)
-        streams = [self.replay if other and self.replay else self.target for other in replayed]
-        ids = [
-            blocks.sequence(int(index)) for blocks, index in zip(streams, sequences, strict=True)
-        ]
+        sequences = list(self.sequences(first, count))
+        ids = [sequence for _blocks, sequence in sequences]
         # A sequence of L + 1 ids has L inputs and L labels, shifted by one.
         width = max(map(len, ids)) - 1
         # Padding is on the right and has no labels, so causal models are not affected by its id.
         padding = self.target.separators[-1]
         inputs = np.full((count, width), padding, dtype=np.int64)
         labels = np.full((count, width), IGNORED, dtype=np.int64)
-        for i, (blocks, sequence) in enumerate(zip(streams, ids, strict=True)):
+        for i, (blocks, sequence) in enumerate(sequences):
             length, bos = len(sequence) - 1, blocks.summary.before
             inputs[i, :length] = sequence[:-1]
             labels[i, :length] = sequence[1:]
@@ -133,6 +138,7 @@ class Mixture:
             if bos is not None:
                 labels[i, labels[i] == bos] = IGNORED
         measures = self.measures(first, count)
+        replayed = measures[:, 0] == 1
         of_target = measures[~replayed]
         return Batch(
             inputs,

@@ -200,7 +200,7 @@ def make_training(context: StageContext) -> None:
     model = context.folders["model"] / "model"
     notes = train(
         model,
-        _training_text(context),
+        training_text(context.recipe, context.folders["packed"], context.folders.get("replayed")),
         context.recipe.training,
         output=context.draft.folder,
         scratch_dir=context.scratch_dir,
@@ -217,14 +217,15 @@ def make_training(context: StageContext) -> None:
         warn_if_not_servable(context)
 
 
-def _training_text(context: StageContext) -> TrainingText:
+def training_text(recipe: Recipe, packed: Path, replayed: Path | None) -> TrainingText:
+    """Open the packed texts of a training, and return them with the share of replay."""
     from lingraft.training.job import TrainingText
 
     replay, share = None, 0.0
-    if "replayed" in context.folders and context.recipe.replay is not None:
-        replay = Blocks.open(context.folders["replayed"])
-        share = context.recipe.replay.portion if len(replay) else 0.0
-    return TrainingText(Blocks.open(context.folders["packed"]), replay, share)
+    if replayed is not None and recipe.replay is not None:
+        replay = Blocks.open(replayed)
+        share = recipe.replay.portion if len(replay) else 0.0
+    return TrainingText(Blocks.open(packed), replay, share)
 
 
 def _heldout_measure(context: StageContext, folder: Path) -> Callable[[Any], dict[str, float]]:

@@ -17,6 +17,7 @@ from lingraft.strategies.model_parts import embedding_parameters
 from lingraft.training.config import OptimizerName
 
 BETAS = (0.9, 0.95)
+EPSILON = 1e-8
 # The tables that decode 8-bit moments.
 CONSTANT = ("qmap1", "qmap2")
 """State of the 8-bit optimizer that is the same for all parameters, so it is not saved."""
@@ -41,7 +42,7 @@ def make_optimizer(
     """
     if name == "adamw":
         return torch.optim.AdamW(
-            list(groups), lr=0.0, betas=BETAS, weight_decay=weight_decay, fused=fused
+            list(groups), lr=0.0, betas=BETAS, eps=EPSILON, weight_decay=weight_decay, fused=fused
         )
     if sharded:
         msg = (
@@ -54,7 +55,7 @@ def make_optimizer(
     except ModuleNotFoundError as error:
         raise MissingExtraError("bitsandbytes", extra="bits") from error
     optimizer: torch.optim.Optimizer = AdamW8bit(
-        list(groups), lr=0.0, betas=BETAS, weight_decay=weight_decay
+        list(groups), lr=0.0, betas=BETAS, eps=EPSILON, weight_decay=weight_decay
     )
     return optimizer
 

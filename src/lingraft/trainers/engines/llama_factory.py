@@ -1,0 +1,15 @@
+"""LLaMA-Factory: its configuration for a hand-over."""
+
+from __future__ import annotations
+
+from lingraft.trainers.engine import Engine, EngineFiles
+from lingraft.trainers.manifest import Handover
+
+
+def configure(handover: Handover) -> EngineFiles:
+    """Return the configuration of LLaMA-Factory."""
+    del handover
+    return EngineFiles()
+
+
+ENGINE = Engine("llama-factory", "LLaMA-Factory", ("sequences",), configure, attention_mask=True)

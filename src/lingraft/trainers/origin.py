@@ -1,0 +1,36 @@
+"""What a hand-over starts from: a recipe file, or a finished run, which keeps its recipe."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from lingraft.errors import RecipeError
+from lingraft.pipeline import load_run
+from lingraft.recipe import Recipe, load_recipe
+from lingraft.recipe.overrides import Assignment
+
+
+def find_recipe(path: Path, overrides: Sequence[str | Assignment] = ()) -> Recipe:
+    """Return the recipe in a file, changed by `overrides`, or that of a finished run.
+
+    Raises `RecipeError` for overrides of a run: they would make another run of it.
+    """
+    if path.suffix in {".yaml", ".yml"}:
+        return load_recipe(path, overrides)
+    recipe = load_run(path).recipe
+    if overrides:
+        msg = f"{path}: a finished run has its settings; change those of {path / 'recipe.yaml'}"
+        raise RecipeError(msg)
+    return recipe
+
+
+def store_of(path: Path) -> Path:
+    """Return the store of a recipe or run if none is named, an empty path for the default one.
+
+    A run folder is next to its store, unless LINGRAFT_STORE names another one.
+    """
+    if path.is_dir() and not os.environ.get("LINGRAFT_STORE"):
+        return path.resolve().parent / ".store"
+    return Path()

@@ -1,0 +1,78 @@
+"""README.md of a hand-over folder: what is in it, how training starts, how the model comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lingraft.formatting import counted
+from lingraft.trainers.engine import EngineFiles
+from lingraft.trainers.manifest import DataRecord, Handover, PhaseRecord
+
+
+def readme(handover: Handover, engine: EngineFiles) -> str:
+    """Return the text of README.md."""
+    return "\n".join(_lines(handover, engine)) + "\n"
+
+
+def _lines(handover: Handover, engine: EngineFiles) -> Iterator[str]:
+    model, plan = handover.model, handover.plan
+    yield f"# {handover.origin.name}, handed over to {handover.engine}\n"
+    yield (
+        f"Written by lingraft {handover.lingraft}. `handover.json` has the same facts for "
+        "programs, and the SHA-256 of every file.\n"
+    )
+    yield "## Contents\n"
+    yield (
+        f"- `model/`: the extended model ({model.architecture}), {model.tokens:,} tokens in "
+        f"{model.rows:,} rows ({model.padding_rows} of padding, to a multiple of "
+        f"{model.row_multiple}), {'tied' if model.tied else 'untied'} embeddings. It is "
+        "not trained yet."
+    )
+    for record in handover.data:
+        yield f"- `{record.path}`: {_describe_data(record, len(plan.phases))}"
+    yield "- `learning_rates.csv`: the learning rates of each step"
+    yield "- `splice.json`, `certificate.json`: where each row comes from, and what was checked\n"
+    yield "## Plan\n"
+    for number, phase in enumerate(plan.phases):
+        name = f"Phase {number + 1}: " if len(plan.phases) > 1 else ""
+        yield f"{name}{_describe_phase(phase, plan.sequence_length)}\n"
+    if engine.limits:
+        yield "## What this engine does differently\n"
+        yield from (f"- {line}" for line in engine.limits)
+        yield ""
+    if engine.launch:
+        yield "## Start training\n"
+        yield "From this folder:\n"
+        yield "```bash"
+        yield from engine.launch
+        yield "```\n"
+
+
+def _describe_data(record: DataRecord, phases: int) -> str:
+    """Return in words what a data set holds."""
+    use = "held-out text" if record.use == "heldout" else "training text"
+    amounts = []
+    for number, noun in (
+        (record.documents, "document"),
+        (record.sequences, "sequence"),
+        (record.tokens, "id"),
+    ):
+        if number is not None:
+            amounts.append(counted(number, noun))
+    mixed = {"target": "", "replay": " (replay)", "mixture": " with replay"}[record.text]
+    phase = f" of phase {record.phase + 1}" if record.phase is not None and phases > 1 else ""
+    columns = f"; columns {', '.join(record.columns)}" if record.columns else ""
+    return f"{use}{phase} in {record.language}{mixed}: {', '.join(amounts)}{columns}"
+
+
+def _describe_phase(phase: PhaseRecord, length: int) -> str:
+    """Return a phase of training in words."""
+    rates = phase.learning_rates
+    (schedule,) = phase.schedule
+    return (
+        f"{phase.trains}. {counted(phase.steps, 'step')} of {phase.sequences_per_step} sequences "
+        f"of {length:,} predicted tokens; {phase.optimizer} with betas {phase.betas}, weight "
+        f"decay {phase.weight_decay:g}, gradients clipped to {phase.max_grad_norm:g}; peak rates "
+        f"{rates.body:g} (body) and {rates.added_rows:g} (added rows), {schedule} with "
+        f"{phase.warmup_steps} warm-up steps"
+    )

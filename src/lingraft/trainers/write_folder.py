@@ -1,0 +1,264 @@
+"""Writes a hand-over folder: the extended model, the training data, and files for an engine.
+
+The stages up to training are taken from the store or built there, as in a run. The folder is
+complete or absent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import get_args
+
+from lingraft.bases.folder import read_config
+from lingraft.bases.tokenizer_files import context_of
+from lingraft.checkpoint import Checkpoint
+from lingraft.corpus import Corpus
+from lingraft.errors import RecipeError, StoreError, did_you_mean
+from lingraft.evaluation.score_model import heldout_documents
+from lingraft.packing.blocks import Blocks
+from lingraft.packing.pack import pack_shards
+from lingraft.packing.shards import tokenise_in_shards
+from lingraft.pipeline import Graph, build_graph
+from lingraft.pipeline.check_stages import run_certificate, write_run_certificate
+from lingraft.pipeline.run_folder import link_files, link_same_names, model_files, new_run_folder
+from lingraft.pipeline.runner import (
+    build_node,
+    log_source_statement,
+    look_at_hub_texts,
+    quiet_libraries,
+)
+from lingraft.pipeline.stage_builders import read_splice, training_text
+from lingraft.pipeline.text_summary import recipe_text_lines
+from lingraft.progress import LogLine, discard_line, each_warning_once
+from lingraft.recipe import Recipe, Runtime
+from lingraft.store import Store, checksums
+from lingraft.tokenizer import open_tokenizer
+from lingraft.tokenizer.separators import Separators, separators_of
+from lingraft.trainers.data import HandoverText, HeldoutText, write_data
+from lingraft.trainers.engine import Engine
+from lingraft.trainers.engines import ENGINES
+from lingraft.trainers.manifest import (
+    RATES,
+    DataKind,
+    FileRecord,
+    Handover,
+    ModelRecord,
+    PlanRecord,
+    TextRole,
+    write_learning_rates,
+)
+from lingraft.trainers.readme import readme
+from lingraft.trainers.records import (
+    count_parameters,
+    model_record,
+    origin_record,
+    plan_record,
+)
+from lingraft.training.execution import Execution
+from lingraft.training.job import Job
+
+# Tables of learned positions, as in GPT-2 and OPT.
+_POSITION_TABLE = re.compile(r"\b(wpe|embed_positions|position_embeddings?)\.weight$")
+
+
+def find_engine(name: str) -> Engine:
+    """Return an engine by its name; raises `RecipeError` with the known names."""
+    if name not in ENGINES:
+        msg = f"--to {name}: no such engine; {did_you_mean(name, ENGINES)}"
+        raise RecipeError(msg)
+    return ENGINES[name]
+
+
+def find_data(names: Sequence[str]) -> list[DataKind]:
+    """Return forms of training data by their names; raises `RecipeError` with the known ones."""
+    known: dict[str, DataKind] = {kind: kind for kind in get_args(DataKind)}
+    for name in names:
+        if name not in known:
+            msg = f"--data {name}: no such form; {did_you_mean(name, known)}"
+            raise RecipeError(msg)
+    return [known[name] for name in names]
+
+
+def hand_over(
+    recipe: Recipe,
+    runtime: Runtime,
+    engine: Engine,
+    output: Path,
+    *,
+    data: Collection[DataKind] = (),
+    log: LogLine = discard_line,
+) -> Handover:
+    """Write a hand-over folder of a recipe for an engine; return its manifest.
+
+    `data` are forms of the training data to write in addition to those that the engine reads.
+    Raises `LingraftError`; then nothing is left at `output`, but finished stages stay in the store.
+    """
+    check_plan(recipe, engine)
+    _check_output(output)
+    for line in recipe_text_lines(recipe):
+        log(line)
+    graph, store = build_graph(recipe), Store(runtime.store)
+    _build_stages(recipe, runtime, graph, store, log)
+    with (
+        each_warning_once(),
+        new_run_folder(output, "--output") as draft,
+        TemporaryDirectory(prefix="lingraft-") as scratch,
+    ):
+        model, text = _open(recipe, graph, store, Path(scratch))
+        kinds = {*engine.data, *data}
+        if "sequences" in kinds:
+            _check_row_length(model, text.plan, _model_folder(graph, store))
+        _link_model(draft, graph, store)
+        records = write_data(text, kinds, draft, attention_mask=engine.attention_mask)
+        handover = Handover(
+            engine.name,
+            version("lingraft"),
+            origin_record(recipe, graph),
+            model,
+            text.plan,
+            tuple(records),
+        )
+        written = engine.configure(handover)
+        handover = replace(handover, limits=written.limits)
+        write_learning_rates(handover.plan, draft / RATES)
+        for name, content in {**written.files, "README.md": readme(handover, written)}.items():
+            path = draft / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+        files = {name: FileRecord(*state) for name, state in checksums(draft).items()}
+        handover = replace(handover, files=files)
+        handover.write(draft)
+    return handover
+
+
+def check_plan(recipe: Recipe, engine: Engine) -> None:
+    """Raise `RecipeError` if there is nothing to train, or the engine cannot train it."""
+    if not recipe.training.phases:
+        msg = (
+            f"{recipe.run_name}: the recipe trains nothing (training.phases is empty); `lingraft "
+            "extend` writes the extended model alone"
+        )
+        raise RecipeError(msg)
+    if reason := engine.refusal(recipe.training):
+        msg = f"--to {engine.name}: {reason}"
+        raise RecipeError(msg)
+
+
+def _check_output(output: Path) -> None:
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        kind = "is not empty" if output.is_dir() else "is a file"
+        msg = f"{output}: {kind}; choose another folder with --output, or move it away"
+        raise StoreError(msg)
+
+
+def _build_stages(
+    recipe: Recipe, runtime: Runtime, graph: Graph, store: Store, log: LogLine
+) -> None:
+    """Take the stages before training from the store, or build them."""
+    nodes = []
+    for node in graph:
+        if node is graph.training:
+            break
+        nodes.append(node)
+    if not all(node.is_cached(store) for node in nodes):
+        quiet_libraries()
+    look_at_hub_texts(recipe, tuple(graph), store)
+    with each_warning_once():
+        for node in nodes:
+            build_node(node, recipe, runtime, store, log)
+            if node is graph.source:
+                log_source_statement(recipe, store.folder(node.stage) / "model", log)
+
+
+def _open(
+    recipe: Recipe, graph: Graph, store: Store, scratch: Path
+) -> tuple[ModelRecord, HandoverText]:
+    """Return the record of the extended model, and the text to write."""
+    folder = _model_folder(graph, store)
+    source = open_tokenizer(store.folder(graph.source.stage) / "model")
+    separators = separators_of(source, recipe.training.packing.separator)
+    packed = training_text(
+        recipe,
+        store.folder(graph.packing["target"].stage),
+        store.folder(graph.packing["replay"].stage) if "replay" in graph.packing else None,
+    )
+    splice = read_splice(store.folder(graph.vocabulary.stage))
+    parameters = count_parameters(folder)
+    model = model_record(folder, parameters, splice, separators, packed.target)
+    added = tuple(token.id for token in splice.added)
+    job = Job(folder, packed, recipe.training, scratch, added, recipe.seed, Execution(), None)
+    phases = job.phases(parameters)
+    plan = plan_record(recipe, phases, packed.target, model.model_type, parameters)
+    replay = Corpus.open(store.folder(graph.replay.stage)) if graph.replay else None
+    text = HandoverText(
+        packed,
+        phases,
+        plan,
+        Corpus.open(store.folder(graph.target.stage)),
+        replay if packed.replay else None,
+        _heldout(recipe, graph, store, separators, scratch),
+        model.tokens,
+    )
+    return model, text
+
+
+def _heldout(
+    recipe: Recipe, graph: Graph, store: Store, separators: Separators, scratch: Path
+) -> list[HeldoutText]:
+    """Pack the documents that evaluation scores, of each language."""
+    tokenizer = open_tokenizer(store.folder(graph.vocabulary.stage) / "tokenizer")
+    context = context_of(read_config(store.folder(graph.source.stage) / "model"))
+    heldout: list[HeldoutText] = []
+    for node in (*graph.targets, *([graph.replay] if graph.replay else [])):
+        corpus = Corpus.open(store.folder(node.stage))
+        documents = heldout_documents(corpus, int(recipe.evaluation.heldout_bytes))
+        folder = scratch / f"heldout-{len(heldout)}"
+        folder.mkdir()
+        pack_shards(
+            tokenise_in_shards([documents], tokenizer),
+            tokenizer,
+            recipe.training.packing,
+            folder,
+            context=context,
+            separators=separators,
+        )
+        role: TextRole = "replay" if node is graph.replay else "target"
+        heldout.append(HeldoutText(corpus.language, role, documents, Blocks.open(folder)))
+    return heldout
+
+
+def _check_row_length(model: ModelRecord, plan: PlanRecord, folder: Path) -> None:
+    """Raise `RecipeError` if a row of `sequences` is longer than the positions of the model.
+
+    Rotary positions have no end, unless they are scaled by the length of the input.
+    """
+    if model.context is None or plan.sequence_length < model.context:
+        return
+    tables = [name for name in Checkpoint.open(folder).tensors if _POSITION_TABLE.search(name)]
+    config = read_config(folder)
+    rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    if tables or rope.get("rope_type", rope.get("type")) in {"dynamic", "longrope"}:
+        msg = (
+            f"training.packing.block_size is {plan.sequence_length}, the whole context of "
+            f"{model.architecture}: models of transformers shift labels inside, so a row has one "
+            f"id more; set training.packing.block_size: {plan.sequence_length - 1}"
+        )
+        raise RecipeError(msg)
+
+
+def _model_folder(graph: Graph, store: Store) -> Path:
+    return store.folder(graph.embeddings.stage) / "model"
+
+
+def _link_model(draft: Path, graph: Graph, store: Store) -> None:
+    """Link the extended model, the splice and the certificate into the folder."""
+    model = _model_folder(graph, store)
+    link_files(model, draft, model_files(model))
+    link_same_names(store.folder(graph.vocabulary.stage), draft, ("splice.json",))
+    checks = (graph.source_check, graph.vocabulary, graph.result_checks[0])
+    write_run_certificate(draft / "certificate.json", run_certificate(store, *checks))

@@ -1,0 +1,262 @@
+"""Hand-over folders: token ids in the order of training, the model, and the manifest."""
+
+from __future__ import annotations
+
+import csv
+import json
+import struct
+from collections import Counter
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+
+import lingraft
+from lingraft.errors import RecipeError, StoreError
+from lingraft.packing import PackingSettings
+from lingraft.packing.blocks import Blocks
+from lingraft.packing.mixture import IGNORED, document_positions
+from lingraft.packing.pack import pack_shards
+from lingraft.packing.shards import tokenise_in_shards
+from lingraft.pipeline import Run
+from lingraft.store import Store, checksums
+from lingraft.tokenizer import open_tokenizer
+from lingraft.trainers import Handover, indexed_files
+from lingraft.trainers.indexed_files import write_indexed
+from lingraft.training.job import PhaseSteps
+from tests.conftest import ENGLISH, HINDI
+from tests.short_adapt import short_adapt
+
+FORMS = ["sequences", "megatron", "text"]
+PHASES = (
+    'training.phases=[{"strategy": "rows", "budget": "3 steps", "batch_tokens": 128}, '
+    '{"budget": "1.5 epochs", "batch_tokens": 160, "schedule": {"wsd": {"warmup": 2}}}]'
+)
+
+
+@pytest.fixture(scope="module")
+def run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Return a finished run of two phases, more than one epoch, with replay."""
+    root = tmp_path_factory.mktemp("trainers")
+    return short_adapt(tiny_model, root, PHASES)
+
+
+@pytest.fixture(scope="module")
+def folder(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of that run handed over in every form."""
+    output = tmp_path_factory.mktemp("handed") / "over"
+    hand_over(run, output, data=FORMS)
+    return output
+
+
+def store_of(run: Run) -> Path:
+    return run.folder.parent.parent / "store"
+
+
+def hand_over(run: Run, output: Path, source: Path | None = None, **more: object) -> Handover:
+    more = {"to": "hf", "store": store_of(run), "log": lambda _line: None, **more}
+    return lingraft.handover(source or run, output=output, **more)
+
+
+def phases_of(run: Run) -> list[PhaseSteps]:
+    """Return the steps of lingraft's own loop for the run."""
+    from lingraft.pipeline import build_graph
+    from lingraft.pipeline.stage_builders import training_text
+    from lingraft.training import Execution
+    from lingraft.training.job import Job
+
+    store, graph = Store(store_of(run)), build_graph(run.recipe)
+    places = [store.folder(graph.packing[role].stage) for role in ("target", "replay")]
+    recipe, text = run.recipe, training_text(run.recipe, *places)
+    job = Job(Path(), text, recipe.training, Path(), (), recipe.seed, Execution(), None)
+    return job.phases(run.notes["training"]["parameters"])
+
+
+def test_rows_are_the_sequences_of_our_loop_in_its_order(run, folder):
+    """Each step's batch is the next rows: inputs, labels, replay and epochs, in every phase."""
+    for number, phase in enumerate(phases_of(run)):
+        rows = iter(datasets.load_from_disk(folder / f"data/sequences/train-{number + 1}"))
+        for step in range(phase.steps):
+            batch = phase.batch(step)
+            for inputs, labels in zip(batch.inputs, batch.labels, strict=True):
+                row = next(rows)
+                length = len(row["input_ids"]) - 1
+                assert row["input_ids"][:-1] == inputs[:length].tolist()
+                # Models of transformers compare the label at i + 1 with the logits at i.
+                assert row["labels"][1:] == labels[:length].tolist()
+                assert row["labels"][0] == IGNORED
+                assert (labels[length:] == IGNORED).all()
+        assert next(rows, None) is None
+
+
+def read_indexed(prefix: Path) -> list[list[int]]:
+    """Read an indexed data set, as its format is described, one number at a time."""
+    index, ids = prefix.with_suffix(".idx").read_bytes(), prefix.with_suffix(".bin").read_bytes()
+    assert index[:9] == b"MMIDIDX\x00\x00"
+    version, code, count, boundaries = struct.unpack_from("<QBQQ", index, 9)
+    assert (version, boundaries) == (1, count + 1)
+    item = {8: "H", 4: "i"}[code]
+    place = 9 + 25
+    lengths = struct.unpack_from(f"<{count}i", index, place)
+    offsets = struct.unpack_from(f"<{count}q", index, place + 4 * count)
+    bounds = struct.unpack_from(f"<{count + 1}q", index, place + 12 * count)
+    assert len(index) == place + 12 * count + 8 * (count + 1)
+    assert bounds == tuple(range(count + 1))
+    documents = []
+    for length, offset in zip(lengths, offsets, strict=True):
+        documents.append(list(struct.unpack_from(f"<{length}{item}", ids, offset)))
+    assert len(ids) == sum(lengths) * struct.calcsize(item)
+    return documents
+
+
+def test_megatron_files_have_the_packed_ids(run, folder):
+    """The documents of `.bin` and `.idx` are the packed text; weights are shares of samples."""
+    phase = phases_of(run)[0]
+    for name, blocks in (("target", phase.mixture.target), ("replay", phase.mixture.replay)):
+        documents = read_indexed(folder / "data/megatron" / name)
+        assert len(documents) == blocks.summary.documents
+        assert np.concatenate(documents).tolist() == blocks.tokens.tolist()
+        assert all((ids[0], ids[-1]) == blocks.separators for ids in documents)
+    target, replay = Handover.read(folder).training_data("megatron", 1)
+    assert (target.dtype, target.path) == ("uint16", "data/megatron/target")
+    assert target.weights[1] + replay.weights[1] == 1
+    plan = Handover.read(folder).plan.phases[1]
+    assert abs(replay.weights[1] * plan.sequences - plan.replay_sequences) < 1
+
+
+TEXTS = [*HINDI, "", *ENGLISH, "a", "b", *HINDI]
+
+
+@pytest.mark.parametrize("chunk", [1, 40, 10**6])
+@pytest.mark.parametrize("separator", ["bos-eos", "eos", "bos"])
+@pytest.mark.parametrize("layout", ["stream", "documents"])
+def test_documents_are_found_in_packed_text(  # noqa: PLR0917
+    layout, separator, chunk, tiny_model, tmp_path, monkeypatch
+):
+    """Each document has its separators, for every layout, and however much is read at a time."""
+    monkeypatch.setattr(indexed_files, "CHUNK_IDS", chunk)
+    tokenizer = open_tokenizer(tiny_model)
+    settings = PackingSettings(block_size=19, layout=layout, separator=separator)
+    shards = tokenise_in_shards([list(filter(None, TEXTS))], tokenizer)
+    pack_shards(shards, tokenizer, settings, tmp_path)
+    blocks = Blocks.open(tmp_path)
+    before = [] if blocks.summary.before is None else [blocks.summary.before]
+    after = [] if blocks.summary.after is None else [blocks.summary.after]
+    expected = [[*ids, *after] for ids in tokenizer.encode(list(filter(None, TEXTS)))]
+    if layout == "documents":
+        expected = [ids[:19] for ids in expected]
+    counts = write_indexed(blocks, 70_000, tmp_path / "out")
+    assert read_indexed(tmp_path / "out") == [[*before, *ids] for ids in expected]
+    assert (counts.documents, counts.dtype) == (len(expected), "int32")
+
+
+def test_plain_text_has_the_amounts_of_each_phase(run, folder):
+    """Each phase has the bytes of its sequences; no held-out document is in training text."""
+    handover, seen = Handover.read(folder), Counter()
+    for number, phase in enumerate(handover.plan.phases):
+        (record,) = handover.training_data("text", number)
+        lines = (folder / record.path).read_text(encoding="utf-8").splitlines()
+        texts = [json.loads(line)["text"] for line in lines]
+        longest = max(len(text.encode()) for text in texts)
+        assert 0 <= record.bytes - phase.bytes < 2 * longest
+        seen.update(texts)
+    assert max(seen.values()) == 2  # 1.5 epochs after a few steps
+    for record in handover.heldout_data("text"):
+        lines = (folder / record.path).read_text(encoding="utf-8").splitlines()
+        heldout = [json.loads(line)["text"] for line in lines]
+        assert not seen.keys() & set(heldout)
+        assert sum(len(text.encode()) for text in heldout) == 400
+
+
+def test_the_model_is_what_training_starts_from(run, folder):
+    """model/ has the files of the stage `embeddings`; the manifest has its sizes and ids."""
+    key = next(stage["key"] for stage in run.record["stages"] if stage["name"] == "embeddings")
+    (stored,) = store_of(run).glob(f"**/*{key}*/model")
+    assert checksums(folder / "model") == checksums(stored)
+
+
+def test_the_manifest_reads_back_and_names_every_file(run, folder):
+    """handover.json has the hash of each other file, and the plan that the run trained by."""
+    handover, notes = Handover.read(folder), run.notes["training"]
+    found = {name: (file.bytes, file.sha256) for name, file in handover.files.items()}
+    assert found == {k: v for k, v in checksums(folder).items() if k != "handover.json"}
+    assert handover.plan.steps == notes["steps"]
+    assert sum(phase.tokens for phase in handover.plan.phases) == notes["tokens"]
+    assert sum(phase.target_bytes for phase in handover.plan.phases) == notes["target_bytes"]
+    assert handover.model.parameters == notes["parameters"]
+    assert handover.model.rows % 64 == 0
+    assert handover.model.added_ids == tuple(range(320, handover.model.tokens))
+    log = (run.folder / "training.jsonl").read_text().splitlines()
+    trained = [record for record in map(json.loads, log) if "learning_rate" in record]
+    with (folder / "learning_rates.csv").open() as file:
+        rates = list(csv.DictReader(file))
+    assert [float(row["body"]) for row in rates] == [row["learning_rate"] for row in trained]
+    added = [row["learning_rate_added_rows"] for row in trained]
+    assert [float(row["added_rows"]) for row in rates] == added
+    phase = handover.plan.phases[1]
+    assert [phase.factor(step) for step in range(phase.steps)] == [
+        float(row["factor"]) for row in rates if row["phase"] == "2"
+    ]
+
+
+def test_the_same_recipe_gives_the_same_bytes(run, folder, tmp_path):
+    """A second hand-over has the same files, handover.json included."""
+    hand_over(run, tmp_path / "again", data=FORMS)
+    assert checksums(tmp_path / "again") == checksums(folder)
+
+
+def test_position_ids_are_there_if_training_separates_documents(run, tmp_path):
+    """With document_attention_mask, positions start at 0 in each document."""
+    done = hand_over(
+        run,
+        tmp_path / "apart",
+        run.folder / "recipe.yaml",
+        overrides={"training.document_attention_mask": True},
+    )
+    (record,) = done.training_data("sequences", 0)
+    before = done.model.separators.before_id
+    for row in datasets.load_from_disk(tmp_path / "apart" / record.path):
+        positions = document_positions(np.array([row["input_ids"]]), before)[0]
+        assert row["position_ids"] == positions.tolist()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"to": "axolotol"}, "to axolotol: no such engine; did you mean 'axolotl'?"),
+        ({"data": "sequence"}, "data sequence: no such form; did you mean 'sequences'?"),
+        ({"overrides": {"seed": 1}}, "a finished run has its settings; change those of"),
+    ],
+)
+def test_what_cannot_be_handed_over_is_refused(arguments, message, run, tmp_path):
+    """An error is one line that says what to do, and nothing is written."""
+    with pytest.raises(RecipeError, match=message):
+        hand_over(run, tmp_path / "out", **arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_with_content_is_not_replaced(run, folder, tmp_path):
+    """A folder that is not empty, and a file, are refused; so is a folder that is no run."""
+    content = checksums(folder)
+    with pytest.raises(StoreError, match="over: is not empty; choose another folder"):
+        hand_over(run, folder)
+    assert checksums(folder) == content
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="file: is a file; choose another folder"):
+        hand_over(run, tmp_path / "file")
+    with pytest.raises(StoreError, match="not a finished run"):
+        hand_over(run, tmp_path / "out", folder)
+    with pytest.raises(StoreError, match="not a hand-over folder"):
+        Handover.read(tmp_path)
+
+
+def test_a_recipe_that_trains_nothing_is_refused(run, tmp_path):
+    """There is nothing to hand over to a trainer; the message names the command that fits."""
+    with pytest.raises(RecipeError, match=r"trains nothing .* `lingraft extend`"):
+        hand_over(
+            run,
+            tmp_path / "out",
+            run.folder / "recipe.yaml",
+            overrides={"training": {"phases": []}},
+        )
