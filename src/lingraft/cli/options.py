@@ -52,8 +52,9 @@ TextFiles = Annotated[
         "--text",
         "-t",
         metavar="[LANG=]FILE",
-        help=f"Text in the target language: a file ({TEXT_KINDS}), a folder, a glob, a Hub "
-        "dataset owner/name, or a preset (fineweb-2, wikipedia, c4, hplt). Repeat for several "
+        help=f"Text in the target language: a file ({TEXT_KINDS}), a folder, a glob, a URL of "
+        "one (s3:// gs:// az:// hf:// https://), a Hub dataset owner/name, or a preset "
+        "(fineweb-2, wikipedia, c4, hplt). Repeat for several "
         "(default: fineweb-2, as much as is needed).",
         rich_help_panel="What",
     ),

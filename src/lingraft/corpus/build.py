@@ -133,7 +133,7 @@ def _open_train_sources(settings: CorpusSettings, language: str) -> list[SourceT
         return inputs
     total_weight = sum(source.weight or 0 for source in settings.sources)
     for index, source in enumerate(settings.sources):
-        if source.hub is not None and source.streaming:
+        if source.is_streamed:
             share = source.weight / total_weight if source.weight else 1
             size = settings.limit.bytes and max(1, round(settings.limit.bytes * share))
             needed = settings.limit.model_copy(update={"bytes": size})

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from lingraft.corpus.compression import open_compressed
+from lingraft.corpus.remote_files import TextFile
 from lingraft.errors import CorpusError
 from lingraft.file_kinds import COMPRESSIONS
 
@@ -29,7 +30,7 @@ DATASET_DICT = "dataset_dict.json"
 """The file that makes a folder a `DatasetDict` of `datasets`."""
 
 
-def read_columnar(path: Path, field: str | None) -> Iterator[tuple[Record, str]]:
+def read_columnar(path: TextFile, field: str | None) -> Iterator[tuple[Record, str]]:
     """Yield the records of a parquet or arrow file, each with its place.
 
     With `field`, only its column is read, if there is one. Raises `CorpusError`.
@@ -52,7 +53,7 @@ def read_columnar(path: Path, field: str | None) -> Iterator[tuple[Record, str]]
 
 
 @contextmanager
-def _seekable(path: Path) -> Iterator[IO[bytes]]:
+def _seekable(path: TextFile) -> Iterator[IO[bytes]]:
     """Open a file so that a reader can start at its end: a compressed one is unpacked first."""
     with open_compressed(path) as stream:
         if not path.name.lower().endswith(COMPRESSIONS):

@@ -10,9 +10,9 @@ import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from lingraft.corpus.remote_files import TextFile
 from lingraft.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _open_stream(file: IO[bytes], name: str) -> IO[bytes]:
 
 
 @contextmanager
-def open_compressed(path: Path) -> Iterator[IO[bytes]]:
+def open_compressed(path: TextFile) -> Iterator[IO[bytes]]:
     """Open a file for its decompressed bytes.
 
     Raises `CorpusError` if the file cannot be read or is truncated.

@@ -10,11 +10,13 @@ from pydantic import (
     ByteSize,
     Field,
     SerializerFunctionWrapHandler,
+    field_validator,
     model_serializer,
     model_validator,
 )
 
 from lingraft.corpus.presets import DEFAULT_HELDOUT_LIMIT, DEFAULT_LIMIT, preset, presets
+from lingraft.corpus.remote_files import is_url
 from lingraft.corpus.text_files import has_wildcards
 from lingraft.file_kinds import ENDINGS, TEXT_KINDS, without_compression
 from lingraft.hub_client import HUB_ID
@@ -77,7 +79,8 @@ class Source(Settings):
 
     path: str | None = Field(
         default=None,
-        description=f"file, folder (also of a saved data set of `datasets`) or glob: {TEXT_KINDS}",
+        description="file, folder (also of a saved data set of `datasets`), glob, or a URL of one "
+        f"(s3:// gs:// az:// hf:// https://): {TEXT_KINDS}",
     )
     hub: str | None = Field(default=None, description="hub data set, owner/name")
     preset: str | None = Field(
@@ -140,7 +143,7 @@ class Source(Settings):
             return cls(preset=value)
         if value == "miniature":
             return cls(miniature=Miniature())
-        if value.startswith("hf:"):
+        if value.startswith("hf:") and not is_url(value):
             return cls(hub=value.removeprefix("hf:"))
         if HUB_ID.fullmatch(value) and not looks_like_a_path(value):
             return cls(hub=value)
@@ -152,6 +155,13 @@ class Source(Settings):
         if name not in UNUSED_SETTINGS:
             return ()
         return {*UNUSED_SETTINGS, *UNUSED_SETTINGS[name]} - {name}
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the source is read only as far as its text is needed."""
+        if self.path is not None:
+            return is_url(self.path)
+        return self.hub is not None and self.streaming
 
     @property
     def label(self) -> str:
@@ -185,6 +195,11 @@ class Source(Settings):
         if self.preset is None:
             values.pop("preset", None)
         return values
+
+    @field_validator("path")
+    @classmethod
+    def _local_path(cls, path: str | None) -> str | None:
+        return path and path.removeprefix("file://")
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -289,7 +304,7 @@ class CorpusSettings(Settings):
     limit: Limit | None = Field(
         default=None,
         description="maximum amount of training text: a random sample of the sources; a streamed "
-        "hub data set is read no further than needed",
+        "hub data set or a URL is read no further than needed",
     )
     seed: int = Field(
         default=0,

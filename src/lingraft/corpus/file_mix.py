@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 import langcodes
 
+from lingraft.corpus.remote_files import RemoteFile, TextFile, is_url, size_of
 from lingraft.corpus.script_check import main_script
 from lingraft.corpus.text_files import find_files, has_wildcards
 from lingraft.errors import CorpusError
@@ -45,11 +46,11 @@ class FileMix:
     """The files of a folder or pattern, each with its kind and its size in bytes."""
 
     pattern: str
-    kinds: Mapping[Path, FileKind]
-    sizes: Mapping[Path, int]
+    kinds: Mapping[TextFile, FileKind]
+    sizes: Mapping[TextFile, int]
 
     @classmethod
-    def of(cls, pattern: str, heads: Mapping[Path, str]) -> FileMix:
+    def of(cls, pattern: str, heads: Mapping[TextFile, str]) -> FileMix:
         """Return the files of a folder or pattern, given the first text of each file."""
         names = {path: _relative(path, pattern) for path in heads}
         languages = _languages_by_name(names)
@@ -57,7 +58,7 @@ class FileMix:
         for path, text in heads.items():
             language = languages.get(path) or main_script(text, MIN_LETTERS)
             kinds[path] = FileKind(language, bool(HELDOUT_WORDS & set(_words(names[path]))))
-        return cls(pattern, kinds, {path: path.stat().st_size for path in heads})
+        return cls(pattern, kinds, {path: size_of(path) for path in heads})
 
     def check(self, language: str) -> None:
         """Raise `CorpusError` if the files are of several kinds.
@@ -90,23 +91,23 @@ class FileMix:
         kind = f", {', '.join(languages)}" if languages else ""
         return f"{self._describe(files, f' from {self.pattern}')}{kind}"
 
-    def _describe(self, files: Sequence[Path], where: str = "") -> str:
+    def _describe(self, files: Sequence[TextFile], where: str = "") -> str:
         total = sum(self.sizes[path] for path in files)
         names = [_relative(path, self.pattern) for path in files[:NAMED_FILES]]
         more = ", ..." if len(files) > NAMED_FILES else ""
         count = counted(len(files), "file")
         return f"{count}, {size(total)}{where} ({', '.join(names)}{more})"
 
-    def _groups(self, language: str) -> dict[str, list[Path]]:
+    def _groups(self, language: str) -> dict[str, list[TextFile]]:
         """Return the files by kind; training text in the language comes first."""
         mixes_heldout = len({kind.heldout for kind in self.kinds.values()}) > 1
         languages = {kind.language for kind in self.kinds.values()} - {""}
 
-        def order(item: tuple[Path, FileKind]) -> tuple[bool, bool]:
+        def order(item: tuple[TextFile, FileKind]) -> tuple[bool, bool]:
             _, kind = item
             return kind.heldout, kind.language.partition("-")[0] != language.partition("-")[0]
 
-        groups: dict[str, list[Path]] = {}
+        groups: dict[str, list[TextFile]] = {}
         for path, kind in sorted(self.kinds.items(), key=order):
             parts = [kind.language or "other"] if len(languages) > 1 else []
             if mixes_heldout:
@@ -114,12 +115,12 @@ class FileMix:
             groups.setdefault(" ".join(parts), []).append(path)
         return groups
 
-    def _pattern_for(self, files: Sequence[Path]) -> str:
+    def _pattern_for(self, files: Sequence[TextFile]) -> str:
         """Return a pattern, quoted for a shell, that matches exactly these files."""
         base = _literal_folder(self.pattern)
         names = [_relative(path, self.pattern) for path in files]
         for candidate in _candidates(names):
-            pattern = str(base / candidate)
+            pattern = str(base / candidate) if isinstance(base, Path) else f"{base}/{candidate}"
             try:
                 if set(find_files(pattern)) == set(files):
                     return shlex.quote(pattern)
@@ -148,7 +149,7 @@ def _candidates(names: Sequence[str]) -> Iterator[str]:
             yield f"**/{word}/{tail}"
 
 
-def _languages_by_name(names: Mapping[Path, str]) -> dict[Path, str]:
+def _languages_by_name(names: Mapping[TextFile, str]) -> dict[TextFile, str]:
     """Return the language that the name of each file begins with, or that its folder has as name.
 
     Only if every name has one: other words look like tags as well.
@@ -182,8 +183,10 @@ def _words(name: str) -> list[str]:
     return [word for word in re.split(r"[^a-z]+", joined) if word]
 
 
-def _literal_folder(pattern: str) -> Path:
+def _literal_folder(pattern: str) -> Path | str:
     """Return the part of a pattern before its wildcards."""
+    if is_url(pattern):
+        return "/".join(takewhile(lambda part: not has_wildcards(part), pattern.split("/")))
     parts = []
     for part in Path(pattern).expanduser().parts:
         if has_wildcards(part):
@@ -192,6 +195,8 @@ def _literal_folder(pattern: str) -> Path:
     return Path(*parts)
 
 
-def _relative(path: Path, pattern: str) -> str:
+def _relative(path: TextFile, pattern: str) -> str:
     base = _literal_folder(pattern)
+    if isinstance(path, RemoteFile):
+        return path.url.removeprefix(str(base)).lstrip("/")
     return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.name

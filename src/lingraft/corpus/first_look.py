@@ -14,6 +14,7 @@ from pathlib import Path
 from lingraft.corpus.config import CorpusSettings, Source
 from lingraft.corpus.file_mix import FileMix
 from lingraft.corpus.readers import read_file, read_source
+from lingraft.corpus.remote_files import RemoteFile, TextFile, is_url, size_of
 from lingraft.corpus.text_files import ending_of, find_files, has_wildcards
 from lingraft.errors import CorpusError
 from lingraft.store import is_folder
@@ -25,7 +26,7 @@ _HEAD_CHARACTERS = 4000
 
 
 def look_at(settings: CorpusSettings, language: str) -> list[str]:
-    """Look at all local text of a corpus; return a line about each folder or pattern that it names.
+    """Look at all files of a corpus; return a line about each folder or pattern that it names.
 
     Raises `CorpusError`.
     """
@@ -47,15 +48,18 @@ def _look_at_files(source: Source, language: str) -> str | None:
     files = find_files(pattern)
     states = []
     for path in files:
-        state = path.stat()
-        states.append((path, state.st_size, state.st_mtime_ns))
+        # A remote file is equal to another only in the same version.
+        changed = 0 if isinstance(path, RemoteFile) else path.stat().st_mtime_ns
+        states.append((path, size_of(path), changed))
     # The limit and the weight do not change how a file is read.
     reader = source.model_copy(update={"limit": None, "weight": None})
     return _look(reader.model_dump_json(), tuple(states), language)
 
 
 @cache
-def _look(source_json: str, states: tuple[tuple[Path, int, int], ...], language: str) -> str | None:
+def _look(
+    source_json: str, states: tuple[tuple[TextFile, int, int], ...], language: str
+) -> str | None:
     """Look at files in a state; the same files in the same state are looked at once."""
     source = Source.model_validate_json(source_json)
     files = [path for path, _, _ in states]
@@ -68,23 +72,29 @@ def _look(source_json: str, states: tuple[tuple[Path, int, int], ...], language:
         msg = f"{source.label}: contains no document ({read}); name a source with text"
         raise CorpusError(msg)
     pattern = str(source.path)
-    if not is_folder(Path(pattern).expanduser()) and not (
-        has_wildcards(pattern) and len(files) > 1
-    ):
+    if not _names_several(pattern, files):
         return None
     mix = FileMix.of(pattern, {path: heads.get(path, "") for path in files})
     mix.check(language)
     return mix.describe()
 
 
-def _spread(files: Sequence[Path]) -> list[Path]:
+def _names_several(pattern: str, files: Sequence[TextFile]) -> bool:
+    """Return whether a source is a folder, or a pattern with several files."""
+    if is_url(pattern):
+        return [str(file) for file in files] != [pattern]
+    is_pattern = has_wildcards(pattern) and len(files) > 1
+    return is_pattern or is_folder(Path(pattern).expanduser())
+
+
+def _spread(files: Sequence[TextFile]) -> list[TextFile]:
     """Return the files to open: all, or some at equal distances with the first and the last."""
     count = min(len(files), LOOKED_AT_FILES)
     chosen = [files[round(index * (len(files) - 1) / max(count - 1, 1))] for index in range(count)]
     return list(dict.fromkeys(chosen))
 
 
-def _head(path: Path, source: Source) -> str:
+def _head(path: TextFile, source: Source) -> str:
     """Return the first text of a file, "" if it has no document."""
     head = ""
     # Blank documents may come first: only a file that has no other is without text.

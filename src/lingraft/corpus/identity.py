@@ -2,7 +2,7 @@
 
 Local files are identified by the hash of their bytes and not by their names, so that a moved file
 gives the same corpus. A hub data set is identified by the commit of its revision, the miniature by
-the hash of its source code.
+the hash of its source code, and a remote file by its URL and the version that the store states.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from lingraft.corpus.config import CorpusSettings, Source
 from lingraft.corpus.hub_dataset import commit_of
 from lingraft.corpus.language import parse_language
+from lingraft.corpus.remote_files import RemoteFile, TextFile, forget_listing
 from lingraft.corpus.text_files import ending_of, find_files
 from lingraft.store import digest, file_digest
 
@@ -44,14 +45,22 @@ def identity_of(settings: CorpusSettings, language: str) -> dict[str, Any]:
     return {"version": VERSION, "language": parse_language(language), **identity}
 
 
+def file_identity(file: TextFile) -> str:
+    """Return what changes when the bytes of a file change."""
+    if isinstance(file, RemoteFile):
+        return f"{file.url} {file.version}"
+    return file_digest(file)
+
+
 def _identity(source: Source) -> dict[str, Any]:
     # Content hashes stand for the path, and the commit for the revision.
     identity = source.model_dump(mode="json", exclude={"path", "revision", "streaming"})
     if identity["format"] == "text":  # stores written before `format` existed stay valid
         del identity["format"]
     if source.path is not None:
+        forget_listing(source.path)
         files = find_files(source.path)
-        identity["files"] = [[ending_of(path), file_digest(path)] for path in files]
+        identity["files"] = [[ending_of(path), file_identity(path)] for path in files]
     elif source.hub is not None:
         identity["revision"] = commit_of(source)
     else:

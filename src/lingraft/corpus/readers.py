@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
 
 from lingraft.corpus.chat import parse_markup
 from lingraft.corpus.config import Source
 from lingraft.corpus.hub_dataset import read_hub
 from lingraft.corpus.records import read_records
+from lingraft.corpus.remote_files import TextFile
 from lingraft.corpus.text_fields import record_document, record_text
 from lingraft.corpus.text_files import MAX_DOCUMENT_BYTES, ending_of, find_files, read_lines
 from lingraft.errors import CorpusError
@@ -44,8 +44,8 @@ def _all_documents(source: Source, language: str) -> Generator[str, None, None]:
             yield from read_file(path, source)
 
 
-def read_file(path: Path, source: Source) -> Iterator[str]:
-    """Yield the documents of a local file; a `CorpusError` names the file and the line."""
+def read_file(path: TextFile, source: Source) -> Iterator[str]:
+    """Yield the documents of a file; a `CorpusError` names the file and the line."""
     ending = ending_of(path)
     if ending == ".txt":
         is_chat = source.format == "chat"
@@ -64,7 +64,7 @@ def read_file(path: Path, source: Source) -> Iterator[str]:
         yield record_document(record, source, place)
 
 
-def _text_documents(path: Path, source: Source) -> Iterator[tuple[int, str]]:
+def _text_documents(path: TextFile, source: Source) -> Iterator[tuple[int, str]]:
     """Yield the documents of a .txt file, each with the number of its last line."""
     numbered = read_lines(path)
     if source.document_unit == "line":

@@ -13,10 +13,10 @@ import csv
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from lingraft.corpus.columnar_files import Record, read_columnar
 from lingraft.corpus.compression import open_compressed
+from lingraft.corpus.remote_files import TextFile
 from lingraft.corpus.text_fields import kind_of_value
 from lingraft.corpus.text_files import (
     MAX_DOCUMENT_BYTES,
@@ -48,7 +48,7 @@ DIALECTS: Mapping[str, type[csv.Dialect]] = {".csv": csv.excel, ".tsv": Unquoted
 
 
 def read_records(
-    path: Path, *, field: str | None = None, header: Sequence[str] = ()
+    path: TextFile, *, field: str | None = None, header: Sequence[str] = ()
 ) -> Iterator[tuple[Record, str]]:
     """Yield the records of a file, each with its place.
 
@@ -69,7 +69,7 @@ def read_records(
         raise CorpusError(msg)
 
 
-def _read_json(path: Path) -> Iterator[tuple[Record, str]]:
+def _read_json(path: TextFile) -> Iterator[tuple[Record, str]]:
     """Read one object per line, or one list of objects."""
     # The ending does not decide: many .json files have one object per line.
     with open_compressed(path) as file:
@@ -92,7 +92,7 @@ def _read_json(path: Path) -> Iterator[tuple[Record, str]]:
         yield _check_object(value, place), place
 
 
-def _read_json_list(path: Path) -> Iterator[tuple[Record, str]]:
+def _read_json_list(path: TextFile) -> Iterator[tuple[Record, str]]:
     with open_compressed(path) as file:
         content = file.read(MAX_DOCUMENT_BYTES + 1)
     if len(content) > MAX_DOCUMENT_BYTES:
@@ -126,7 +126,7 @@ def _check_object(value: object, place: str) -> Record:
 
 
 def _read_table(
-    path: Path, dialect: type[csv.Dialect], header: Sequence[str]
+    path: TextFile, dialect: type[csv.Dialect], header: Sequence[str]
 ) -> Iterator[tuple[Record, str]]:
     """Read CSV or TSV; a quoted cell may span several lines, and its place is the first line."""
     csv.field_size_limit(MAX_DOCUMENT_BYTES)  # a long document exceeds the default of 128 KiB

@@ -1,4 +1,4 @@
-"""Find local files and decode their lines, in bounded memory.
+"""Find files of text and decode their lines, in bounded memory.
 
 Offsets in errors count decompressed bytes, so that `zcat FILE | tail -c +OFFSET` shows the place.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from lingraft.corpus.columnar_files import DATASET_DICT, saved_files
 from lingraft.corpus.compression import open_compressed
 from lingraft.corpus.presets import presets
+from lingraft.corpus.remote_files import TextFile, is_url, list_remote
 from lingraft.errors import CorpusError
 from lingraft.file_kinds import ENDINGS, FOLDER_ENDINGS, TEXT_KINDS, without_compression
 from lingraft.store import is_folder, is_valid_path, path_exists
@@ -26,7 +27,7 @@ MAX_DOCUMENT_BYTES = 64 * 2**20
 """A longer document, usually a file without line ends, is an error, to bound the memory."""
 
 
-def ending_of(path: Path) -> str:
+def ending_of(path: TextFile) -> str:
     """Return the ending that decides how a file is read; raises `CorpusError` for an unknown one.
 
     >>> ending_of(Path("hi.train.jsonl.gz"))
@@ -40,8 +41,8 @@ def ending_of(path: Path) -> str:
     raise CorpusError(msg)
 
 
-def find_files(pattern: str) -> list[Path]:
-    """Return the files of a path, a folder or a glob, sorted by name.
+def find_files(pattern: str) -> Sequence[TextFile]:
+    """Return the files of a path, a folder, a glob or a URL, sorted by name.
 
     A folder does not include its .csv and .tsv files; a pattern such as `folder/*.csv` does. Of a
     data set that `datasets` saved, the folder gives its arrow files. Raises `CorpusError` if there
@@ -52,6 +53,8 @@ def find_files(pattern: str) -> list[Path]:
             "text: no file is named; give a file, a folder, a pattern or a preset such as fineweb-2"
         )
         raise CorpusError(msg)
+    if is_url(pattern):
+        return list_remote(pattern)
     path = Path(pattern).expanduser() if path_exists(pattern) else Path(pattern)
     if is_folder(path):
         files = _folder_files(path)
@@ -142,7 +145,7 @@ def _nearest_sibling(path: Path) -> str:
     return f"{path.parent} contains no name similar to {path.name}"
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+def read_lines(path: TextFile) -> Iterator[tuple[int, str]]:
     """Yield the number of each line, from 1, and its text without the line end.
 
     Raises `CorpusError` like `read_raw_lines`.
@@ -151,7 +154,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         yield number, text.rstrip("\r\n")
 
 
-def read_raw_lines(path: Path) -> Iterator[tuple[int, str]]:
+def read_raw_lines(path: TextFile) -> Iterator[tuple[int, str]]:
     """Yield the number of each line, from 1, and its text with the line end.
 
     Only a line feed (or carriage return and line feed) ends a line. Raises `CorpusError` with line
@@ -178,7 +181,7 @@ def read_raw_lines(path: Path) -> Iterator[tuple[int, str]]:
             offset += len(raw)
 
 
-def _check_not_wide(path: Path) -> None:
+def _check_not_wide(path: TextFile) -> None:
     """Raise `CorpusError` for a file in UTF-16 or UTF-32 without a byte order mark.
 
     Its bytes may be valid UTF-8: in Latin, Greek or Cyrillic text every second byte is below 0x20.
@@ -198,7 +201,7 @@ def _check_not_wide(path: Path) -> None:
     raise CorpusError(msg)
 
 
-def _not_utf8(path: Path, number: int, raw: bytes, position: int, offset: int) -> str:
+def _not_utf8(path: TextFile, number: int, raw: bytes, position: int, offset: int) -> str:
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and number == 1:
         return f"{path}: the file is UTF-16, expected UTF-8; convert it: iconv -f UTF-16 -t UTF-8"
     return (

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO, Any
 
 from lingraft.corpus.compression import open_compressed
+from lingraft.corpus.remote_files import TextFile
 from lingraft.corpus.text_files import MAX_DOCUMENT_BYTES
 from lingraft.errors import CorpusError
 
@@ -54,7 +54,7 @@ class _Truncated(Exception):  # noqa: N818 - caught where the file is read
     """The file ends inside a record."""
 
 
-def read_warc(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
+def read_warc(path: TextFile) -> Iterator[tuple[dict[str, Any], str]]:
     """Yield a record with the fields text, url, date and languages for each conversion record.
 
     Raises `CorpusError` for a file that is not WARC, is truncated, or has no conversion records.

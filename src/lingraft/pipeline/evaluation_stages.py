@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.corpus import Corpus
+from lingraft.corpus.identity import file_identity
 from lingraft.corpus.text_files import find_files
 from lingraft.evaluation import ModelScores, ScoredModel, TextScores, compare, score_folder
 from lingraft.evaluation.samples import GeneratedSample
@@ -139,7 +140,7 @@ def _identity(settings: Evaluation) -> dict[str, Any]:
         mode="json", exclude={"parallel_file", "reference_tokenizer", "tasks"}
     )
     if settings.parallel_file is not None:
-        identity["parallel"] = [file_digest(path) for path in find_files(settings.parallel_file)]
+        identity["parallel"] = [file_identity(path) for path in find_files(settings.parallel_file)]
     if settings.reference_tokenizer is not None:
         folder = Path(settings.reference_tokenizer).expanduser()
         identity["reference_tokenizer"] = file_digest(tokenizer_file(folder))

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import time
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from lingraft.checkpoint.load_model import meta_model
 from lingraft.corpus import CorpusSettings, Source
+from lingraft.corpus.remote_files import size_of
 from lingraft.corpus.text_files import find_files
 from lingraft.errors import LingraftError
 from lingraft.file_kinds import COMPRESSIONS
@@ -58,12 +58,12 @@ def _source_bytes(source: Source) -> int | None:
     if source.path is None:
         return limit
     try:
-        files = [Path(str(file)) for file in find_files(source.path)]
+        files = find_files(source.path)
     except LingraftError:
         return limit
     total = 0.0
     for file in files:
-        total += file.stat().st_size * (COMPRESSION if file.suffix in COMPRESSIONS else 1)
+        total += size_of(file) * (COMPRESSION if file.suffix in COMPRESSIONS else 1)
     return min(round(total), limit) if limit else round(total)
 
 
