@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from lingraft.library.hand_over import handover
     from lingraft.library.learn_and_extend import extend_tokenizer, learn_tokens
     from lingraft.library.pack_texts import PackedText, pack
+    from lingraft.library.receive_trained import receive
     from lingraft.library.row_origins import RowOrigins
     from lingraft.library.run_study import study
     from lingraft.measurement import Measurement
@@ -94,6 +95,7 @@ __all__ = [
     "learn_tokens",
     "load_run",
     "pack",
+    "receive",
     "resize",
     "study",
 ]
@@ -120,6 +122,7 @@ _MODULES = {
     "lingraft.library.evaluate_models": ("EvaluationReport", "evaluate"),
     "lingraft.library.hand_over": ("handover",),
     "lingraft.library.pack_texts": ("PackedText", "pack"),
+    "lingraft.library.receive_trained": ("receive",),
     "lingraft.library.run_study": ("study",),
     "lingraft.measurement": ("Measurement",),
     "lingraft.measurement_table": ("MeasurementTable",),

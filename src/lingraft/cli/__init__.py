@@ -22,6 +22,7 @@ from lingraft.cli import (
     handover,
     init,
     plan,
+    receive,
     report,
     serve,
     settings,
@@ -34,7 +35,8 @@ COMMANDS = {
     "Measure": (evaluate.evaluate, serve.serve),
     "Prepare": (init.init, diagnose.diagnose, doctor.doctor),
     "Compare choices": (study.study, study.advise, study.probe),
-    "Export and publish": (export.export, export.push, handover.handover),
+    "Export and publish": (export.export, export.push),
+    "Train elsewhere": (handover.handover, receive.receive),
     "About lingraft": (settings.settings, settings.version),
 }
 

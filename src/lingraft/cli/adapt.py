@@ -157,7 +157,7 @@ def _run(recipe: Recipe, runtime: Runtime, nproc: int | None, *, as_json: bool) 
     if as_json:
         print_json(pipeline.summary(run))
     else:
-        _print_outcome(run)
+        print_outcome(run)
 
 
 def _train_as_worker(recipe: Recipe, runtime: Runtime) -> None:
@@ -170,7 +170,7 @@ def _train_as_worker(recipe: Recipe, runtime: Runtime) -> None:
         sys.exit(stopped.exit_code)
 
 
-def _print_outcome(run: Run) -> None:
+def print_outcome(run: Run) -> None:
     """Print the warnings, the table, what follows from it, and how to load the model."""
     from lingraft import pipeline
     from lingraft.model_card import loading_code

@@ -57,6 +57,9 @@ def read_trained_delta(run: Path, splice: Splice) -> TrainedDelta:
     Raises `ModelError` with the reason if an adapter cannot represent it.
     """
     record = read_record(run)
+    if "received" in record:
+        msg = f"{run}: another engine trained it, so what it trained is not known; {WHOLE_MODEL}"
+        raise ModelError(msg)
     if reason := why_no_adapter(record["recipe"]):
         msg = f"{run}: {reason}"
         raise ModelError(msg)

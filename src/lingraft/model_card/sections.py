@@ -9,7 +9,7 @@ from typing import Any
 
 from lingraft.corpus.presets import preset_of
 from lingraft.embeddings import INITS
-from lingraft.formatting import change, measured, percent
+from lingraft.formatting import change, counted, measured, percent
 from lingraft.measurement import SUBJECTS, Measurement, metric_changes
 from lingraft.model_card.markdown import (
     bullets,
@@ -96,7 +96,8 @@ def method_section(record: Mapping[str, Any]) -> str:
         [
             *_vocabulary_lines(record),
             *_embedding_lines(record),
-            *_training_lines(stage_notes(record, "training")),
+            *_trained_elsewhere(record),
+            *_training_lines(record),
             f"**Seed:** {record['recipe']['seed']}. Versions: {versions}.",
         ]
     )
@@ -125,9 +126,16 @@ def _embedding_lines(record: Mapping[str, Any]) -> Iterator[str]:
         yield f"**Added rows, {side}:** {method}: {', '.join(origins) or 'none'}."
 
 
-def _training_lines(notes: Mapping[str, Any]) -> Iterator[str]:
+def _trained_elsewhere(record: Mapping[str, Any]) -> Iterator[str]:
+    if statement := received_statement(record):
+        yield f"**Training:** {escape_markdown(statement)}"
+
+
+def _training_lines(record: Mapping[str, Any]) -> Iterator[str]:
+    notes = stage_notes(record, "training")
     if not notes:
-        yield "**Training:** none."
+        if not record.get("received"):
+            yield "**Training:** none."
         return
     yield (
         f"**Training:** {notes['tokens']:,} tokens ({notes['bytes']:,} bytes of text, "
@@ -257,12 +265,36 @@ def chat_statement(record: Mapping[str, Any]) -> str:
     if not kind.get("chat"):
         return ""
     source = "The source is an instruction-tuned chat model, whose chat template is kept"
+    if record.get("received"):
+        return f"{source}; another engine trained it. {measured}"
     if not stage_notes(record, "training"):
         return f"{source}; nothing was trained. {measured}"
     if kind.get("chat_text"):
         return f"{source}; it was trained with chat text. {measured}"
     return (
         f"{source}; training on plain text alone can weaken how it follows instructions. {measured}"
+    )
+
+
+def received_statement(record: Mapping[str, Any]) -> str:
+    """Return by what the model was trained, "" if lingraft trained it.
+
+    >>> received = {"folder": "runs/trained", "digest": "1a2b", "files": 3, "engine": "trl"}
+    >>> received_statement({"received": received, "stages": []})
+    'It was trained by trl, not by lingraft, and received from trained (3 files, digest 1a2b).'
+    """
+    received = record.get("received")
+    if not received:
+        return ""
+    engine = received.get("engine") or "another engine"
+    repaired = 0
+    for finding in stage_notes(record, "received").get("findings", ()):
+        repaired += finding["outcome"] == "repaired"
+    faults = f"; {counted(repaired, 'fault')} of its files repaired" if repaired else ""
+    return (
+        f"It was trained by {engine}, not by lingraft, and received from "
+        f"{Path(received['folder']).name} "
+        f"({received['files']} files, digest {received['digest']}{faults})."
     )
 
 

@@ -69,7 +69,8 @@ def _title(record: Mapping[str, Any]) -> str:
     kind = "causal language model" if is_causal else "multimodal language model"
     kind = f"chat model ({kind})" if is_chat(record) else kind
     version = record["versions"].get("lingraft", "")
-    trained = ", and pretraining was continued" if stage_notes(record, "training") else ""
+    is_trained = stage_notes(record, "training") or record.get("received")
+    trained = ", and pretraining was continued" if is_trained else ""
     return (
         f"# {record['name']}\n\nA {kind} for {' and '.join(targets)}, adapted from "
         f"{record['source']} with [lingraft](https://pypi.org/project/lingraft/) {version}. "

@@ -83,6 +83,12 @@ class Run:
         return tuple(self.record.get(WARNINGS, ()))
 
     @property
+    def received(self) -> dict[str, Any] | None:
+        """Where the model came from if another engine trained it, `None` if lingraft did."""
+        received: dict[str, Any] | None = self.record.get("received")
+        return received
+
+    @property
     def notes(self) -> dict[str, dict[str, Any]]:
         """What each stage noted about its output, by the title of the stage."""
         return {stage["title"]: stage["notes"] for stage in self.record["stages"]}

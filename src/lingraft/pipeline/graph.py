@@ -10,7 +10,10 @@ from lingraft.pipeline.stage_node import StageNode
 
 @dataclass(frozen=True)
 class Graph:
-    """Every stage of a run by its role; iteration yields them in the order in which they run."""
+    """Every stage of a run by its role; iteration yields them in the order in which they run.
+
+    `received` is there in place of `training` if another engine trained the model.
+    """
 
     source: StageNode
     targets: tuple[StageNode, ...]
@@ -22,6 +25,7 @@ class Graph:
     result_checks: tuple[StageNode, ...]
     packing: Mapping[str, StageNode]
     training: StageNode | None
+    received: StageNode | None
     instruct: StageNode | None
     chat_vector: StageNode | None
     scoring: tuple[StageNode, ...]
@@ -32,7 +36,7 @@ class Graph:
     @property
     def final(self) -> StageNode:
         """The stage whose model the run keeps."""
-        return self.chat_vector or self.training or self.embeddings
+        return self.chat_vector or self.training or self.received or self.embeddings
 
     @property
     def model_nodes(self) -> tuple[StageNode, ...]:
@@ -52,6 +56,8 @@ class Graph:
             self.embeddings,
             # The first check runs before training, so that a broken model costs no training time.
             *self.result_checks[:1],
+            # Received before text is packed, so that a checkpoint is refused early.
+            self.received,
             *self.packing.values(),
             self.training,
             self.instruct,

@@ -8,7 +8,9 @@ from typing import Any
 
 from lingraft.display_text import language_name
 from lingraft.formatting import counted, duration, join_words, number, percent, size
+from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.planner import PlanRow, plan
+from lingraft.pipeline.received import ReceivedModel
 from lingraft.recipe import Recipe, Runtime, recipe_values
 
 
@@ -24,7 +26,7 @@ def describe_model(model: Mapping[str, Any]) -> str:
     return f"a model trained here on {settings['language']} text" if kind == "pretrain" else kind
 
 
-def describe_run(recipe: Recipe) -> str:
+def describe_run(recipe: Recipe, received: ReceivedModel | None = None) -> str:
     """Return in one line what a run of a recipe does."""
     source = describe_model(recipe_values(recipe)["model"])
     target = join_words([language_name(text.language) for text in recipe.targets])
@@ -33,7 +35,8 @@ def describe_run(recipe: Recipe) -> str:
         added = f"{counted(wanted, 'token')} added"
     else:
         added = f"up to {counted(wanted.max_size, 'token')} added (rule {wanted.rule})"
-    return f"{recipe.run_name}: {source} learns {target}: {added}, {_training(recipe)}"
+    trained = _training(recipe) if received is None else received.described
+    return f"{recipe.run_name}: {source} learns {target}: {added}, {trained}"
 
 
 def _training(recipe: Recipe) -> str:
@@ -51,10 +54,10 @@ def _training(recipe: Recipe) -> str:
     return f"{trained}, with {share} replay of {language_name(recipe.replay.language)}"
 
 
-def estimate_run(recipe: Recipe, runtime: Runtime) -> str:
+def estimate_run(recipe: Recipe, runtime: Runtime, graph: Graph) -> str:
     """Return in one line the amounts of text, the stages that are not stored, and their time."""
     try:
-        rows = plan(recipe, runtime)
+        rows = plan(recipe, runtime, graph)
     except Exception as error:  # noqa: BLE001 - the run itself reports what is wrong, with advice
         return f"the time is not estimated ({type(error).__name__})"
     missing = [row for row in rows if not row.cached]

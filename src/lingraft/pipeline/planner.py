@@ -64,20 +64,20 @@ class PlanRow:
         return asdict(self)
 
 
-def plan(recipe: Recipe, runtime: Runtime) -> list[PlanRow]:
-    """Return a plan row for each stage of a recipe, in order.
+def plan(recipe: Recipe, runtime: Runtime, graph: Graph | None = None) -> list[PlanRow]:
+    """Return a plan row for each stage of a recipe, or of its given `graph`, in order.
 
     Amounts of cached stages are exact; other amounts, and all times, are estimates.
     """
-    return _Planner(recipe, runtime).rows()
+    return _Planner(recipe, runtime, graph or build_graph(recipe)).rows()
 
 
 class _Planner:
     """Visits the stages in order; sizes found at one stage are attributes that later ones use."""
 
-    def __init__(self, recipe: Recipe, runtime: Runtime) -> None:
+    def __init__(self, recipe: Recipe, runtime: Runtime, graph: Graph) -> None:
         self.recipe, self.runtime, self.store = recipe, runtime, Store(runtime.store)
-        self.graph = build_graph(recipe)
+        self.graph = graph
         self.replay_bytes: int | None = None
         self.replay_bytes_per_token: float | None = None
         size = recipe.vocabulary.size
@@ -90,6 +90,8 @@ class _Planner:
         rows.append(self._row(graph.source_check, {}, seconds=CHECK_SECONDS))
         rows += [self._vocabulary(graph.vocabulary), self._embeddings(graph.embeddings)]
         rows += self._checks(graph.result_checks[:1])
+        if graph.received is not None:
+            rows.append(self._row(graph.received, {}, seconds=EMBEDDING_SECONDS))
         rows += [self._packing(role, node) for role, node in graph.packing.items()]
         if graph.training is not None:
             rows.append(self._training(graph.training))

@@ -19,7 +19,7 @@ from lingraft.formatting import (
 )
 from lingraft.measurement import MIN_DOCUMENTS, MetricChange, find_change
 from lingraft.model_card.markdown import heldout_text
-from lingraft.model_card.sections import chat_statement
+from lingraft.model_card.sections import chat_statement, received_statement
 from lingraft.pipeline.run_files import RunFiles
 
 
@@ -97,6 +97,7 @@ def _headline(run: RunFiles, table: Sequence[MetricChange]) -> Iterator[str]:
     elif not run.base:
         yield "Forgetting was not measured: the recipe has no replay text."
     if "stages" in run.record:
+        yield received_statement(run.record)
         yield chat_statement(run.record)
 
 

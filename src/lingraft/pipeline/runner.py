@@ -23,6 +23,7 @@ from lingraft.pipeline.check_stages import run_certificate, write_run_certificat
 from lingraft.pipeline.finished_run import Run
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.opening import describe_model, describe_run, estimate_run
+from lingraft.pipeline.received import ReceivedModel
 from lingraft.pipeline.run_folder import (
     EVIDENCE,
     FORMAT,
@@ -84,18 +85,24 @@ class FinishedStage:
 
 
 def run(
-    recipe: Recipe, runtime: Runtime, *, write_report: WriteReport, log: LogLine = discard_line
+    recipe: Recipe,
+    runtime: Runtime,
+    *,
+    write_report: WriteReport,
+    log: LogLine = discard_line,
+    received: ReceivedModel | None = None,
 ) -> Run:
     """Run a recipe and return the finished run.
 
     Stages whose output is stored are not built again; a finished run is left as it is.
     `write_report` is called with the draft of the run folder, `log` with each line of progress.
+    With `received`, a checkpoint of another engine takes the place of training.
     Raises `LingraftError`; then no run folder is left, but finished stages stay in the store.
     """
     store, folder = Store(runtime.store), runtime.runs / recipe.run_name
     for line in recipe_text_lines(recipe):
         log(line)
-    graph = build_graph(recipe)
+    graph = build_graph(recipe, received=received)
     key = run_key(recipe, graph)
     remove_leftovers(folder)
     if is_run(folder, key):
@@ -104,7 +111,7 @@ def run(
     if has_key(folder, key):
         log(f"{run_damage(folder)}; writing the run folder again")
     started = time.time()
-    task_lines = _prepare(recipe, runtime, graph, store, log)
+    task_lines = _prepare(recipe, runtime, graph, store, log, received=received)
     with each_warning_once(), new_run_folder(folder) as draft:
         for warning in _recipe_warnings(recipe):
             warn(warning, log)
@@ -122,6 +129,7 @@ def run(
             "key": key,
             **_description(recipe),
             "source_kind": statement.kind,
+            **({"received": dict(received.record)} if received else {}),
             **_stage_records(done, runtime),
             "started": clock(started),
             "finished": clock(time.time()),
@@ -137,7 +145,13 @@ def run(
 
 
 def _prepare(
-    recipe: Recipe, runtime: Runtime, graph: Graph, store: Store, log: LogLine
+    recipe: Recipe,
+    runtime: Runtime,
+    graph: Graph,
+    store: Store,
+    log: LogLine,
+    *,
+    received: ReceivedModel | None,
 ) -> tuple[str, ...]:
     """Check tasks and text before anything is built; log what is run, return the task lines."""
     tasks = choose_recipe_tasks(recipe)
@@ -146,13 +160,13 @@ def _prepare(
     look_at_hub_texts(recipe, tuple(graph), store)
     for line in (
         *tasks.lines,
-        describe_run(recipe),
+        describe_run(recipe, received),
     ):
         log(line)
     if not all(node.is_cached(store) for node in graph):
         quiet_libraries()
         if log is not discard_line:
-            log(estimate_run(recipe, runtime))
+            log(estimate_run(recipe, runtime, graph))
     return tasks.lines
 
 
@@ -229,6 +243,10 @@ def _write_results(draft: Path, recipe: Recipe, graph: Graph, store: Store) -> N
         trained = store.folder(graph.training.stage)
         low_rank = sorted(path.name for path in trained.glob("low-rank-*.safetensors"))
         link_same_names(trained, draft, ("training.jsonl", *low_rank))
+    if graph.received is not None:
+        returned = store.folder(graph.received.stage)
+        # Only an engine that left a log has a training curve.
+        link_same_names(returned, draft, [path.name for path in returned.glob("training.jsonl")])
     (draft / "recipe.yaml").write_text(recipe_yaml(recipe), encoding="utf-8")
     evaluated = store.folder(graph.evaluation.stage)
     # Without generation settings, or without added tokens, these files do not exist.

@@ -7,6 +7,7 @@ embeddings: source, vocabulary (and target text, for initialisations that read t
 result check (one of the model of `embeddings`, one of the final model): source, vocabulary, model
 packing (one of each text): source (for its context length), vocabulary, text
 training: embeddings, packed texts, and all texts for the held-out curve
+received (in place of training): embeddings, vocabulary; the files of another engine are settings
 chat vector: the model of training (or else of embeddings), source, instruct model, vocabulary
 scoring, tasks (one of each of the models of source, embeddings and the end): model, all texts
 evaluation: those models, their scores and tasks, all texts, and the packed text
@@ -24,18 +25,21 @@ from lingraft.pipeline import stage_builders
 from lingraft.pipeline.check_stages import result_check, source_check
 from lingraft.pipeline.evaluation_stages import EvaluationNodes, evaluation_nodes
 from lingraft.pipeline.graph import Graph
+from lingraft.pipeline.received import ReceivedModel
 from lingraft.pipeline.stage_builders import target_roles
 from lingraft.pipeline.stage_node import StageNode, stage_node
 from lingraft.recipe import Recipe, Text
 from lingraft.vocabulary.auto_size import SIZES, AutoSize
 
 
-def build_graph(recipe: Recipe, *, extends_only: bool = False) -> Graph:
+def build_graph(
+    recipe: Recipe, *, extends_only: bool = False, received: ReceivedModel | None = None
+) -> Graph:
     """Return the stages of a recipe; raises `LingraftError` if its model or text does not exist.
 
     Local text is opened first: an error in it must not wait for a model to be downloaded. With
     `extends_only`, the source need not be trainable: a model with quantised layers can be extended,
-    but not trained.
+    but not trained. With `received`, a checkpoint of another engine takes the place of training.
     """
     texts, replay = corpus_nodes(recipe)
     source = stage_node(
@@ -48,9 +52,13 @@ def build_graph(recipe: Recipe, *, extends_only: bool = False) -> Graph:
     vocabulary = vocabulary_node(recipe, source, texts, replay)
     embeddings = _embeddings(recipe, source, vocabulary, target)
     packing = _packing_nodes(recipe, source, vocabulary, target, replay)
-    training = _training(recipe, embeddings, packing, texts, replay) if packing else None
-    instruct, chat_vector = _chat_vector(recipe, source, vocabulary, training or embeddings)
-    adapted = chat_vector or training
+    returned = received.node(recipe, embeddings) if received else None
+    training = None
+    if packing and not returned:
+        training = _training(recipe, embeddings, packing, texts, replay)
+    trained = training or returned
+    instruct, chat_vector = _chat_vector(recipe, source, vocabulary, trained or embeddings)
+    adapted = chat_vector or trained
     # The spliced model is measured to tell the effect of initialisation from that of training.
     models = {"source": source, "spliced": embeddings}
     if adapted:
@@ -67,6 +75,7 @@ def build_graph(recipe: Recipe, *, extends_only: bool = False) -> Graph:
         result_checks=_result_checks(recipe, source, vocabulary, embeddings, adapted),
         packing=packing,
         training=training,
+        received=returned,
         instruct=instruct,
         chat_vector=chat_vector,
         scoring=measured.scoring,

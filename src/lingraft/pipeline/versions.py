@@ -22,6 +22,7 @@ STAGE_VERSIONS = {
     "embeddings": 7,
     "packing": 4,
     "training": 6,
+    "received": 1,
     "chat-vector": 1,
     # Checks, measurements and predictions.
     "source-check": 2,

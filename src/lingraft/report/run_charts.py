@@ -20,6 +20,7 @@ from lingraft.report.charts import (
     text_unit,
     wrapped,
 )
+from lingraft.report.engine_chart import engine_chart
 
 DASHES = {"held-out text": [4, 3], "training text": [1, 0]}
 # Points of a smoothed and of a raw training curve; more cannot be distinguished at this width.
@@ -30,7 +31,12 @@ SMOOTHED_SHARE, MIN_REACH = 0.05, 2
 
 def charts(run: RunFiles, table: Sequence[MetricChange]) -> list[Chart]:
     """Return every chart that the run has numbers for."""
-    candidates = (fertility_chart(run, table), vocabulary_chart(run), training_chart(run))
+    candidates = (
+        fertility_chart(run, table),
+        vocabulary_chart(run),
+        training_chart(run),
+        engine_chart(run),
+    )
     return list(filter(None, candidates))
 
 

@@ -98,6 +98,7 @@ def page(run: RunFiles, compared: list[MetricChange], drawn: list[Chart] | None)
         "row_notes": run_tables.row_notes(run),
         "stages": run_tables.stage_rows(run.record),
         "drops": run_tables.drop_rows(run.record),
+        "received": run_tables.received_findings(run.record),
         "warnings": run.record.get("warnings", []),
         "provenance": list(run_tables.provenance(run)),
     }

@@ -16,6 +16,7 @@ from typing import Any
 from lingraft.display_text import direction
 from lingraft.formatting import duration, flatten, number, size
 from lingraft.measurement import MIN_DOCUMENTS, TASKS, MetricChange
+from lingraft.pipeline.received import FINDINGS
 from lingraft.pipeline.run_files import RunFiles
 from lingraft.report.note_words import note_name, note_rows
 from lingraft.splice import AddedToken
@@ -87,6 +88,8 @@ def stage_rows(record: Mapping[str, Any]) -> list[StageRow]:
         notes = dict(stage.get("notes") or {})
         if _is_drop_count(notes.get(DROPPED)):
             del notes[DROPPED]  # shown in a table of its own
+        if stage.get("name") == "received":
+            notes.pop(FINDINGS, None)  # as well
         how = "cached" if stage.get("cached") else "computed"
         time = duration(stage.get("seconds") or 0.0)
         rows.append(StageRow(_title(stage), str(stage.get("key", "")), how, time, note_rows(notes)))
@@ -104,6 +107,17 @@ def drop_rows(record: Mapping[str, Any]) -> list[DropRow]:
             documents, total = number(count["documents"]), size(count["bytes"])
             rows.append(DropRow(_title(stage), str(reason), documents, total))
     return rows
+
+
+def received_findings(record: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
+    """Return the faults of a checkpoint that another engine trained; `None` for other runs."""
+    if not record.get("received"):
+        return None
+    found: list[Mapping[str, Any]] = []
+    for stage in record.get("stages", ()):
+        if stage.get("name") == "received":
+            found += (stage.get("notes") or {}).get(FINDINGS, [])
+    return found
 
 
 def _title(stage: Mapping[str, Any]) -> str:

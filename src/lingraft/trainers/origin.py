@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lingraft.errors import RecipeError
 from lingraft.pipeline import load_run
+from lingraft.pipeline.run_folder import RUN
 from lingraft.recipe import Recipe, load_recipe
 from lingraft.recipe.overrides import Assignment
 
@@ -31,6 +32,6 @@ def store_of(path: Path) -> Path:
 
     A run folder is next to its store, unless LINGRAFT_STORE names another one.
     """
-    if path.is_dir() and not os.environ.get("LINGRAFT_STORE"):
+    if (path / RUN).is_file() and not os.environ.get("LINGRAFT_STORE"):
         return path.resolve().parent / ".store"
     return Path()

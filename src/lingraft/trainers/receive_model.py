@@ -1,0 +1,185 @@
+"""Receive a model that another engine trained: check it, measure it, write it as a run.
+
+The checkpoint takes the place of the training stage. All other stages are those of the run or
+recipe that was handed over, so that measurements, report and exports are the same as if lingraft
+had trained the model. Finished stages are stored: a stopped command continues.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from lingraft.errors import ModelError, RecipeError, StoreError
+from lingraft.pipeline import Run, build_graph, run
+from lingraft.pipeline.received import FINDINGS, ReceivedModel, trains_rows_only
+from lingraft.pipeline.run_folder import RUN, read_record
+from lingraft.pipeline.runner import WriteReport, build_node, quiet_libraries
+from lingraft.pipeline.stage_builders import read_splice, warn_if_not_servable
+from lingraft.pipeline.stage_node import StageContext
+from lingraft.progress import LogLine, discard_line
+from lingraft.recipe import Recipe, Runtime, parse_recipe
+from lingraft.recipe.overrides import Assignment
+from lingraft.recipe.tree import Tree
+from lingraft.store import Store, digest
+from lingraft.trainers.engine_log import write_engine_log
+from lingraft.trainers.manifest import MANIFEST, Handover
+from lingraft.trainers.origin import find_recipe
+from lingraft.trainers.returned_folder import check_format, find_trainer_state, returned_digests
+from lingraft.trainers.returned_model import ReturnedModel, check_returned, write_received
+
+SUFFIX = "-received"
+"""What the name of a run gets if no other name is given."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a checkpoint was trained from: a recipe, and the hand-over folder if there is one."""
+
+    recipe: Recipe
+    handover: Path | None = None
+
+    @classmethod
+    def find(cls, path: Path, overrides: Sequence[str | Assignment] = ()) -> Origin:
+        """Return the origin that a path names: a hand-over folder, a finished run, or a recipe.
+
+        Raises `RecipeError` for overrides of anything but a recipe.
+        """
+        if not (path / MANIFEST).is_file():
+            return cls(find_recipe(path, overrides))
+        if overrides:
+            msg = f"{path}: a hand-over has its settings; give its recipe to change one"
+            raise RecipeError(msg)
+        values = dict(Handover.read(path).origin.recipe)
+        return cls(parse_recipe(Tree(values)), path)
+
+    @property
+    def engine(self) -> str:
+        """The engine that was handed over to, "" if that is not known."""
+        return Handover.read(self.handover).engine if self.handover else ""
+
+    def check_stages(self, stages: Mapping[str, str]) -> None:
+        """Raise `ModelError` if the recipe gives another extended model than was handed over."""
+        if self.handover is None:
+            return
+        manifest = Handover.read(self.handover)
+        handed = manifest.origin.stages.get("embeddings")
+        if handed != stages["embeddings"]:
+            msg = (
+                f"{self.handover / MANIFEST}: the model was handed over by lingraft "
+                f"{manifest.lingraft} as {handed}, and the same recipe gives "
+                f"{stages['embeddings']} now; use that version, and text and source as they were"
+            )
+            raise ModelError(msg)
+
+
+def receive_model(
+    folder: Path,
+    origin: Origin,
+    runtime: Runtime,
+    *,
+    write_report: WriteReport,
+    name: str | None = None,
+    log: LogLine = discard_line,
+) -> Run:
+    """Receive the checkpoint in `folder` and return the finished run.
+
+    Raises `ModelError` if the checkpoint has a fault that cannot be repaired. The folder is only
+    read.
+    """
+    recipe = origin.recipe.model_copy(update={"name": name or f"{origin.recipe.run_name}{SUFFIX}"})
+    _check_name(runtime.runs / recipe.run_name)
+    received = find_received(folder, origin, runtime)
+    return run(recipe, runtime, write_report=write_report, log=log, received=received)
+
+
+def _check_name(folder: Path) -> None:
+    """Raise `StoreError` if the new run would replace one that was trained here."""
+    if (folder / RUN).is_file() and "received" not in read_record(folder):
+        msg = f"{folder}: a run that was not received; choose another name with --name"
+        raise StoreError(msg)
+
+
+def find_received(folder: Path, origin: Origin, runtime: Runtime) -> ReceivedModel:
+    """Return the checkpoint in a folder; raises `ModelError` if it has another format."""
+    graph = build_graph(origin.recipe)
+    origin.check_stages({"embeddings": graph.embeddings.stage.key})
+    extended = Store(runtime.store).folder(graph.embeddings.stage) / "model"
+    check_format(folder, origin.handover / "model" if origin.handover else extended)
+    digests = returned_digests(folder)
+    engine = origin.engine
+    if not engine and find_trainer_state(folder):
+        engine = "the Trainer of transformers"
+    record = {
+        "folder": str(folder),
+        "digest": digest(digests)[:20],
+        "files": len(digests),
+        "engine": engine,
+    }
+    make = partial(make_received, folder, digests)
+    return ReceivedModel(digests, make, record)
+
+
+def make_received(folder: Path, digests: Mapping[str, str], context: StageContext) -> None:
+    """Check a checkpoint and write it as a model of the run."""
+    recipe = context.recipe
+    returned = check_returned(
+        folder,
+        context.folders["model"] / "model",
+        read_splice(context.folders["vocabulary"]),
+        separator=recipe.training.packing.separator,
+        frozen_body=trains_rows_only(recipe),
+    )
+    for finding in returned.findings:
+        if finding.outcome != "refused":  # the error names the others
+            context.draft.warn(finding.warning)
+    returned.check()
+    write_received(returned, context.draft.folder / "model")
+    if returned_digests(folder) != digests:
+        msg = f"{folder}: changed while it was read; receive it again when the engine has finished"
+        raise StoreError(msg)
+    context.draft.notes["from"] = str(folder)
+    context.draft.notes[FINDINGS] = [finding.as_json for finding in returned.findings]
+    context.draft.notes.update(_counts(returned))
+    write_engine_log(find_trainer_state(folder), context.draft.folder)
+    warn_if_not_servable(context)
+
+
+def _counts(returned: ReturnedModel) -> dict[str, int]:
+    """Return how many tensors and rows training changed."""
+    weights = returned.weights
+    rows = [int(mask.sum()) for mask in weights.changed_rows.values()]
+    return {
+        "changed_tensors": len(weights.changed),
+        "unchanged_tensors": len(weights.unchanged),
+        "changed_rows": max(rows, default=0),
+    }
+
+
+def check_folder(
+    folder: Path, origin: Origin, runtime: Runtime, *, log: LogLine = discard_line
+) -> ReturnedModel:
+    """Check a returned folder and write nothing; stages before training are built if needed."""
+    recipe = origin.recipe
+    extended, splice_folder = None, None
+    if origin.handover:
+        extended, splice_folder = origin.handover / "model", origin.handover
+    else:
+        graph, store = build_graph(recipe), Store(runtime.store)
+        quiet_libraries()
+        for node in graph:
+            build_node(node, recipe, runtime, store, log)
+            if node is graph.embeddings:
+                break
+        extended = store.folder(graph.embeddings.stage) / "model"
+        splice_folder = store.folder(graph.vocabulary.stage)
+    check_format(folder, extended)
+    return check_returned(
+        folder,
+        extended,
+        read_splice(splice_folder),
+        separator=recipe.training.packing.separator,
+        frozen_body=trains_rows_only(recipe),
+    )

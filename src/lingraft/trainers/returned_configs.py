@@ -1,0 +1,145 @@
+"""Compare config.json and generation_config.json of a returned folder with those handed over.
+
+The received model gets the files of the hand-over, so that a difference is repaired where it does
+not change what the model computes. Another setting of the architecture refuses the checkpoint: the
+weights were then trained with a model that computes something else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lingraft.checkpoint.config_files import ID_LISTS, is_token_id, named_ids
+from lingraft.checkpoint.model_class import read_model_config
+from lingraft.checkpoint.safetensors_files import Checkpoint
+from lingraft.splice import Splice
+from lingraft.trainers.returned_faults import Finding
+
+CONFIG, GENERATION = "config.json", "generation_config.json"
+
+HARMLESS = (
+    "max_position_embeddings",
+    "n_positions",
+    "n_ctx",
+    "max_seq_len",
+    "seq_length",
+    "use_cache",
+    "initializer_range",
+    "architectures",
+    "dtype",
+    "torch_dtype",
+    "tie_word_embeddings",
+    "vocab_size",
+    "vocab_size_per_layer_input",
+    "output_router_logits",
+    "router_aux_loss_coef",
+)
+"""Settings that do not change what a trained model computes, or are compared elsewhere."""
+
+_SHOWN = 3
+
+
+def compare_configs(
+    returned: Path, extended: Path, splice: Splice, checkpoint: Checkpoint, input_name: str
+) -> Iterator[Finding]:
+    """Yield the findings in the configuration files.
+
+    `checkpoint` is that of the returned folder, `input_name` the name of its embedding.
+    """
+    if not (returned / CONFIG).is_file():
+        yield Finding("missing files", CONFIG, f"no {CONFIG}", "repaired")
+    else:
+        yield from _compare_size(returned, checkpoint, input_name)
+        yield from _compare_settings(returned, extended)
+        yield from _compare_ids(returned, extended, CONFIG)
+    if (extended / GENERATION).is_file():
+        if (returned / GENERATION).is_file():
+            yield from _compare_ids(returned, extended, GENERATION)
+        yield from _compare_suppressed(returned, extended, splice)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object of a JSON file, an empty one without the file."""
+    if not path.is_file():
+        return {}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return content if isinstance(content, dict) else {}
+
+
+def _compare_size(returned: Path, checkpoint: Checkpoint, input_name: str) -> Iterator[Finding]:
+    """Yield that config.json states another number of rows than the files hold."""
+    place = checkpoint.tensors.get(input_name)
+    config = read_model_config(returned).get_text_config(decoder=True)
+    stated = getattr(config, "vocab_size", None)
+    if place is not None and stated is not None and int(stated) != place.shape[0]:
+        what = f"vocab_size {int(stated):,}, {place.shape[0]:,} rows in {input_name}"
+        yield Finding("size in config.json", CONFIG, what, "repaired")
+
+
+def _compare_settings(returned: Path, extended: Path) -> Iterator[Finding]:
+    """Yield the settings of the architecture that differ, as transformers reads both files."""
+    before = _settings(read_model_config(extended).to_dict())
+    after = _settings(read_model_config(returned).to_dict())
+    differing: dict[bool, list[str]] = {True: [], False: []}
+    for name in sorted(before.keys() | after.keys()):
+        if before.get(name) != after.get(name):
+            last = name.rpartition(".")[2]
+            is_harmless = last in HARMLESS or last.endswith(("dropout", "pdrop"))
+            line = f"{name} {before.get(name)} became {after.get(name)}"
+            differing[is_harmless].append(line)
+    if differing[False]:
+        yield Finding("another model", CONFIG, _listed(differing[False]), "refused")
+    shown = [line for line in differing[True] if line.split()[0] in HARMLESS[:5]]
+    if shown:
+        yield Finding("settings in config.json", CONFIG, _listed(shown), "repaired")
+
+
+def _settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted name, without those of saving and of special tokens."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        key = str(name)  # id2label has numbers as keys
+        if key.startswith("_") or key in {"transformers_version", "auto_map"}:
+            continue
+        if is_token_id(key) or key in ID_LISTS:
+            continue
+        if isinstance(value, Mapping):
+            flat |= _settings(value, f"{prefix}{key}.")
+        elif value is not None:
+            flat[prefix + key] = value
+    return flat
+
+
+def _compare_ids(returned: Path, extended: Path, name: str) -> Iterator[Finding]:
+    """Yield the special ids that a file names otherwise."""
+    before, after = (named_ids(read_json(folder / name)) for folder in (extended, returned))
+    for key in sorted(before.keys() | after.keys()):
+        if key in ID_LISTS or before.get(key) == after.get(key):
+            continue
+        what = f"{key} {before.get(key, 'none')} became {after.get(key, 'none')}"
+        is_end = name == GENERATION and key == "eos_token_id"
+        fault = "changed EOS in generation_config" if is_end else "changed special ids"
+        yield Finding(fault, name, what, "repaired")
+
+
+def _compare_suppressed(returned: Path, extended: Path, splice: Splice) -> Iterator[Finding]:
+    """Yield that padding rows, which have no token, can be generated."""
+    wanted, found = (
+        set(read_json(folder / GENERATION).get("suppress_tokens") or ())
+        for folder in (extended, returned)
+    )
+    lost = [number for number in wanted - found if number >= splice.target_size]
+    if lost:
+        what = (
+            f"{len(lost):,} ids from {min(lost):,} on have no token and are not in suppress_tokens"
+        )
+        yield Finding("size larger than the tokenizer", GENERATION, what, "repaired")
+
+
+def _listed(lines: list[str]) -> str:
+    return "; ".join(lines[:_SHOWN]) + (
+        f"; and {len(lines) - _SHOWN} more" if lines[_SHOWN:] else ""
+    )

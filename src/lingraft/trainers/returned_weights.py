@@ -1,0 +1,328 @@
+"""Compare the weights that came back with those that were handed over.
+
+Every tensor is read once, in blocks. Both sides are compared in the data type of the returned
+tensor, so that a model that was only saved in another type counts as unchanged.
+
+Shape suffixes: V rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lingraft.checkpoint.config_files import text_parts
+from lingraft.checkpoint.find_embeddings import EmbeddingNames, embedding_names, same_numbers
+from lingraft.checkpoint.load_model import meta_model
+from lingraft.checkpoint.model_class import read_model_config
+from lingraft.checkpoint.rewrite import NewTensor, Range
+from lingraft.checkpoint.safetensors_files import (
+    FLOATS,
+    Checkpoint,
+    TensorPlace,
+    map_tensor,
+    torch_dtype,
+)
+from lingraft.checkpoint.stored_names import stored_names
+from lingraft.checkpoint.weight_checks import SHORT_ROW, check_finite_tensor, finite_norms
+from lingraft.errors import ModelError
+from lingraft.splice import Splice
+from lingraft.trainers.returned_faults import Finding, Outcome
+from lingraft.training.save_model import COMPUTED
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MULTIPLE = 64
+"""Rows are padded to a multiple of this, as kernels and tensor parallelism want it."""
+
+SHOWN = 3
+"""The number of names that a finding lists."""
+
+_BLOCK = 4096  # rows compared at a time, which bounds the memory
+
+
+@dataclass
+class ComparedWeights:
+    """What the comparison of all tensors found.
+
+    `changed` and `unchanged` list the tensors of the body. `changed_rows` holds by name of a
+    vocabulary tensor whether each row of an id changed, [V]. `resized` are the tensors that get
+    another number of rows, `restored` those that are copied from the hand-over. `head` is the name
+    of a head that the hand-over does not have, because it is tied there; `is_untied` says that it
+    is a matrix of its own now.
+    """
+
+    names: EmbeddingNames
+    findings: list[Finding] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    changed_rows: dict[str, Tensor] = field(default_factory=dict)
+    resized: dict[str, NewTensor] = field(default_factory=dict)
+    restored: list[str] = field(default_factory=list)
+    head: str | None = None
+    is_untied: bool = False
+
+    def find(self, name: str, where: str, what: str, outcome: Outcome) -> None:
+        """Add a finding."""
+        self.findings.append(Finding(name, where, what, outcome))
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether a finding refuses the checkpoint."""
+        return any(finding.outcome == "refused" for finding in self.findings)
+
+
+def compare_weights(
+    returned: Checkpoint,
+    extended: Path,
+    splice: Splice,
+    *,
+    separators: Mapping[str, int],
+    frozen_body: bool = False,
+) -> ComparedWeights:
+    """Compare a returned checkpoint with the model that was handed over.
+
+    `separators` are the ids of the tokens between documents, by role. With `frozen_body`, the
+    recipe trains only rows of the vocabulary.
+    """
+    before = Checkpoint.open(extended)
+    compared = ComparedWeights(embedding_names(before))
+    _match_names(compared, returned, before, splice)
+    if compared.is_refused:
+        return compared  # of another model, every further difference would be noise
+    for name, place in returned.tensors.items():
+        old = before.tensors.get(compared.names.input[0] if name == compared.head else name)
+        if old is not None and _same_shape(compared, place, old, splice):
+            _compare(compared, place, old, splice)
+    if not compared.is_refused:
+        _judge_head(compared, returned)
+        _judge_changes(compared, splice, frozen_body=frozen_body)
+        _judge_separators(compared, returned, before, separators, splice)
+    return compared
+
+
+def _match_names(
+    compared: ComparedWeights, returned: Checkpoint, before: Checkpoint, splice: Splice
+) -> None:
+    """Find tensors that are missing, unknown, or of another data type."""
+    missing = [name for name in before.tensors if name not in returned.tensors]
+    unknown = [name for name in returned.tensors if name not in before.tensors]
+    _find_head(compared, returned, unknown, splice)
+    unknown = [name for name in unknown if name != compared.head and not name.endswith(COMPUTED)]
+    copies = set(compared.names.input[1:]) if compared.names.tied else set()
+    lost = [name for name in missing if not name.endswith(COMPUTED) and name not in copies]
+    if lost:
+        folder = before.folder
+        model = meta_model(read_model_config(folder), folder)
+        loaded = {
+            stored for names in stored_names(model, before.tensors).values() for stored in names
+        }
+        # transformers saves only what it loads: other tensors come back from the hand-over.
+        compared.restored = [name for name in lost if name not in loaded]
+        lost = [name for name in lost if name in loaded]
+    where = str(returned.folder)
+    if lost or unknown:
+        prefix = _common_prefix(lost, unknown)
+        what = f"{len(lost):,} tensors are missing{_listed(lost)}, {len(unknown):,} are unknown"
+        what += _listed(unknown)
+        if prefix:
+            what = f"the names of its tensors begin with {prefix!r}: save the unwrapped model"
+        compared.find("another model", where, what, "refused")
+    if compared.restored:
+        what = f"{len(compared.restored):,} tensors that transformers does not load"
+        compared.find("missing files", where, what, "repaired")
+    types: dict[tuple[str, str], int] = {}
+    for name, place in returned.tensors.items():
+        old = before.tensors.get(name)
+        if old is not None and old.dtype != place.dtype:
+            types[old.dtype, place.dtype] = types.get((old.dtype, place.dtype), 0) + 1
+    for (old_type, new_type), count in types.items():
+        what = f"{count:,} tensors are {new_type}, handed over in {old_type}"
+        compared.find("other data type", where, what, "kept")
+
+
+def _common_prefix(lost: Sequence[str], unknown: Sequence[str]) -> str:
+    """Return the prefix with which every unknown name is one that is missing, "" if none is."""
+    for name in unknown[:1]:
+        for known in lost:
+            prefix = name.removesuffix(known)
+            if prefix != name and {prefix + other for other in lost} == set(unknown):
+                return prefix
+    return ""
+
+
+def _find_head(
+    compared: ComparedWeights, returned: Checkpoint, unknown: Sequence[str], splice: Splice
+) -> None:
+    """Find the head of a model that was handed over with tied embeddings."""
+    names = compared.names
+    for name in unknown if names.tied else ():
+        place = returned.tensors[name]
+        if place.shape[1:] == (names.width,) and place.shape[0] >= splice.target_size:
+            compared.head = name
+            return
+
+
+def _same_shape(
+    compared: ComparedWeights, place: TensorPlace, old: TensorPlace, splice: Splice
+) -> bool:
+    """Check the shape of a tensor, and plan how one with a row for each id gets its rows back."""
+    if place.shape == old.shape:
+        return True
+    is_table = place.name in compared.names.all or place.name == compared.head
+    if not is_table or place.shape[1:] != old.shape[1:]:
+        what = f"has the shape {list(place.shape)}, handed over as {list(old.shape)}"
+        compared.find("another model", place.name, what, "refused")
+        return False
+    rows, wanted = place.shape[0], old.shape[0]
+    what = f"{rows:,} rows, handed over with {wanted:,}"
+    if rows < splice.target_size:
+        what += f": the rows of {splice.target_size - rows:,} tokens are missing"
+        compared.find("padded rows", place.name, what, "refused")
+        return False
+    segments: list[Range | memoryview] = [
+        Range(place.begin, place.begin + min(rows, wanted) * place.row_bytes)
+    ]
+    if rows < wanted:
+        padding = Checkpoint.open(old.file.parent).tensor(old.name)[rows:]
+        segments.append(_bytes_of(padding.to(torch_dtype(place.dtype))))
+    compared.resized[place.name] = NewTensor((wanted, *old.shape[1:]), segments)
+    compared.find("padded rows", place.name, what, "repaired")
+    if rows % MULTIPLE and not wanted % MULTIPLE:
+        compared.find("rows not a multiple of 64", place.name, f"{rows:,} rows", "repaired")
+    return True
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    import torch
+
+    return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data).cast("B")
+
+
+def _compare(
+    compared: ComparedWeights, place: TensorPlace, old: TensorPlace, splice: Splice
+) -> None:
+    """Compare a tensor with its former state, and look for NaN and inf."""
+    import torch
+
+    is_table = place.name in compared.names.all or place.name == compared.head
+    kept = min(place.shape[0], old.shape[0]) if place.shape else 0
+    masks, begin = [], 0
+    for block, old_block in _blocks(place, old, kept):
+        where = f"{place.file.name}: {place.name}"
+        try:
+            if place.dtype in FLOATS:
+                check_finite_tensor(block, where, first_row=begin, advice="")
+        except ModelError as error:
+            what = str(error).removeprefix(f"{where} ").removesuffix("; ")
+            compared.find("damaged weights", where, what, "refused")
+            return
+        masks.append(_differing_rows(block, old_block))
+        begin += len(block)
+    changed = torch.cat(masks) if masks else torch.zeros(0, dtype=torch.bool)
+    if is_table:
+        compared.changed_rows[place.name] = changed[: splice.target_size]
+    elif bool(changed.any()):
+        compared.changed.append(place.name)
+    else:
+        compared.unchanged.append(place.name)
+
+
+def _blocks(place: TensorPlace, old: TensorPlace, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield both tensors in blocks of rows, in the data type of the first."""
+    tensor, before = map_tensor(place), map_tensor(old)
+    if not place.shape:
+        yield tensor.reshape(1, 1), before.reshape(1, 1).to(tensor.dtype)
+        return
+    for begin in range(0, rows, _BLOCK):
+        end = min(begin + _BLOCK, rows)
+        yield tensor[begin:end], before[begin:end].to(tensor.dtype)
+
+
+def _differing_rows(block: Tensor, old_block: Tensor) -> Tensor:
+    """Return for each row whether any of its bytes differ, [V]."""
+    import torch
+
+    first = block.reshape(len(block), -1).contiguous().view(torch.uint8)
+    second = old_block.reshape(len(block), -1).contiguous().view(torch.uint8)
+    return (first != second).any(dim=1)
+
+
+def _judge_head(compared: ComparedWeights, returned: Checkpoint) -> None:
+    """Compare a head that is stored next to the embedding with it, where both should be one."""
+    names = compared.names
+    if not names.tied:
+        return
+    candidates = [*names.input, *([compared.head] if compared.head else [])]
+    *copies, head = [name for name in candidates if name in returned.tensors]
+    if not copies or same_numbers(returned, copies[0], head):
+        return
+    settings = json.loads((returned.folder / "config.json").read_text(encoding="utf-8"))
+    untied = text_parts(settings)[-1].get("tie_word_embeddings") is False
+    untied = untied or settings.get("tie_word_embeddings") is False
+    what = f"differs from {copies[0]}, and the model was handed over with one matrix for both"
+    if untied:
+        compared.find("untied head", head, f"{what}; config.json is untied, too", "kept")
+        compared.is_untied = True
+    else:
+        what += "; config.json ties them, so that transformers drops the trained head"
+        compared.find("untied head", head, what, "refused")
+
+
+def _judge_changes(compared: ComparedWeights, splice: Splice, *, frozen_body: bool) -> None:
+    """Say which parts trained, where that is not what training should do."""
+    rows = sum(int(mask.sum()) for mask in compared.changed_rows.values())
+    tensors = len(compared.changed) + len(compared.unchanged)
+    if not rows and not compared.changed:
+        what = f"all {tensors + len(compared.changed_rows):,} tensors are as they were handed over"
+        compared.find("nothing trained", "model.safetensors", what, "refused")
+        return
+    ids = [token.id for token in splice.added]
+    for name, mask in compared.changed_rows.items():
+        if ids and mask.dim() and not bool(mask[ids].any()):
+            what = f"0 of {len(ids):,} added rows changed, {int(mask.sum()):,} others did"
+            compared.find("part not trained", name, what, "kept")
+    if frozen_body and compared.changed:
+        what = f"{len(compared.changed):,} of {tensors:,} tensors of the body changed"
+        what += _listed(compared.changed)
+        compared.find("frozen part changed", "model.safetensors", what, "kept")
+    if not frozen_body and tensors and not compared.changed:
+        what = f"0 of {tensors:,} tensors of the body changed, {rows:,} rows did"
+        compared.find("part not trained", "model.safetensors", what, "kept")
+
+
+def _judge_separators(
+    compared: ComparedWeights,
+    returned: Checkpoint,
+    before: Checkpoint,
+    separators: Mapping[str, int],
+    splice: Splice,
+) -> None:
+    """Say which tokens between documents have rows that are zero or did not train."""
+    added = [token.id for token in splice.added]
+    for name, mask in compared.changed_rows.items():
+        norms_V = finite_norms(returned, name) if name in before.tensors else None
+        old_norms_V = finite_norms(before, name) if name in before.tensors else None
+        if norms_V is None or old_norms_V is None or len(returned.tensors[name].shape) != 2:
+            continue
+        median = float(norms_V.median())
+        base = mask.clone()
+        base[added] = False
+        for role, token_id in separators.items():
+            norm, where = float(norms_V[token_id]), f"{name}, row {token_id} ({role})"
+            if norm < SHORT_ROW * median <= float(old_norms_V[token_id]):
+                what = "is zero" if not norm else f"has a norm of {norm:.2g}, median {median:.2g}"
+                compared.find("EOS row not trained", where, what, "refused")
+            elif bool(base.any()) and not bool(mask[token_id]):
+                what = f"did not change, {int(mask.sum()):,} of {len(mask):,} rows did"
+                compared.find("EOS row not trained", where, what, "kept")
+
+
+def _listed(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    return f" ({', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''})"

@@ -1,0 +1,168 @@
+"""A model that came back from another engine becomes a run like one that lingraft trained."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lingraft.errors import LingraftError, ModelError, StoreError
+from lingraft.export.trained_delta import read_trained_delta
+from lingraft.measurement import Measurement
+from lingraft.pipeline import Run, load_run
+from lingraft.pipeline.stage_builders import read_splice
+from lingraft.recipe import Runtime
+from lingraft.report import write_report
+from lingraft.trainers.engine_log import read_engine_log
+from lingraft.trainers.receive_model import Origin, check_folder, receive_model
+from tests.conftest import make_tiny_model
+from tests.returned_checkpoints import edit, resize_rows
+from tests.short_adapt import short_adapt
+
+STATE = {
+    "log_history": [
+        {"step": 2, "loss": 5.5, "learning_rate": 1e-3, "grad_norm": 2.0, "epoch": 0.5},
+        {"step": 4, "loss": 5.25, "learning_rate": 0.0, "grad_norm": float("nan"), "epoch": 1.0},
+        {"step": 4, "eval_loss": 5.3, "epoch": 1.0},
+        {"step": 4, "train_runtime": 3.2},
+    ]
+}
+
+
+@dataclass(frozen=True)
+class Returned:
+    """A run of lingraft, its model as an engine returns it, and the run that received it."""
+
+    trained: Run
+    folder: Path
+    received: Run
+    log: list[str]
+
+    @property
+    def runtime(self) -> Runtime:
+        """Where both runs are."""
+        return Runtime(self.trained.folder.parent, self.trained.folder.parents[1] / "store", "cpu")
+
+
+@pytest.fixture(scope="module")
+def returned(tmp_path_factory: pytest.TempPathFactory) -> Returned:
+    """Return a model as Megatron and a Trainer leave it: padded, with another EOS, and a log.
+
+    The first attempt to receive it fails when the report is written.
+    """
+    root = tmp_path_factory.mktemp("receive")
+    source = root / "source"
+    source.mkdir()
+    make_tiny_model(source)
+    trained = short_adapt(source, root)
+    folder = root / "trained"
+    shutil.copytree(trained.model_path, folder)
+    resize_rows(folder, 512)
+    edit(folder / "generation_config.json", eos_token_id=3, suppress_tokens=None)
+    (folder / "trainer_state.json").write_text(json.dumps(STATE), encoding="utf-8")
+    value = Returned(trained, folder, Run(root / "runs" / "short-received"), [])
+    origin = Origin.find(trained.folder)
+    with pytest.raises(RuntimeError):
+        receive_model(folder, origin, value.runtime, write_report=_fail)
+    assert not value.received.folder.exists()
+    receive_model(folder, origin, value.runtime, write_report=write_report, log=value.log.append)
+    return value
+
+
+def _fail(_folder: Path) -> None:
+    raise RuntimeError
+
+
+def _comparable(run: Run) -> list[Measurement]:
+    """Return the measurements that do not depend on the speed of the machine."""
+    return [row for row in run.measurements.rows if row.split != "generated"]
+
+
+def test_equal_weights_give_equal_measurements(returned: Returned) -> None:
+    """Padding and changed settings are repaired, so that every number is that of the run itself."""
+    assert _comparable(returned.received) == _comparable(returned.trained)
+    assert len(_comparable(returned.received)) > 50
+
+
+def test_an_interrupted_receive_goes_on_with_stored_stages(returned: Returned) -> None:
+    """The second attempt takes the checked checkpoint and its scores from the store."""
+    done = [line for line in returned.log if line.startswith(("received model", "scoring adapted"))]
+    assert len(done) == 2
+    assert all(line.endswith("from the store") for line in done)
+
+
+def test_a_received_run_says_who_trained_it_and_what_was_repaired(returned: Returned) -> None:
+    """run.json, report, card and summary name engine, folder, digest and faults."""
+    run = load_run(returned.received.folder)
+    assert run.received is not None
+    assert run.received["engine"] == "the Trainer of transformers"
+    assert run.received["folder"] == str(returned.folder)
+    found = run.notes["received model"]["findings"]
+    assert {finding["name"] for finding in found} == {
+        "padded rows",
+        "changed EOS in generation_config",
+        "size larger than the tokenizer",
+    }
+    assert {finding["outcome"] for finding in found} == {"repaired"}
+    assert any("512 rows, handed over with" in warning for warning in run.warnings)
+    page = run.report.read_text(encoding="utf-8")
+    assert "Received checkpoint" in page
+    assert "make-vocab-size-divisible-by" in page
+    statement = f"received from trained (6 files, digest {run.received['digest']}; 3 faults"
+    assert statement in run.summary
+    assert statement in (run.model_path / "README.md").read_text(encoding="utf-8")
+    assert returned.trained.received is None
+
+
+def test_the_log_of_the_engine_is_the_curve(returned: Returned) -> None:
+    """The losses of trainer_state.json are in training.jsonl and in a chart of their own."""
+    text = (returned.received.folder / "training.jsonl").read_text(encoding="utf-8")
+    records: list[dict[str, Any]] = list(map(json.loads, text.splitlines()))
+    assert [record.get("loss") for record in records] == [5.5, 5.25, None]
+    assert "gradient_norm" not in records[1]  # NaN is no JSON
+    assert records[2]["heldout_loss"] == 5.3
+    assert (returned.received.folder / "charts" / "loss.svg").is_file()
+
+
+def test_a_log_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """A damaged trainer_state.json is an error with its path."""
+    (tmp_path / "trainer_state.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"trainer_state\.json: not the log of a Trainer"):
+        list(read_engine_log(tmp_path / "trainer_state.json"))
+
+
+def test_a_received_run_does_not_replace_one_that_was_trained(returned: Returned) -> None:
+    """The name of a run that lingraft trained is refused."""
+    with pytest.raises(StoreError, match=r"short: a run that was not received; .* --name"):
+        receive_model(
+            returned.folder,
+            Origin.find(returned.trained.folder),
+            returned.runtime,
+            write_report=write_report,
+            name="short",
+        )
+
+
+def test_a_received_run_is_no_adapter(returned: Returned) -> None:
+    """What another engine trained is not known, so that no adapter can be written."""
+    folder = returned.received.folder
+    with pytest.raises(ModelError, match="another engine trained it"):
+        read_trained_delta(folder, read_splice(folder))
+
+
+def test_a_dry_run_only_lists_the_faults(returned: Returned) -> None:
+    """The check gives the same findings and writes no run; an untrained model is refused."""
+    origin = Origin.find(returned.trained.folder)
+    checked = check_folder(returned.folder, origin, returned.runtime)
+    found = returned.received.notes["received model"]["findings"]
+    assert [finding.as_json for finding in checked.findings] == found
+    spliced = next(
+        stage["key"] for stage in returned.trained.record["stages"] if stage["name"] == "embeddings"
+    )
+    folder = returned.runtime.store / "answers" / f"embeddings-{spliced}" / "model"
+    with pytest.raises(LingraftError, match="nothing trained"):
+        check_folder(folder, origin, returned.runtime).check()

@@ -1,0 +1,149 @@
+"""Checkpoints that come back from other engines: every fault is found, repaired or refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lingraft.errors import ModelError
+from lingraft.trainers.returned_faults import FAULTS, REPORTED
+from lingraft.trainers.returned_folder import check_format
+from lingraft.trainers.returned_model import check_returned, write_received
+from tests.returned_checkpoints import BREAKS, WEIGHTS, HandedOver, hand_over
+
+
+@pytest.fixture(scope="module")
+def handed(tmp_path_factory: pytest.TempPathFactory) -> HandedOver:
+    """A tied model that was handed over, and trained."""
+    return hand_over(tmp_path_factory.mktemp("handed"))
+
+
+def _cases() -> Iterator[object]:
+    for name, breaks in BREAKS.items():
+        for break_files, outcome in breaks:
+            yield pytest.param(
+                name, break_files, outcome, id=f"{name}-{break_files.__name__.strip('_')}"
+            )
+
+
+@pytest.mark.parametrize(("name", "break_files", "outcome"), list(_cases()))
+def test_a_fault_is_found_with_its_outcome_and_a_repaired_model_has_it_no_more(
+    handed: HandedOver,
+    tmp_path: Path,
+    name: str,
+    break_files: Callable[[Path, HandedOver], None],
+    outcome: str,
+) -> None:
+    """A fault is found; refused, or the result is the hand-over with the trained weights."""
+    folder = tmp_path / "returned"
+    shutil.copytree(handed.trained, folder)
+    break_files(folder, handed)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    returned = check_returned(folder, handed.extended, handed.splice)
+
+    outcomes = {finding.name: finding.outcome for finding in returned.findings}
+    assert outcomes.get(name) == outcome, outcomes
+    if outcome == "refused":
+        with pytest.raises(ModelError, match=r"not received: [^(]+\("):
+            returned.check()
+        return
+    returned.check()
+    write_received(returned, tmp_path / "model")
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
+    again = check_returned(tmp_path / "model", handed.extended, handed.splice)
+    assert {finding.outcome for finding in again.findings} <= {"kept"}
+    for path in handed.extended.glob("*token*"):
+        assert (tmp_path / "model" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_clean_checkpoint_has_no_findings(handed: HandedOver, tmp_path: Path) -> None:
+    """What save_pretrained wrote after training has no finding, and its weights are kept."""
+    returned = check_returned(handed.trained, handed.extended, handed.splice)
+    assert not returned.findings
+    write_received(returned, tmp_path / "model")
+    expected = load_file(handed.trained / WEIGHTS)
+    for name, tensor in load_file(tmp_path / "model" / WEIGHTS).items():
+        assert torch.equal(tensor, expected[name])
+
+
+def test_each_of_the_reported_faults_has_a_fixture() -> None:
+    """The 14 faults of issue trackers all have a checkpoint that shows them."""
+    assert {*list(FAULTS)[:REPORTED]} - {*BREAKS} == {"adapter"}
+    assert {*FAULTS} - {*BREAKS} == {"adapter", "frozen part changed"}
+
+
+def test_a_body_that_changed_under_frozen_weights_is_named(handed: HandedOver) -> None:
+    """Where the recipe trains rows only, changed tensors of the body are counted."""
+    returned = check_returned(handed.trained, handed.extended, handed.splice, frozen_body=True)
+    (finding,) = returned.findings
+    assert finding.name == "frozen part changed"
+    assert finding.what.startswith("19 of 19 tensors")
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (None, "an adapter, not a model .*merge it, then receive .*merge_and_unload"),
+        (320, r"320 embedding rows, while .* has 384 \(adapter before the resize\)"),
+    ],
+)
+def test_an_adapter_is_refused_with_the_call_that_merges_it(
+    handed: HandedOver, tmp_path: Path, rows: int | None, expected: str
+) -> None:
+    """An adapter names its merging; one of the model before the resize cannot be merged."""
+    (tmp_path / "adapter_config.json").write_text("{}", encoding="utf-8")
+    tensors = {"base_model.model.model.layers.0.q_proj.lora_A.weight": torch.zeros(4, 32)}
+    if rows:
+        tensors["base_model.model.model.embed_tokens.weight"] = torch.zeros(rows, 32)
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(ModelError, match=expected):
+        check_format(tmp_path, handed.extended)
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("iter_0000100/mp_rank_00/model_optim_rng.pt", "Megatron, .*AutoBridge"),
+        ("pytorch_model_fsdp_0/__0_0.distcp", "FSDP, .*accelerate merge-weights"),
+        ("global_step10/mp_rank_00_model_states.pt", "DeepSpeed, .*zero_to_fp32.py"),
+        ("step-100/__0_0.distcp", "torchtitan.*convert_to_hf.py"),
+        ("checkpoint-200/config.json", "name one of them, such as .*checkpoint-200"),
+        ("pytorch_model.bin", "only pickled weights .*save_pretrained"),
+        ("notes.txt", r"no weights; expected \*\.safetensors"),
+    ],
+)
+def test_other_formats_are_refused_with_what_converts_them(
+    tmp_path: Path, file: str, expected: str
+) -> None:
+    """A checkpoint of an engine is named, with the call that makes a Hugging Face one of it."""
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text("", encoding="utf-8")
+    with pytest.raises(ModelError, match=expected):
+        check_format(tmp_path, Path("handover/model"))
+
+
+def test_a_missing_shard_is_named(handed: HandedOver, tmp_path: Path) -> None:
+    """Shards without an index are received only if all of them are there."""
+    shutil.copytree(handed.trained, tmp_path / "returned")
+    weights = tmp_path / "returned" / WEIGHTS
+    weights.rename(weights.with_name("model-00001-of-00003.safetensors"))
+    shutil.copyfile(
+        weights.with_name("model-00001-of-00003.safetensors"),
+        weights.with_name("model-00002-of-00003.safetensors"),
+    )
+    with pytest.raises(ModelError, match="shard 3 of 3 is missing"):
+        check_returned(tmp_path / "returned", handed.extended, handed.splice)
+
+
+def test_a_finding_is_plain_json(handed: HandedOver) -> None:
+    """A finding carries its cause and cure, for programs and reports."""
+    returned = check_returned(handed.extended, handed.extended, handed.splice)
+    (finding,) = returned.findings
+    assert json.loads(json.dumps(finding.as_json))["cause"] == FAULTS["nothing trained"].cause
