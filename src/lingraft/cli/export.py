@@ -21,7 +21,8 @@ GgufFile = Annotated[
     typer.Option(
         "--gguf",
         metavar="FILE",
-        help="The GGUF file to write, for llama.cpp and programs that use it.",
+        help="The GGUF file to write, for llama.cpp and programs that use it. An Ollama Modelfile "
+        "is written next to it.",
     ),
 ]
 PeftFolder = Annotated[
@@ -68,6 +69,7 @@ def export(
     adapter: they are refused.
     """
     from lingraft.export import export_gguf, export_peft
+    from lingraft.export.gguf import Exported
     from lingraft.export.hub_upload import model_folder
 
     run = run_of(run, model)
@@ -80,11 +82,17 @@ def export(
         else export_gguf(model_folder(run), gguf or run, numbers=numbers)
     )
     if as_json:
-        print_json({**asdict(exported), "path": str(exported.path)})
+        values = {}
+        for name, value in asdict(exported).items():
+            values[name] = str(value) if isinstance(value, Path) else value
+        print_json(values)
         return
     for note in getattr(exported, "notes", ()):
         log(f"note: {note}")
     typer.echo(f"{exported.path}  {exported}, {exported.bytes:,} bytes")
+    if isinstance(exported, Exported):
+        typer.echo(f"{exported.modelfile}  for `ollama create NAME -f {exported.modelfile.name}`")
+        typer.echo(exported.serve)
 
 
 def push(

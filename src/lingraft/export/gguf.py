@@ -26,9 +26,11 @@ from lingraft.export.gguf_architectures import (
     rope_tensors,
 )
 from lingraft.export.gguf_layouts import TensorSource, tensor_sources
-from lingraft.export.gguf_tokenizer import GgufTokens, gguf_tokens
-from lingraft.store import atomic_file
+from lingraft.export.gguf_tokenizer import UNKNOWN, GgufTokens, adds_bos, adds_eos, gguf_tokens
+from lingraft.export.ollama import llama_server, modelfile, read_generation_config
+from lingraft.store import atomic_file, write_files
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
+from lingraft.tokenizer.chat_template import chat_template_of
 from lingraft.tokenizer.sentencepiece_bpe import SentencePieceBPE
 
 if TYPE_CHECKING:
@@ -41,14 +43,22 @@ NUMBERS = ("auto", "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 _GGUF_TYPES = {"F32": "F32", "F16": "F16", "BF16": "BF16", "F64": "F32"}
 """safetensors dtype -> GGUF type."""
 
+MAX_CONTEXT = 8192
+"""The largest context that the written commands ask for: the whole one can take much memory."""
+
 _BELOW_8_BITS = ("Q5_1", "Q5_0", "Q4_1", "Q4_0")
 
 
 @dataclass(frozen=True)
 class Exported:
-    """The written GGUF file; `notes` are hints for the user of the file."""
+    """The written GGUF file and Modelfile, and the command of llama-server that serves them.
+
+    `notes` are hints for the user of the file.
+    """
 
     path: Path
+    modelfile: Path
+    serve: str
     architecture: str
     pretokenizer: str
     tokens: int
@@ -80,23 +90,44 @@ def export_gguf(model: Path, path: Path, *, numbers: str = "auto") -> Exported:
     tokens = gguf_tokens(tokenizer, _embedding_rows(config, checkpoint))
     sources = _named_sources(architecture, config, checkpoint)
     plans = list(_plan_tensors(architecture, config, checkpoint, sources, numbers))
+    ends = _end_tokens(model, tokenizer)
     with atomic_file(path, option="--gguf") as draft:
         writer = GGUFWriter(str(draft), architecture.name)
         writer.add_name(_name(model, tokenizer))
-        notes = describe(writer, config, architecture)
+        length, notes = describe(writer, config, architecture)
         _write_types(writer, plans, numbers)
-        _write_tokens(writer, tokens, tokenizer)
+        _write_tokens(writer, tokens, tokenizer, ends)
         _write_tensors(writer, plans)
         writer.close()
+    context = min(length, MAX_CONTEXT)
+    written = path.with_suffix(".Modelfile")
+    write_files({written: modelfile(path, tokenizer, context, list(ends))})
     return Exported(
-        path,
-        architecture.name,
-        tokens.pre,
-        len(tokens.tokens),
-        len(plans),
-        path.stat().st_size,
-        (*tokens.notes, *notes),
+        path=path,
+        modelfile=written,
+        serve=llama_server(path, context),
+        architecture=architecture.name,
+        pretokenizer=tokens.pre,
+        tokens=len(tokens.tokens),
+        tensors=len(plans),
+        bytes=path.stat().st_size,
+        notes=(*tokens.notes, *notes),
     )
+
+
+def _end_tokens(model: Path, tokenizer: ModelTokenizer) -> dict[str, int]:
+    """Return the tokens that end an answer and their ids, the end of a chat turn first."""
+    family = tokenizer.family
+    pieces = {token_id: piece for piece, token_id in family.pieces.items()} | dict(family.special)
+    chat = chat_template_of(tokenizer)
+    contents = sorted(chat.turn_tokens.ends) if chat else []
+    stated = read_generation_config(model).get("eos_token_id")
+    stated_ids = stated if isinstance(stated, list) else [stated]
+    for token_id in [*stated_ids, tokenizer.eos_id]:
+        if token_id in pieces:
+            contents.append(pieces[token_id])
+    ids = {piece: token_id for token_id, piece in pieces.items()}
+    return {content: ids[content] for content in contents if content in ids}
 
 
 def _name(model: Path, tokenizer: ModelTokenizer) -> str:
@@ -252,7 +283,9 @@ def _write_tensors(writer: GGUFWriter, plans: list[_TensorPlan]) -> None:
         writer.write_tensor_data(plan.read())
 
 
-def _write_tokens(writer: GGUFWriter, tokens: GgufTokens, tokenizer: ModelTokenizer) -> None:
+def _write_tokens(
+    writer: GGUFWriter, tokens: GgufTokens, tokenizer: ModelTokenizer, ends: Mapping[str, int]
+) -> None:
     writer.add_tokenizer_model(tokens.model)
     writer.add_tokenizer_pre(tokens.pre)
     writer.add_token_list(list(tokens.tokens))
@@ -266,14 +299,14 @@ def _write_tokens(writer: GGUFWriter, tokens: GgufTokens, tokenizer: ModelTokeni
     for role, token_id in roles.items():
         if token_id is not None:
             getattr(writer, f"add_{role}_token_id")(token_id)
-    # The post-processor decides whether a text gets BOS and EOS. No setting states it, so a text is
-    # encoded to find out.
-    ids = tokenizer.backend.encode("a", add_special_tokens=True).ids
-    writer.add_add_bos_token(bool(ids) and ids[0] == roles["bos"])
-    writer.add_add_eos_token(bool(ids) and ids[-1] == roles["eos"])
-    template = tokenizer.config.get("chat_template")
-    template_file = tokenizer.folder / "chat_template.jinja"
-    if not template and template_file.is_file():
-        template = template_file.read_text(encoding="utf-8")
-    if isinstance(template, str):
-        writer.add_chat_template(template)
+    if UNKNOWN in tokens.types:
+        writer.add_unk_token_id(tokens.types.index(UNKNOWN))
+    # llama.cpp stops at EOS and at this token, and at the turn marks that it knows by their text.
+    turn_end = next((token_id for token_id in ends.values() if token_id != roles["eos"]), None)
+    if turn_end is not None:
+        writer.add_eot_token_id(turn_end)
+    writer.add_add_bos_token(adds_bos(tokenizer))
+    writer.add_add_eos_token(adds_eos(tokenizer))
+    chat = chat_template_of(tokenizer)
+    if chat is not None:
+        writer.add_chat_template(chat.source)

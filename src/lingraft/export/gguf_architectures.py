@@ -106,8 +106,14 @@ def architecture_of(config: PretrainedConfig) -> Architecture:
     return architecture
 
 
-def describe(writer: Any, config: PretrainedConfig, architecture: Architecture) -> list[str]:
-    """Write the settings of a model with gguf's writer; returns notes for the user of the file."""
+def describe(
+    writer: Any, config: PretrainedConfig, architecture: Architecture
+) -> tuple[int, list[str]]:
+    """Write the settings of a model with gguf's writer.
+
+    Returns the longest context in which llama.cpp computes as transformers does for every text, and
+    notes for the user of the file.
+    """
     width = head_width(config)
     heads = config.num_attention_heads
     writer.add_embedding_length(config.hidden_size)
@@ -124,10 +130,18 @@ def describe(writer: Any, config: PretrainedConfig, architecture: Architecture) 
         if value is not None:
             getattr(writer, f"add_{name}")(value)
     length, notes = _describe_window(writer, config, architecture)
-    if rope := full_rope(config):
-        notes += _describe_rope(writer, config, rope)
     writer.add_context_length(length)
-    return notes
+    rope = full_rope(config)
+    if rope:
+        _describe_rope(writer, config, rope)
+    if rope.get("rope_type") == "longrope":
+        # transformers decides by the length of the text, llama.cpp by the size of the context.
+        length = min(length, rope["original_max_position_embeddings"])
+        notes.append(
+            f"llama.cpp uses the RoPE factors for long text if the context is above {length:,} "
+            f"tokens, even for short text: use -c {length} where that is enough"
+        )
+    return length, notes
 
 
 def _describe_window(
@@ -171,7 +185,7 @@ def full_rope(config: PretrainedConfig) -> dict[str, Any]:
     return _rope_of_layers(config).get("full_attention", {})
 
 
-def _describe_rope(writer: Any, config: PretrainedConfig, rope: Mapping[str, Any]) -> list[str]:
+def _describe_rope(writer: Any, config: PretrainedConfig, rope: Mapping[str, Any]) -> None:
     from gguf import RopeScalingType
 
     share = rope.get("partial_rotary_factor") or 1.0
@@ -188,22 +202,15 @@ def _describe_rope(writer: Any, config: PretrainedConfig, rope: Mapping[str, Any
         writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
         writer.add_rope_scaling_yarn_beta_fast(float(rope.get("beta_fast") or 32))
         writer.add_rope_scaling_yarn_beta_slow(float(rope.get("beta_slow") or 1))
-    if kind != "longrope":
-        return []
-    short_length = rope["original_max_position_embeddings"]
-    growth = config.max_position_embeddings / short_length
-    scale = rope.get("attention_factor")
-    if scale is None:
-        scale = math.sqrt(1 + math.log(growth) / math.log(short_length)) if growth > 1 else 1.0
-    writer.add_rope_scaling_type(RopeScalingType.LONGROPE)
-    writer.add_rope_scaling_orig_ctx_len(short_length)
-    writer.add_rope_scaling_attn_factors(scale)
-    # transformers decides by the length of the text, llama.cpp by the size of the context.
-    note = (
-        f"llama.cpp uses the RoPE factors for long text if the context is above {short_length:,} "
-        f"tokens, even for short text: use -c {short_length} where that is enough"
-    )
-    return [note]
+    if kind == "longrope":
+        short_length = rope["original_max_position_embeddings"]
+        growth = config.max_position_embeddings / short_length
+        scale = rope.get("attention_factor")
+        if scale is None:
+            scale = math.sqrt(1 + math.log(growth) / math.log(short_length)) if growth > 1 else 1.0
+        writer.add_rope_scaling_type(RopeScalingType.LONGROPE)
+        writer.add_rope_scaling_orig_ctx_len(short_length)
+        writer.add_rope_scaling_attn_factors(scale)
 
 
 def rope_tensors(config: PretrainedConfig) -> Iterator[tuple[str, list[float]]]:

@@ -71,6 +71,18 @@ def gguf_tokens(tokenizer: ModelTokenizer, rows: int) -> GgufTokens:
     raise ModelError(msg)
 
 
+def adds_bos(tokenizer: ModelTokenizer) -> bool:
+    """Return whether BOS is put before a text; no setting states it, the post-processor does it."""
+    ids = tokenizer.backend.encode("a", add_special_tokens=True).ids
+    return bool(ids) and ids[0] == tokenizer.bos_id
+
+
+def adds_eos(tokenizer: ModelTokenizer) -> bool:
+    """Return whether EOS is put after a text."""
+    ids = tokenizer.backend.encode("a", add_special_tokens=True).ids
+    return bool(ids) and ids[-1] == tokenizer.eos_id
+
+
 def _types(data: Data, pieces: Mapping[int, str], rows: int) -> list[int]:
     # Later rules override earlier ones: the unknown token can also be an added token.
     types = [NORMAL if i in pieces else UNUSED for i in range(rows)]
