@@ -6,27 +6,39 @@ import csv
 import json
 import struct
 from collections import Counter
+from functools import cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import datasets
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 import lingraft
+from lingraft.bases.folder import read_config
+from lingraft.cli.app import app
 from lingraft.errors import RecipeError, StoreError
 from lingraft.packing import PackingSettings
 from lingraft.packing.blocks import Blocks
 from lingraft.packing.mixture import IGNORED, document_positions
 from lingraft.packing.pack import pack_shards
-from lingraft.packing.shards import tokenise_in_shards
+from lingraft.packing.shards import Shard, tokenise_in_shards
 from lingraft.pipeline import Run
+from lingraft.recipe import Runtime
 from lingraft.store import Store, checksums
-from lingraft.tokenizer import open_tokenizer
+from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.trainers import Handover, indexed_files
 from lingraft.trainers.indexed_files import write_indexed
+from lingraft.trainers.origin import recorded_keys
+from lingraft.trainers.write_folder import OTHER_MODEL, find_engine
+from lingraft.trainers.write_folder import hand_over as hand_over_stages
 from lingraft.training.job import PhaseSteps
-from tests.conftest import ENGLISH, HINDI
-from tests.short_adapt import short_adapt
+from tests.conftest import ENGLISH, HINDI, make_tiny_model
+from tests.models import ARCHITECTURES
+from tests.short_adapt import short_adapt, short_recipe
 
 FORMS = ["sequences", "megatron", "text"]
 PHASES = (
@@ -137,9 +149,9 @@ def test_documents_are_found_in_packed_text(  # noqa: PLR0917
     """Each document has its separators, for every layout, and however much is read at a time."""
     monkeypatch.setattr(indexed_files, "CHUNK_IDS", chunk)
     tokenizer = open_tokenizer(tiny_model)
-    settings = PackingSettings(block_size=19, layout=layout, separator=separator)
+    packing = PackingSettings(block_size=19, layout=layout, separator=separator)
     shards = tokenise_in_shards([list(filter(None, TEXTS))], tokenizer)
-    pack_shards(shards, tokenizer, settings, tmp_path)
+    pack_shards(shards, tokenizer, packing, tmp_path)
     blocks = Blocks.open(tmp_path)
     before = [] if blocks.summary.before is None else [blocks.summary.before]
     after = [] if blocks.summary.after is None else [blocks.summary.after]
@@ -149,6 +161,35 @@ def test_documents_are_found_in_packed_text(  # noqa: PLR0917
     counts = write_indexed(blocks, 70_000, tmp_path / "out")
     assert read_indexed(tmp_path / "out") == [[*before, *ids] for ids in expected]
     assert (counts.documents, counts.dtype) == (len(expected), "int32")
+
+
+@settings(max_examples=30)
+@given(
+    documents=st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=12), min_size=1),
+    block=st.integers(2, 9),
+)
+def test_a_conversation_is_not_cut_at_its_own_separators(documents, block):
+    """A template may write separators inside; documents then stay together where it is unclear."""
+    text = {0: 318, 1: 319}  # BOS and EOS of the tokenizer
+    documents = [[5, *(text.get(token, token) for token in ids), 6] for ids in documents]
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        ids = np.concatenate(documents)
+        shard = Shard(ids, np.ones_like(ids), np.array(list(map(len, documents))))
+        pack_shards([shard], small_tokenizer(), PackingSettings(block_size=block), folder)
+        write_indexed(Blocks.open(folder), 320, folder / "out")
+        written = read_indexed(folder / "out")
+        stream = Blocks.open(folder).tokens.tolist()
+    assert np.concatenate(written).tolist() == stream
+    ends = set(np.cumsum([len(ids) + 2 for ids in documents]).tolist())
+    assert set(np.cumsum(list(map(len, written))).tolist()) <= ends
+
+
+@cache
+def small_tokenizer() -> ModelTokenizer:
+    with TemporaryDirectory() as folder:
+        make_tiny_model(Path(folder))
+        return open_tokenizer(Path(folder))
 
 
 def test_plain_text_has_the_amounts_of_each_phase(run, folder):
@@ -181,6 +222,7 @@ def test_the_manifest_reads_back_and_names_every_file(run, folder):
     handover, notes = Handover.read(folder), run.notes["training"]
     found = {name: (file.bytes, file.sha256) for name, file in handover.files.items()}
     assert found == {k: v for k, v in checksums(folder).items() if k != "handover.json"}
+    assert handover.plan.phases[0].trained_parameters == {"added_rows": 20 * 32 * 2}
     assert handover.plan.steps == notes["steps"]
     assert sum(phase.tokens for phase in handover.plan.phases) == notes["tokens"]
     assert sum(phase.target_bytes for phase in handover.plan.phases) == notes["target_bytes"]
@@ -260,3 +302,48 @@ def test_a_recipe_that_trains_nothing_is_refused(run, tmp_path):
             run.folder / "recipe.yaml",
             overrides={"training": {"phases": []}},
         )
+
+
+def test_the_command_shows_and_writes_a_hand_over(run, tmp_path, monkeypatch):
+    """--dry-run writes nothing; the command says what is there, and how to start."""
+    monkeypatch.chdir(tmp_path)
+    arguments = ["handover", str(run.folder), "--to", "megatron", "-O", "over"]
+    arguments += ["--store", str(store_of(run))]
+    shown = CliRunner().invoke(app, [*arguments, "--dry-run"])
+    assert shown.exit_code == 0
+    assert "data/megatron: about" in shown.output
+    assert not list(tmp_path.iterdir())
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "handed over  over" in done.output
+    assert "data/megatron/replay" in done.output
+    readme = (tmp_path / "over" / "README.md").read_text(encoding="utf-8")
+    assert "lingraft receive " in readme
+    assert {path.name for path in (tmp_path / "over" / "data").iterdir()} == {"megatron"}
+
+
+def test_a_run_whose_stages_changed_is_named(run, tmp_path):
+    """If the recipe gives another model today, the hand-over says that it differs from the run."""
+    said: list[str] = []
+    runtime = Runtime(store=store_of(run))
+    hand_over_recipe = partial(hand_over_stages, run.recipe, runtime, find_engine("hf"))
+    hand_over_recipe(tmp_path / "a", recorded=recorded_keys(run.folder), log=said.append)
+    assert not [line for line in said if OTHER_MODEL in line]
+    hand_over_recipe(tmp_path / "b", recorded={"embeddings": "0"}, log=said.append)
+    assert [line for line in said if OTHER_MODEL in line]
+
+
+def test_learned_positions_need_room_for_the_label(tmp_path):
+    """A model with a table of positions has none for the further id of a row."""
+    gpt2 = ARCHITECTURES["gpt2"].build(tmp_path / "gpt2")
+    folder = tmp_path / "short"
+    context = read_config(gpt2)["n_positions"]
+    values = ["vocabulary.size=4", "training.budget=1 steps", "evaluation.generation=null"]
+    recipe = short_recipe(gpt2, folder, *values, f"training.packing.block_size={context}")
+    handed = partial(hand_over_stages, runtime=Runtime(store=folder / "store", device="cpu"))
+    engine = find_engine("hf")
+    with pytest.raises(RecipeError, match=f"set training.packing.block_size: {context - 1}"):
+        handed(recipe, engine=engine, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    shorter = short_recipe(gpt2, folder, *values, f"training.packing.block_size={context - 1}")
+    handed(shorter, engine=engine, output=tmp_path / "out")

@@ -20,7 +20,10 @@ from lingraft.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from lingraft.recipe import Recipe, Runtime
     from lingraft.trainers import Handover
+    from lingraft.trainers.engine import Engine
+    from lingraft.trainers.manifest import DataKind
 
 RunOrRecipe = Annotated[
     Path,
@@ -56,6 +59,11 @@ MoreData = Annotated[
     ),
 ]
 
+PreviewOnly = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Only show which stages would run, and how much is written."),
+]
+
 
 def handover(
     run_or_recipe: RunOrRecipe,
@@ -67,6 +75,7 @@ def handover(
     store: StoreFolder = None,
     device: Device = "auto",
     workers: WorkerCount = 1,
+    dry_run: PreviewOnly = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a folder with which another trainer continues pretraining.
@@ -76,21 +85,50 @@ def handover(
     handover.json with all counts and hashes. Stages that are not stored yet are built.
     """
     from lingraft.recipe import Runtime
-    from lingraft.trainers.origin import find_recipe, store_of
-    from lingraft.trainers.write_folder import find_data, find_engine, hand_over
+    from lingraft.trainers.origin import find_recipe, recorded_keys, store_of
+    from lingraft.trainers.write_folder import (
+        check_output,
+        check_plan,
+        find_data,
+        find_engine,
+        hand_over,
+    )
     from lingraft.workers import Workers
 
     engine, forms = find_engine(to), find_data(data or ())
     recipe = find_recipe(run_or_recipe, override or [])
+    check_plan(recipe, engine)
+    check_output(output)
 
     runtime = Runtime(
         store=store or store_of(run_or_recipe), device=device, workers=Workers(workers)
     )
-    manifest = hand_over(recipe, runtime, engine, output, data=forms, log=log)
+    if dry_run:
+        _print_preview(recipe, runtime, engine, forms, as_json=as_json)
+        return
+    recorded = recorded_keys(run_or_recipe)
+    manifest = hand_over(recipe, runtime, engine, output, data=forms, recorded=recorded, log=log)
     if as_json:
         print_json(asdict(manifest))
         return
     _print_outcome(manifest, output)
+
+
+def _print_preview(
+    recipe: Recipe, runtime: Runtime, engine: Engine, forms: list[DataKind], *, as_json: bool
+) -> None:
+    """Print the stages that would run and the sizes of the data, or both as JSON."""
+    from lingraft import pipeline
+    from lingraft.trainers.preview import preview
+
+    found = preview(recipe, runtime, engine, forms)
+    if as_json:
+        stages = [stage.as_json() for stage in found.stages]
+        print_json({"stages": stages, "data": found.lines})
+        return
+    print_table(pipeline.plan_table(found.stages))
+    for line in found.lines:
+        typer.echo(line)
 
 
 def _print_outcome(manifest: Handover, output: Path) -> None:

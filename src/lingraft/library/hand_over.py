@@ -13,7 +13,7 @@ from lingraft.pipeline import Run
 from lingraft.progress import LogLine, say, send_lines_to
 from lingraft.recipe import Runtime
 from lingraft.trainers.manifest import Handover
-from lingraft.trainers.origin import find_recipe, store_of
+from lingraft.trainers.origin import find_recipe, recorded_keys, store_of
 from lingraft.trainers.write_folder import find_data, find_engine, hand_over
 from lingraft.workers import Workers
 
@@ -68,5 +68,12 @@ def handover(
         runtime = Runtime(
             store=Path(store or store_of(path)), device=device, workers=Workers(workers)
         )
-        forms = find_data([data] if isinstance(data, str) else data)
-        return hand_over(recipe, runtime, find_engine(to), Path(output), data=forms, log=say)
+        return hand_over(
+            recipe,
+            runtime,
+            find_engine(to),
+            Path(output),
+            data=find_data([data] if isinstance(data, str) else data),
+            recorded=recorded_keys(path),
+            log=say,
+        )

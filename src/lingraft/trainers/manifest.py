@@ -118,6 +118,7 @@ class PhaseRecord:
     """A phase of training as lingraft's loop would run it.
 
     - `strategy`, `schedule`: as in a recipe, with every setting; `trains`: the strategy in words.
+    - `trained_parameters`: how many parameters train, by role; empty for LoRA.
     - `budget`: the unit and the amount that the recipe sets.
     - `steps`: optimizer steps; `sequences`: sequences in all, `sequences_per_step` in each step but
       the last, which has the rest.
@@ -133,6 +134,7 @@ class PhaseRecord:
 
     strategy: Mapping[str, Any]
     trains: str
+    trained_parameters: Mapping[str, int]
     budget: tuple[str, float]
     steps: int
     sequences: int

@@ -27,6 +27,13 @@ def find_recipe(path: Path, overrides: Sequence[str | Assignment] = ()) -> Recip
     return recipe
 
 
+def recorded_keys(path: Path) -> dict[str, str]:
+    """Return the keys of a finished run's stages by their titles; none for a recipe."""
+    if not path.is_dir():
+        return {}
+    return {stage["title"]: stage["key"] for stage in load_run(path).record["stages"]}
+
+
 def store_of(path: Path) -> Path:
     """Return the store of a recipe or run if none is named, an empty path for the default one.
 

@@ -46,6 +46,14 @@ def _lines(handover: Handover, engine: EngineFiles) -> Iterator[str]:
         yield "```bash"
         yield from engine.launch
         yield "```\n"
+    yield "## Take the model back\n"
+    yield "```bash"
+    yield f"lingraft receive {engine.trained} --run ."
+    yield "```\n"
+    yield (
+        "This compares the trained model with what was handed over, measures it, and writes a run "
+        "with its report."
+    )
 
 
 def _describe_data(record: DataRecord, phases: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,21 @@ def count_parameters(folder: Path) -> int:
     """Return the number of parameters as training counts them: a tied matrix once."""
     model = meta_model(read_model_config(folder), folder)
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_trained(folder: Path, strategy: Strategy, added: Sequence[int]) -> dict[str, int]:
+    """Return the number of parameters that a strategy trains, by role.
+
+    It is empty for a strategy that needs weights to choose them, such as LoRA. Raises `RecipeError`
+    where the strategy does not fit the model.
+    """
+    if strategy.full_load_reason:
+        return {}
+    model = meta_model(read_model_config(folder), folder)
+    counts: dict[str, int] = {}
+    for group in strategy.prepare(model, added):
+        counts[group.role] = sum(parameter.numel() for parameter in group.parameters.values())
+    return counts
 
 
 def model_record(
@@ -108,13 +123,13 @@ def _end_ids(folder: Path, config: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def plan_record(
-    recipe: Recipe, steps: list[PhaseSteps], text: Blocks, kind: str, parameters: int
+    recipe: Recipe, steps: Sequence[PhaseSteps], text: Blocks, model: ModelRecord, folder: Path
 ) -> PlanRecord:
-    """Describe the training of a recipe; `kind` is the model type."""
-    plan = recipe.training
-    phases = []
+    """Describe the training of a recipe, for the extended model in a folder."""
+    plan, phases = recipe.training, []
     for phase, of_phase in zip(plan.phases, steps, strict=True):
-        phases.append(_phase_record(phase, of_phase, kind, parameters))
+        trained = count_trained(folder, phase.strategy, model.added_ids)
+        phases.append(_phase_record(phase, of_phase, model, trained))
     return PlanRecord(
         seed=recipe.seed,
         sequence_length=text.summary.block,
@@ -127,15 +142,18 @@ def plan_record(
     )
 
 
-def _phase_record(phase: Phase, steps: PhaseSteps, kind: str, parameters: int) -> PhaseRecord:
+def _phase_record(
+    phase: Phase, steps: PhaseSteps, model: ModelRecord, trained: Mapping[str, int]
+) -> PhaseRecord:
     mixture, strategy = steps.mixture, phase.strategy
-    rates = phase.learning_rates.resolve(strategy, kind, parameters)
+    rates = phase.learning_rates.resolve(strategy, model.model_type, model.parameters)
     after = mixture.offsets_after(steps.sequences)
     replayed = after.replay - mixture.offsets.replay
     tokens, size, target_size = _amounts(steps)
     return PhaseRecord(
         strategy=strategy.chosen(),
         trains=_first_sentence(strategy),
+        trained_parameters=trained,
         budget=phase.budget.amount,
         steps=steps.steps,
         sequences=steps.sequences,

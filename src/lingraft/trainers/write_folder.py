@@ -7,7 +7,7 @@ complete or absent.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -34,7 +34,7 @@ from lingraft.pipeline.runner import (
 )
 from lingraft.pipeline.stage_builders import read_splice, training_text
 from lingraft.pipeline.text_summary import recipe_text_lines
-from lingraft.progress import LogLine, discard_line, each_warning_once
+from lingraft.progress import LogLine, discard_line, each_warning_once, warn
 from lingraft.recipe import Recipe, Runtime
 from lingraft.store import Store, checksums
 from lingraft.tokenizer import open_tokenizer
@@ -61,6 +61,11 @@ from lingraft.trainers.records import (
 )
 from lingraft.training.execution import Execution
 from lingraft.training.job import Job
+
+OTHER_MODEL = (
+    "the model or text of this run has changed, or another version of lingraft made it: the stages "
+    "before training are built again, and their model can differ from that of the run"
+)
 
 # Tables of learned positions, as in GPT-2 and OPT.
 _POSITION_TABLE = re.compile(r"\b(wpe|embed_positions|position_embeddings?)\.weight$")
@@ -91,18 +96,22 @@ def hand_over(
     output: Path,
     *,
     data: Collection[DataKind] = (),
+    recorded: Mapping[str, str] | None = None,
     log: LogLine = discard_line,
 ) -> Handover:
     """Write a hand-over folder of a recipe for an engine; return its manifest.
 
     `data` are forms of the training data to write in addition to those that the engine reads.
+    `recorded` are the keys of the stages of the run that is handed over, by title.
     Raises `LingraftError`; then nothing is left at `output`, but finished stages stay in the store.
     """
     check_plan(recipe, engine)
-    _check_output(output)
+    check_output(output)
     for line in recipe_text_lines(recipe):
         log(line)
     graph, store = build_graph(recipe), Store(runtime.store)
+    if recorded and recorded.get(graph.embeddings.title) != graph.embeddings.stage.key:
+        warn(OTHER_MODEL, log)
     _build_stages(recipe, runtime, graph, store, log)
     with (
         each_warning_once(),
@@ -149,7 +158,8 @@ def check_plan(recipe: Recipe, engine: Engine) -> None:
         raise RecipeError(msg)
 
 
-def _check_output(output: Path) -> None:
+def check_output(output: Path) -> None:
+    """Raise `StoreError` if something is at the path of the hand-over already."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         kind = "is not empty" if output.is_dir() else "is a file"
         msg = f"{output}: {kind}; choose another folder with --output, or move it away"
@@ -193,7 +203,7 @@ def _open(
     added = tuple(token.id for token in splice.added)
     job = Job(folder, packed, recipe.training, scratch, added, recipe.seed, Execution(), None)
     phases = job.phases(parameters)
-    plan = plan_record(recipe, phases, packed.target, model.model_type, parameters)
+    plan = plan_record(recipe, phases, packed.target, model, folder)
     replay = Corpus.open(store.folder(graph.replay.stage)) if graph.replay else None
     text = HandoverText(
         packed,
