@@ -6,6 +6,7 @@ import csv
 import json
 import struct
 from collections import Counter
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,12 +34,12 @@ from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.trainers import Handover, indexed_files
 from lingraft.trainers.indexed_files import write_indexed
 from lingraft.trainers.origin import recorded_keys
-from lingraft.trainers.write_folder import OTHER_MODEL, find_engine
+from lingraft.trainers.write_folder import OTHER_MODEL, check_row_length, find_engine
 from lingraft.trainers.write_folder import hand_over as hand_over_stages
 from lingraft.training.job import PhaseSteps
 from tests.conftest import ENGLISH, HINDI, make_tiny_model
 from tests.models import ARCHITECTURES
-from tests.short_adapt import short_adapt, short_recipe
+from tests.short_adapt import short_adapt
 
 FORMS = ["sequences", "megatron", "text"]
 PHASES = (
@@ -333,17 +334,13 @@ def test_a_run_whose_stages_changed_is_named(run, tmp_path):
     assert [line for line in said if OTHER_MODEL in line]
 
 
-def test_learned_positions_need_room_for_the_label(tmp_path):
+def test_learned_positions_need_room_for_the_label(folder, tmp_path):
     """A model with a table of positions has none for the further id of a row."""
     gpt2 = ARCHITECTURES["gpt2"].build(tmp_path / "gpt2")
-    folder = tmp_path / "short"
-    context = read_config(gpt2)["n_positions"]
-    values = ["vocabulary.size=4", "training.budget=1 steps", "evaluation.generation=null"]
-    recipe = short_recipe(gpt2, folder, *values, f"training.packing.block_size={context}")
-    handed = partial(hand_over_stages, runtime=Runtime(store=folder / "store", device="cpu"))
-    engine = find_engine("hf")
+    context, handover = read_config(gpt2)["n_positions"], Handover.read(folder)
+    model = replace(handover.model, context=context)
+    whole = replace(handover.plan, sequence_length=context)
     with pytest.raises(RecipeError, match=f"set training.packing.block_size: {context - 1}"):
-        handed(recipe, engine=engine, output=tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-    shorter = short_recipe(gpt2, folder, *values, f"training.packing.block_size={context - 1}")
-    handed(shorter, engine=engine, output=tmp_path / "out")
+        check_row_length(model, whole, gpt2)
+    check_row_length(model, replace(whole, sequence_length=context - 1), gpt2)
+    check_row_length(model, whole, folder / "model")  # rotary positions have no end

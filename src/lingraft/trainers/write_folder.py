@@ -121,7 +121,7 @@ def hand_over(
         model, text = _open(recipe, graph, store, Path(scratch))
         kinds = {*engine.data, *data}
         if "sequences" in kinds:
-            _check_row_length(model, text.plan, _model_folder(graph, store))
+            check_row_length(model, text.plan, _model_folder(graph, store))
         _link_model(draft, graph, store)
         records = write_data(text, kinds, draft, attention_mask=engine.attention_mask)
         handover = Handover(
@@ -242,7 +242,7 @@ def _heldout(
     return heldout
 
 
-def _check_row_length(model: ModelRecord, plan: PlanRecord, folder: Path) -> None:
+def check_row_length(model: ModelRecord, plan: PlanRecord, folder: Path) -> None:
     """Raise `RecipeError` if a row of `sequences` is longer than the positions of the model.
 
     Rotary positions have no end, unless they are scaled by the length of the input.
