@@ -1,7 +1,7 @@
 """Write the pages that come from code and from notebooks.
 
 methods.md comes from the registries, settings.md from the schema, cli.md from the commands,
-trainer.md from its notebook.
+trainer.md from its notebook; the table of receive.md comes from the faults that lingraft knows.
 
 `python docs/generate.py` writes them; a test compares them with what the code says now.
 """
@@ -221,7 +221,23 @@ def _output(output: dict[str, Any]) -> str:
     return f"```text\n{text.rstrip()}\n```"
 
 
+def receive_page() -> str:
+    """Return the page on models that come back from other engines, with the table of faults."""
+    from lingraft.trainers.returned_faults import FAULTS, REPORTED
+
+    text = (HERE / "receive.md").read_text(encoding="utf-8")
+    lines = ["| | fault | cause | cure |", "|--:|---|---|---|"]
+    for number, (name, fault) in enumerate(FAULTS.items(), 1):
+        shown = number if number <= REPORTED else ""
+        lines.append(f"| {shown} | {name} | {_cell(fault.cause)} | {_cell(fault.cure)} |")
+    start, end = "<!-- faults: written by docs/generate.py -->\n", "<!-- end of faults -->"
+    before, _, rest = text.partition(start)
+    table = "\n".join(lines)
+    return f"{before}{start}{table}\n{end}{rest.partition(end)[2]}"
+
+
 PAGES = {
+    "receive.md": receive_page,
     "methods.md": methods_page,
     "settings.md": settings_page,
     "cli.md": cli_page,

@@ -35,13 +35,13 @@ class HandedOver:
     splice: Splice
 
 
-def hand_over(root: Path, *, tied: bool = True) -> HandedOver:
-    """Extend a small Llama with a chat template; change every weight a little, as training does."""
+def hand_over(root: Path, kind: str = "llama") -> HandedOver:
+    """Extend a small tied model with a chat template; change every weight a little, as training."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    llama = ARCHITECTURES["llama"]
-    settings = {**llama.settings, "tie_word_embeddings": tied}
-    source = replace(llama, settings=settings, tied=tied).build(root / "source")
+    architecture = ARCHITECTURES[kind]
+    settings = {**architecture.settings, "tie_word_embeddings": True}
+    source = replace(architecture, settings=settings, tied=True).build(root / "source")
     splice = extended_tokenizer(source, root / "tokenizer")
     (root / "tokenizer" / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
     resize_with_mean(source, root, splice)

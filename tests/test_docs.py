@@ -31,7 +31,9 @@ PAGES = sorted(
 )
 
 
-@pytest.mark.parametrize("name", ["methods.md", "settings.md", "cli.md", "trainer.md"])
+@pytest.mark.parametrize(
+    "name", ["methods.md", "settings.md", "cli.md", "trainer.md", "receive.md"]
+)
 def test_pages_from_code_are_up_to_date(name, monkeypatch):
     """`make docs-pages` would change nothing."""
     monkeypatch.syspath_prepend(str(DOCS))

@@ -11,11 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from lingraft.checkpoint.safetensors_files import Checkpoint
 from lingraft.errors import ModelError
 from lingraft.trainers.returned_faults import FAULTS, REPORTED
 from lingraft.trainers.returned_folder import check_format
 from lingraft.trainers.returned_model import check_returned, write_received
-from tests.returned_checkpoints import BREAKS, WEIGHTS, HandedOver, hand_over
+from tests.returned_checkpoints import BREAKS, EMBEDDING, HEAD, WEIGHTS, HandedOver, hand_over
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +58,22 @@ def test_a_fault_is_found_with_its_outcome_and_a_repaired_model_has_it_no_more(
     returned.check()
     write_received(returned, tmp_path / "model")
     assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
-    again = check_returned(tmp_path / "model", handed.extended, handed.splice)
-    assert {finding.outcome for finding in again.findings} <= {"kept"}
-    for path in handed.extended.glob("*token*"):
-        assert (tmp_path / "model" / path.name).read_bytes() == path.read_bytes()
+    _assert_as_handed_over(handed, tmp_path / "model")
+
+
+def _assert_as_handed_over(handed: HandedOver, model: Path) -> None:
+    """A received model has the rows, the tokenizer and the settings of the hand-over."""
+    assert Checkpoint.open(model).tensors[EMBEDDING].shape == (384, 32)
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        assert (model / name).read_bytes() == (handed.extended / name).read_bytes()
+    config, expected = (
+        json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        for folder in (model, handed.extended)
+    )
+    assert config["tie_word_embeddings"] is (HEAD not in Checkpoint.open(model).tensors)
+    for name in ("dtype", "tie_word_embeddings"):
+        config.pop(name), expected.pop(name)
+    assert config == expected
 
 
 def test_a_clean_checkpoint_has_no_findings(handed: HandedOver, tmp_path: Path) -> None:
@@ -71,6 +84,22 @@ def test_a_clean_checkpoint_has_no_findings(handed: HandedOver, tmp_path: Path) 
     expected = load_file(handed.trained / WEIGHTS)
     for name, tensor in load_file(tmp_path / "model" / WEIGHTS).items():
         assert torch.equal(tensor, expected[name])
+
+
+def test_names_of_a_publication_and_of_transformers_are_the_same_tensors(tmp_path: Path) -> None:
+    """GPT-2 is published without the prefix with which transformers saves it."""
+
+    def publish(folder: Path) -> None:
+        names = load_file(folder / WEIGHTS)
+        plain = {name.removeprefix("transformer."): tensor for name, tensor in names.items()}
+        save_file(plain, folder / WEIGHTS, {"format": "pt"})
+
+    handed = hand_over(tmp_path, "gpt2")
+    publish(handed.extended)
+    returned = check_returned(handed.trained, handed.extended, handed.splice)
+    assert not returned.findings
+    assert returned.weights.renamed["transformer.wte.weight"] == "wte.weight"
+    write_received(returned, tmp_path / "received")
 
 
 def test_each_of_the_reported_faults_has_a_fixture() -> None:

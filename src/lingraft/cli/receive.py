@@ -85,14 +85,14 @@ def receive(
 
 def _print_findings(returned: ReturnedModel, *, as_json: bool) -> None:
     """Print what differs from the hand-over; raise `ModelError` if a fault is refused."""
-    from lingraft.trainers.returned_faults import count_outcomes, findings_table
+    from lingraft.trainers.returned_faults import FAULTS, count_outcomes, findings_table
 
     if as_json:
         print_json([finding.as_json for finding in returned.findings])
     elif returned.findings:
         print_table(findings_table(returned.findings))
-        for finding in returned.findings:
-            typer.echo(f"{finding.name}: {finding.fault.cause}; {finding.fault.cure}")
+        for name in dict.fromkeys(finding.name for finding in returned.findings):
+            typer.echo(f"{name}: {FAULTS[name].cause}; {FAULTS[name].cure}")
         typer.echo(f"\n{count_outcomes(returned.findings)}")
     else:
         typer.echo(f"{returned.folder}: no faults")

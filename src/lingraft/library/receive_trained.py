@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lingraft.errors import RecipeError
 from lingraft.library.arguments import argument_names, assignments
 from lingraft.pipeline import Run
 from lingraft.progress import LogLine, say, send_lines_to
@@ -18,7 +19,7 @@ from lingraft.trainers.receive_model import Origin, receive_model
 
 def receive(
     folder: str | os.PathLike[str],
-    run: str | os.PathLike[str],
+    run: str | os.PathLike[str] | Run,
     *,
     name: str | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -32,7 +33,8 @@ def receive(
 
     Args:
         folder: the Hugging Face checkpoint that the engine wrote; it is only read.
-        run: what it was trained from: the folder of a hand-over, a finished run, or a recipe file.
+        run: what it was trained from: the folder of a hand-over, a finished run (a folder, or a
+            `Run`), or a recipe file.
         name: the name of the new run (default: that of `run`, followed by -received).
         overrides: other settings of a recipe file by their dotted path.
         store: where finished stages are cached (default: that of `run`, LINGRAFT_STORE, or
@@ -49,10 +51,15 @@ def receive(
         LingraftError: with one line that says which fault refuses the checkpoint, and its cure.
     """
     changes = assignments(overrides, "overrides")
+    given = run.folder if isinstance(run, Run) else run
+    for argument, value in (("folder", folder), ("run", given)):
+        if not isinstance(value, str | os.PathLike):
+            msg = f"{argument}: of type {type(value).__name__}; give a path"
+            raise RecipeError(msg)
     with send_lines_to(log), argument_names(receive):
-        origin = Origin.find(Path(run), changes)
-        kept = Path(store) if store is not None else store_of(Path(run))
-        runtime = Runtime(Path(runs), kept, device, precision)
+        path = Path(given)
+        origin = Origin.find(path, changes)
+        runtime = Runtime(Path(runs), Path(store or store_of(path)), device, precision)
         return receive_model(
             Path(folder), origin, runtime, write_report=write_report, name=name, log=say
         )

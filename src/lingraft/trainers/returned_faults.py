@@ -35,8 +35,8 @@ FAULTS: Mapping[str, Fault] = {
     "padded rows": Fault(
         "the engine pads the vocabulary (Megatron: --make-vocab-size-divisible-by), and its "
         "converter kept the padding or cut more than that",
-        "nothing; if rows of tokens are missing, convert again with the vocabulary size of the "
-        "hand-over",
+        "nothing to do; if rows of tokens are missing, convert again with the vocabulary size of "
+        "the hand-over",
     ),
     "EOS row not trained": Fault(
         "the row was masked: PAD was EOS, so that its label was ignored or its embedding was the "
@@ -45,15 +45,15 @@ FAULTS: Mapping[str, Fault] = {
     ),
     "PAD is EOS": Fault(
         "a training script set pad_token = eos_token, and saved the tokenizer",
-        "nothing for the files; look at the row of EOS, which such a script often masks",
+        "nothing to do for the files; check that the row of EOS trained, which such a script masks",
     ),
     "rows not a multiple of 64": Fault(
         "a converter or resize_token_embeddings cut the matrices to the size of the tokenizer",
-        "nothing; tensor parallelism and fast kernels need the multiple",
+        "nothing to do; tensor parallelism and fast kernels want the multiple",
     ),
     "size larger than the tokenizer": Fault(
         "the padding rows can be generated: generation_config.json does not suppress their ids",
-        "nothing; ids without a token decode to nothing, or stop a server",
+        "nothing to do; ids without a token decode to an empty text, or stop a server",
     ),
     "lost added tokens": Fault(
         "the engine saved the tokenizer of the source, or rebuilt one from a vocabulary file",
@@ -76,51 +76,51 @@ FAULTS: Mapping[str, Fault] = {
     ),
     "lost chat template": Fault(
         "the engine saved the tokenizer without chat_template.jinja, or with a template of its own",
-        "nothing; if the model was trained on chats in another template, copy that template into "
-        "the model folder afterwards",
+        "nothing to do; if the model was trained on chats in another template, copy that template "
+        "into the model folder afterwards",
     ),
     "doubled BOS": Fault(
         "the tokenizer was saved with add_bos_token, while the chat template or the training data "
         "hold BOS already",
-        "nothing for the files; if the engine rendered chats to text and tokenised that, the model "
-        "was trained on two BOS",
+        "nothing to do for the files; if the engine rendered chats to text and tokenised that, the "
+        "model was trained on two BOS",
     ),
     "form of merges": Fault(
         "tokenizers 0.20 writes merges as pairs, earlier releases as text with a space",
-        "nothing; programs that read one form only find no merges in the other",
+        "nothing to do; programs that know one form find no merges in the other",
     ),
     "changed EOS in generation_config": Fault(
         "the trainer copied the ids of its tokenizer over the model's (align_special_tokens)",
-        "nothing; with another EOS, generation does not stop",
+        "nothing to do; with another EOS, generation does not stop",
     ),
     "changed special ids": Fault(
         "the trainer copied the ids of its tokenizer over the model's (align_special_tokens)",
-        "nothing",
+        "nothing to do",
     ),
     "tokens of the engine": Fault(
-        "the engine added tokens of its own, and resized the model for them",
+        "the engine, or the class of its tokenizer, added tokens of its own",
         "train without new tokens (no new_special_tokens, no special_tokens in the configuration), "
         "or add them to the source before it is extended",
     ),
     "missing files": Fault(
         "the engine or its converter writes weights only",
-        "nothing",
+        "nothing to do",
     ),
     "missing index": Fault(
         "shards were copied without model.safetensors.index.json",
-        "nothing",
+        "nothing to do",
     ),
     "size in config.json": Fault(
         "config.json states another number of rows than the files hold: transformers refuses it",
-        "nothing",
+        "nothing to do",
     ),
     "settings in config.json": Fault(
         "the converter wrote settings of its own into config.json",
-        "nothing",
+        "nothing to do",
     ),
     "other data type": Fault(
         "the engine saves in the data type that it computes in",
-        "nothing; save in the data type of the hand-over for exact weights",
+        "nothing to do; save in the data type of the hand-over for exact weights",
     ),
     "part not trained": Fault(
         "the engine froze it, or the text was tokenised without the added tokens",
@@ -128,7 +128,7 @@ FAULTS: Mapping[str, Fault] = {
     ),
     "frozen part changed": Fault(
         "the engine trained more than the recipe says",
-        "nothing; the measurements are those of what was trained",
+        "nothing to do; the measurements are those of what was trained",
     ),
     "nothing trained": Fault(
         "the engine saved the model that it was given, or trained with a learning rate of 0",

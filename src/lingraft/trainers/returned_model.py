@@ -57,9 +57,9 @@ class ReturnedModel:
 
 def refuse(folder: Path, findings: Sequence[Finding]) -> NoReturn:
     """Raise `ModelError` with the findings that refuse a checkpoint, and the cure of the first."""
-    facts = "; ".join(f"{finding.where}: {finding.what}" for finding in findings)
-    fault = findings[0].fault
-    msg = f"{folder}: not received: {findings[0].name} ({facts}). {fault.cause}; {fault.cure}"
+    facts = ", ".join(f"{finding.where}: {finding.what}" for finding in findings)
+    name, fault = findings[0].name, findings[0].fault
+    msg = f"{folder}: not received: {name} ({facts}; {fault.cause}); {fault.cure}"
     raise ModelError(msg)
 
 
@@ -85,7 +85,8 @@ def check_returned(
         frozen_body=frozen_body,
     )
     findings += weights.findings
-    findings += compare_configs(folder, extended, splice, checkpoint, weights.names.input[0])
+    embedding = weights.returned_name(weights.names.input[0])
+    findings += compare_configs(folder, extended, splice, checkpoint, embedding)
     findings += compare_tokenizers(folder, extended, splice)
     return ReturnedModel(folder, extended, checkpoint, weights, tuple(findings))
 
@@ -151,9 +152,10 @@ def _write_config(returned: ReturnedModel, output: Path) -> None:
     """Write the config.json of the hand-over with the data type of the returned weights."""
     config = read_config(returned.extended)
     named = "torch_dtype" if "torch_dtype" in config else "dtype"
-    place = returned.checkpoint.tensors[returned.weights.names.input[0]]
+    weights = returned.weights
+    place = returned.checkpoint.tensors[weights.returned_name(weights.names.input[0])]
     config[named] = str(torch_dtype(place.dtype)).removeprefix("torch.")
-    if returned.weights.is_untied:
+    if weights.is_untied:
         for part in text_parts(config):
             if part is config or "tie_word_embeddings" in part:
                 part["tie_word_embeddings"] = False

@@ -51,7 +51,8 @@ class ComparedWeights:
 
     `changed` and `unchanged` list the tensors of the body. `changed_rows` holds by name of a
     vocabulary tensor whether each row of an id changed, [V]. `resized` are the tensors that get
-    another number of rows, `restored` those that are copied from the hand-over. `head` is the name
+    another number of rows, `restored` those that are copied from the hand-over. `renamed` holds the
+    name in the hand-over of tensors that the engine saved under another one. `head` is the name
     of a head that the hand-over does not have, because it is tied there; `is_untied` says that it
     is a matrix of its own now.
     """
@@ -63,12 +64,22 @@ class ComparedWeights:
     changed_rows: dict[str, Tensor] = field(default_factory=dict)
     resized: dict[str, NewTensor] = field(default_factory=dict)
     restored: list[str] = field(default_factory=list)
+    renamed: dict[str, str] = field(default_factory=dict)
     head: str | None = None
     is_untied: bool = False
 
     def find(self, name: str, where: str, what: str, outcome: Outcome) -> None:
         """Add a finding."""
         self.findings.append(Finding(name, where, what, outcome))
+
+    def returned_name(self, name: str) -> str:
+        """Return the name in the returned files of a tensor that was handed over."""
+        names = {handed: returned for returned, handed in self.renamed.items()}
+        return names.get(name, name)
+
+    def is_table(self, name: str) -> bool:
+        """Say whether a returned tensor has a row for each id."""
+        return name == self.head or self.renamed.get(name, name) in self.names.all
 
     @property
     def is_refused(self) -> bool:
@@ -95,7 +106,8 @@ def compare_weights(
     if compared.is_refused:
         return compared  # of another model, every further difference would be noise
     for name, place in returned.tensors.items():
-        old = before.tensors.get(compared.names.input[0] if name == compared.head else name)
+        handed = compared.renamed.get(name, name)
+        old = before.tensors.get(compared.names.input[0] if name == compared.head else handed)
         if old is not None and _same_shape(compared, place, old, splice):
             _compare(compared, place, old, splice)
     if not compared.is_refused:
@@ -111,6 +123,10 @@ def _match_names(
     """Find tensors that are missing, unknown, or of another data type."""
     missing = [name for name in before.tensors if name not in returned.tensors]
     unknown = [name for name in returned.tensors if name not in before.tensors]
+    if missing and unknown:
+        compared.renamed = _find_renamed(returned, before)
+        missing = [name for name in missing if name not in compared.renamed.values()]
+        unknown = [name for name in unknown if name not in compared.renamed]
     _find_head(compared, returned, unknown, splice)
     unknown = [name for name in unknown if name != compared.head and not name.endswith(COMPUTED)]
     copies = set(compared.names.input[1:]) if compared.names.tied else set()
@@ -124,7 +140,7 @@ def _match_names(
         # transformers saves only what it loads: other tensors come back from the hand-over.
         compared.restored = [name for name in lost if name not in loaded]
         lost = [name for name in lost if name in loaded]
-    where = str(returned.folder)
+    where = "*.safetensors"
     if lost or unknown:
         prefix = _common_prefix(lost, unknown)
         what = f"{len(lost):,} tensors are missing{_listed(lost)}, {len(unknown):,} are unknown"
@@ -137,12 +153,28 @@ def _match_names(
         compared.find("missing files", where, what, "repaired")
     types: dict[tuple[str, str], int] = {}
     for name, place in returned.tensors.items():
-        old = before.tensors.get(name)
+        old = before.tensors.get(compared.renamed.get(name, name))
         if old is not None and old.dtype != place.dtype:
             types[old.dtype, place.dtype] = types.get((old.dtype, place.dtype), 0) + 1
     for (old_type, new_type), count in types.items():
         what = f"{count:,} tensors are {new_type}, handed over in {old_type}"
         compared.find("other data type", where, what, "kept")
+
+
+def _find_renamed(returned: Checkpoint, before: Checkpoint) -> dict[str, str]:
+    """Return the handed-over name of each tensor that transformers saves under another name.
+
+    A checkpoint keeps the names of its publication (`wte.weight`), while transformers saves those
+    of its classes (`transformer.wte.weight`) and loads both.
+    """
+    model = meta_model(read_model_config(before.folder), before.folder)
+    handed, found = (stored_names(model, side.tensors) for side in (before, returned))
+    renamed = {}
+    for parameter, names in found.items():
+        others = handed.get(parameter, ())
+        if len(names) == len(others) == 1 and names != others:
+            renamed[names[0]] = others[0]
+    return renamed
 
 
 def _common_prefix(lost: Sequence[str], unknown: Sequence[str]) -> str:
@@ -173,8 +205,7 @@ def _same_shape(
     """Check the shape of a tensor, and plan how one with a row for each id gets its rows back."""
     if place.shape == old.shape:
         return True
-    is_table = place.name in compared.names.all or place.name == compared.head
-    if not is_table or place.shape[1:] != old.shape[1:]:
+    if not compared.is_table(place.name) or place.shape[1:] != old.shape[1:]:
         what = f"has the shape {list(place.shape)}, handed over as {list(old.shape)}"
         compared.find("another model", place.name, what, "refused")
         return False
@@ -209,7 +240,6 @@ def _compare(
     """Compare a tensor with its former state, and look for NaN and inf."""
     import torch
 
-    is_table = place.name in compared.names.all or place.name == compared.head
     kept = min(place.shape[0], old.shape[0]) if place.shape else 0
     masks, begin = [], 0
     for block, old_block in _blocks(place, old, kept):
@@ -224,7 +254,7 @@ def _compare(
         masks.append(_differing_rows(block, old_block))
         begin += len(block)
     changed = torch.cat(masks) if masks else torch.zeros(0, dtype=torch.bool)
-    if is_table:
+    if compared.is_table(place.name):
         compared.changed_rows[place.name] = changed[: splice.target_size]
     elif bool(changed.any()):
         compared.changed.append(place.name)
@@ -257,7 +287,8 @@ def _judge_head(compared: ComparedWeights, returned: Checkpoint) -> None:
     names = compared.names
     if not names.tied:
         return
-    candidates = [*names.input, *([compared.head] if compared.head else [])]
+    candidates = [*map(compared.returned_name, names.input)]
+    candidates += [compared.head] if compared.head else []
     *copies, head = [name for name in candidates if name in returned.tensors]
     if not copies or same_numbers(returned, copies[0], head):
         return
@@ -305,9 +336,11 @@ def _judge_separators(
     """Say which tokens between documents have rows that are zero or did not train."""
     added = [token.id for token in splice.added]
     for name, mask in compared.changed_rows.items():
-        norms_V = finite_norms(returned, name) if name in before.tensors else None
-        old_norms_V = finite_norms(before, name) if name in before.tensors else None
-        if norms_V is None or old_norms_V is None or len(returned.tensors[name].shape) != 2:
+        handed = compared.renamed.get(name, name)
+        if handed not in before.tensors or len(returned.tensors[name].shape) != 2:
+            continue
+        norms_V, old_norms_V = finite_norms(returned, name), finite_norms(before, handed)
+        if norms_V is None or old_norms_V is None:
             continue
         median = float(norms_V.median())
         base = mask.clone()
