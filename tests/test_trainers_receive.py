@@ -10,15 +10,17 @@ from typing import Any
 
 import pytest
 
+import lingraft
 from lingraft.errors import LingraftError, ModelError, StoreError
 from lingraft.export.trained_delta import read_trained_delta
 from lingraft.measurement import Measurement
-from lingraft.pipeline import Run, load_run
+from lingraft.pipeline import Run, build_graph, load_run
 from lingraft.pipeline.stage_builders import read_splice
 from lingraft.recipe import Runtime
 from lingraft.report import write_report
 from lingraft.trainers.engine_log import read_engine_log
-from lingraft.trainers.receive_model import Origin, check_folder, receive_model
+from lingraft.trainers.receive_model import Origin, check_folder, find_received, receive_model
+from tests.commands import lingraft as lingraft_command
 from tests.conftest import make_tiny_model
 from tests.returned_checkpoints import edit, resize_rows
 from tests.short_adapt import short_adapt
@@ -166,3 +168,41 @@ def test_a_dry_run_only_lists_the_faults(returned: Returned) -> None:
     folder = returned.runtime.store / "answers" / f"embeddings-{spliced}" / "model"
     with pytest.raises(LingraftError, match="nothing trained"):
         check_folder(folder, origin, returned.runtime).check()
+
+
+def test_a_hand_over_names_the_same_model_as_its_run(returned: Returned, tmp_path: Path) -> None:
+    """The folder of a hand-over has recipe, model and splice; only the engine is known besides."""
+    store = returned.runtime.store
+    lingraft.handover(
+        returned.trained, to="hf", output=tmp_path / "handed", store=store, log=lambda _line: None
+    )
+    origin = Origin.find(tmp_path / "handed")
+    received = find_received(returned.folder, origin, returned.runtime)
+    assert received.record["engine"] == "hf"
+    keys = {stage["name"]: stage["key"] for stage in returned.received.record["stages"]}
+    graph = build_graph(origin.recipe, received=received)
+    assert graph.received is not None
+    assert graph.received.stage.key == keys["received"]
+    checked = check_folder(returned.folder, origin, Runtime(tmp_path / "elsewhere"))
+    assert len(checked.findings) == 3
+    manifest = tmp_path / "handed" / "handover.json"
+    changed = manifest.read_text(encoding="utf-8").replace(keys["embeddings"], "0" * 20)
+    manifest.write_text(changed, encoding="utf-8")
+    with pytest.raises(ModelError, match=r"handed over by lingraft .* as 0+, and .* gives"):
+        find_received(returned.folder, origin, returned.runtime)
+
+
+def test_the_command_lists_faults_and_refuses_in_one_line(
+    returned: Returned, tmp_path: Path
+) -> None:
+    """--dry-run prints each fault with cause and cure; a folder of another kind has exit code 2."""
+    run = (returned.trained.folder, "--store", returned.runtime.store)
+    checked = lingraft_command("receive", returned.folder, "--run", *run, "--dry-run", cwd=tmp_path)
+    assert checked.returncode == 0, checked.stderr
+    assert "3 repaired, 0 kept, 0 refused" in checked.stdout
+    assert "padded rows: the engine pads the vocabulary" in checked.stdout
+    (tmp_path / "iter_100").mkdir()
+    refused = lingraft_command("receive", tmp_path, "--run", *run, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].startswith("error: ")
+    assert "Megatron Bridge" in refused.stderr
