@@ -327,7 +327,8 @@ def test_advice_repairs_where_the_floor_binds():
     assert "with a mark-aware pre-tokenizer it is 1.15" in advice.warnings[0]
     slight = recommend(high, curve_of(0.6, 0.5), curve_of(0.6, 0.48), None, 1.15)
     assert slight.action == "extend"
-    assert "no mark-aware pre-tokenizer lowers it" in slight.warnings[0]
+    assert "pretokenizer: repair lowers it to 1.15 (mark-aware)" in slight.warnings[0]
+    assert "no repair is known" in recommend(high, curve_of(0.6, 0.5), None, None, None).warnings[0]
     grown = dataclasses.replace(
         curve_of(0.6, 0.5, 0.4, 0.3), growth=0.5
     )  # the base's own tokens for it get longer

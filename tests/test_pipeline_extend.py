@@ -167,7 +167,7 @@ def test_what_became_of_the_pre_tokenizer_is_said_in_one_line(values, here, tmp_
     app(["plan", *words], standalone_mode=False)
     planned = capsys.readouterr().out
     assert " learns Hindi: 30 tokens added, " in planned.splitlines()[0]
-    assert "pre-tokenizer: is made mark-aware where it cuts words" in planned
+    assert "pre-tokenizer: is made mark-aware or letter-aware" in planned
     assert "no PEFT adapter later: training.phases.0: the strategy" in planned
     assert "no GGUF file later: the pre-tokenizer has no name in llama.cpp" in planned
     app(["extend", *words, "--output", str(tmp_path / "out")], standalone_mode=False)

@@ -311,7 +311,7 @@ def test_norms_and_shared_rows_leave_untrained_rows_out(borrowed, extended, tmp_
 @pytest.mark.parametrize("method", ["append", "atomic", "prune", "replace"])
 def test_every_method_names_reinitialised_ids(borrowed, tmp_path, method):
     """Tokens that become reachable are initialised also if tokens are dropped or renumbered."""
-    (option,) = find_options(borrowed.family, borrowed.folder)
+    option = find_options(borrowed.family, borrowed.folder)[0]
     counts = option.family.units(thai(60, seed=6))
     request = SelectionRequest(
         option.family, counts, 30, base_counts=borrowed.family.units(ENGLISH), where=tmp_path
@@ -350,10 +350,10 @@ def test_the_change_is_stated_with_its_reason_and_its_consumers(extended):
 
 def test_the_saving_is_that_of_a_base_that_never_held_the_untrained_tokens(borrowed):
     """What `auto` weighs does not depend on base tokens that nothing trained."""
-    (option,) = find_options(borrowed.family, borrowed.folder)
+    option = find_options(borrowed.family, borrowed.folder)[0]
     sampled = LearningSample(thai(100, seed=4), SELECTIONS.parse("continued"), 40)
     clean = family_of(borrowed.family.without_tokens(option.reachable), borrowed.folder)
-    (other,) = find_options(clean, borrowed.folder)
+    other = find_options(clean, borrowed.folder)[0]
     assert not other.reachable
     assert score_option(borrowed.family, option, sampled) == score_option(clean, other, sampled)
     assert 0 < score_option(borrowed.family, option, sampled).saving < 1

@@ -282,8 +282,8 @@ def _choose_curve(finding: LanguageFinding) -> FertilityCurve | None:
     after = finding.after()
     if after is None:
         return None
-    _, mark_aware = after
-    return finding.repaired if mark_aware else finding.keep
+    _, repaired = after
+    return finding.repaired if repaired else finding.keep
 
 
 def _scored_documents(sample: TextSample) -> list[str]:

@@ -44,12 +44,12 @@ def y_of(share: float) -> float:
 
 
 def plot_curves(finding: LanguageFinding) -> list[PlottedCurve]:
-    """Return the curves of a finding: with the base's pre-tokenizer and with a mark-aware one."""
+    """Return the curves of a finding: with the base's pre-tokenizer and with a repaired one."""
     curves = []
     if finding.keep:
         curves.append(_plot("pre-tokenizer as it is", "keep", finding.keep))
     if finding.repaired:
-        curves.append(_plot("mark-aware", "repaired", finding.repaired))
+        curves.append(_plot(finding.repair, "repaired", finding.repaired))
     return curves
 
 
@@ -58,7 +58,7 @@ def describe_curves(finding: LanguageFinding) -> str:
     parts = []
     for name, curve in (
         ("the pre-tokenizer as it is", finding.keep),
-        ("a mark-aware one", finding.repaired),
+        (f"a {finding.repair} one", finding.repaired),
     ):
         if curve:
             left = ", ".join(

@@ -1,8 +1,8 @@
 """Diagnose tokenizers: measures, predicted fertility and a recommendation for each language.
 
 A finding is for one tokenizer on one language. It has two predicted curves: with the base's
-pre-tokenizer, and with a mark-aware one, which does not split words at combining marks. Nothing is
-trained, and no weights are read.
+pre-tokenizer, and with a repaired one, which does not split words at combining marks, apostrophes
+or joiners. Nothing is trained, and no weights are read.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ from lingraft.advice.recommend import COMPARED, UNREADABLE, Recommendation, reco
 from lingraft.corpus.script_check import find_wrong_script
 from lingraft.forecast.predict_fertility import FertilityCurve, FertilityPoint, predict_fertility
 from lingraft.formatting import size
+from lingraft.pretokenizer.change import MARK_AWARE
 from lingraft.progress import progress
 from lingraft.tokenizer import Family, ModelTokenizer
-from lingraft.vocabulary.pretokenizer_choice import THRESHOLD, find_options
+from lingraft.vocabulary.pretokenizer_choice import (
+    THRESHOLD,
+    RewriteOption,
+    find_options,
+    keep_effective,
+)
 
 # The language that the premium is relative to.
 REFERENCE = "en"
-# A mark-aware pre-tokenizer is considered if it has less than this share of the pre-tokens.
-_SAME_LOWER_BOUND = 0.99
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,11 @@ class LanguageFinding:
         measures: the counts of the sample.
         premium: the tokens of parallel sentences divided by those of English; `None` without them.
         keep: the curve with the base's pre-tokenizer; `None` if there is no prediction.
-        repaired: the curve with a mark-aware one; `None` if it makes no difference.
-        repaired_floor: the lower bound of tokens per word with a mark-aware pre-tokenizer.
+        repaired: the curve with a repaired one; `None` if it makes no difference.
+        repaired_floor: the lower bound of tokens per word with a repaired pre-tokenizer.
         recommendation: whether to add tokens, and how many.
         unpredicted: the reason if there is no prediction.
+        repair: the name of the repair, "" without one.
     """
 
     language: str
@@ -49,11 +54,12 @@ class LanguageFinding:
     repaired_floor: float | None
     recommendation: Recommendation
     unpredicted: str = ""
+    repair: str = ""
 
     def after(self, added: int = COMPARED) -> tuple[FertilityPoint, bool] | None:
         """Return the predicted point with `added` tokens; `None` if there is no prediction.
 
-        The second value is whether `pretokenizer: auto` would choose the mark-aware one.
+        The second value is whether `pretokenizer: auto` would choose the repaired one.
         """
         if self.keep is None:
             return None
@@ -159,9 +165,12 @@ def diagnose(
     started = time.monotonic()
     diagnosed = []
     for name, tokenizer in tokenizers.items():
-        findings = [
-            _diagnose_one(name, tokenizer, sample, parallel, learned_from) for sample in samples
-        ]
+        options = find_options(tokenizer.family, tokenizer.folder)
+        findings = []
+        for sample in samples:
+            with progress(f"{name} on {sample.language}"):
+                finding = _diagnose_one(tokenizer, options, sample, parallel, learned_from)
+            findings.append(finding)
         family = tokenizer.family.name
         diagnosed.append(TokenizerFindings(name, family, tokenizer.size, tuple(findings)))
     by_language = {sample.language: sample for sample in samples}
@@ -184,22 +193,27 @@ def _notes(samples: Sequence[TextSample]) -> tuple[str, ...]:
 
 
 def _diagnose_one(
-    name: str,
     tokenizer: ModelTokenizer,
+    options: Sequence[RewriteOption],
     sample: TextSample,
     parallel: Mapping[str, Sequence[str]] | None,
     learned_from: int | None,
 ) -> LanguageFinding:
-    with progress(f"{name} on {sample.language}"):
-        measures = measure(tokenizer, sample.documents)
-        over_english = None
-        if parallel and sample.language in parallel and sample.language != REFERENCE:
-            over_english = premium(tokenizer, parallel, sample.language, REFERENCE)
-        mark_aware, floor = _make_mark_aware(tokenizer, sample, measures)
-        (keep, repaired), unpredicted = _predict_curves(
-            tokenizer.family, mark_aware, sample, learned_from or sample.given_bytes
-        )
-    recommendation = recommend(measures, keep, repaired, over_english, floor)
+    measures = measure(tokenizer, sample.documents)
+    over_english = None
+    if parallel and sample.language in parallel and sample.language != REFERENCE:
+        over_english = premium(tokenizer, parallel, sample.language, REFERENCE)
+    effective = keep_effective(tokenizer.family, options, sample.documents)
+    changed, floor, rewrite = None, None, MARK_AWARE
+    if effective:
+        # Without the base tokens that only the changed pre-tokenizer produces: their rows were
+        # never trained, so they count as tokens to be added.
+        changed, rewrite = effective[-1].trained, effective[-1].rewrite
+        floor = changed.units(sample.documents).total() / max(measures.words, 1)
+    (keep, repaired), unpredicted = _predict_curves(
+        tokenizer.family, changed, sample, learned_from or sample.given_bytes
+    )
+    recommendation = recommend(measures, keep, repaired, over_english, floor, rewrite=rewrite)
     return LanguageFinding(
         sample.language,
         measures,
@@ -209,34 +223,16 @@ def _diagnose_one(
         floor,
         recommendation,
         unpredicted,
+        rewrite.name if changed else "",
     )
 
 
-def _make_mark_aware(
-    tokenizer: ModelTokenizer, sample: TextSample, measures: Measures
-) -> tuple[Family | None, float | None]:
-    """Return the family with a mark-aware pre-tokenizer and its lower bound of tokens per word.
-
-    Both are `None` if the pre-tokenizer cannot be changed, or if this changes nothing here.
-    """
-    options = find_options(tokenizer.family, tokenizer.folder)
-    if not options:
-        return None, None
-    # Without the base tokens that only the changed pre-tokenizer produces: their rows were never
-    # trained, so they count as tokens to be added.
-    mark_aware = options[0].trained
-    units = mark_aware.units(sample.documents).total()
-    if units >= _SAME_LOWER_BOUND * measures.units:
-        return None, None
-    return mark_aware, units / max(measures.words, 1)
-
-
 def _predict_curves(
-    keep: Family, mark_aware: Family | None, sample: TextSample, learned_from: int
+    keep: Family, changed: Family | None, sample: TextSample, learned_from: int
 ) -> tuple[tuple[FertilityCurve | None, FertilityCurve | None], str]:
     """Return the curves `keep` and `repaired`, and the reason if there are none."""
     try:
-        curves = predict_fertility(keep, mark_aware, sample.documents, learned_from)
+        curves = predict_fertility(keep, changed, sample.documents, learned_from)
     except NotImplementedError:
         return (None, None), f"tokens cannot be added to a {keep.name} tokenizer"
     if curves is None:

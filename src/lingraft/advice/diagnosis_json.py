@@ -13,7 +13,7 @@ Names contain the units. Shares are from 0 to 1. An unknown value is null.
          "share_byte_fallback", "share_single_character", "share_torn_character", "share_unknown",
          "round_trip": {"documents", "changed", "lost_characters": {NAME: int}},
          "floor_tokens_per_word", "floor_tokens_per_word_repaired",
-         "keep": CURVE | null, "repaired": CURVE | null, "unpredicted": str,
+         "keep": CURVE | null, "repaired": CURVE | null, "repair": str, "unpredicted": str,
          "advice": {"action", "size", "headline", "reasons": [str], "warnings": [str]}}]}],
      "comparison": {LANGUAGE: [{"name", "size", "tokens_per_byte", "tokens_per_byte_after", "low",
                                 "high", "added", "repaired", "best_now", "best_after"}]}}
@@ -26,8 +26,9 @@ Names contain the units. Shares are from 0 to 1. An unknown value is null.
 
 `action` is one of those of `Recommendation`. `share` in a curve is relative to the tokens of the
 text now, with the base's own pre-tokenizer. `tokens_found` is the number of tokens in the sample
-that save anything. `floor` is the lower bound of tokens per word, and a torn character is an
-incomplete one. `comparison` exists for two or more tokenizers.
+that save anything. `repair` names the change of the pre-tokenizer. `floor` is the lower bound of
+tokens per word, and a torn character is an incomplete one. `comparison` exists for two or more
+tokenizers.
 """
 
 from __future__ import annotations
@@ -106,6 +107,7 @@ def _finding(finding: LanguageFinding, sample: TextSample) -> dict[str, Any]:
         "floor_tokens_per_word_repaired": finding.repaired_floor,
         "keep": _curve(finding.keep, measures),
         "repaired": _curve(finding.repaired, measures),
+        "repair": finding.repair,
         "unpredicted": finding.unpredicted,
         "advice": {
             **dataclasses.asdict(advice),
@@ -162,11 +164,11 @@ def _rank(rank: Rank) -> dict[str, Any]:
     }
     after = rank.finding.after()
     if after:
-        point, mark_aware = after
+        point, repaired = after
         record |= {
             "tokens_per_byte_after": now * point.share,
             "low": now * point.low,
             "high": now * point.high,
-            "repaired": mark_aware,
+            "repaired": repaired,
         }
     return record

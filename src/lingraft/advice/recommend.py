@@ -1,6 +1,6 @@
 """Recommend whether to add tokens, how many, and whether to repair the pre-tokenizer.
 
-To repair a pre-tokenizer is to make it mark-aware: it no longer splits words at combining marks.
+A repaired pre-tokenizer no longer splits words at combining marks, apostrophes or joiners.
 
 - The size is that of the rule `marginal` of `vocabulary.size: auto`, on the predicted curve.
 - No tokens are added if this size saves less than `MIN_SAVING`, or if the language needs at most
@@ -18,6 +18,7 @@ from lingraft.advice.measures import Measures
 from lingraft.forecast.extrapolate import TARGETS
 from lingraft.forecast.predict_fertility import FertilityCurve, FertilityPoint
 from lingraft.formatting import factor, number, percent
+from lingraft.pretokenizer.change import MARK_AWARE, Rewrite
 from lingraft.vocabulary.auto_size import MIN_SAVING_SHARE, worthwhile_size
 from lingraft.vocabulary.pretokenizer_choice import THRESHOLD
 
@@ -86,12 +87,14 @@ def recommend(
     repaired: FertilityCurve | None,
     premium: float | None,
     repaired_floor: float | None,
+    *,
+    rewrite: Rewrite = MARK_AWARE,
 ) -> Recommendation:
     """Return the recommendation with its reasons and warnings.
 
-    `keep` and `repaired` are the curves of `LanguageFinding`.
+    `keep` and `repaired` are the curves of `LanguageFinding`, `rewrite` is the repair.
     """
-    warnings = _warnings(measures, keep, repaired, repaired_floor)
+    warnings = _warnings(measures, keep, repaired, repaired_floor, rewrite.name)
     if measures.unknown > UNREADABLE:
         reason = (
             f"{percent(measures.unknown)} of its tokens are unknown characters, which are lost, so "
@@ -116,7 +119,7 @@ def recommend(
         return Recommendation("leave alone", 0, against, warnings)
     reasons = [_reason_gain(measures, curve.at(size), premium), _reason_size(curve, size)]
     if repair and repaired:
-        reasons.append(_reason_repair(measures, keep, repaired))
+        reasons.append(_reason_repair(measures, keep, repaired, rewrite))
     reasons.append(
         f"in a recipe: vocabulary: {{size: {size}, pretokenizer: {'repair' if repair else 'keep'}}}"
     )
@@ -165,14 +168,16 @@ def _reason_size(curve: FertilityCurve, size: int) -> str:
     return text
 
 
-def _reason_repair(measures: Measures, keep: FertilityCurve, repaired: FertilityCurve) -> str:
+def _reason_repair(
+    measures: Measures, keep: FertilityCurve, repaired: FertilityCurve, rewrite: Rewrite
+) -> str:
     unit, read = reading(measures)
     kept, fixed = read(keep.at(COMPARED).share), read(repaired.at(COMPARED).share)
     return (
-        f"the pre-tokenizer splits words at combining marks: with {COMPARED:,} tokens it needs "
-        f"{number(kept)} {unit}, a mark-aware one {number(fixed)} "
-        f"({percent(repair_saving(keep, repaired))} fewer tokens; text without combining marks "
-        "keeps its ids)"
+        f"the pre-tokenizer splits words at {rewrite.splits}: with {COMPARED:,} tokens it needs "
+        f"{number(kept)} {unit}, a {rewrite.name} one {number(fixed)} "
+        f"({percent(repair_saving(keep, repaired))} fewer tokens; text without {rewrite.splits} "
+        "inside words keeps its ids)"
     )
 
 
@@ -203,20 +208,26 @@ def _warnings(
     keep: FertilityCurve | None,
     repaired: FertilityCurve | None,
     repaired_floor: float | None,
+    repair: str,
 ) -> tuple[str, ...]:
     warnings = []
     saving = repair_saving(keep, repaired) if keep else 0.0
-    if repaired_floor is not None and keep and saving > THRESHOLD:
-        warnings.append(
+    binding = not measures.unspaced and measures.floor > BINDING_FLOOR
+    if keep and (binding or saving > THRESHOLD):
+        floor = (
             f"the pre-tokenizer splits a word into {number(measures.floor)} parts, a lower bound "
-            "that added tokens cannot cross; with a mark-aware pre-tokenizer it is "
-            f"{number(repaired_floor)}"
+            "that added tokens cannot cross"
         )
-    elif keep and not measures.unspaced and measures.floor > BINDING_FLOOR:
-        warnings.append(
-            f"the pre-tokenizer splits a word into {number(measures.floor)} parts, a lower bound "
-            "that added tokens cannot cross; no mark-aware pre-tokenizer lowers it"
-        )
+        if repaired_floor is None:
+            warnings.append(f"{floor}; no repair is known")
+        elif saving > THRESHOLD:
+            lowered = number(repaired_floor)
+            warnings.append(f"{floor}; with a {repair} pre-tokenizer it is {lowered}")
+        else:
+            warnings.append(
+                f"{floor}; pretokenizer: repair lowers it to {number(repaired_floor)} ({repair}), "
+                f"but saves less than the {percent(THRESHOLD)} that auto requires"
+            )
     wide = _wide_sizes(keep) if keep else []
     if keep and wide:
         warnings.append(

@@ -44,7 +44,9 @@ WORDS = (
         "lower bound",
         "Tokens per word if each piece of the pre-tokenizer were one token: a floor.",
     ),
+    ("repaired", "The lower bound with a pre-tokenizer that does not split these words."),
     ("mark-aware", "A pre-tokenizer that keeps combining marks (vowel signs) with their letters."),
+    ("letter-aware", "A pre-tokenizer that keeps apostrophes and joiners inside words."),
     ("reduction", "The tokens before divided by those after; 2x means half the tokens."),
     ("95% interval", "The range of a prediction over held-out documents like these."),
 )
@@ -82,7 +84,7 @@ def measures_table(tokenizer: TokenizerFindings) -> TextTable:
         "partial character",
         "unknown",
         "lower bound",
-        "mark-aware",
+        "repaired",
     )
     title = f"{tokenizer.name}: {tokenizer.family}, {tokenizer.size:,} tokens"
     return TextTable(title, columns, tuple(map(_measures_line, tokenizer.findings)))
@@ -113,7 +115,7 @@ def prediction_table(tokenizer: TokenizerFindings) -> TextTable:
             units.append(f"{finding.language}: {unit}, learned from {text}")
             lines.append(_prediction_line(finding, "unchanged", finding.keep))
         if finding.repaired:
-            lines.append(_prediction_line(finding, "mark-aware", finding.repaired))
+            lines.append(_prediction_line(finding, finding.repair, finding.repaired))
     title = f"predicted with tokens added, reduction (95% interval); {', '.join(units)}"
     return TextTable(title, columns, tuple(lines))
 
@@ -153,9 +155,10 @@ def _comparison_line(rank: Rank, ranks: Sequence[Rank]) -> tuple[str, ...]:
     now = measures.tokens_per_byte
     later: tuple[str, ...] = (NOTHING, NOTHING, NOTHING)
     if after:
-        point, mark_aware = after
+        point, repaired = after
+        pretokenizer = rank.finding.repair if repaired else "unchanged"
         interval = f"{number(now * point.low)} to {number(now * point.high)}"
-        later = (number(now * point.share), interval, "mark-aware" if mark_aware else "unchanged")
+        later = (number(now * point.share), interval, pretokenizer)
     best = []
     if rank.best_now:
         best.append("best now")

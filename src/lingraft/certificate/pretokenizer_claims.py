@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from lingraft.certificate.claims import Claim, Evidence
-from lingraft.pretokenizer import SENTENCES, completions, find_changed_scripts
+from lingraft.pretokenizer import SAMPLES, completions, find_changed_scripts
 from lingraft.tokenizer import Family, ModelTokenizer, family_of
 from lingraft.tokenizer.byte_level_bpe import ByteLevel
 
@@ -99,9 +99,10 @@ def _list_scripts(evidence: Evidence) -> Claim:
     return Claim(
         "scripts cut as before",
         len(changes),
-        len(SENTENCES),
+        len(SAMPLES),
         "scripts",
-        "two sentences in each script with combining marks, before any token is added; tokens "
+        "two sentences in each script with combining marks and in languages with apostrophes or "
+        "joiners inside words, before any token is added; tokens "
         f"before -> after: {listed}",
         fatal=False,
         exceptions=tuple(change.script for change in changes[:_EXAMPLES]),

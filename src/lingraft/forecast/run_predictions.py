@@ -30,7 +30,6 @@ from lingraft.forecast.training_curve import (
     weighted_bytes,
 )
 from lingraft.measurement import read_measurements, select
-from lingraft.pretokenizer import make_mark_aware
 from lingraft.tokenizer import ModelTokenizer, family_of
 from lingraft.vocabulary.auto_size import SIZES
 
@@ -98,14 +97,14 @@ class CheckedPrediction:
 class AddedTokens:
     """The inputs for tokens per byte: base tokenizer, text and number of added tokens.
 
-    `mark_aware` states that the run replaces the pre-tokenizer by a mark-aware one.
+    `pre_tokenizer` is the run's pre-tokenizer, as in tokenizer.json.
     """
 
     tokenizer: ModelTokenizer
     corpus: Corpus
     heldout_bytes: int
     added: int
-    mark_aware: bool
+    pre_tokenizer: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -169,8 +168,9 @@ def predict_tokens(inputs: AddedTokens | None) -> Iterator[Prediction]:
         return
     tokenizer, corpus, added = inputs.tokenizer, inputs.corpus, inputs.added
     documents = list(first_documents(corpus.documents("train"), SAMPLE_BYTES))
-    data = make_mark_aware(tokenizer.family.data) if inputs.mark_aware else None
-    changed = family_of(data, tokenizer.folder) if data else None
+    data = {**tokenizer.family.data, "pre_tokenizer": inputs.pre_tokenizer}
+    is_changed = data["pre_tokenizer"] != tokenizer.family.data.get("pre_tokenizer")
+    changed = family_of(data, tokenizer.folder) if is_changed else None
     evaluated = heldout_documents(corpus, inputs.heldout_bytes)
     curves = predict_fertility(
         tokenizer.family,

@@ -274,7 +274,7 @@ def describe_pretokenizer_plan(recipe: Recipe, runtime: Runtime) -> str:
         )
     effect = {
         "keep": "stays the base's",
-        "repair": "is made mark-aware where it cuts words at combining marks",
+        "repair": "is made mark-aware or letter-aware, whichever cuts the text into fewer parts",
     }[mode]
     return f"pre-tokenizer: {effect} ({mode}: the recipe says so)"
 

@@ -253,12 +253,13 @@ def make_prediction(context: StageContext) -> None:
     recipe, tokens, log, spliced = context.recipe, None, [], None
     if "corpus" in context.folders:
         notes = Manifest.read(context.folders["vocabulary"]).notes
+        target = open_tokenizer(context.folders["vocabulary"] / "tokenizer")
         tokens = AddedTokens(
             open_tokenizer(context.folders["source"] / "model"),
             Corpus.open(context.folders["corpus"]),
             int(recipe.evaluation.heldout_bytes),
             notes.get("added", 0),
-            mark_aware=bool(notes.get("pre-tokenizer repaired")),
+            target.family.data.get("pre_tokenizer"),
         )
     if "training" in context.folders:
         log = current_log(read_log(context.folders["training"] / "training.jsonl"))

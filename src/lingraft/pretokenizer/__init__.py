@@ -1,4 +1,4 @@
-"""Pre-tokenizers of byte-level models: reading them, making them mark-aware, and the effects."""
+"""Pre-tokenizers of byte-level models: reading them, repairing them, and the effects."""
 
 from lingraft.pretokenizer.mark_aware import (
     MARK_AWARE_WORD,
@@ -8,10 +8,11 @@ from lingraft.pretokenizer.mark_aware import (
 )
 from lingraft.pretokenizer.partial_characters import completions
 from lingraft.pretokenizer.reachable_tokens import newly_reachable, split_where_always_cut
-from lingraft.pretokenizer.scripts import SENTENCES, ScriptChange, find_changed_scripts
+from lingraft.pretokenizer.scripts import SAMPLES, SENTENCES, ScriptChange, find_changed_scripts
 
 __all__ = [
     "MARK_AWARE_WORD",
+    "SAMPLES",
     "SENTENCES",
     "ScriptChange",
     "completions",

@@ -12,6 +12,7 @@ from typing import Any
 
 from lingraft.pretokenizer.mark_aware import make_mark_aware
 from lingraft.pretokenizer.scripts import ScriptChange
+from lingraft.pretokenizer.word_internal import make_letter_aware, make_mark_and_letter_aware
 from lingraft.tokenizer.json_format import Data
 
 PRETOKENIZER = "pretokenizer.json"
@@ -27,18 +28,32 @@ _FIELDS = ("why", "rewrite", "effect", "reinitialised", "llama_cpp", "saving", "
 class Rewrite:
     """A way to change the pre-tokenizer of a tokenizer.json.
 
-    `rewrite` returns the changed content, or `None` where the change does not apply.
+    `rewrite` returns the changed content, or `None` where the change does not apply. `splits` names
+    the characters at which it no longer splits words.
     """
 
     name: str
     effect: str
     rewrite: Callable[[Data], Data | None]
+    splits: str = "combining marks"
 
 
 MARK_AWARE = Rewrite(
     "mark-aware", "combining marks continue the letters that they follow", make_mark_aware
 )
-REWRITES: tuple[Rewrite, ...] = (MARK_AWARE,)
+LETTER_AWARE = Rewrite(
+    "letter-aware",
+    "apostrophes and joiners inside words continue them",
+    make_letter_aware,
+    "apostrophes and joiners",
+)
+MARK_AND_LETTER_AWARE = Rewrite(
+    "mark- and letter-aware",
+    "combining marks, apostrophes and joiners inside words continue them",
+    make_mark_and_letter_aware,
+    "combining marks, apostrophes and joiners",
+)
+REWRITES: tuple[Rewrite, ...] = (MARK_AWARE, LETTER_AWARE, MARK_AND_LETTER_AWARE)
 """The rewrites that `auto` chooses from; among equally good ones, the first is used."""
 
 

@@ -12,6 +12,7 @@ match the same strings, so ids do not change.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -55,21 +56,36 @@ def mark_aware_pattern(pattern: str) -> str | None:
     >>> mark_aware_pattern(r"[\p{L}\p{M}]+") is None
     True
     """
+    return replace_repeats(pattern, lacks_marks, _mark_aware, _count_splits_at_marks)
+
+
+def replace_repeats(
+    pattern: str,
+    applies: Callable[[Repeat], bool],
+    replacement: Callable[[Repeat, str], str],
+    count: Callable[[str], int],
+) -> str | None:
+    """Replace the unlimited repeats of one set to which `applies` is true.
+
+    `replacement` returns the new source of a repeat. `count` counts the places in sample sentences
+    where an expression splits a word. Returns `None` where the result does not split at
+    fewer of them, or where the syntax is not known.
+    """
     try:
-        repeats = list(filter(_lacks_marks, unlimited_repeats(parse(pattern))))
+        repeats = list(filter(applies, unlimited_repeats(parse(pattern))))
     except UnknownSyntaxError:
         return None
-    before = _count_splits_at_marks(pattern)
+    before = count(pattern)
     if not before or not repeats:
         return None
     result = pattern
     # From the end to the start, so that the positions of the remaining repeats stay valid.
     for repeat in sorted(repeats, key=lambda repeat: -repeat.begin):
-        result = result[: repeat.begin] + _mark_aware(repeat, pattern) + result[repeat.end :]
-    return result if _count_splits_at_marks(result) < before else None
+        result = result[: repeat.begin] + replacement(repeat, pattern) + result[repeat.end :]
+    return result if count(result) < before else None
 
 
-def _lacks_marks(repeat: Repeat) -> bool:
+def lacks_marks(repeat: Repeat) -> bool:
     """Whether a repeated set holds caseless letters that marks follow, but no mark."""
     if not isinstance(repeat.part, CharacterClass):
         return False
@@ -86,11 +102,17 @@ def _mark_aware(repeat: Repeat, pattern: str) -> str:
     quantifier = pattern[repeat.quantifier : repeat.end]
     if letters in {r"\p{L}", r"[\p{L}]"} and quantifier == "+":
         return MARK_AWARE_WORD
+    return f"(?:{with_marks(repeat, pattern)}){quantifier}"
+
+
+def with_marks(repeat: Repeat, pattern: str) -> str:
+    """Return an expression for one character of a repeated set and the marks that follow it."""
+    letters = pattern[repeat.begin : repeat.quantifier]
     part = repeat.part if isinstance(repeat.part, CharacterClass) else _LETTER
     # A set may hold more than letters, for example digits: marks after those are split as before.
     has_others = bool((members(part) & ~members(_LETTER)).any())
     after_letter = r"(?<=\p{L})" if has_others else ""
-    return rf"(?:{letters}(?:{after_letter}\p{{M}}(?:\p{{M}}|{_AFTER_MARK})*)?){quantifier}"
+    return rf"{letters}(?:{after_letter}\p{{M}}(?:\p{{M}}|{_AFTER_MARK})*)?"
 
 
 @lru_cache(maxsize=1)
@@ -105,13 +127,18 @@ def _letters_before_marks() -> list[int]:
 
 def _count_splits_at_marks(pattern: str) -> int:
     """Count the places in the sample sentences where a pattern splits a letter from its mark."""
+    return count_splits(pattern, SENTENCES.values(), _MARK_AFTER_LETTER)
+
+
+def count_splits(pattern: str, texts: Iterable[str], inside: regex.Pattern[str]) -> int:
+    """Count the splits of `pattern` that are at the beginning of a match of `inside`."""
     # `tokenizers` itself splits here: its engine, Oniguruma, differs from Python's in details.
     splitter = pre_tokenizers.Split(Regex(pattern), "isolated")
     count = 0
-    for text in SENTENCES.values():
-        marks = {match.start() for match in _MARK_AFTER_LETTER.finditer(text)}
+    for text in texts:
+        places = {match.start() for match in inside.finditer(text)}
         for _, (begin, _end) in splitter.pre_tokenize_str(text):
-            count += begin in marks
+            count += begin in places
     return count
 
 
@@ -128,11 +155,19 @@ def split_patterns(data: Data) -> list[str]:
 
 def make_mark_aware(data: Data) -> Data | None:
     """Return a tokenizer.json with mark-aware expressions, `None` where nothing changes."""
+    return rewrite_expressions(data, mark_aware_pattern)
+
+
+def rewrite_expressions(data: Data, rewrite: Callable[[str], str | None]) -> Data | None:
+    """Return a tokenizer.json with rewritten expressions, `None` where nothing changes.
+
+    `rewrite` returns the new form of an expression, `None` where it stays.
+    """
     sequence: list[dict[str, Any]] = []
     changed = mapped_to_bytes = False
     for step in steps_of(data):
         # After a ByteLevel step letters stand for bytes, and \p{M} would match none of them.
-        replacement = None if mapped_to_bytes else _mark_aware_steps(step)
+        replacement = None if mapped_to_bytes else _rewrite_step(step, rewrite)
         changed = changed or replacement is not None
         mapped_to_bytes = mapped_to_bytes or step.get("type") == "ByteLevel"
         sequence += replacement or [step]
@@ -145,10 +180,12 @@ def _is_regex_split(step: dict[str, Any]) -> bool:
     return step.get("type") == "Split" and "Regex" in step.get("pattern", {})
 
 
-def _mark_aware_steps(step: dict[str, Any]) -> list[dict[str, Any]] | None:
+def _rewrite_step(
+    step: dict[str, Any], rewrite: Callable[[str], str | None]
+) -> list[dict[str, Any]] | None:
     """Return the steps that replace a step, `None` where it stays."""
     if _is_regex_split(step):
-        pattern = mark_aware_pattern(step["pattern"]["Regex"])
+        pattern = rewrite(step["pattern"]["Regex"])
         return [{**step, "pattern": {"Regex": pattern}}] if pattern else None
     if step.get("type") != "ByteLevel" or not step.get("use_regex", True):
         return None
@@ -157,7 +194,7 @@ def _mark_aware_steps(step: dict[str, Any]) -> list[dict[str, Any]] | None:
         return None
     split = {
         "type": "Split",
-        "pattern": {"Regex": mark_aware_pattern(GPT2_REGEX)},
+        "pattern": {"Regex": rewrite(GPT2_REGEX)},
         "behavior": "Isolated",
         "invert": False,
     }

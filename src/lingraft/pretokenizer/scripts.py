@@ -1,7 +1,8 @@
-"""Sample sentences for scripts with combining marks, and the effect of a changed pre-tokenizer.
+"""Sample sentences that pre-tokenizers cut inside words, and the effect of a changed pre-tokenizer.
 
-The sentences have the same meaning in each language: a little brother goes to school every day, and
-the water of the river is cold. They were written for lingraft.
+The sentences of scripts with combining marks have the same meaning in each language: a little
+brother goes to school every day, and the water of the river is cold. Those with apostrophes,
+joiners and the like inside words do not. All were written for lingraft.
 """
 
 from __future__ import annotations
@@ -51,6 +52,25 @@ SENTENCES = {
 }
 """Two sentences per script; the language is named where a script has several."""
 
+WORD_INTERNAL_SENTENCES = {
+    "Persian": "می\u200cخواهم کتاب\u200cهایم را بخوانم. بچه\u200cها به خانه\u200cشان می\u200cروند.",
+    "Ukrainian": "Моє ім'я Дем'ян. У п'ятницю вся сім'я п'є чай.",
+    "Belarusian": "Уся сям’я п’е чай. Брат з’еў яблык.",
+    "Assamese": "এইটো হ'ব নে? তেওঁ ক'লৈ গ'ল?",
+    "Odia": "ତୁମେ କ'ଣ କରୁଛ? ମୁଁ କ'ଣ କହିବି?",
+    "Tigrinya": "እዚ'ውን ጽቡቕ እዩ። ንሱ'ውን መጺኡ።",
+    "Hebrew with gershayim": 'צה״ל וארה״ב. ד"ר כהן גר בת"א.',
+    "Armenian": "Ինչպե՞ս ես։ Ո՞ւր ես գնում այսօր։",
+    "Western Armenian": "Մանուկը կ'երթայ դպրոց։ Ան կ'երգէ։",
+    "Uzbek": "O‘zbek bolalari ko‘p kitob o‘qiydi. Yo‘lda o‘rik gullagan.",
+    "Hawaiian": "Ua maika‘i ka ‘ōlelo. He po‘e hau‘oli lākou.",
+    "Breton": "Va c'hoar a c'hoarzh. Ar c’hazh a c’hoari er c’harr.",
+    "Catalan": "El col·legi és tranquil·lament il·luminat. La novel·la és excel·lent.",
+}
+"""Two sentences per language whose words hold characters that are no letters."""
+
+SAMPLES = SENTENCES | WORD_INTERNAL_SENTENCES
+
 
 @dataclass(frozen=True)
 class ScriptChange:
@@ -68,7 +88,7 @@ class ScriptChange:
 def find_changed_scripts(before: Family, after: Family) -> tuple[ScriptChange, ...]:
     """Return the scripts whose sample sentences get other ids, with both token counts."""
     changes = []
-    for script, text in SENTENCES.items():
+    for script, text in SAMPLES.items():
         (old,), (new,) = before.encode([text]), after.encode([text])
         if old != new:
             changes.append(ScriptChange(script, len(old), len(new)))

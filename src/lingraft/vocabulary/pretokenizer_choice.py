@@ -34,6 +34,10 @@ SAMPLE_BYTES = 2_000_000
 # growth: Llama-3 Hindi 44.4%, +2.3%; Qwen2 Hindi 41.3%, 0.0%; Qwen2 Thai 35.3%, -1.7%.
 THRESHOLD = 0.10
 
+# A change that lowers the number of pre-tokens of a text by less has no effect worth measuring.
+# Ukrainian on Qwen2: 0.7%; Hindi, with the letter-aware change: 0.
+MIN_FEWER_UNITS = 0.005
+
 
 @dataclass(frozen=True)
 class RewriteOption:
@@ -100,6 +104,23 @@ def find_options(family: Family, where: Path) -> list[RewriteOption]:
     return options
 
 
+def keep_effective(
+    family: Family, options: Sequence[RewriteOption], texts: Sequence[str]
+) -> list[RewriteOption]:
+    """Return the options that split a text into fewer pre-tokens than all options before them.
+
+    The last one splits it into the fewest.
+    """
+    effective = []
+    fewest = family.units(texts).total()
+    for option in options:
+        units = option.family.units(texts).total()
+        if units < (1 - MIN_FEWER_UNITS) * fewest:
+            effective.append(option)
+            fewest = units
+    return effective
+
+
 def choose_pretokenizer(
     family: Family,
     mode: str,
@@ -120,11 +141,14 @@ def choose_pretokenizer(
     options = find_options(family, where)
     if not options:
         return keep_pretokenizer(
-            family, "no expression that is known here cuts words at combining marks"
+            family,
+            "no expression that is known here cuts words at marks, apostrophes or joiners",
         )
-    if mode == "repair":
-        return change_pretokenizer(family, options[0], "the recipe says so")
     sample = LearningSample(list(texts), selection, size)
+    # Without an effect on this text, the first option is scored to say that it saves nothing.
+    options = keep_effective(family, options, sample.texts) or options[:1]
+    if mode == "repair":
+        return change_pretokenizer(family, options[-1], "the recipe says so")
     scores = [score_option(family, option, sample) for option in options]
     # `max` returns the first of equals, so the order of REWRITES decides ties.
     best = max(range(len(options)), key=lambda index: scores[index].net)
