@@ -13,13 +13,14 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
-from lingraft.corpus.chat import decode_document, encode_document, normalise_document
+from lingraft.corpus.chat import decode_document, encode_document
 from lingraft.corpus.cleaning import Cleaner, Reason, Tally, language_filter, sum_drops
 from lingraft.corpus.config import CorpusSettings, Limit, Source
 from lingraft.corpus.corpus import COUNTS, Counts, DocumentWriter
-from lingraft.corpus.findings import Findings
+from lingraft.corpus.health import NAMED_RECORDS, HealthReport, TextHealth
+from lingraft.corpus.health_checks import refuse
 from lingraft.corpus.hub_dataset import commit_of
 from lingraft.corpus.language import parse_language
 from lingraft.corpus.readers import read_source
@@ -30,6 +31,7 @@ from lingraft.corpus.splits import (
     ShuffledDocument,
     SplitTable,
 )
+from lingraft.corpus.text_repairs import Cleaning, TextRepairs, add_counts
 from lingraft.corpus.warc import MalformedRecord
 from lingraft.errors import CorpusError
 from lingraft.progress import progress
@@ -44,23 +46,24 @@ class KeptDocuments:
     tallies: list[Tally]
     cleaner: Cleaner
     seed: int
-    form: Literal["NFC", "NFKC"] | None = None
+    repairs: TextRepairs
+    health: TextHealth
     table: SplitTable = field(default_factory=SplitTable)
-    findings: Findings = field(default_factory=Findings)
+    malformed: list[str] = field(default_factory=list)
 
     def add(self, source: int, text: str) -> DocumentHashes | None:
         """Filter and count a document; return its hashes if it is kept."""
         if isinstance(text, MalformedRecord):
-            self.findings.malformed.append(text.problem)
-        elif self.form:
-            text = normalise_document(text, self.form)
+            self.malformed.append(text.problem)
+        else:
+            text = self.repairs.repair(text)
         size, tally = len(text.encode()), self.tallies[source]
         tally.count(size)
         reason, digest = self.cleaner.filter(text)
         if reason is not None:
             tally.drop(reason, size)
             return None
-        self.findings.add(text)
+        self.health.add(text)
         hashes = DocumentHashes.of(digest, self.seed)
         content = encode_document(text)
         self.shuffle.put(ShuffledDocument(hashes.order, source, digest, content))
@@ -88,20 +91,45 @@ def build_corpus(settings: CorpusSettings, language: str, draft: Draft) -> None:
         if settings.heldout:
             cleaner = Cleaner(settings, in_language=in_language)
             sources = _open_sources(settings.heldout, language)
-            heldout = _read_sources(sources, cleaner, settings, Path(scratch, "heldout"))
+            heldout = _read_sources(sources, cleaner, settings, Path(scratch, "heldout"), language)
             heldout_digests = cleaner.seen
         cleaner = Cleaner(settings, in_language=in_language, heldout=heldout_digests)
         sources = _open_train_sources(settings, language)
-        train = _read_sources(sources, cleaner, settings, Path(scratch, "train"))
+        train = _read_sources(sources, cleaner, settings, Path(scratch, "train"), language)
+        health = train.health.report()
+        refuse(health.findings, f"text in {language}", settings.allow)
         counts, notes = _write_splits(settings, train, heldout, draft)
     report = {split: asdict(count) for split, count in counts.items()}
+    notes |= _health_notes(health, train, heldout)
     draft.note(report | notes | _commits(settings))
-    for warning in train.findings.warnings():
-        draft.warn(f"text in {language}: {warning}")
+    for warning in [*_malformed_warning(language, train.malformed), *health.warnings()]:
+        draft.warn(warning)
     content = {"format": 1, "language": language, "splits": report, **notes}
     draft.path(COUNTS).write_text(
         json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8"
     )
+
+
+def _health_notes(
+    health: HealthReport, train: KeptDocuments, heldout: KeptDocuments | None
+) -> dict[str, Any]:
+    """Return the notes about the kept training text, and about what was changed in all text."""
+    notes: dict[str, Any] = {"health": health.as_json()}
+    repairs = [kept.repairs.counts() for kept in (train, heldout) if kept]
+    if changed := add_counts(*repairs):
+        notes["changed"] = changed
+    if train.malformed:  # only crawls have such records
+        notes["malformed records"] = train.malformed[:NAMED_RECORDS]
+    return notes
+
+
+def _malformed_warning(language: str, malformed: Sequence[str]) -> list[str]:
+    if not malformed:
+        return []
+    return [
+        f"text in {language}: malformed records are left out: {len(malformed):,}; the first: "
+        f"{'; '.join(malformed[:NAMED_RECORDS])}"
+    ]
 
 
 def _commits(settings: CorpusSettings) -> dict[str, dict[str, str]]:
@@ -142,7 +170,11 @@ def _open_train_sources(settings: CorpusSettings, language: str) -> list[SourceT
 
 
 def _read_sources(
-    inputs: Sequence[SourceTexts], cleaner: Cleaner, settings: CorpusSettings, folder: Path
+    inputs: Sequence[SourceTexts],
+    cleaner: Cleaner,
+    settings: CorpusSettings,
+    folder: Path,
+    language: str,
 ) -> KeptDocuments:
     """Read and filter all sources."""
     kept = KeptDocuments(
@@ -150,7 +182,8 @@ def _read_sources(
         [Tally(source.label) for source in inputs],
         cleaner,
         settings.seed,
-        settings.unicode_normalization,
+        TextRepairs(settings.cleaning or Cleaning(), language),
+        TextHealth(language),
     )
     heldout_threshold = int((settings.share or 0) * HASH_RANGE)
     with kept.shuffle, progress("reading text", unit="documents") as advance:
@@ -217,7 +250,6 @@ def _write_splits(
         "dropped": sum_drops([*train.tallies, *heldout_tallies]),
         "sources": list(map(Tally.report, train.tallies)),
         "heldout_sources": list(map(Tally.report, heldout_tallies)),
-        "findings": train.findings.notes(),
     }
     return {"train": train_file.counts, "heldout": heldout_file.counts}, notes
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from lingraft.errors import CorpusError
 
@@ -93,17 +92,6 @@ class Conversation(str):
     def from_json(cls, stored: str) -> Self:
         """Read what `to_json` wrote."""
         return cls.of(json.loads(stored))
-
-
-def normalise_document(text: str, form: Literal["NFC", "NFKC"]) -> str:
-    """Return a document, or each message of a conversation, in a Unicode normalization form."""
-    if not isinstance(text, Conversation):
-        return unicodedata.normalize(form, text)
-    messages = []
-    for message in text.messages:
-        content = unicodedata.normalize(form, message["content"])
-        messages.append({**message, "content": content})
-    return Conversation.of(messages)
 
 
 def encode_document(text: str) -> bytes:

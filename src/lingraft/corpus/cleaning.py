@@ -3,8 +3,8 @@
 The checks run in this order, and the first that fails is the reason that is counted: malformed (a
 record of a crawl that cannot be read), empty (only white space), too short, too long, in the
 held-out set, duplicate, wrong language (by lingua, from the extra `language-id`). Two documents are
-duplicates if their texts are equal after NFC normalisation and without outer white space. Kept text
-is not changed.
+duplicates if their texts are equal after NFC normalisation and without outer white space. The text
+is not changed here: `text_repairs` does that before.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import hashlib
 import unicodedata
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-import langcodes
-
 from lingraft.corpus.language import is_domain
+from lingraft.corpus.language_identifier import lingua_language, lingua_languages
 from lingraft.corpus.warc import MalformedRecord
 from lingraft.errors import MissingExtraError, RecipeError
 
@@ -170,18 +170,13 @@ def language_filter(check: LanguageCheck, language: str) -> Callable[[str], bool
     if is_domain(language):
         msg = f"language_check: {language} is a domain and cannot be checked; remove the setting"
         raise RecipeError(msg)
-    try:
-        import lingua
-    except ModuleNotFoundError:
-        raise MissingExtraError("lingua", extra="language-id") from None
-    known = {}
-    for candidate in lingua.Language.all():
-        for code in (candidate.iso_code_639_1, candidate.iso_code_639_3):
-            known[code.name.lower()] = candidate
-    primary = langcodes.standardize_tag(language).split("-")[0]
-    expected = known.get(primary)
+    if find_spec("lingua") is None:
+        raise MissingExtraError("lingua", extra="language-id")
+    import lingua
+
+    expected = lingua_language(language)
     if expected is None:
-        names = ", ".join(sorted(known))
+        names = ", ".join(sorted(lingua_languages()))
         msg = (
             f"language_check: lingua does not support {language} (known: {names}); remove the "
             "setting"

@@ -15,9 +15,11 @@ from pydantic import (
     model_validator,
 )
 
+from lingraft.corpus.health_checks import REFUSING
 from lingraft.corpus.presets import DEFAULT_HELDOUT_LIMIT, DEFAULT_LIMIT, preset, presets
 from lingraft.corpus.remote_files import is_url
 from lingraft.corpus.text_files import has_wildcards
+from lingraft.corpus.text_repairs import Cleaning
 from lingraft.file_kinds import ENDINGS, TEXT_KINDS, without_compression
 from lingraft.hub_client import HUB_ID
 from lingraft.registry import Settings
@@ -292,10 +294,15 @@ class CorpusSettings(Settings):
         description="a longer document that would be kept is an error: tokenising needs 110 MB of "
         "memory per MB of it",
     )
-    unicode_normalization: Literal["NFC", "NFKC"] | None = Field(
+    cleaning: Cleaning | None = Field(
         default=None,
-        description="convert the text to this Unicode form; by default it stays as read, and text "
-        "outside NFC is reported",
+        description="repairs of the text, all counted: {normalise: NFC, unmojibake: true, strip: "
+        "[html, soft_hyphens], join_lines: true}; by default it stays as read, and problems are "
+        "reported",
+    )
+    allow: tuple[Literal[REFUSING], ...] = Field(  # type: ignore[valid-type]
+        default=(),
+        description=f"checks of the text that may find enough to refuse it: {', '.join(REFUSING)}",
     )
     language_check: Annotated[LanguageCheck | None, BeforeValidator(_as_check)] = Field(
         default=None,

@@ -30,8 +30,13 @@ def identity_of(settings: CorpusSettings, language: str) -> dict[str, Any]:
     settings = settings.resolve(language)
     # The memory bound only decides whether an error is raised, not what the corpus contains.
     identity: dict[str, Any] = settings.model_dump(
-        mode="json", exclude={"sources", "heldout", "max_document_bytes"}
+        mode="json", exclude={"sources", "heldout", "max_document_bytes", "allow", "cleaning"}
     )
+    # Under its name of earlier versions, so that the keys of stored corpora stay.
+    cleaning = settings.cleaning
+    identity["unicode_normalization"] = cleaning.normalise if cleaning else None
+    if cleaning and (others := cleaning.model_dump(exclude={"normalise"}, exclude_defaults=True)):
+        identity["cleaning"] = {**others, "strip": sorted(others.get("strip", ()))}
     # The share that is used, so that a default that is written out gives the same key.
     identity["heldout_share"] = settings.share
     identity["sources"] = [_identity(source) for source in settings.sources]

@@ -88,13 +88,16 @@ def find_wrong_script(language: str, texts: Iterable[str]) -> WrongScript | None
     'Devanagari'
     >>> find_wrong_script("hi", ["नमस्ते दुनिया " * 20])
     """
-    code = None if is_domain(language) else langcodes.Language.get(language).maximize().script
-    if code is None or code.startswith("Z"):  # Zyyy, Zzzz: no script in particular
-        return None
     letters: Counter[str] = Counter()
     for text in islice(texts, SAMPLE_DOCUMENTS):
         letters.update(filter(str.isalpha, text))
-    if letters.total() < MIN_LETTERS:
+    return wrong_script_of_letters(language, letters)
+
+
+def wrong_script_of_letters(language: str, letters: Counter[str]) -> WrongScript | None:
+    """Return the scripts if these letters are mostly not in the usual script of the language."""
+    code = _usual_script(language)
+    if code is None or letters.total() < MIN_LETTERS:
         return None
     shares, names = _shares(letters), _script_names()
     if code not in shares or shares[code] >= MIN_SHARE:  # Unicode does not know every script
@@ -102,6 +105,24 @@ def find_wrong_script(language: str, texts: Iterable[str]) -> WrongScript | None
     found = max(shares, key=shares.__getitem__)
     base = language.partition("-")[0]
     return WrongScript(language, names[code], names[found], shares[found], f"{base}-{found}")
+
+
+def scripts_of(language: str) -> tuple[str, ...]:
+    """Return the codes of the scripts that a language is written in, none if it is not known.
+
+    >>> scripts_of("hi"), scripts_of("ja"), scripts_of("domain:law")
+    (('Deva',), ('Hira', 'Kana', 'Hani'), ())
+    """
+    code = _usual_script(language)
+    scripts = _COMBINED.get(code or "", (code or "",))
+    return scripts if _letter_scripts().groupindex.keys() >= set(scripts) else ()
+
+
+def _usual_script(language: str) -> str | None:
+    """Return the code of the script in the tag, or of the likely one; `None` if there is none."""
+    code = None if is_domain(language) else langcodes.Language.get(language).maximize().script
+    # Zyyy, Zzzz: no script in particular
+    return None if code is None or code.startswith("Z") else str(code)
 
 
 def main_script(text: str, min_letters: int = MIN_LETTERS) -> str:

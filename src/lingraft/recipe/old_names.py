@@ -34,7 +34,8 @@ SETTINGS: dict[str, dict[str, str]] = {
         "minimum_characters": "min_characters",
         "maximum_characters": "max_characters",
         "longest_document": "max_document_bytes",
-        "normalise": "unicode_normalization",
+        "normalise": "cleaning.normalise",
+        "unicode_normalization": "cleaning.normalise",
     },
     rf"{_TEXT}\.language_check": {"confidence": "min_confidence"},
     rf"{_MODEL}\.(?:folder|hub)": {"code": "trust_remote_code"},
@@ -79,7 +80,10 @@ SETTINGS: dict[str, dict[str, str]] = {
     },
     r"evaluation\.tasks": {"shots": "num_fewshot"},
 }
-"""Pattern of the path of the surrounding mapping -> old name -> new name."""
+"""Pattern of the path of the surrounding mapping -> old name -> new name.
+
+A new name with a dot is that of a setting in a mapping: both are read, and keys use the new one.
+"""
 
 CHOICES: dict[str, dict[str, str]] = {
     rf"{_INIT}|stages\.notes\.inits\.\w+\.method": {"hf": "mean_resizing"},
@@ -110,7 +114,7 @@ def current_place(place: Place, where: str) -> Place:
     """Return the path of an override with the new names; prints a warning for an old one."""
     current: Place = ()
     for part in place:
-        current = (*current, _new_name(current, part))
+        current = (*current, *_new_place(current, part))
     if current != place:
         say(_warning(where, place, current))
     return current
@@ -207,19 +211,25 @@ class _Renaming:
         return value
 
     def _mapping(self, value: Mapping[str, Any], old: Place, new: Place) -> dict[str, Any]:
-        result = {}
+        result: dict[str, Any] = {}
         for key, inner in value.items():
-            name = _new_name(new, key)
-            below = (*old, key)
-            if name != key:
-                self.renamed.append((below, (*new, name)))
-                if name in value:
-                    path = f"{dotted(below)} and {dotted((*new, name))}"
+            below, place = (*old, key), _new_place(new, key)
+            if place != (key,):
+                self.renamed.append((below, (*new, *place)))
+                if _has(value, place):
+                    path = f"{dotted(below)} and {dotted((*new, *place))}"
                     msg = (
                         f"{self.tree.origin(below)}: {path} are the same setting; remove the first"
                     )
                     raise RecipeError(msg)
-            result[str(name)] = self.value(inner, below, (*new, name))
+            content = self.value(inner, below, (*new, *place))
+            *above, name = map(str, place)
+            target = result
+            for part in above:
+                target = target.setdefault(part, {})
+            if isinstance(content, dict) and isinstance(target.get(name), dict):
+                content = {**content, **target[name]}  # settings of it had a name one level above
+            target[name] = content
         return result
 
     def warn(self) -> None:
@@ -231,6 +241,21 @@ class _Renaming:
 def _warning(where: str, old: Place, new: Place) -> str:
     start = f"{where}: " if where else ""
     return f"warning: {start}{dotted(old)} is now {dotted(new)}"
+
+
+def _has(value: Any, place: Place) -> bool:
+    """Return whether a mapping holds a setting."""
+    for part in place:
+        if not isinstance(value, Mapping) or part not in value:
+            return False
+        value = value[part]
+    return True
+
+
+def _new_place(place: Place, part: str | int) -> Place:
+    """Return the place of `part` in the mapping at `place`: one name, or several."""
+    name = _new_name(place, part)
+    return (name,) if name == part or isinstance(name, int) else tuple(name.split("."))
 
 
 def _new_name(place: Place, part: str | int) -> str | int:
@@ -270,7 +295,9 @@ def _by_new_name(*tables: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     old_names = {}
     for table in tables:
         for names in table.values():
-            old_names.update({new: old for old, new in names.items()})
+            for old, new in names.items():
+                if "." not in new:
+                    old_names[new] = old
     return old_names
 
 

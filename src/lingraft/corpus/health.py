@@ -1,0 +1,304 @@
+"""The health of a text: what is in it besides plain text in its language.
+
+`TextHealth` reads documents in batches of a few hundred kilobytes. Each batch is one string, and
+numpy and the regular expressions of Python look at it as a whole: documents are looked at one by
+one only where the batch has something. The checks that are slow (the language, near-duplicates,
+repeated lines) read a random sample of the documents. The text is not changed.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lingraft.corpus import character_kinds as kinds
+from lingraft.corpus.cut_lines import find_cut_documents
+from lingraft.corpus.health_checks import CHECKS, Finding, excerpt
+from lingraft.corpus.health_sample import SAMPLE_DOCUMENTS, sample_findings
+from lingraft.corpus.mojibake import FIRST_BYTES, first_mojibake
+from lingraft.corpus.script_check import MIN_LETTERS, WrongScript, find_wrong_script
+from lingraft.formatting import join_words
+
+BATCH_CHARACTERS = 200_000
+NAMED_RECORDS = 3
+"""Malformed records that are named; the others are only counted."""
+MARKED_SHARE = 0.2
+"""A document counts as split into subtokens if at least this share of its words has the mark."""
+MARKS = {
+    "SentencePiece": ("▁", re.compile(r"(?<!\S)▁\S"), "sed 's/ //g; s/▁/ /g'"),
+    "GPT-2's byte-level BPE": ("Ġ", re.compile(r"(?<!\S)Ġ\S"), "sed 's/ //g; s/Ġ/ /g'"),
+    "subword-nmt": ("@@", re.compile(r"\S@@(?!\S)"), "sed 's/@@ //g'"),
+    "WordPiece": ("##", re.compile(r"(?<!\S)##\w"), "sed 's/ ##//g'"),
+}
+"""Tokenizer -> its mark, the pattern of a word with the mark, and the command that joins words."""
+
+# Names of HTML elements, because text about programs has other names in angle brackets.
+_ELEMENTS = (
+    "a|abbr|article|aside|b|blockquote|body|br|button|center|code|col|dd|div|dl|dt|em|figure|font|"
+    "footer|form|h[1-6]|head|header|hr|html|i|iframe|img|input|label|li|link|main|meta|nav|"
+    "noscript|ol|option|p|pre|script|section|select|small|span|strong|style|sub|sup|svg|table|"
+    "tbody|td|textarea|tfoot|th|thead|title|tr|u|ul|video"
+)
+TAG = re.compile(rf"</?(?:{_ELEMENTS})(?:\s[^<>]*)?/?>|<!--|<!doctype", re.IGNORECASE)
+REFERENCE = re.compile(r"&(?:nbsp|amp|lt|gt|quot|apos|#\d{1,7}|#x[0-9A-Fa-f]{1,6});")
+URL = re.compile(r"https?://[^\s<>\"']+|www\.[\w-]+\.[^\s<>\"']+")
+_BY_KIND = {
+    kinds.NUL: "nul",
+    kinds.CONTROL: "controls",
+    kinds.SOFT_HYPHEN: "soft_hyphens",
+    kinds.NO_BREAK_SPACE: "no_break_spaces",
+    kinds.INVISIBLE: "invisible",
+    kinds.BIDI: "bidi",
+    kinds.REPLACEMENT: "replacement",
+}
+_COUNTED = (*_BY_KIND.values(), "mojibake", "not_nfc", "markup", "urls", "cut_lines")
+
+
+@dataclass(frozen=True)
+class HealthReport:
+    """What was found in a text, with all checks in the order of `CHECKS`.
+
+    `unchecked` says which checks could not run, and why. `wrong_script` is set if most letters are
+    in another script.
+    """
+
+    language: str
+    documents: int
+    characters: int
+    sampled: int
+    findings: tuple[Finding, ...]
+    unchecked: str = ""
+    wrong_script: WrongScript | None = None
+
+    def warnings(self) -> list[str]:
+        """Return a sentence for each finding that warns or refuses."""
+        return [f"text in {self.language}: {finding}" for finding in self.findings if finding.level]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return {
+            "language": self.language,
+            "documents": self.documents,
+            "characters": self.characters,
+            "sampled_documents": self.sampled,
+            "unchecked": self.unchecked,
+            "findings": [finding.as_json() for finding in self.findings],
+        }
+
+
+class TextHealth:
+    """Counts what is in the documents of a text in one language; `report` gives the findings."""
+
+    def __init__(self, language: str) -> None:
+        self.language = language
+        self.documents = self.characters = 0
+        self._batch: list[str] = []
+        self._batch_characters = 0
+        self._kinds, self._letters = kinds.kinds_of(language), kinds.letters_of(language)
+        self._in_script = self._other_script = 0
+        self._counts: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+        self._subtokens: Counter[str] = Counter()
+        self._sample: list[str] = []
+        self._random = random.Random(0)
+
+    @classmethod
+    def of(cls, language: str, texts: Iterable[str]) -> HealthReport:
+        """Return the report of some texts.
+
+        >>> report = TextHealth.of("hi", ["सु\\u00adबह बच्चे नदी की ओर चलते हैं"] * 3)
+        >>> [(found.check, found.count) for found in report.findings if found.level]
+        [('soft_hyphens', 3)]
+        """
+        health = cls(language)
+        for text in texts:
+            health.add(text)
+        return health.report()
+
+    def add(self, text: str) -> None:
+        """Count a document."""
+        self.documents += 1
+        self._batch.append(text)
+        self._batch_characters += len(text)
+        if len(self._sample) < SAMPLE_DOCUMENTS:
+            self._sample.append(text)
+        else:  # reservoir sampling: every document is in the sample with the same probability
+            place = int(self._random.random() * self.documents)
+            if place < SAMPLE_DOCUMENTS:
+                self._sample[place] = text
+        if self._batch_characters >= BATCH_CHARACTERS:
+            self._count_batch()
+
+    def report(self) -> HealthReport:
+        """Return the findings of all documents so far."""
+        self._count_batch()
+        findings = {name: self._finding(name) for name in _COUNTED}
+        wrong = None
+        if self._letters is not None:
+            wrong = find_wrong_script(self.language, self._sample)
+            findings["wrong_script"] = self._script_finding(wrong)
+        findings["subtokens"] = self._subtoken_finding()
+        sampled, unchecked = sample_findings(self.language, self._sample)
+        findings |= sampled
+        in_order = [findings[check.name] for check in CHECKS if check.name in findings]
+        return HealthReport(
+            self.language,
+            self.documents,
+            self.characters,
+            len(self._sample),
+            tuple(in_order),
+            unchecked,
+            wrong,
+        )
+
+    def _finding(self, name: str) -> Finding:
+        example = self._examples.get(name, "")
+        return Finding.of_check(name, self._counts[name], self.documents, example)
+
+    def _script_finding(self, wrong: WrongScript | None) -> Finding:
+        letters = self._in_script + self._other_script
+        # Of a few letters, a name in another script is a large share.
+        count = self._other_script if letters >= MIN_LETTERS else 0
+        return Finding.of_check(
+            "wrong_script",
+            count,
+            letters,
+            self._examples.get("wrong_script", ""),
+            unit="letters",
+            detail=str(wrong).partition(": ")[2] if wrong else "",
+        )
+
+    def _subtoken_finding(self) -> Finding:
+        tokenizers = [f"{name} ({MARKS[name][0]!r})" for name in self._subtokens]
+        detail = ""
+        if tokenizers:
+            _, _, command = MARKS[next(iter(self._subtokens))]
+            detail = (
+                f"by {join_words(tokenizers)}, and tokens would be learned from the subtokens; use "
+                f"the original text, or join the words: {command}"
+            )
+        count = min(self._subtokens.total(), self.documents)
+        example = self._examples.get("subtokens", "")
+        return Finding.of_check("subtokens", count, self.documents, example, detail=detail)
+
+    def _count_batch(self) -> None:
+        texts, self._batch = self._batch, []
+        if not texts:
+            return
+        self.characters += self._batch_characters
+        self._batch_characters = 0
+        # One string: what is absent in it, as almost always, is absent in each document. A line
+        # break belongs to no pattern that spans two documents.
+        joined = "\n".join(texts)
+        codes = kinds.codes_of(joined)
+        lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)) + 1
+        starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        self._count_kinds(texts, codes, starts)
+        self._count_letters(texts, codes, starts)
+        self._count_patterns(texts, joined)
+
+    def _count_kinds(self, texts: list[str], codes: kinds.Codes, starts: kinds.Codes) -> None:
+        found = np.take(self._kinds, codes)
+        places = np.flatnonzero(found)
+        found = found[places]
+        documents = np.searchsorted(starts, places, side="right") - 1
+        for kind, name in _BY_KIND.items():
+            chosen = np.flatnonzero(found == kind)
+            if chosen.size:
+                self._counts[name] += np.unique(documents[chosen]).size
+                first = chosen[0]
+                place = int(places[first] - starts[documents[first]])
+                self._note(name, texts[documents[first]], place, place + 1)
+        for number in np.unique(documents[found == kinds.MARKUP]).tolist():
+            text = texts[number]
+            match = TAG.search(text) or REFERENCE.search(text)
+            if match:
+                self._counts["markup"] += 1
+                self._note("markup", text, *match.span())
+        for number in _documents_with_misread_bytes(codes, places, found, documents):
+            span = first_mojibake(texts[number])
+            if span:
+                self._counts["mojibake"] += 1
+                self._note("mojibake", texts[number], *span)
+        cut = find_cut_documents(codes, starts, places[found == kinds.BREAK])
+        if cut:
+            self._counts["cut_lines"] += len(cut)
+            number, place = cut[0]
+            self._note("cut_lines", texts[number], place, place + 1)
+
+    def _count_letters(self, texts: list[str], codes: kinds.Codes, starts: kinds.Codes) -> None:
+        if self._letters is None:
+            return
+        found = np.take(self._letters, codes)
+        other = np.add.reduceat(found == kinds.OTHER_SCRIPT, starts, dtype=np.int64)
+        self._in_script += int(np.count_nonzero(found == kinds.IN_SCRIPT))
+        self._other_script += int(other.sum())
+        most = int(other.argmax())
+        if other[most] and "wrong_script" not in self._examples:
+            place = int(np.argmax(found[starts[most] :] == kinds.OTHER_SCRIPT))
+            self._note("wrong_script", texts[most], place, place + 1)
+
+    def _count_patterns(self, texts: list[str], joined: str) -> None:
+        if not unicodedata.is_normalized("NFC", joined):
+            for text in texts:
+                if not unicodedata.is_normalized("NFC", text):
+                    self._counts["not_nfc"] += 1
+                    self._examples.setdefault("not_nfc", _word_not_in_nfc(text))
+        if "://" in joined or "www." in joined:
+            for text in texts:
+                match = URL.search(text)
+                if match:
+                    self._counts["urls"] += 1
+                    self._note("urls", text, match.start(), match.start() + 1)
+        for tokenizer, (mark, pattern, _) in MARKS.items():
+            if mark in joined:
+                self._count_subtokens(texts, tokenizer, mark, pattern)
+
+    def _count_subtokens(
+        self, texts: list[str], tokenizer: str, mark: str, pattern: re.Pattern[str]
+    ) -> None:
+        for text in texts:
+            if mark not in text:
+                continue
+            words = pattern.findall(text)
+            if words and len(words) >= MARKED_SHARE * len(text.split()):
+                self._subtokens[tokenizer] += 1
+                place = text.index(mark)
+                self._note("subtokens", text, place, place + 1)
+
+    def _note(self, name: str, text: str, start: int, end: int) -> None:
+        """Keep the first example of a check."""
+        if name not in self._examples:
+            self._examples[name] = excerpt(text, start, end)
+
+
+def _documents_with_misread_bytes(
+    codes: kinds.Codes, places: kinds.Codes, found: kinds.Codes, documents: kinds.Codes
+) -> list[int]:
+    """Return the documents in which bytes of UTF-8 may be read as characters."""
+    later = _MISREAD[found] & (places > 0)
+    previous = codes[places[later] - 1]
+    first = np.isin(previous, _FIRST_BYTES)
+    numbers: list[int] = np.unique(documents[later][first]).tolist()
+    return numbers
+
+
+_FIRST_BYTES = np.array(list(map(ord, FIRST_BYTES)), dtype=np.uint32)
+_MISREAD = np.zeros(kinds.MISREAD + 1, dtype=bool)
+_MISREAD[[kinds.MISREAD, kinds.CONTROL, kinds.SOFT_HYPHEN, kinds.NO_BREAK_SPACE]] = True
+
+
+def _word_not_in_nfc(text: str) -> str:
+    """Return the first word that NFC changes, with its code points: it looks like any other."""
+    for word in text.split():
+        if not unicodedata.is_normalized("NFC", word):
+            codes = " ".join(f"U+{ord(character):04X}" for character in word[:6])
+            return f"{word[:20]} ({codes}{' …' if len(word) > 6 else ''})"
+    return ""
