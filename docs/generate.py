@@ -44,7 +44,7 @@ def methods_page() -> str:
         f"\n## {title}\n\n`{path}` in a recipe.\n{_methods(registry)}"
         for title, path, registry in kinds
     )
-    return head + sections + _presets()
+    return head + sections + _presets() + _text_checks()
 
 
 def _presets() -> str:
@@ -63,6 +63,27 @@ def _presets() -> str:
         f"{_cell(preset.description)} |"
         for preset in presets().values()
     ]
+    return "\n".join(lines) + "\n"
+
+
+def _text_checks() -> str:
+    from lingraft.corpus.health_checks import CHECKS
+    from lingraft.formatting import percent
+
+    link = "[How-to](how-to.md#check-and-repair-your-text) says what reads them."
+    lines = [
+        "\n## Checks of a text\n",
+        "Each has a share from which it warns, and some have one from which the text is refused. "
+        f"They are shares of the documents, or of what the first column names. {link}\n",
+        "| check | looks for | warns from | refuses from | what helps |",
+        "|---|---|---|---|---|",
+    ]
+    for check in CHECKS:
+        refuses = "" if check.refuse is None else percent(check.refuse)
+        warns = percent(check.warn) if check.warn else "one"
+        lines.append(
+            f"| `{check.name}` | {check.title} | {warns} | {refuses} | {_cell(check.remedy)} |"
+        )
     return "\n".join(lines) + "\n"
 
 

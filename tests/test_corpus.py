@@ -292,6 +292,7 @@ def test_counts_are_those_of_the_files(tmp_path):
         tmp_path / "c",
         "zh-hant",
         sources=write_lines(tmp_path / "a.jsonl", sentences(2500, "漢字")),
+        allow=["wrong_script"],
     )
     for split in ("train", "heldout"):
         texts = texts_of(corpus, split)

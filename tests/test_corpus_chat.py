@@ -14,10 +14,10 @@ from lingraft.corpus.chat import (
     Conversation,
     decode_document,
     encode_document,
-    normalise_document,
     parse_conversation,
     parse_markup,
 )
+from lingraft.corpus.text_repairs import Cleaning, TextRepairs
 from lingraft.errors import CorpusError
 
 WORDS = st.text(st.characters(codec="utf-8", categories=("L", "M", "Nd")), min_size=1, max_size=8)
@@ -178,9 +178,10 @@ def test_a_named_field_that_is_missing_is_an_error_and_not_a_guess():
 
 @given(MESSAGES, st.sampled_from(["NFC", "NFKC"]))
 def test_normal_forms_reach_every_message(pairs, form):
-    """A conversation is normalise_document message by message and stays a conversation."""
+    """A conversation is normalised message by message and stays a conversation."""
     decomposed = [(role, unicodedata.normalize("NFD", content)) for role, content in pairs]
-    made = normalise_document(Conversation.of(messages_of(decomposed)), form)
+    repairs = TextRepairs(Cleaning(normalise=form), "ko")
+    made = repairs.repair(Conversation.of(messages_of(decomposed)))
     expected = [(role, unicodedata.normalize(form, content)) for role, content in pairs]
     assert list(made.messages) == messages_of(expected)
-    assert normalise_document(decomposed[0][1], form) == expected[0][1]
+    assert repairs.repair(decomposed[0][1]) == expected[0][1]

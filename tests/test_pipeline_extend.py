@@ -9,7 +9,7 @@ import pytest
 
 from lingraft.cli import app
 from lingraft.corpus import Corpus
-from lingraft.errors import LingraftError, RecipeError
+from lingraft.errors import CorpusError, LingraftError, RecipeError
 from lingraft.measurement import select
 from lingraft.pipeline import claims_table, extend, run
 from lingraft.recipe import Runtime, load_recipe, parse_recipe
@@ -130,15 +130,22 @@ def test_fewer_tokens_than_asked_for_are_warned_of_at_once_and_above_the_table(
     ] == warned
 
 
-def test_text_in_another_script_is_warned_of_before_anything_is_learned(values, tmp_path, capsys):
-    """Hindi text given as Telugu is a warning before tokens are learned, and in run.json."""
+def test_text_in_another_script_is_refused_before_anything_is_learned(values, tmp_path, capsys):
+    """Hindi text given as Telugu is one error; `allow` makes it a warning, also in run.json."""
     command = ["extend", "--model", values["model"], "--text", values["target"]["corpus"]]
     command += ["--size", "30", "--store", str(tmp_path / "store"), "--output"]
-    app([*command, str(tmp_path / "te"), "--language", "te"], standalone_mode=False)
+    given = [*command, str(tmp_path / "te"), "--language", "te"]
+    with pytest.raises(CorpusError) as refused:
+        app(given, standalone_mode=False)
+    message = str(refused.value)
+    assert "Devanagari, not Telugu: the results say nothing about Telugu" in message
+    assert message.endswith("set allow: [wrong_script]")
+    capsys.readouterr()
+    assert not (tmp_path / "te").exists()
+    app([*given, "-o", "target.allow=[wrong_script]"], standalone_mode=False)
     printed = capsys.readouterr()
     lines = printed.err.splitlines()
-    (warning,) = [line for line in lines if line.startswith("warning: text in te: 100% of the")]
-    assert "Devanagari, not Telugu: the results say nothing about Telugu" in warning
+    (warning,) = [line for line in lines if line.startswith("warning: text in te: letters of ano")]
     assert lines.index(warning) < [line.startswith("vocabulary ") for line in lines].index(True)
     assert warning in printed.out.splitlines()
     record = json.loads((tmp_path / "te" / "run.json").read_text(encoding="utf-8"))

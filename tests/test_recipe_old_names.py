@@ -81,7 +81,7 @@ target:
   min_characters: 3
   max_characters: 900
   max_document_bytes: 1 MB
-  unicode_normalization: NFC
+  cleaning: {normalise: NFC}
   language_check: {min_confidence: 0.1}
 extra_targets: [{language: ta, corpus: {path: ta.txt, document_unit: file}}]
 replay: {language: en, corpus: en.jsonl, max_document_bytes: 2 MB}

@@ -10,6 +10,7 @@ from lingraft.advice.measures import SAMPLE_BYTES, TextSample, read_sample
 from lingraft.advice.render import diagnosis_page
 from lingraft.bases.hub_model import HubBase
 from lingraft.corpus import parse_language
+from lingraft.corpus.health import TextHealth
 from lingraft.corpus.readers import read_parallel
 from lingraft.corpus.text_arguments import texts_by_language
 from lingraft.errors import CorpusError, RecipeError, StoreError
@@ -64,7 +65,10 @@ def diagnose_command(
     for name, model in _short_names(models).items():
         tokenizers[name] = open_named_tokenizer(model)
     sentences = _read_parallel(parallel, samples)
-    diagnosis = diagnose(tokenizers, samples, sentences, learned_from=learned_from)
+    health = {
+        sample.language: TextHealth.of(sample.language, sample.documents) for sample in samples
+    }
+    diagnosis = diagnose(tokenizers, samples, sentences, learned_from=learned_from, health=health)
     if html is not None:
         _write_page(html, diagnosis_page(diagnosis))
     return diagnosis

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lingraft.advice.measures import Measures, TextSample, measure, premium
 from lingraft.advice.recommend import COMPARED, UNREADABLE, Recommendation, recommend, repair_saving
-from lingraft.corpus.script_check import find_wrong_script
+from lingraft.corpus.health import HealthReport
 from lingraft.forecast.predict_fertility import FertilityCurve, FertilityPoint, predict_fertility
 from lingraft.formatting import size
 from lingraft.pretokenizer.change import MARK_AWARE
@@ -95,12 +95,16 @@ class Rank:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The findings for all tokenizers, the samples by language, and notes on the samples."""
+    """The findings for all tokenizers, the samples by language, and notes on the samples.
+
+    `health` says what is in the samples besides text in their languages, by language.
+    """
 
     tokenizers: tuple[TokenizerFindings, ...]
     samples: Mapping[str, TextSample]
     notes: tuple[str, ...]
     seconds: float
+    health: Mapping[str, HealthReport] = field(default_factory=dict)
 
     def finding(self, language: str, name: str | None = None) -> LanguageFinding:
         """Return the finding for a language, of the tokenizer with this name or of the first one.
@@ -156,11 +160,13 @@ def diagnose(
     parallel: Mapping[str, Sequence[str]] | None = None,
     *,
     learned_from: int | None = None,
+    health: Mapping[str, HealthReport] | None = None,
 ) -> Diagnosis:
     """Diagnose each tokenizer (by name) on each sample.
 
-    `parallel` has the same sentences by language, for the premium. `learned_from` is the bytes of
-    text that tokens would be learned from, by default all text that a sample was drawn from.
+    `health` has reports on the samples by language. `parallel` has the same sentences by language,
+    for the premium. `learned_from` is the bytes of text that tokens would be learned from, by
+    default all text that a sample was drawn from.
     """
     started = time.monotonic()
     diagnosed = []
@@ -175,14 +181,16 @@ def diagnose(
         diagnosed.append(TokenizerFindings(name, family, tokenizer.size, tuple(findings)))
     by_language = {sample.language: sample for sample in samples}
     seconds = time.monotonic() - started
-    return Diagnosis(tuple(diagnosed), by_language, _notes(samples), seconds)
+    health = health or {}
+    notes = _notes(samples, health)
+    return Diagnosis(tuple(diagnosed), by_language, notes, seconds, health)
 
 
-def _notes(samples: Sequence[TextSample]) -> tuple[str, ...]:
+def _notes(samples: Sequence[TextSample], health: Mapping[str, HealthReport]) -> tuple[str, ...]:
     notes: list[str] = []
     for sample in samples:
-        wrong = find_wrong_script(sample.language, sample.documents)
-        notes += [str(wrong)] if wrong else []
+        if sample.language in health:
+            notes += health[sample.language].warnings()
         if not sample.cut_short:
             continue
         notes.append(

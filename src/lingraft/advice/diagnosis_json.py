@@ -65,6 +65,7 @@ def diagnosis_json(diagnosis: Diagnosis) -> dict[str, Any]:
         "format": FORMAT,
         "seconds": round(diagnosis.seconds, 2),
         "notes": list(diagnosis.notes),
+        "health": {tag: report.as_json() for tag, report in diagnosis.health.items()},
         "tokenizers": tokenizers,
     }
     if len(diagnosis.tokenizers) > 1:

@@ -24,9 +24,10 @@ from lingraft.advice.diagnosis import (
     tokens_per_byte_after,
 )
 from lingraft.advice.recommend import UNREADABLE, reading
+from lingraft.corpus.health_table import health_table
 from lingraft.forecast.extrapolate import TARGETS
 from lingraft.forecast.predict_fertility import FertilityCurve
-from lingraft.formatting import factor, number, percent, size
+from lingraft.formatting import counted, factor, number, percent, size
 from lingraft.page_style import page_style
 
 NOTHING = "–"
@@ -217,7 +218,20 @@ def _rivals(best: Rank, ranks: Sequence[Rank]) -> list[str]:
 def diagnosis_tables(diagnosis: Diagnosis, *, compare: bool = False) -> RenderableType:
     """Return what `rich` prints: each tokenizer in full, or only the comparison."""
     notes = [Text(f"warning: {note}", style="yellow") for note in diagnosis.notes]
+    notes += [Text(sentence) for sentence in health_sentences(diagnosis)]
     return Group(*notes, *(_comparisons(diagnosis) if compare else _tokenizers(diagnosis)))
+
+
+def health_sentences(diagnosis: Diagnosis) -> list[str]:
+    """Return a sentence for each sample in which nothing was found, and what is not checked."""
+    sentences = []
+    for report in diagnosis.health.values():
+        if not report.warnings():
+            checked = counted(report.documents, "document")
+            sentences.append(f"text in {report.language}: no problem found in {checked}")
+        if report.unchecked:
+            sentences.append(f"text in {report.language}: {report.unchecked}")
+    return sentences
 
 
 def _comparisons(diagnosis: Diagnosis) -> Iterator[RenderableType]:
@@ -303,4 +317,6 @@ def diagnosis_page(diagnosis: Diagnosis) -> str:
         style=page_style(),
         words=WORDS,
         comparisons=comparisons,
+        health=[health_table(report.as_json()) for report in diagnosis.health.values()],
+        health_sentences=health_sentences(diagnosis),
     )

@@ -33,6 +33,7 @@ EXTRAS = {
     "gguf": "gguf",
     "gensim": "focus",
     "lingua-language-detector": "language-id",
+    "fasttext-predict": "glotlid",
     "lm_eval": "eval",
     "ray": "ray",
     "tensorboard": "tensorboard",

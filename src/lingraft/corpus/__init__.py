@@ -8,7 +8,7 @@ in a split or counted under the reason to drop it, by source, in documents and b
 from lingraft.corpus.build import build_corpus
 from lingraft.corpus.config import CorpusSettings, LanguageCheck, Limit, Miniature, Source
 from lingraft.corpus.corpus import Corpus, Counts, first_documents
-from lingraft.corpus.first_look import look_at, look_at_hub
+from lingraft.corpus.first_look import look_at, look_at_hub, sample_health
 from lingraft.corpus.identity import identity_of
 from lingraft.corpus.language import is_domain, parse_language
 
@@ -27,4 +27,5 @@ __all__ = [
     "look_at",
     "look_at_hub",
     "parse_language",
+    "sample_health",
 ]

@@ -126,10 +126,9 @@ def _health_notes(
 def _malformed_warning(language: str, malformed: Sequence[str]) -> list[str]:
     if not malformed:
         return []
-    return [
-        f"text in {language}: malformed records are left out: {len(malformed):,}; the first: "
-        f"{'; '.join(malformed[:NAMED_RECORDS])}"
-    ]
+    first = "; ".join(malformed[:NAMED_RECORDS])
+    count = f"{len(malformed):,}"
+    return [f"text in {language}: malformed records are left out: {count}; the first: {first}"]
 
 
 def _commits(settings: CorpusSettings) -> dict[str, dict[str, str]]:
@@ -183,7 +182,8 @@ def _read_sources(
         cleaner,
         settings.seed,
         TextRepairs(settings.cleaning or Cleaning(), language),
-        TextHealth(language),
+        # The language of generated stories is known, and identifying it takes a second.
+        TextHealth(language, identify=any(not source.miniature for source in settings.sources)),
     )
     heldout_threshold = int((settings.share or 0) * HASH_RANGE)
     with kept.shuffle, progress("reading text", unit="documents") as advance:

@@ -12,7 +12,7 @@ import random
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from lingraft.corpus import character_kinds as kinds
 from lingraft.corpus.cut_lines import find_cut_documents
-from lingraft.corpus.health_checks import CHECKS, Finding, excerpt
+from lingraft.corpus.health_checks import BY_NAME, CHECKS, Finding, excerpt
 from lingraft.corpus.health_sample import SAMPLE_DOCUMENTS, sample_findings
 from lingraft.corpus.mojibake import FIRST_BYTES, first_mojibake
 from lingraft.corpus.script_check import MIN_LETTERS, WrongScript, find_wrong_script
@@ -96,8 +96,9 @@ class HealthReport:
 class TextHealth:
     """Counts what is in the documents of a text in one language; `report` gives the findings."""
 
-    def __init__(self, language: str) -> None:
+    def __init__(self, language: str, *, identify: bool = True) -> None:
         self.language = language
+        self._identify = identify
         self.documents = self.characters = 0
         self._batch: list[str] = []
         self._batch_characters = 0
@@ -111,9 +112,9 @@ class TextHealth:
 
     @classmethod
     def of(cls, language: str, texts: Iterable[str]) -> HealthReport:
-        """Return the report of some texts.
+        r"""Return the report of some texts.
 
-        >>> report = TextHealth.of("hi", ["सु\\u00adबह बच्चे नदी की ओर चलते हैं"] * 3)
+        >>> report = TextHealth.of("hi", ["सु\u00adबह बच्चे नदी की ओर चलते हैं"] * 3)
         >>> [(found.check, found.count) for found in report.findings if found.level]
         [('soft_hyphens', 3)]
         """
@@ -140,12 +141,16 @@ class TextHealth:
         """Return the findings of all documents so far."""
         self._count_batch()
         findings = {name: self._finding(name) for name in _COUNTED}
+        # Letters of tags and of mojibake are in another script as well; in another script, all text
+        # would be called another language as well.
+        causes = [findings[name] for name in ("mojibake", "markup") if findings[name].level]
         wrong = None
         if self._letters is not None:
-            wrong = find_wrong_script(self.language, self._sample)
-            findings["wrong_script"] = self._script_finding(wrong)
+            wrong = None if causes else find_wrong_script(self.language, self._sample)
+            findings["wrong_script"] = self._script_finding(wrong, causes)
+        identify = self._identify and not (wrong or causes)
         findings["subtokens"] = self._subtoken_finding()
-        sampled, unchecked = sample_findings(self.language, self._sample)
+        sampled, unchecked = sample_findings(self.language, self._sample, identify=identify)
         findings |= sampled
         in_order = [findings[check.name] for check in CHECKS if check.name in findings]
         return HealthReport(
@@ -162,17 +167,20 @@ class TextHealth:
         example = self._examples.get(name, "")
         return Finding.of_check(name, self._counts[name], self.documents, example)
 
-    def _script_finding(self, wrong: WrongScript | None) -> Finding:
+    def _script_finding(self, wrong: WrongScript | None, causes: Sequence[Finding]) -> Finding:
         letters = self._in_script + self._other_script
-        # Of a few letters, a name in another script is a large share.
-        count = self._other_script if letters >= MIN_LETTERS else 0
+        detail = str(wrong).partition(": ")[2] if wrong else ""
+        if causes:
+            detail = f"repair first: {BY_NAME[causes[0].check].remedy}"
         return Finding.of_check(
             "wrong_script",
-            count,
+            # Of a few letters, a name in another script is a large share.
+            self._other_script if letters >= MIN_LETTERS else 0,
             letters,
             self._examples.get("wrong_script", ""),
             unit="letters",
-            detail=str(wrong).partition(": ")[2] if wrong else "",
+            detail=detail,
+            refusable=not causes,
         )
 
     def _subtoken_finding(self) -> Finding:

@@ -15,12 +15,13 @@ import numpy as np
 import regex
 
 from lingraft.corpus.health_checks import Finding, escaped
-from lingraft.corpus.language_identifier import find_identifier
+from lingraft.corpus.language_identifier import Identifier, find_identifier
 
 SAMPLE_DOCUMENTS = 1000
 SAMPLE_CHARACTERS = 2000
 """Characters at the beginning of a document that these checks read."""
 IDENTIFIED_DOCUMENTS = 200
+MIN_IDENTIFIED_DOCUMENTS = 20
 MIN_IDENTIFIED_CHARACTERS = 60
 """Shorter text is not identified: names and greetings are the same in many languages."""
 
@@ -35,7 +36,8 @@ NEAR_DUPLICATE = 0.7
 
 FineWeb and datatrove remove documents from about 0.75 on.
 """
-MIN_SHINGLES = 8
+MIN_SHINGLES, MIN_COMPARED_CHARACTERS = 16, 100
+"""Shorter documents are not compared: they are alike by chance."""
 HASHES, BAND = 24, 3
 """MinHash values of a document, and how many must be equal for two to be compared: of pairs with a
 similarity of 0.7, 97% are found, and 98% of 0.72."""
@@ -46,27 +48,44 @@ _WORD = regex.compile(
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
 
-def sample_findings(language: str, sample: Sequence[str]) -> tuple[dict[str, Finding], str]:
-    """Return the findings by check, and why a check could not run ("" if all did)."""
+def sample_findings(
+    language: str, sample: Sequence[str], *, identify: bool
+) -> tuple[dict[str, Finding], str]:
+    """Return the findings by check, and why a check could not run ("" if all did).
+
+    `identify` is whether the language of the documents is identified.
+    """
     texts = [text[:SAMPLE_CHARACTERS] for text in sample]
     findings = {
         "repeated_lines": _repeated_lines(texts),
         "near_duplicates": _near_duplicates(texts),
     }
+    if not identify:
+        return findings, ""
+    long = [text for text in texts if len(text) >= MIN_IDENTIFIED_CHARACTERS]
+    if len(long) < MIN_IDENTIFIED_DOCUMENTS:
+        return findings, "the language is not identified: too few documents are long enough"
     identifier, reason = find_identifier(language)
     if identifier is not None:
-        long = [text for text in texts if len(text) >= MIN_IDENTIFIED_CHARACTERS]
-        chosen = long[:IDENTIFIED_DOCUMENTS]
-        others = [(text, other) for text in chosen if (other := identifier.other_language(text))]
-        example = ""
-        if others:
-            (other, _), *_ = Counter(other for _, other in others).most_common(1)
-            text = next(text for text, found in others if found == other)
-            example = f"{escaped(text[:60])} ({other})"
-        findings["other_language"] = Finding.of_check(
-            "other_language", len(others), len(chosen), example, unit="documents of a sample"
-        )
+        findings["other_language"] = _other_language(identifier, long[:IDENTIFIED_DOCUMENTS])
     return findings, reason
+
+
+def _other_language(identifier: Identifier, texts: Sequence[str]) -> Finding:
+    """Count the documents in another language."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for text in texts:
+        other = identifier.other_language(text)
+        if other:
+            found[other].append(text)
+    example = ""
+    if found:
+        most = max(found, key=lambda other: len(found[other]))
+        example = f"{escaped(found[most][0][:60])} ({most})"
+    count = sum(map(len, found.values()))
+    return Finding.of_check(
+        "other_language", count, len(texts), example, unit="documents of a sample"
+    )
 
 
 def boilerplate_lines(texts: Sequence[str]) -> Counter[str]:
@@ -96,7 +115,7 @@ def _repeated_lines(texts: Sequence[str]) -> Finding:
 
 def _near_duplicates(texts: Sequence[str]) -> Finding:
     """Count the documents of which the sample has an earlier near-duplicate."""
-    shingles = [_shingles(text) for text in texts]
+    shingles = [_shingles(text if len(text) >= MIN_COMPARED_CHARACTERS else "") for text in texts]
     bands: defaultdict[tuple[int, bytes], list[int]] = defaultdict(list)
     for number, hashes in enumerate(shingles):
         if hashes.size >= MIN_SHINGLES:

@@ -41,12 +41,9 @@ def find_identifier(language: str) -> tuple[Identifier | None, str]:
     """Return the identifier for a language, or `None` and the reason."""
     if is_domain(language):
         return None, f"the language of {language} cannot be identified: it is a domain"
-    tag = langcodes.Language.get(language)
-    glotlid = _open_glotlid()
-    if glotlid is not None:
-        code = f"__label__{tag.to_alpha3()}_{tag.maximize().script}"
-        if code in glotlid.get_labels():
-            return GlotLid(glotlid, code), ""
+    glotlid = open_glotlid()
+    if glotlid is not None and (own := own_labels(glotlid, language)):
+        return GlotLid(glotlid, own), ""
     if find_spec("lingua") is None:
         needed = "pip install 'lingraft[language-id]'"
         return None, f"the language of the documents is not checked: lingua is missing ({needed})"
@@ -86,7 +83,7 @@ def _small_lingua() -> Any:
 
 
 @cache
-def _open_glotlid() -> Any:
+def open_glotlid() -> Any:
     """Return the model if it is on this machine, otherwise `None`."""
     if find_spec("fasttext") is None:
         return None
@@ -100,19 +97,37 @@ def _open_glotlid() -> Any:
     return fasttext.load_model(path)
 
 
+def own_labels(model: Any, language: str) -> frozenset[str]:
+    """Return the labels of a language and of its varieties: `ar` is arb_Arab, ary_Arab and so on.
+
+    The script is not compared: `script_check` does that.
+    """
+    expected = _macrolanguage(language)
+    labels, _ = model.predict("a", k=10_000)  # the model names all its labels only as predictions
+    return frozenset(label for label in labels if _macrolanguage(_tag_of(label)) == expected)
+
+
+def _tag_of(label: str) -> str:
+    return label.removeprefix("__label__").split("_")[0]
+
+
+def _macrolanguage(tag: str) -> str:
+    return str(langcodes.standardize_tag(tag, macro=True)).split("-")[0]
+
+
 @dataclass(frozen=True)
 class GlotLid:
-    """GlotLID, with its label of the stated language."""
+    """GlotLID, with its labels of the stated language."""
 
     model: Any
-    label: str
+    own: frozenset[str]
 
     def other_language(self, text: str) -> str:
         """Return the label of the language, such as spa_Latn."""
         line = text[:CHECKED_CHARACTERS].replace("\n", " ")
         labels, shares = self.model.predict(line, k=10)
-        found = dict(zip(labels, shares, strict=True))
-        if not labels or found.get(self.label, 0.0) > MAX_OWN or shares[0] < MIN_OTHER:
+        own = sum(share for label, share in zip(labels, shares, strict=True) if label in self.own)
+        if not labels or own > MAX_OWN or shares[0] < MIN_OTHER:
             return ""
         return str(labels[0]).removeprefix("__label__")
 

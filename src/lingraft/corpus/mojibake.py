@@ -53,4 +53,4 @@ def repair_mojibake(text: str) -> str:
         return text
     import ftfy
 
-    return ftfy.fix_encoding(text)
+    return str(ftfy.fix_encoding(text))

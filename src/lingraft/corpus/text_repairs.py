@@ -63,7 +63,9 @@ class Cleaning(Settings):
     )
 
 
-_CONTAINERS = re.compile(r"<(script|style|noscript)\b.*?</\1\s*>|<!--.*?-->", re.DOTALL | re.I)
+_CONTAINERS = re.compile(
+    r"<(script|style|noscript)\b.*?</\1\s*>|<!--.*?-->", re.DOTALL | re.IGNORECASE
+)
 _LINE_TAGS = re.compile(
     r"[ \t]*</?(?:address|article|aside|blockquote|body|br|dd|div|dl|dt|figure|footer|form|h[1-6]|"
     r"head|header|hr|html|li|main|nav|ol|option|p|pre|section|select|table|tbody|td|tfoot|th|thead|"
@@ -73,22 +75,23 @@ _LINE_TAGS = re.compile(
 _REFERENCES = re.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,31}|#\d{1,7}|#[xX][0-9A-Fa-f]{1,6});")
 _LINE_RUNS = re.compile(r"\n\s*\n\s*")
 
+_INVISIBLES = f"{kinds.INVISIBLES}\U000e0001-\U000e007f"
 _CHARACTERS: dict[str, tuple[re.Pattern[str], str]] = {
     "urls": (URL, ""),
     "controls": (re.compile(rf"[\0{kinds.CONTROLS}]"), ""),
     "soft_hyphens": (re.compile("\u00ad"), ""),
     "no_break_spaces": (re.compile(f"[{kinds.NO_BREAK_SPACES}]"), " "),
-    "invisible": (re.compile(f"[{kinds.INVISIBLES}{kinds.ZERO_WIDTH_SPACE}]"), ""),
+    "invisible": (re.compile(f"[{_INVISIBLES}{kinds.ZERO_WIDTH_SPACE}]"), ""),
     "bidi": (re.compile(f"[{kinds.BIDI_CONTROLS}]"), ""),
     "replacement": (re.compile("\ufffd"), ""),
 }
 
 
 def strip_html(text: str) -> tuple[str, int]:
-    """Return a text without markup, and the number of tags and references that it had.
+    r"""Return a text without markup, and the number of tags and references that it had.
 
     >>> strip_html("<p>A &amp; B</p><p class='x'>C<script>x()</script> <b>D</b></p>")
-    ('A & B\\nC D', 8)
+    ('A & B\nC D', 8)
     """
     text, containers = _CONTAINERS.subn("", text)
     text, lines = _LINE_TAGS.subn("\n", text)
@@ -118,7 +121,7 @@ class TextRepairs:
             if name not in settings.strip:
                 continue
             if name == "invisible" and kinds.uses_zero_width_spaces(language):
-                pattern = re.compile(f"[{kinds.INVISIBLES}]")  # noqa: PLW2901
+                pattern = re.compile(f"[{_INVISIBLES}]")  # noqa: PLW2901
             self._steps.append((name, _substitution(pattern, replacement)))
         if settings.join_lines:
             self._steps.append(("joined lines", _counting_lines(join_cut_lines)))
@@ -132,10 +135,9 @@ class TextRepairs:
             return text
         if not isinstance(text, Conversation):
             return self._repair(text)
-        messages = []
-        for message in text.messages:
-            messages.append({**message, "content": self._repair(message["content"])})
-        return Conversation.of(messages)
+        return Conversation.of(
+            [{**message, "content": self._repair(message["content"])} for message in text.messages]
+        )
 
     def _repair(self, text: str) -> str:
         for name, step in self._steps:

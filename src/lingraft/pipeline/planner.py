@@ -28,9 +28,10 @@ from lingraft.pipeline.run_estimates import (
 )
 from lingraft.pipeline.source_summary import download_lines, source_statement
 from lingraft.pipeline.stage_node import StageNode
+from lingraft.pipeline.stage_warnings import stage_warnings
 from lingraft.pipeline.stages import build_graph, choose_recipe_tasks
 from lingraft.pipeline.tables import pretokenizer_line
-from lingraft.pipeline.text_summary import text_lines
+from lingraft.pipeline.text_summary import health_lines, text_lines
 from lingraft.recipe import Recipe, Runtime, Text, recipe_values
 from lingraft.store import Manifest, Store
 
@@ -183,10 +184,13 @@ class _Planner:
         if node.is_cached(self.store):
             counts = Corpus.open(self.store.folder(node.stage)).counts("train")
             row = self._row(node, {"documents": counts.documents, "bytes": counts.bytes})
+            warnings = stage_warnings("corpus", self.store.folder(node.stage)).lines
+            health = [f"warning: {warning}" for warning in warnings]
         else:
             size = text_bytes(text.corpus)
             row = self._row(node, {"bytes": size}, seconds=_reading_seconds(size))
-        return replace(row, notes=tuple(text_lines(text)))
+            health = health_lines(text)
+        return replace(row, notes=(*text_lines(text), *health))
 
     def _vocabulary(self, node: StageNode) -> PlanRow:
         notes = self._notes(node)

@@ -43,8 +43,9 @@ def stage_warnings(kind: str, folder: Path, scored_bytes: int | None = None) -> 
     if kind in TEXTS:
         corpus = Corpus.open(folder)
         wrong = wrong_script_of(corpus)
-        lines += [str(wrong)] if wrong else []
+        # The stage that builds a corpus has checked all of it.
         if kind == "text":
+            lines += [str(wrong)] if wrong else []
             held_out = corpus.counts("heldout")
             lines.append(few_documents_warning(corpus.language, held_out.documents, held_out.bytes))
         if scored_bytes is not None:

@@ -1,22 +1,42 @@
-"""Says which files and data sets of the Hub a recipe reads, and how much of them.
+"""Says which files and data sets of the Hub a recipe reads, and what a sample of them contains.
 
-The plan shows these lines, and a run logs them before it reads anything.
+The plan shows these lines. A run logs them before it reads anything, without the warnings about the
+sample: the stage that reads all of the text gives exact ones.
 """
 
 from __future__ import annotations
 
-from lingraft.corpus import Limit, Source, look_at
+from lingraft.corpus import Limit, Source, look_at, sample_health
+from lingraft.corpus.health import HealthReport
+from lingraft.corpus.health_checks import refuse
 from lingraft.corpus.presets import preset_of
 from lingraft.formatting import size
 from lingraft.recipe import Recipe, Replay, Text
 
 
 def recipe_text_lines(recipe: Recipe) -> list[str]:
-    """Return the lines of all texts of a recipe."""
+    """Return the lines of all texts of a recipe.
+
+    Raises `CorpusError` for local text that cannot be read, or of which a sample is refused.
+    """
     lines = []
-    for text in recipe.targets:
+    for text in (*recipe.targets, *([recipe.replay] if recipe.replay else [])):
         lines += text_lines(text)
-    return lines + (text_lines(recipe.replay) if recipe.replay else [])
+        _checked_sample(text, identify=False)
+    return lines
+
+
+def health_lines(text: Text) -> list[str]:
+    """Return a warning for each finding in a sample of local text; raises as above."""
+    report = _checked_sample(text, identify=True)
+    return [f"warning: {warning}" for warning in report.warnings()] if report else []
+
+
+def _checked_sample(text: Text, *, identify: bool) -> HealthReport | None:
+    report = sample_health(text.corpus, text.language, identify=identify)
+    if report is not None:
+        refuse(report.findings, f"text in {text.language}", text.allow)
+    return report
 
 
 def text_lines(text: Text) -> list[str]:

@@ -14,7 +14,7 @@ STAGE_VERSIONS = {
     "source": 6,
     "tokenizer": 6,
     "advised model": 6,
-    "corpus": 2,
+    "corpus": 3,
     "blend": 2,
     "text": 1,
     # What a run builds from them.

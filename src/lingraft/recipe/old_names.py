@@ -292,12 +292,10 @@ def _by_old_name(*tables: Mapping[str, Mapping[str, str]]) -> _Rules:
 
 
 def _by_new_name(*tables: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    old_names = {}
+    old_names: dict[str, str] = {}
     for table in tables:
         for names in table.values():
-            for old, new in names.items():
-                if "." not in new:
-                    old_names[new] = old
+            old_names |= {new: old for old, new in names.items() if "." not in new}
     return old_names
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from lingraft.corpus.health_table import HealthTable, health_table
 from lingraft.display_text import direction
 from lingraft.formatting import duration, flatten, number, size
 from lingraft.measurement import MIN_DOCUMENTS, TASKS, MetricChange
@@ -43,7 +44,8 @@ VERDICTS = {
 # Colours of token boxes. Neighbours must differ, which any number above 1 ensures.
 TOKEN_COLOURS = 5
 MAX_FREQUENT_TOKENS = 60
-DROPPED = "dropped"
+DROPPED, HEALTH, CHANGED = "dropped", "health", "changed"
+"""Notes of the stages that read text, which have tables of their own."""
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 
 
@@ -90,6 +92,8 @@ def stage_rows(record: Mapping[str, Any]) -> list[StageRow]:
             del notes[DROPPED]  # shown in a table of its own
         if stage.get("name") == "received":
             notes.pop(FINDINGS, None)  # as well
+        notes.pop(HEALTH, None)
+        notes.pop(CHANGED, None)
         how = "cached" if stage.get("cached") else "computed"
         time = duration(stage.get("seconds") or 0.0)
         rows.append(StageRow(_title(stage), str(stage.get("key", "")), how, time, note_rows(notes)))
@@ -118,6 +122,37 @@ def received_findings(record: Mapping[str, Any]) -> list[Mapping[str, Any]] | No
         if stage.get("name") == "received":
             found += (stage.get("notes") or {}).get(FINDINGS, [])
     return found
+
+
+@dataclass(frozen=True)
+class ChangeRow:
+    """Documents of one corpus that a repair of `cleaning` changed."""
+
+    corpus: str
+    repair: str
+    documents: str
+    changes: str
+
+
+def health_tables(record: Mapping[str, Any]) -> list[HealthTable]:
+    """Return what each corpus contains besides text in its language."""
+    tables = []
+    for stage in record.get("stages", ()):
+        health = (stage.get("notes") or {}).get(HEALTH)
+        if isinstance(health, dict):
+            tables.append(health_table(health))
+    return tables
+
+
+def change_rows(record: Mapping[str, Any]) -> list[ChangeRow]:
+    """Return the changes of the text that the recipe asked for, by corpus and repair."""
+    rows = []
+    for stage in record.get("stages", ()):
+        counts = (stage.get("notes") or {}).get(CHANGED)
+        for repair, count in counts.items() if isinstance(counts, dict) else ():
+            documents, changes = number(count["documents"]), number(count["changes"])
+            rows.append(ChangeRow(_title(stage), repair, documents, changes))
+    return rows
 
 
 def _title(stage: Mapping[str, Any]) -> str:

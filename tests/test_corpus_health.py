@@ -1,0 +1,284 @@
+"""Text health: what is in a corpus besides text in its language, and the settings that repair it.
+
+The texts are made from the sentences below, so that each has one fault.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+
+import pytest
+
+from lingraft.corpus import Corpus, CorpusSettings, build_corpus, identity_of, sample_health
+from lingraft.corpus.health import TextHealth
+from lingraft.corpus.health_checks import CHECKS, REFUSING
+from lingraft.corpus.text_repairs import Cleaning
+from lingraft.errors import CorpusError
+from lingraft.store import Draft
+
+RUSSIAN = [f"Утром дети идут к реке, номер {number}." for number in range(100)]
+KOREAN = [f"아침에 아이들이 강으로 걸어갑니다. 번호 {number}" for number in range(100)]
+HINDI = [f"सुबह बच्चे नदी की ओर चलते हैं, संख्या {number}" for number in range(100)]
+ENGLISH = [f"In the morning {number} children walk down to the old river." for number in range(100)]
+THAI = [f"ตอนเช้าเด็กเด็กเดินไปที่แม่น้ำ หมายเลข {number}" for number in range(100)]
+PERSIAN = [f"صبح بچه‌ها به رودخانه می‌روند، شماره {number}" for number in range(100)]
+FRENCH = [f"L’été {number} déjà fini — « voilà » dit-elle, à côté…" for number in range(100)]
+CLEAN = {
+    "ru": RUSSIAN,
+    "ko": KOREAN,
+    "hi": HINDI,
+    "en": ENGLISH,
+    "th": THAI,
+    "fa": PERSIAN,
+    "fr": FRENCH,
+}
+
+
+def built(folder, lines, language, **settings):
+    """Build a corpus from these documents; return it and the notes."""
+    folder.mkdir(exist_ok=True)
+    path = folder / "text.jsonl"
+    path.write_text("".join(json.dumps({"text": line}) + "\n" for line in lines), encoding="utf-8")
+    draft = Draft(folder / "corpus")
+    draft.folder.mkdir()
+    build_corpus(CorpusSettings.model_validate({"sources": str(path), **settings}), language, draft)
+    return Corpus.open(draft.folder), draft.notes
+
+
+def documents_of(corpus):
+    return sorted([*corpus.documents("train"), *corpus.documents("heldout")])
+
+
+def levels(report):
+    return {finding.check: finding.level for finding in report.findings if finding.level}
+
+
+def cut(line):
+    """Return a document of lines of a page, with a hyphen at the first break."""
+    words = f"{line} Some of them carry water home and the others stay there until noon. " * 3
+    page = [words[start : start + 60] for start in range(0, len(words), 60)]
+    return "-\n".join([page[0] + "exam", "ple " + "\n".join(page[1:])])
+
+
+FAULTS = {
+    "nul": ("ru", [line.encode("utf-16-le").decode("latin-1") for line in RUSSIAN]),
+    "wrong_script": ("te", HINDI),
+    "replacement": ("hi", [line.replace("ब", "\ufffd") for line in HINDI]),
+    "mojibake": ("hi", [*[line.encode().decode("latin-1") for line in HINDI[:10]], *HINDI[10:]]),
+    "not_nfc": ("ko", [unicodedata.normalize("NFD", line) for line in KOREAN]),
+    "controls": ("en", [line.replace(" ", "\x08", 1) for line in ENGLISH]),
+    "soft_hyphens": ("hi", [line.replace("बच्चे", "बच्\u00adचे") for line in HINDI]),
+    "no_break_spaces": ("hi", [line.replace(" ", "\u00a0") for line in HINDI]),
+    "invisible": ("en", [line.replace("children", "chil\u200bdren\ufeff") for line in ENGLISH]),
+    "bidi": ("en", [f"\u202b{line}\u202c" for line in ENGLISH]),
+    "markup": ("hi", [f'<div class="post"><p>{line}&nbsp;</p></div>' for line in HINDI]),
+    "urls": ("hi", [f"{line} https://example.org/{number}" for number, line in enumerate(HINDI)]),
+    "cut_lines": ("en", [cut(line) for line in ENGLISH]),
+    "subtokens": ("hi", ["▁" + line.replace(" ", " ▁") for line in HINDI]),
+    "repeated_lines": ("hi", [f"{line}\nसभी अधिकार सुरक्षित हैं, संपर्क करें" for line in HINDI]),
+    "near_duplicates": (
+        "en",
+        [
+            f"{number}: " + " ".join(a + b for a in "bdfgk" for b in "aeiou" * 3) + f" {number}"
+            for number in range(100)
+        ],
+    ),
+    "other_language": (
+        "pt",
+        [
+            f"Los niños {number} caminan por la mañana hasta el río, donde juegan con el agua."
+            for number in range(100)
+        ],
+    ),
+}
+
+
+def test_every_check_has_a_case():
+    """Each check of the table is found in a text of the next test."""
+    assert set(FAULTS) == {check.name for check in CHECKS}
+
+
+@pytest.mark.parametrize("check", FAULTS)
+def test_a_fault_is_found_with_a_number_an_example_and_a_setting(check):
+    """The finding has the documents, an example without invisible characters, and what helps."""
+    language, texts = FAULTS[check]
+    report = TextHealth.of(language, texts)
+    (finding,) = [finding for finding in report.findings if finding.check == check]
+    assert finding.level == (
+        "refused" if check in {"nul", "wrong_script", "replacement"} else "warning"
+    )
+    least = 10 if check == "mojibake" else 0.15 * finding.of
+    assert least <= finding.count <= finding.of
+    assert finding.example
+    assert not set(finding.example) & set("\0\u00ad\u00a0\u200b\u202b\n")
+    (warning,) = [line for line in report.warnings() if finding.title in line]
+    assert warning.startswith(f"text in {language}: {finding.title}: {finding.count:,} of ")
+    assert "; " in warning
+
+
+@pytest.mark.parametrize("language", CLEAN)
+def test_plain_text_has_no_finding(language):
+    """Joiners of Persian, accents and dashes of French, marks and scripts without spaces."""
+    assert levels(TextHealth.of(language, CLEAN[language])) == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "# Title ## not a mark",
+        "write to me@@home or a@b",
+        "the sign ▁ is U+2581",
+        "if a < b and b > c & d",
+        "<name> and <your key here>",
+        "Ġ is a letter of Maltese: Ġgantija, in a sentence that has many words more",
+    ],
+)
+def test_signs_of_ordinary_text_are_no_finding(line):
+    """A mark here and there, a heading, an address, a comparison: nothing is reported."""
+    report = TextHealth.of("hi", [*HINDI, *(f"{line} {text}" for text in HINDI)])
+    assert {"subtokens", "markup", "urls"}.isdisjoint(levels(report))
+
+
+def test_normal_characters_of_a_script_are_no_finding():
+    """Zero-width spaces between Khmer words and direction marks in Arabic text are normal."""
+    khmer = [f"ព្រឹក\u200bនេះ\u200bកុមារ\u200bទៅ\u200bទន្លេ {number}" for number in range(50)]
+    assert levels(TextHealth.of("km", khmer)) == {}
+    assert levels(TextHealth.of("fa", [f"{line}\u200f" for line in PERSIAN])) == {}
+    verses = [
+        f"Roses {n} are red\nviolets are blue\nsugar is sweet\nand so\nare you" for n in range(50)
+    ]
+    assert "cut_lines" not in levels(TextHealth.of("en", verses))
+
+
+@pytest.mark.parametrize(
+    ("cutter", "split"),
+    [
+        (
+            "SentencePiece",
+            lambda line: " ".join(f"▁{word[:3]} {word[3:]}" for word in line.split()),
+        ),
+        ("byte-level", lambda line: line.replace(" ", " Ġ")),
+        ("subword-nmt", lambda line: " ".join(f"{word[:2]}@@ {word[2:]}" for word in line.split())),
+        (
+            "WordPiece",
+            lambda line: " ".join(f"{word[:2]} ##{word[2:] or 'x'}" for word in line.split()),
+        ),
+    ],
+)
+def test_text_that_a_tokenizer_split_is_found(cutter, split):
+    """The warning names the tokenizer, and has the command that joins the words."""
+    warnings = TextHealth.of("hi", map(split, HINDI)).warnings()
+    (warning,) = [warning for warning in warnings if "subtokens" in warning]
+    assert "100 of 100 documents" in warning
+    assert cutter in warning
+    assert "sed '" in warning
+
+
+def test_windows_1251_is_found_and_repaired():
+    """Cyrillic in UTF-8 that was read as Windows-1251 is found."""
+    texts = [line.encode().decode("cp1251", errors="replace") for line in RUSSIAN]
+    assert levels(TextHealth.of("ru", texts))["mojibake"] == "warning"
+
+
+def test_unhealthy_text_is_refused_unless_it_is_allowed(tmp_path):
+    """The error is one line with the setting that uses the text as it is; nothing is written."""
+    with pytest.raises(CorpusError) as caught:
+        built(tmp_path / "te", HINDI, "te")
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "100% of the letters are Devanagari, not Telugu" in message
+    assert message.endswith("set allow: [wrong_script]")
+    _, notes = built(tmp_path / "allowed", HINDI, "te", allow=["wrong_script"])
+    assert "Devanagari, not Telugu" in notes["warnings"][0]
+    with pytest.raises(CorpusError, match="NUL characters: 100 of 100 documents"):
+        built(tmp_path / "ru", FAULTS["nul"][1], "ru", allow=["wrong_script"])
+    assert set(REFUSING) == {"nul", "wrong_script", "replacement"}
+
+
+REPAIRS = {
+    "mojibake": ({"unmojibake": True}, {"mojibake": 10}),
+    "not_nfc": ({"normalise": "nfc"}, {"NFC": 100}),
+    "controls": ({"strip": ["controls"]}, {"controls": 100}),
+    "soft_hyphens": ({"strip": ["soft_hyphens"]}, {"soft_hyphens": 100}),
+    "no_break_spaces": ({"strip": ["no_break_spaces"]}, {"no_break_spaces": 100}),
+    "invisible": ({"strip": ["invisible"]}, {"invisible": 100}),
+    "bidi": ({"strip": ["bidi"]}, {"bidi": 100}),
+    "markup": ({"strip": ["html"]}, {"html": 100}),
+    "urls": ({"strip": ["urls"]}, {"urls": 100}),
+    "cut_lines": ({"join_lines": True}, {"joined lines": 100}),
+    "replacement": ({"strip": ["replacement"]}, {"replacement": 100}),
+}
+
+
+@pytest.mark.parametrize("check", REPAIRS)
+def test_the_setting_of_a_warning_repairs_the_text_and_counts_it(tmp_path, check):
+    """After the repair nothing is found; the notes have the changed documents, in both splits."""
+    cleaning, changed = REPAIRS[check]
+    language, texts = FAULTS[check]
+    heldout = tmp_path / "heldout.jsonl"
+    heldout.write_text(json.dumps({"text": f"{texts[0]} 2"}) + "\n", encoding="utf-8")
+    corpus, notes = built(tmp_path / "a", texts, language, cleaning=cleaning, heldout=str(heldout))
+    assert check not in {f["check"] for f in notes["health"]["findings"] if f["level"]}
+    counts = {name: count["documents"] for name, count in notes["changed"].items()}
+    assert counts == {name: count + 1 for name, count in changed.items()}
+    assert all(count["changes"] >= count["documents"] for count in notes["changed"].values())
+    assert levels(TextHealth.of(language, corpus.documents("heldout"))).get(check, "") == ""
+
+
+def test_repairs_give_the_text_back(tmp_path):
+    """Mojibake, decomposed letters and soft hyphens become the text that they were made from."""
+    pairs = {
+        "mojibake": HINDI,
+        "not_nfc": KOREAN,
+        "soft_hyphens": HINDI,
+        "bidi": ENGLISH,
+        "no_break_spaces": HINDI,
+        "markup": HINDI,
+    }
+    for check, plain in pairs.items():
+        language, texts = FAULTS[check]
+        cleaning, _ = REPAIRS[check]
+        corpus, _ = built(tmp_path / check, texts, language, cleaning=cleaning)
+        assert [text.strip() for text in documents_of(corpus)] == sorted(plain), check
+
+
+def test_a_corpus_without_repairs_keeps_its_key(tmp_path):
+    """Only repairs that are asked for change the key; the normal form has its old name there."""
+    path = tmp_path / "hi.txt"
+    path.write_text("\n".join(HINDI), encoding="utf-8")
+
+    def identity(**settings):
+        return identity_of(CorpusSettings.model_validate({"sources": str(path), **settings}), "hi")
+
+    plain = identity()
+    assert "cleaning" not in plain
+    assert "allow" not in plain
+    assert plain == identity(cleaning={}) == identity(allow=["nul"])
+    assert identity(cleaning={"normalise": "NFC"}) == plain | {"unicode_normalization": "NFC"}
+    first, second = (
+        identity(cleaning={"strip": names}) for names in (["html", "bidi"], ["bidi", "html"])
+    )
+    assert first == second != plain
+
+
+def test_the_sample_before_a_run_reads_local_files_and_repairs_them(tmp_path):
+    """The sample has the same findings as the corpus; text of the Hub is not read."""
+    language, texts = FAULTS["soft_hyphens"]
+    path = tmp_path / "hi.txt"
+    path.write_text("\n".join(texts), encoding="utf-8")
+    settings = CorpusSettings.model_validate({"sources": str(path)})
+    report = sample_health(settings, language)
+    assert levels(report) == {"soft_hyphens": "warning"}
+    assert report.documents == 100
+    repaired = settings.model_copy(update={"cleaning": Cleaning(strip=("soft_hyphens",))})
+    assert levels(sample_health(repaired, language)) == {}
+    hub = CorpusSettings.model_validate({"sources": "hf:owner/name"})
+    assert sample_health(hub, language) is None
+
+
+def test_what_is_not_checked_is_reported():
+    """A language that lingua does not know, and few documents, are named."""
+    bhojpuri = TextHealth.of("bho", [line * 3 for line in HINDI])
+    assert "does not know bho" in bhojpuri.unchecked
+    assert "too few documents" in TextHealth.of("hi", HINDI[:5]).unchecked
