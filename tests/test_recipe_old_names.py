@@ -177,7 +177,7 @@ def test_an_override_of_0_1_is_the_same_override(change, capsys):
 
 def test_every_old_name_is_read():
     """The examples of this file hold every old name of the table of settings."""
-    text = OLD + " ".join(OTHERS) + " random draw"
+    text = OLD + " ".join(OTHERS) + " random draw unicode_normalization"
     for names in (*SETTINGS.values(), *CHOICES.values()):
         assert [old for old in names if old not in text] == []
 
@@ -190,10 +190,23 @@ def test_old_and_new_name_together_are_refused():
         read(OLD.replace("apart: true", "apart: true\n  document_attention_mask: true"))
 
 
+def test_a_setting_that_moved_into_a_mapping_joins_what_is_there(capsys):
+    """Its place is in the warning; given twice, it is an error that names both places."""
+    head = "name: n\nmodel: m\ntarget:\n  language: ko\n  corpus: a.txt\n"
+    moved = read(f"{head}  unicode_normalization: NFC\n  cleaning: {{unmojibake: true}}\n")
+    assert warnings(capsys) == [
+        "warning: r.yaml:6: target.unicode_normalization is now target.cleaning.normalise"
+    ]
+    assert moved.target.cleaning.normalise == "NFC"
+    assert moved.target.cleaning.unmojibake
+    with pytest.raises(RecipeError, match="are the same setting; remove the first"):
+        read(f"{head}  normalise: NFC\n  cleaning: {{normalise: NFKC}}\n")
+
+
 def test_the_table_reads_backward():
-    """Each new name has one old name everywhere, and is not an old name itself."""
+    """Each new name that keys use has one old name everywhere, and is not an old name itself."""
     pairs = {pair for names in (*SETTINGS.values(), *CHOICES.values()) for pair in names.items()}
-    new = [name for _, name in pairs]
+    new = [name for _, name in pairs if "." not in name]
     assert len(set(new)) == len(new)
     assert not set(new) & {old for old, _ in pairs}
 

@@ -282,6 +282,7 @@ def test_the_order_of_the_sections_and_their_landmarks(tmp_path):
         "writing",
         "certificate",
         "added",
+        "text",
         "stages",
         "provenance",
     ]
