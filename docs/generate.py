@@ -71,10 +71,13 @@ def _text_checks() -> str:
     from lingraft.formatting import percent
 
     link = "[How-to](how-to.md#check-and-repair-your-text) says what reads them."
+    meaning = (
+        "Each has a share of the documents, of the letters or of the characters, from which it "
+        "warns, and some have one from which the text is refused."
+    )
     lines = [
         "\n## Checks of a text\n",
-        "Each has a share from which it warns, and some have one from which the text is refused. "
-        f"They are shares of the documents, or of what the first column names. {link}\n",
+        f"{meaning} {link}\n",
         "| check | looks for | warns from | refuses from | what helps |",
         "|---|---|---|---|---|",
     ]
