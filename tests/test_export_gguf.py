@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from lingraft.checkpoint.gguf_architectures import ARCHITECTURES, rope_tensors
 from lingraft.errors import ModelError, RecipeError
 from lingraft.export import export_gguf
 from lingraft.export.gguf import Exported
-from lingraft.export.gguf_architectures import ARCHITECTURES, rope_tensors
+from lingraft.export.gguf_converter import converter_call
 from lingraft.export.gguf_tokenizer import BYTE, CONTROL, UNKNOWN, UNUSED, gguf_tokens
+from lingraft.pipeline.export_limits import why_no_gguf_architecture
 from lingraft.pretokenizer import make_mark_aware
 from lingraft.pretokenizer.llama_cpp_names import NAMES, llama_cpp_name
 from lingraft.tokenizer import open_tokenizer
@@ -251,6 +254,30 @@ def test_what_would_compute_otherwise_is_refused(change, words, tmp_path):
     with pytest.raises(ModelError, match=words):
         export_gguf(model, tmp_path / "x" / "m.gguf")
     assert not (tmp_path / "x").exists()
+
+
+def test_what_is_not_written_names_the_call_of_the_converter(tmp_path):
+    """The call has absolute paths and the name of the pre-tokenizer; `plan` says it before."""
+    model = plain_llama(tmp_path)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "model_type": "bloom"}))
+    assert why_no_gguf_architecture(model).startswith("config.json: model_type 'bloom' cannot")
+    with pytest.raises(ModelError) as caught:
+        export_gguf(model, tmp_path / "m x.gguf")
+    command = str(caught.value).partition("clone of llama.cpp: ")[2]
+    python, option, code, *rest = shlex.split(command)
+    assert (python, option) == ("python", "-c")
+    assert 'get_vocab_base_pre = lambda *_: "gpt-2"; c.main()' in code
+    assert rest == [str(model), "--outfile", str(tmp_path / "m x.gguf"), "--outtype", "auto"]
+    (model / "tokenizer.json").unlink()
+    write_sentencepiece(model)
+    assert converter_call(model, tmp_path / "m.gguf").startswith(
+        f"python convert_hf_to_gguf.py {model} --outfile"
+    )
+    mark_aware = make_mark_aware(byte_level(size=319))
+    (model / "tokenizer.json").write_text(json.dumps(mark_aware), encoding="utf-8")
+    with pytest.raises(ModelError, match="no name in llama"):
+        converter_call(model, tmp_path / "m.gguf")
 
 
 def test_a_window_that_llama_cpp_lacks_bounds_the_context(pairs):

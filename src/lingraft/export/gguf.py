@@ -16,16 +16,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from lingraft.checkpoint.safetensors_files import Checkpoint
-from lingraft.errors import MissingExtraError, ModelError, RecipeError, did_you_mean
-from lingraft.export.gguf_architectures import (
+from lingraft.bases.folder import read_config
+from lingraft.checkpoint.gguf_architectures import (
     Architecture,
+    UnknownArchitectureError,
     architecture_of,
+    complete_config,
     describe,
-    load_config,
     rope_tensors,
 )
-from lingraft.export.gguf_layouts import TensorSource, tensor_sources
+from lingraft.checkpoint.gguf_layouts import TensorSource, tensor_sources
+from lingraft.checkpoint.safetensors_files import Checkpoint
+from lingraft.errors import MissingExtraError, ModelError, RecipeError, did_you_mean
+from lingraft.export.gguf_converter import converter_advice
 from lingraft.export.gguf_tokenizer import UNKNOWN, GgufTokens, adds_bos, adds_eos, gguf_tokens
 from lingraft.export.ollama import llama_server, modelfile, read_generation_config
 from lingraft.store import atomic_file, write_files
@@ -83,12 +86,16 @@ def export_gguf(model: Path, path: Path, *, numbers: str = "auto") -> Exported:
         from gguf import GGUFWriter
     except ImportError as error:
         raise MissingExtraError("gguf", extra="gguf") from error
-    config = load_config(model)
     checkpoint, tokenizer = Checkpoint.open(model), open_tokenizer(model)
     # Everything that can be refused is refused before the first byte is written.
-    architecture = architecture_of(config)
+    try:
+        config = complete_config(read_config(model))
+        architecture = architecture_of(config)
+        sources = _named_sources(architecture, config, checkpoint)
+    except UnknownArchitectureError as error:
+        msg = f"{error}; {converter_advice(model, path)}"
+        raise ModelError(msg) from error
     tokens = gguf_tokens(tokenizer, _embedding_rows(config, checkpoint))
-    sources = _named_sources(architecture, config, checkpoint)
     plans = list(_plan_tensors(architecture, config, checkpoint, sources, numbers))
     ends = _end_tokens(model, tokenizer)
     with atomic_file(path, option="--gguf") as draft:
@@ -183,7 +190,7 @@ def _named_sources(
                 f"{checkpoint.folder}: GGUF has no name for the tensor {name} of "
                 f"{architecture.name} models"
             )
-            raise ModelError(msg)
+            raise UnknownArchitectureError(msg)
         named[gguf_name] = source
     if architecture.own_head:
         named.setdefault("output.weight", named["token_embd.weight"])

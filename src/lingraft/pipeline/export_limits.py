@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lingraft.bases.folder import read_config
+from lingraft.checkpoint.gguf_architectures import architecture_of, complete_config
 from lingraft.errors import ModelError
 from lingraft.pretokenizer.llama_cpp_names import llama_cpp_name
 from lingraft.tokenizer import open_tokenizer
@@ -39,6 +41,17 @@ def why_no_adapter(recipe: Mapping[str, Any]) -> str:
             )
     if recipe.get("chat_vector"):
         return f"a chat vector changed all weights, which no adapter can represent; {INSTEAD}"
+    return ""
+
+
+def why_no_gguf_architecture(folder: Path) -> str:
+    """Return why the architecture of a model cannot be a GGUF file, "" if nothing is known."""
+    if not (folder / "config.json").is_file():
+        return ""
+    try:
+        architecture_of(complete_config(read_config(folder)))
+    except ModelError as error:
+        return str(error)
     return ""
 
 

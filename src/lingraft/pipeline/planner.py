@@ -14,7 +14,11 @@ from rich.table import Table
 from lingraft.bases.tokenizer_files import rows_of
 from lingraft.corpus import Corpus
 from lingraft.formatting import duration, flops, number
-from lingraft.pipeline.export_limits import why_no_adapter, why_no_gguf
+from lingraft.pipeline.export_limits import (
+    why_no_adapter,
+    why_no_gguf,
+    why_no_gguf_architecture,
+)
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.run_estimates import (
     BYTES_PER_TOKEN,
@@ -294,7 +298,7 @@ def describe_limits(recipe: Recipe, runtime: Runtime) -> list[str]:
         folder = store.folder(graph.source.stage) / "model"
     if graph.vocabulary.is_cached(store):  # the pre-tokenizer is decided already
         folder, mode = store.folder(graph.vocabulary.stage) / "tokenizer", "keep"
-    if folder and (reason := why_no_gguf(folder, mode)):
+    if folder and (reason := why_no_gguf_architecture(folder) or why_no_gguf(folder, mode)):
         unless = "if auto changes" in reason
         lines.append(f"no GGUF file later{' ' if unless else ': '}{reason}")
     return lines

@@ -10,12 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lingraft.bases.folder import read_config
-from lingraft.errors import ModelError
-from lingraft.export.gguf_layouts import (
+from lingraft.checkpoint.gguf_layouts import (
     Layout,
     gpt2_layout,
     llama_layout,
@@ -24,6 +21,7 @@ from lingraft.export.gguf_layouts import (
     shared_expert_layout,
     unchanged,
 )
+from lingraft.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -57,28 +55,36 @@ class Architecture:
     own_head: bool = False
 
 
-def load_config(model: Path) -> PretrainedConfig:
-    """Return the configuration of a model, with the defaults of transformers filled in.
+class UnknownArchitectureError(ModelError):
+    """The GGUF export does not have the architecture; llama.cpp's own converter may have it."""
 
-    Raises `ModelError` for an architecture that the GGUF export does not have.
+
+def complete_config(stated: Mapping[str, Any]) -> PretrainedConfig:
+    """Return the content of config.json with the defaults of transformers filled in.
+
+    Raises `UnknownArchitectureError` for an architecture that the GGUF export does not have.
     """
     from transformers import AutoConfig
 
-    stated = read_config(model)
-    kind = str(stated.pop("model_type", None))
+    settings = dict(stated)
+    kind = str(settings.pop("model_type", None))
     if "vision_config" in stated or "audio_config" in stated:
         msg = (
             f"config.json: {kind!r} is multimodal, and GGUF stores its language model and the "
             "image encoder in two files"
         )
-        raise ModelError(msg)
+        raise UnknownArchitectureError(msg)
     if kind not in ARCHITECTURES:
         msg = (
             f"config.json: model_type {kind!r} cannot be exported as GGUF (known: "
             f"{', '.join(sorted(ARCHITECTURES))})"
         )
-        raise ModelError(msg)
-    return AutoConfig.for_model(kind, **stated)
+        raise UnknownArchitectureError(msg)
+    try:
+        return AutoConfig.for_model(kind, **settings)
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"config.json: transformers refuses it ({' '.join(str(error).split())[:200]})"
+        raise ModelError(msg) from error
 
 
 def architecture_of(config: PretrainedConfig) -> Architecture:
