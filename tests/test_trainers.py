@@ -32,6 +32,7 @@ from lingraft.recipe import Runtime
 from lingraft.store import Store, checksums
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.trainers import Handover, indexed_files
+from lingraft.trainers.engine import Engine, EngineFiles
 from lingraft.trainers.indexed_files import write_indexed
 from lingraft.trainers.origin import recorded_keys
 from lingraft.trainers.write_folder import OTHER_MODEL, check_row_length, find_engine
@@ -292,6 +293,24 @@ def test_a_folder_with_content_is_not_replaced(run, folder, tmp_path):
         hand_over(run, tmp_path / "out", folder)
     with pytest.raises(StoreError, match="not a hand-over folder"):
         Handover.read(tmp_path)
+
+
+def test_a_trainer_that_refuses_a_model_leaves_no_folder(run, tmp_path):
+    """A refusal before anything is built, or after the data was written, leaves nothing."""
+
+    def refuse(*_arguments: object) -> EngineFiles:
+        msg = "it cannot train this"
+        raise RecipeError(msg)
+
+    runtime = Runtime(store=store_of(run))
+    early = Engine("x", "X", ("text",), refuse, refusal=lambda _plan: "no phases of rows")
+    for engine, message in (
+        (early, "--to x: no phases"),
+        (Engine("x", "X", ("text",), refuse), "it"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            hand_over_stages(run.recipe, runtime, engine, tmp_path / "out")
+        assert [path.name for path in tmp_path.iterdir()] in ([], [".out.lock"])
 
 
 def test_a_recipe_that_trains_nothing_is_refused(run, tmp_path):

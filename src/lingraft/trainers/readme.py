@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from lingraft.formatting import counted
 from lingraft.trainers.engine import EngineFiles
-from lingraft.trainers.manifest import DataRecord, Handover, PhaseRecord
+from lingraft.trainers.manifest import DataRecord, Handover, PhaseRecord, PlanRecord
 
 
 def readme(handover: Handover, engine: EngineFiles) -> str:
@@ -36,6 +36,10 @@ def _lines(handover: Handover, engine: EngineFiles) -> Iterator[str]:
     for number, phase in enumerate(plan.phases):
         name = f"Phase {number + 1}: " if len(plan.phases) > 1 else ""
         yield f"{name}{_describe_phase(phase, plan.sequence_length)}\n"
+    yield from (f"{line}\n" for line in _after_phases(plan))
+    yield "## What the trainer must keep\n"
+    yield from (f"- {line}" for line in _rules(handover))
+    yield ""
     if engine.limits:
         yield "## What this engine does differently\n"
         yield from (f"- {line}" for line in engine.limits)
@@ -77,10 +81,44 @@ def _describe_phase(phase: PhaseRecord, length: int) -> str:
     """Return a phase of training in words."""
     rates = phase.learning_rates
     (schedule,) = phase.schedule
+    averaged = ""
+    if phase.average_steps:
+        averaged = f"; the result is the average over the last {phase.average_steps} steps"
     return (
         f"{phase.trains}. {counted(phase.steps, 'step')} of {phase.sequences_per_step} sequences "
         f"of {length:,} predicted tokens; {phase.optimizer} with betas {phase.betas}, weight "
         f"decay {phase.weight_decay:g}, gradients clipped to {phase.max_grad_norm:g}; peak rates "
         f"{rates.body:g} (body) and {rates.added_rows:g} (added rows), {schedule} with "
-        f"{phase.warmup_steps} warm-up steps"
+        f"{counted(phase.warmup_steps, 'step')} of warm-up{averaged}"
     )
+
+
+def _after_phases(plan: PlanRecord) -> Iterator[str]:
+    """Yield what the plan does besides its phases."""
+    if plan.document_attention_mask:
+        yield "Attention stays within a document (`position_ids`)."
+    if plan.merge_back:
+        shares = ", ".join(f"{share:g}" for share in plan.merge_back)
+        yield f"After training, a share of the weights before training is mixed in: {shares}."
+    if plan.chat_vector is not None:
+        yield f"`lingraft receive` then adds the chat vector, with the weight {plan.chat_vector:g}."
+
+
+def _rules(handover: Handover) -> Iterator[str]:
+    """Yield what a trainer's defaults often break."""
+    model = handover.model
+    yield (
+        f"The {model.rows:,} rows: do not resize the embeddings to the {model.tokens:,} tokens, "
+        "and add no tokens."
+    )
+    yield "The files of the tokenizer: let the trainer read ids where it can."
+    if handover.training_data("sequences"):
+        yield (
+            "The order of the rows, and the rows as they are: no shuffling, no second packing. "
+            "Padding on the right, with the label -100."
+        )
+    if model.special_ids.get("pad") in model.end_ids or "pad" not in model.special_ids:
+        pad = "PAD is an id that ends text" if "pad" in model.special_ids else "There is no PAD"
+        yield f"{pad}: labels are ignored by their place, never by the id of PAD."
+    if handover.training_data("text"):
+        yield "The meaning of documents: a special token that a document spells is text."
