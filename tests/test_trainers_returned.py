@@ -109,11 +109,14 @@ def test_each_of_the_reported_faults_has_a_fixture() -> None:
 
 
 def test_a_body_that_changed_under_frozen_weights_is_named(handed: HandedOver) -> None:
-    """Where the recipe trains rows only, changed tensors of the body are counted."""
-    returned = check_returned(handed.trained, handed.extended, handed.splice, frozen_body=True)
-    (finding,) = returned.findings
-    assert finding.name == "frozen part changed"
-    assert finding.what.startswith("19 of 19 tensors")
+    """Where the recipe trains added rows only, changed base rows and tensors are counted."""
+    returned = check_returned(
+        handed.trained, handed.extended, handed.splice, frozen="body and base rows"
+    )
+    rows, body = returned.findings
+    assert {rows.name, body.name} == {"frozen part changed"}
+    assert rows.what == "320 of 320 rows of the base changed"
+    assert body.what.startswith("19 of 19 tensors")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +146,10 @@ def test_an_adapter_is_refused_with_the_call_that_merges_it(
         ("pytorch_model_fsdp_0/__0_0.distcp", "FSDP, .*accelerate merge-weights"),
         ("global_step10/mp_rank_00_model_states.pt", "DeepSpeed, .*zero_to_fp32.py"),
         ("step-100/__0_0.distcp", "torchtitan.*convert_to_hf.py"),
-        ("checkpoint-200/config.json", "name one of them, such as .*checkpoint-200"),
+        (
+            "checkpoint-200/config.json",
+            "holds 1 checkpoint of .* name one, such as .*checkpoint-200",
+        ),
         ("pytorch_model.bin", "only pickled weights .*save_pretrained"),
         ("notes.txt", r"no weights; expected \*\.safetensors"),
     ],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from lingraft.pipeline.stage_node import Make, StageNode, stage_node
 from lingraft.recipe import Recipe
@@ -15,8 +15,8 @@ from lingraft.recipe import Recipe
 FINDINGS = "findings"
 """The note of the stage that lists the faults of the checkpoint, as plain JSON."""
 
-ROW_STRATEGIES = frozenset({"rows", "embeddings"})
-"""The strategies that train nothing but rows of the vocabulary."""
+Frozen = Literal["nothing", "body", "body and base rows"]
+"""What a recipe does not train."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ReceivedModel:
         settings = {
             "files": dict(self.digests),
             "separator": recipe.training.packing.separator,
-            "frozen_body": trains_rows_only(recipe),
+            "frozen": frozen_part(recipe),
         }
         return stage_node(
             "received model",
@@ -54,7 +54,9 @@ class ReceivedModel:
         )
 
 
-def trains_rows_only(recipe: Recipe) -> bool:
-    """Say whether a recipe trains nothing but rows of the vocabulary."""
+def frozen_part(recipe: Recipe) -> Frozen:
+    """Return what no phase of a recipe trains."""
     names = {next(iter(phase.strategy.chosen())) for phase in recipe.training.phases}
-    return bool(names) and names <= ROW_STRATEGIES
+    if names == {"rows"}:
+        return "body and base rows"
+    return "body" if names and names <= {"rows", "embeddings"} else "nothing"

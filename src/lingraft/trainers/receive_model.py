@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lingraft.errors import ModelError, RecipeError, StoreError
 from lingraft.pipeline import Run, build_graph, run
-from lingraft.pipeline.received import FINDINGS, ReceivedModel, trains_rows_only
+from lingraft.pipeline.received import FINDINGS, ReceivedModel, frozen_part
 from lingraft.pipeline.run_folder import RUN, read_record
 from lingraft.pipeline.runner import WriteReport, build_node, quiet_libraries
 from lingraft.pipeline.stage_builders import read_splice, warn_if_not_servable
@@ -130,7 +130,7 @@ def make_received(folder: Path, digests: Mapping[str, str], context: StageContex
         context.folders["model"] / "model",
         read_splice(context.folders["vocabulary"]),
         separator=recipe.training.packing.separator,
-        frozen_body=trains_rows_only(recipe),
+        frozen=frozen_part(recipe),
     )
     for finding in returned.findings:
         if finding.outcome != "refused":  # the error names the others
@@ -181,5 +181,5 @@ def check_folder(
         extended,
         read_splice(splice_folder),
         separator=recipe.training.packing.separator,
-        frozen_body=trains_rows_only(recipe),
+        frozen=frozen_part(recipe),
     )

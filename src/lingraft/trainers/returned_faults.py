@@ -72,7 +72,8 @@ FAULTS: Mapping[str, Fault] = {
     ),
     "name in GGUF": Fault(
         "the converter recognised the pre-tokenizer by a hash of token ids, and found another one",
-        "write the GGUF file from the received run: lingraft export RUN --gguf FILE",
+        "write the GGUF file from the received run: lingraft export RUN --gguf FILE, which refuses "
+        "a pre-tokenizer that llama.cpp has no name for",
     ),
     "lost chat template": Fault(
         "the engine saved the tokenizer without chat_template.jinja, or with a template of its own",
@@ -94,7 +95,8 @@ FAULTS: Mapping[str, Fault] = {
         "nothing to do; with another EOS, generation does not stop",
     ),
     "changed special ids": Fault(
-        "the trainer copied the ids of its tokenizer over the model's (align_special_tokens)",
+        "the class of the tokenizer has roles of its own, or the trainer copied the ids of its "
+        "tokenizer over the model's (align_special_tokens)",
         "nothing to do",
     ),
     "tokens of the engine": Fault(

@@ -17,6 +17,7 @@ from lingraft.bases.folder import model_files
 from lingraft.bases.weight_formats import check_not_quantised, check_weight_format
 from lingraft.checkpoint.safetensors_files import INDEX, Checkpoint
 from lingraft.errors import ModelError
+from lingraft.formatting import counted
 from lingraft.store import cached_sha256, is_folder
 from lingraft.trainers.returned_faults import FAULTS, Finding
 
@@ -89,8 +90,8 @@ def _other_format(folder: Path, extended: Path) -> str:
     steps = sorted(folder.glob("checkpoint-*/config.json"), key=_step)
     if steps:
         return (
-            f"holds {len(steps)} checkpoints of a trainer and no finished model; name one of them, "
-            f"such as {steps[-1].parent}"
+            f"holds {counted(len(steps), 'checkpoint')} of a trainer and no finished model; name "
+            f"one, such as {steps[-1].parent}"
         )
     return ""
 
@@ -113,8 +114,8 @@ def _adapter(folder: Path, extended: Path) -> str:
     output = folder.with_name(f"{folder.name}-merged")
     code = (
         "from transformers import AutoModelForCausalLM as M; from peft import PeftModel as P; "
-        f"P.from_pretrained(M.from_pretrained({str(extended)!r}), {str(folder)!r})"
-        f".merge_and_unload().save_pretrained({str(output)!r})"
+        f"P.from_pretrained(M.from_pretrained({json.dumps(str(extended))}), "
+        f"{json.dumps(str(folder))}).merge_and_unload().save_pretrained({json.dumps(str(output))})"
     )
     return (
         f"{folder}: {FAULTS['adapter'].cause} (adapter_config.json); merge it, then receive "

@@ -22,6 +22,7 @@ from lingraft.checkpoint.rewrite import rewrite
 from lingraft.checkpoint.safetensors_files import INDEX, Checkpoint, torch_dtype
 from lingraft.errors import ModelError, TokenizerError
 from lingraft.model_code import code_files
+from lingraft.pipeline.received import Frozen
 from lingraft.pipeline.stage_builders import COMPANION_FILES
 from lingraft.splice import Splice
 from lingraft.tokenizer import open_tokenizer
@@ -69,12 +70,12 @@ def check_returned(
     splice: Splice,
     *,
     separator: str = "auto",
-    frozen_body: bool = False,
+    frozen: Frozen = "nothing",
 ) -> ReturnedModel:
     """Compare a folder that an engine trained with the model that was handed over.
 
-    `separator` is the setting `training.packing.separator`. With `frozen_body`, the recipe trains
-    only rows of the vocabulary. Raises `ModelError` if a file cannot be read.
+    `separator` is the setting `training.packing.separator`, `frozen` what the recipe does not
+    train. Raises `ModelError` if a file cannot be read.
     """
     checkpoint, findings = open_weights(folder)
     weights = compare_weights(
@@ -82,7 +83,7 @@ def check_returned(
         extended,
         splice,
         separators=_separators(extended, separator),
-        frozen_body=frozen_body,
+        frozen=frozen,
     )
     findings += weights.findings
     embedding = weights.returned_name(weights.names.input[0])

@@ -189,7 +189,8 @@ def _compare_gguf(returned: Path, extended: Path) -> Iterator[Finding]:
     """Yield a GGUF file next to the weights that names another pre-tokenizer."""
     name, named = (_llama_cpp_name(folder) for folder in (extended, returned))
     if name != named and (returned / TOKENIZER).is_file():
-        what = f"llama.cpp's name of its pre-tokenizer is {named or 'none'}, not {name or 'none'}"
+        what = f"llama.cpp's name for its pre-tokenizer: {named or 'none'}, handed over: "
+        what += name or "none"
         yield Finding("name in GGUF", TOKENIZER, what, "repaired")
     for path in sorted(returned.glob("*.gguf")):
         found = _name_in_gguf(path)

@@ -29,6 +29,7 @@ from lingraft.checkpoint.safetensors_files import (
 from lingraft.checkpoint.stored_names import stored_names
 from lingraft.checkpoint.weight_checks import SHORT_ROW, check_finite_tensor, finite_norms
 from lingraft.errors import ModelError
+from lingraft.pipeline.received import Frozen
 from lingraft.splice import Splice
 from lingraft.trainers.returned_faults import Finding, Outcome
 from lingraft.training.save_model import COMPUTED
@@ -93,12 +94,12 @@ def compare_weights(
     splice: Splice,
     *,
     separators: Mapping[str, int],
-    frozen_body: bool = False,
+    frozen: Frozen = "nothing",
 ) -> ComparedWeights:
     """Compare a returned checkpoint with the model that was handed over.
 
-    `separators` are the ids of the tokens between documents, by role. With `frozen_body`, the
-    recipe trains only rows of the vocabulary.
+    `separators` are the ids of the tokens between documents, by content. `frozen` is what the
+    recipe does not train.
     """
     before = Checkpoint.open(extended)
     compared = ComparedWeights(embedding_names(before))
@@ -112,7 +113,7 @@ def compare_weights(
             _compare(compared, place, old, splice)
     if not compared.is_refused:
         _judge_head(compared, returned)
-        _judge_changes(compared, splice, frozen_body=frozen_body)
+        _judge_changes(compared, splice, frozen)
         _judge_separators(compared, returned, before, separators, splice)
     return compared
 
@@ -304,7 +305,7 @@ def _judge_head(compared: ComparedWeights, returned: Checkpoint) -> None:
         compared.find("untied head", head, what, "refused")
 
 
-def _judge_changes(compared: ComparedWeights, splice: Splice, *, frozen_body: bool) -> None:
+def _judge_changes(compared: ComparedWeights, splice: Splice, frozen: Frozen) -> None:
     """Say which parts trained, where that is not what training should do."""
     rows = sum(int(mask.sum()) for mask in compared.changed_rows.values())
     tensors = len(compared.changed) + len(compared.unchanged)
@@ -317,11 +318,16 @@ def _judge_changes(compared: ComparedWeights, splice: Splice, *, frozen_body: bo
         if ids and mask.dim() and not bool(mask[ids].any()):
             what = f"0 of {len(ids):,} added rows changed, {int(mask.sum()):,} others did"
             compared.find("part not trained", name, what, "kept")
-    if frozen_body and compared.changed:
+        base = mask.clone()
+        base[ids] = False
+        if frozen == "body and base rows" and bool(base.any()):
+            what = f"{int(base.sum()):,} of {len(mask) - len(ids):,} rows of the base changed"
+            compared.find("frozen part changed", name, what, "kept")
+    if frozen != "nothing" and compared.changed:
         what = f"{len(compared.changed):,} of {tensors:,} tensors of the body changed"
         what += _listed(compared.changed)
         compared.find("frozen part changed", "model.safetensors", what, "kept")
-    if not frozen_body and tensors and not compared.changed:
+    if frozen == "nothing" and tensors and not compared.changed:
         what = f"0 of {tensors:,} tensors of the body changed, {rows:,} rows did"
         compared.find("part not trained", "model.safetensors", what, "kept")
 
