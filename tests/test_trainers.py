@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import runpy
+import shutil
 import struct
 from collections import Counter
 from dataclasses import replace
@@ -16,6 +18,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, TrainingArguments
 from typer.testing import CliRunner
 
 import lingraft
@@ -363,3 +367,57 @@ def test_learned_positions_need_room_for_the_label(folder, tmp_path):
         check_row_length(model, whole, gpt2)
     check_row_length(model, replace(whole, sequence_length=context - 1), gpt2)
     check_row_length(model, whole, folder / "model")  # rotary positions have no end
+
+
+def test_transformers_trainer_trains_as_our_loop(run, folder, tmp_path):
+    """The written script repeats our loop to rounding: every gradient, every rate, all weights."""
+    shutil.copytree(folder, tmp_path / "over")
+    runpy.run_path(str(tmp_path / "over/train.py"))
+    theirs = []
+    for number in (1, 2):
+        states = (tmp_path / f"over/checkpoints-{number}").glob("*/trainer_state.json")
+        state = max(states, key=lambda file: int(file.parent.name.partition("-")[2]))
+        theirs += [log for log in json.loads(state.read_text())["log_history"] if "loss" in log]
+    ours = list(map(json.loads, (run.folder / "training.jsonl").read_text().splitlines()))
+    ours = [record for record in ours if "gradient_norm" in record]
+    assert len(ours) == len(theirs) == sum(phase.steps for phase in phases_of(run))
+    for record, log in zip(ours, theirs, strict=True):
+        assert log["grad_norm"] == pytest.approx(record["gradient_norm"], rel=1e-5)
+        # The first phase trains the added rows only.
+        rate = record["learning_rate"] or record["learning_rate_added_rows"]
+        assert log["learning_rate"] == pytest.approx(rate)
+    before, trained = load_file(folder / "model/model.safetensors"), {}
+    for name, model in (("ours", run.model_path), ("theirs", tmp_path / "over/trained")):
+        trained[name] = load_file(model / "model.safetensors")
+    for name, tensor in trained["ours"].items():
+        assert (tensor - before[name]).abs().max() > 1e-3
+        assert (tensor - trained["theirs"][name]).abs().max() < 1e-5
+    assert model_text(folder / "model") == model_text(tmp_path / "over/trained")
+
+
+def model_text(folder: Path) -> dict[str, bytes]:
+    """Return the files of a model besides its weights and config.json."""
+    files = [file for file in folder.iterdir() if "model.safetensors" not in file.name]
+    return {file.name: file.read_bytes() for file in files if file.name != "config.json"}
+
+
+def test_the_callback_refuses_a_trainer_that_differs_from_the_plan(folder, tmp_path):
+    """A number of steps, a batch size or a clipping that differs is an error with both values."""
+    plan = lingraft.HandoverCallback(folder, phase=2)
+    right = {
+        "max_steps": plan.phase.steps,
+        "max_grad_norm": 1.0,
+        "per_device_train_batch_size": plan.phase.sequences_per_step,
+        "output_dir": str(tmp_path),
+        "use_cpu": True,
+    }
+    model = AutoModelForCausalLM.from_pretrained(folder / "model")
+    for name, value in (("max_steps", 1), ("max_grad_norm", 2.0), ("output_dir", "")):
+        batch = 2 if name == "output_dir" else 1
+        arguments = TrainingArguments(
+            **{**right, name: value or str(tmp_path)}, gradient_accumulation_steps=batch
+        )
+        with pytest.raises(RecipeError, match=r"the trainer has .*; set "):
+            plan.on_init_end(arguments, None, None, model=model)
+    with pytest.raises(RecipeError, match="has no phase 3"):
+        lingraft.HandoverCallback(folder, phase=3)

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from lingraft.splice import Splice
     from lingraft.studies.study_command import StudyError
     from lingraft.studies.study_folder import StudyFolder
+    from lingraft.trainers.callback import HandoverCallback
     from lingraft.trainers.manifest import Handover
 
     __version__: str
@@ -63,6 +64,7 @@ __all__ = [
     "CorpusError",
     "EvaluationReport",
     "Handover",
+    "HandoverCallback",
     "HubError",
     "InitRows",
     "Interrupted",
@@ -133,6 +135,7 @@ _MODULES = {
     "lingraft.splice": ("Splice",),
     "lingraft.studies.study_command": ("StudyError",),
     "lingraft.studies.study_folder": ("StudyFolder",),
+    "lingraft.trainers.callback": ("HandoverCallback",),
     "lingraft.trainers.manifest": ("Handover",),
 }
 """The public names by module."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from lingraft.trainers.manifest import DataKind, Handover
 from lingraft.training import TrainingPlan
@@ -38,8 +39,8 @@ class Engine:
     - `data`: the forms of the training text that it reads.
     - `attention_mask`: whether it needs this column in `sequences`. transformers finds the
       documents of a sequence by their position ids only without it.
-    - `configure`: returns the files for a hand-over; raises `RecipeError` where the engine cannot
-      train this model or plan.
+    - `configure`: returns the files for a hand-over and its folder; raises `RecipeError` where the
+      engine cannot train this model or plan.
     - `refusal`: returns why the engine cannot train a plan, "" if it can. It is asked before
       anything is built.
     """
@@ -47,6 +48,6 @@ class Engine:
     name: str
     title: str
     data: tuple[DataKind, ...]
-    configure: Callable[[Handover], EngineFiles]
+    configure: Callable[[Handover, Path], EngineFiles]
     refusal: Callable[[TrainingPlan], str] = _refuse_nothing
     attention_mask: bool = False

@@ -132,7 +132,7 @@ def hand_over(
             text.plan,
             tuple(records),
         )
-        written = engine.configure(handover)
+        written = engine.configure(handover, draft)
         handover = replace(handover, limits=written.limits)
         write_learning_rates(handover.plan, draft / RATES)
         for name, content in {**written.files, "README.md": readme(handover, written)}.items():

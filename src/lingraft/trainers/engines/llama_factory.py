@@ -1,15 +1,108 @@
-"""LLaMA-Factory: its configuration for a hand-over."""
+"""LLaMA-Factory: a YAML file for each phase, and a script that adds lingraft's callback.
+
+The stage is `sft`, because `pt` replaces the labels by the ids and ignores those equal to the pad
+token, which is often the separator of documents. `tokenized_path` is read as it is.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from lingraft.trainers.engine import Engine, EngineFiles
-from lingraft.trainers.manifest import Handover
+from lingraft.trainers.engines.phase_files import phase_models, phase_name, yaml_text
+from lingraft.trainers.engines.transformers_settings import (
+    EVEN_BATCHES,
+    plan_limits,
+    refuse_lora,
+    training_settings,
+)
+from lingraft.trainers.manifest import Handover, PhaseRecord
+from lingraft.training import TrainingPlan
+
+SCRIPT = "train.py"
+WITHOUT_SCRIPT = (
+    "exact with train.py, which needs lingraft. With llamafactory-cli alone, all weights train at "
+    "the rate of the body, because LLaMA-Factory has no setting for another rate of the "
+    "embeddings; biases and norms have no weight decay, and the warm-up is one step late"
+)
 
 
-def configure(handover: Handover) -> EngineFiles:
-    """Return the configuration of LLaMA-Factory."""
-    del handover
-    return EngineFiles()
+def configure(handover: Handover, folder: Path) -> EngineFiles:
+    """Return the YAML files and the script."""
+    del folder
+    phases = handover.plan.phases
+    files, launch = {}, ["pip install llamafactory lingraft"]
+    for number, phase in enumerate(phases):
+        name = phase_name("llama_factory", ".yaml", number, len(phases))
+        files[name] = yaml_text(_comments(phase, name), _settings(handover, number))
+        launch.append(f"python {SCRIPT} {name} {number + 1}")
+    files[SCRIPT] = _SCRIPT.format(version=handover.lingraft)
+    limits = (*plan_limits(handover), WITHOUT_SCRIPT, EVEN_BATCHES)
+    return EngineFiles(files, limits, tuple(launch))
 
 
-ENGINE = Engine("llama-factory", "LLaMA-Factory", ("sequences",), configure, attention_mask=True)
+def _settings(handover: Handover, number: int) -> dict[str, Any]:
+    plan, phase = handover.plan, handover.plan.phases[number]
+    (data,) = handover.training_data("sequences", number)
+    start, trained = phase_models(number, len(plan.phases))
+    return {
+        "model_name_or_path": start,
+        "stage": "sft",
+        "finetuning_type": "full",
+        "do_train": True,
+        "tokenized_path": data.path,
+        # A name is asked for; the data set is read from tokenized_path.
+        "dataset": "handover",
+        "template": "empty",
+        "cutoff_len": plan.sequence_length + 1,
+        "packing": False,
+        "disable_shuffling": True,
+        "disable_gradient_checkpointing": True,
+        "output_dir": trained,
+        "report_to": "none",
+        **training_settings(handover, phase),
+        "bf16": handover.model.dtype == "bfloat16",
+    }
+
+
+def _comments(phase: PhaseRecord, name: str) -> list[str]:
+    rates = phase.learning_rates
+    return [
+        f"python {SCRIPT} {name}: exactly by lingraft's plan, body {rates.body:g}, added rows",
+        f"{rates.added_rows:g}. llamafactory-cli train {name}: all weights at learning_rate, which",
+        "is the nearest that LLaMA-Factory has a setting for.",
+    ]
+
+
+def refuse(plan: TrainingPlan) -> str:
+    """Return why a plan cannot be handed over, "" if it can."""
+    if plan.document_attention_mask:
+        return (
+            "training.document_attention_mask needs the position ids of a sequence, which "
+            "LLaMA-Factory does not pass on; set training.document_attention_mask: false, or use "
+            "--to hf"
+        )
+    return refuse_lora(plan)
+
+
+_SCRIPT = '''\
+"""Makes LLaMA-Factory train as lingraft's loop would. Written by lingraft {version}.
+
+    python train.py llama_factory.yaml [PHASE]
+    torchrun --nproc-per-node 4 train.py llama_factory.yaml [PHASE]
+"""
+
+import sys
+from pathlib import Path
+
+import yaml
+from llamafactory.train.tuner import run_exp
+
+from lingraft import HandoverCallback
+
+settings = yaml.safe_load(Path(sys.argv[1]).read_text(encoding="utf-8"))
+phase = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+run_exp(settings, callbacks=[HandoverCallback(Path(__file__).resolve().parent, phase=phase)])
+'''
+ENGINE = Engine("llama-factory", "LLaMA-Factory", ("sequences",), configure, refusal=refuse)

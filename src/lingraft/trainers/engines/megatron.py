@@ -1,15 +1,254 @@
-"""Megatron-LM: its configuration for a hand-over."""
+"""Megatron-LM: a script that trains, and one that converts the model in both directions.
+
+Megatron-LM makes its own samples: it shuffles documents, cuts them into sequences of its own, and
+blends target and replay text by shares of samples. It rounds the number of embedding rows up to a
+multiple, which is chosen here so that the rows are those of the model.
+"""
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lingraft.bases.folder import read_config
 from lingraft.trainers.engine import Engine, EngineFiles
-from lingraft.trainers.manifest import Handover
+from lingraft.trainers.engines.phase_files import phase_models, phase_name
+from lingraft.trainers.engines.transformers_settings import (
+    decay_steps,
+    plan_limits,
+    refuse_frozen,
+    sequences_at_once,
+)
+from lingraft.trainers.manifest import Handover, PhaseRecord
+
+DENSE = ("llama", "mistral", "qwen2", "qwen3")
+"""The model types whose architecture is written as flags."""
 
 
-def configure(handover: Handover) -> EngineFiles:
-    """Return the configuration of Megatron-LM."""
-    del handover
-    return EngineFiles()
+def configure(handover: Handover, folder: Path) -> EngineFiles:
+    """Return the scripts of all phases, and the script that converts."""
+    phases = handover.plan.phases
+    files = {"convert.py": _CONVERT.format(version=handover.lingraft)}
+    launch = ["pip install megatron-bridge lingraft", "python convert.py import model"]
+    for number in range(len(phases)):
+        name = phase_name("megatron", ".sh", number, len(phases))
+        files[name] = _script(handover, folder, number)
+        launch.append(f"MEGATRON=path/to/Megatron-LM bash {name}")
+    launch.append("python convert.py export trained")
+    limits = (*plan_limits(handover), *_limits(handover))
+    return EngineFiles(files, limits, tuple(launch))
 
 
-ENGINE = Engine("megatron", "Megatron-LM", ("megatron",), configure)
+def _script(handover: Handover, folder: Path, number: int) -> str:
+    architecture = architecture_flags(read_config(folder / "model"), tied=handover.model.tied)
+    return _SCRIPT.format(
+        version=handover.lingraft,
+        architecture=_written(architecture),
+        training=_written(training_flags(handover, number)),
+    )
+
+
+def _written(flags: Mapping[str, Any]) -> str:
+    """Return flags as lines of a bash array: True for one without a value, a tuple for several."""
+    lines = []
+    for name, value in flags.items():
+        values = value if isinstance(value, tuple) else (value,)
+        words = [] if value is True else [shlex.quote(str(one)) for one in values]
+        lines.append(" ".join([f"    --{name}", *words]))
+    return "\n".join(lines)
+
+
+def vocabulary_divisor(tokens: int, rows: int) -> int:
+    """Return the smallest multiple to which Megatron must round `tokens` up to get `rows`.
+
+    >>> vocabulary_divisor(151_665, 151_936), vocabulary_divisor(340, 384), vocabulary_divisor(8, 8)
+    (1187, 48, 1)
+    """
+    divisors = (size for size in range(rows - tokens + 1, rows + 1) if rows % size == 0)
+    return next(divisors)
+
+
+def training_flags(handover: Handover, number: int) -> dict[str, Any]:
+    """Return the flags of data, batch, optimizer and schedule of a phase (from 0)."""
+    plan, phase, model = handover.plan, handover.plan.phases[number], handover.model
+    start, trained = phase_models(number, len(plan.phases))
+    rates, (beta1, beta2) = phase.learning_rates, phase.betas
+    flags: dict[str, Any] = {
+        "load": f"megatron-{start}",
+        "finetune": True,
+        "save": f"megatron-{trained}",
+        "save-interval": phase.steps,
+        "train-data-path": _blend(handover, number),
+        "tokenizer-type": "HuggingFaceTokenizer",
+        "tokenizer-model": "model",
+        "make-vocab-size-divisible-by": vocabulary_divisor(model.tokens, model.rows),
+        "seq-length": plan.sequence_length,
+        "micro-batch-size": sequences_at_once(handover, phase),
+        "global-batch-size": phase.sequences_per_step,
+        "train-iters": phase.steps,
+        "optimizer": "adam",
+        "lr": rates.body,
+        "adam-beta1": beta1,
+        "adam-beta2": beta2,
+        "adam-eps": phase.epsilon,
+        "weight-decay": phase.weight_decay,
+        "clip-grad": phase.max_grad_norm,
+        # Megatron-LM refuses the seed 0.
+        "seed": plan.seed or 1234,
+        "bf16": True,
+        "log-interval": 1,
+        "eval-iters": 0,
+        **_schedule_flags(phase),
+    }
+    if rates.added_rows != rates.body:
+        flags["decoupled-lr"] = rates.added_rows
+        flags["decoupled-min-lr"] = rates.added_rows * _final_factor(phase)
+    if plan.document_attention_mask:
+        flags |= {"reset-position-ids": True, "reset-attention-mask": True}
+    return flags
+
+
+def _blend(handover: Handover, number: int) -> tuple[str, ...]:
+    """Return the weight and the path of each data set of a phase."""
+    words: list[str] = []
+    for data in handover.training_data("megatron"):
+        if data.weights[number]:
+            words += [f"{data.weights[number]:.6g}", data.path]
+    return tuple(words)
+
+
+def _final_factor(phase: PhaseRecord) -> float:
+    (values,) = phase.schedule.values()
+    return float(values.get("final_factor", 0.0))
+
+
+def _schedule_flags(phase: PhaseRecord) -> dict[str, Any]:
+    ((name, _values),) = phase.schedule.items()
+    flags = {
+        "lr-decay-style": {"wsd": "WSD"}.get(name, name),
+        "lr-decay-iters": phase.steps,
+        "lr-warmup-iters": phase.warmup_steps,
+        "min-lr": phase.learning_rates.body * _final_factor(phase),
+    }
+    if name == "wsd":
+        flags |= {"lr-wsd-decay-style": "minus_sqrt", "lr-wsd-decay-iters": decay_steps(phase)}
+    return flags
+
+
+def architecture_flags(config: Mapping[str, Any], *, tied: bool) -> dict[str, Any]:
+    """Return the flags of a dense model like Llama, none of another one.
+
+    >>> config = {"model_type": "qwen2", "num_hidden_layers": 2, "hidden_size": 8,
+    ...     "intermediate_size": 16, "num_attention_heads": 4, "num_key_value_heads": 2,
+    ...     "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 1e6}
+    >>> flags = architecture_flags(config, tied=True)
+    >>> flags["num-query-groups"], flags["rotary-base"], "add-qkv-bias" in flags
+    (2, 1000000, True)
+    >>> architecture_flags({"model_type": "gemma2"}, tied=True)
+    {}
+    """
+    kind = config["model_type"]
+    if kind not in DENSE:
+        return {}
+    heads, width = config["num_attention_heads"], config["hidden_size"]
+    rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    base = config.get("rope_theta", rope.get("rope_theta", 10_000))
+    flags = {
+        "num-layers": config["num_hidden_layers"],
+        "hidden-size": width,
+        "ffn-hidden-size": config["intermediate_size"],
+        "num-attention-heads": heads,
+        "kv-channels": config.get("head_dim") or width // heads,
+        "group-query-attention": True,
+        "num-query-groups": config.get("num_key_value_heads") or heads,
+        "max-position-embeddings": config["max_position_embeddings"],
+        "position-embedding-type": "rope",
+        "rotary-base": int(base),
+        "normalization": "RMSNorm",
+        "norm-epsilon": config["rms_norm_eps"],
+        "swiglu": True,
+        "disable-bias-linear": True,
+        "attention-dropout": 0.0,
+        "hidden-dropout": 0.0,
+    }
+    if not tied:
+        flags["untie-embeddings-and-output-weights"] = True
+    flags |= {"qwen2": {"add-qkv-bias": True}, "qwen3": {"qk-layernorm": True}}.get(kind, {})
+    if rope.get("rope_type") == "llama3":
+        flags |= {"use-rope-scaling": True, "rope-scaling-factor": rope["factor"]}
+    if kind == "mistral" and config.get("sliding_window"):
+        flags["window-size"] = f"{config['sliding_window']},0"
+    return flags
+
+
+def _limits(handover: Handover) -> list[str]:
+    model, plan = handover.model, handover.plan
+    limits = [
+        (
+            "Megatron-LM makes its own samples from the documents, so its batches differ from "
+            "those of lingraft; target and replay text are blended by their shares of samples"
+        ),
+    ]
+    rates = [phase.learning_rates for phase in plan.phases]
+    if any(one.added_rows != one.body for one in rates):
+        limits.append(
+            "--decoupled-lr is the nearest to a learning rate of the added rows: the base's own "
+            "rows train at it too, as with `differential: {base_rows: added_rows}`, and that "
+            "forgets more"
+        )
+    if model.model_type not in DENSE:
+        limits.append(
+            f"the flags of the architecture ({model.model_type}) are not written: put them into "
+            f"ARCHITECTURE in megatron.sh"
+        )
+    if not plan.seed:
+        limits.append("the seed is 1234, because Megatron-LM refuses 0")
+    if any(phase.average_steps for phase in plan.phases):
+        limits.append("the weights are not averaged over the last steps")
+    return limits
+
+
+_SCRIPT = """\
+#!/usr/bin/env bash
+# Trains the model of this folder with Megatron-LM. Written by lingraft {version}.
+#
+#     MEGATRON=path/to/Megatron-LM GPUS=1 bash megatron.sh
+#
+# `python convert.py import model` must have run. The global batch must be a multiple of the micro
+# batch times the data-parallel GPUs. With tensor parallelism over N GPUs, divide
+# --make-vocab-size-divisible-by by N: Megatron-LM multiplies it.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+ARCHITECTURE=(
+{architecture}
+)
+TRAINING=(
+{training}
+)
+torchrun --nproc-per-node "${{GPUS:-1}}" "$MEGATRON/pretrain_gpt.py" \\
+    "${{ARCHITECTURE[@]}}" "${{TRAINING[@]}}" --ckpt-format torch_dist "$@"
+"""
+
+_CONVERT = '''\
+"""Converts the model with Megatron-Bridge. Written by lingraft {version}.
+
+    python convert.py import model      # model/ -> megatron-model/
+    python convert.py export trained    # megatron-trained/ -> trained/
+"""
+
+import sys
+
+from megatron.bridge import AutoBridge
+
+action, name = sys.argv[1:]
+if action == "import":
+    AutoBridge.import_ckpt(name, f"megatron-{{name}}")
+elif action == "export":
+    AutoBridge.from_hf_pretrained("model").export_ckpt(f"megatron-{{name}}", name)
+else:
+    sys.exit(f"{{action}}: expected import or export")
+'''
+ENGINE = Engine("megatron", "Megatron-LM", ("megatron",), configure, refusal=refuse_frozen)

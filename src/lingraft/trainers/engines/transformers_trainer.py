@@ -1,15 +1,28 @@
-"""transformers Trainer: its configuration for a hand-over."""
+"""The Trainer of transformers: a script with lingraft's callback, which trains exactly."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from lingraft.trainers.engine import Engine, EngineFiles
+from lingraft.trainers.engines.transformers_script import ScriptTrainer, script_files
+from lingraft.trainers.engines.transformers_settings import refuse_lora
 from lingraft.trainers.manifest import Handover
 
+TRAINER = ScriptTrainer(
+    title="the Trainer of transformers",
+    import_line="from transformers import Trainer, TrainingArguments",
+    trainer="Trainer",
+    arguments="TrainingArguments",
+    packages="lingraft accelerate datasets",
+    extra={},
+)
 
-def configure(handover: Handover) -> EngineFiles:
-    """Return the configuration of transformers Trainer."""
-    del handover
-    return EngineFiles()
+
+def configure(handover: Handover, folder: Path) -> EngineFiles:
+    """Return the script."""
+    del folder
+    return script_files(handover, TRAINER)
 
 
-ENGINE = Engine("hf", "transformers Trainer", ("sequences",), configure)
+ENGINE = Engine("hf", "transformers Trainer", ("sequences",), configure, refuse_lora)

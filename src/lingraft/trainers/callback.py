@@ -1,0 +1,178 @@
+"""A callback that makes a `Trainer` of transformers train as lingraft's loop would.
+
+It works in the Trainer itself and in what is built on it: TRL, Axolotl and LLaMA-Factory. It
+selects the parameters that train, and sets the learning rate of each step and role, the weight
+decay and the average of weights. Everything else, such as the batch size, is set in the trainer's
+configuration. The callback checks it and raises `RecipeError` where it differs from the plan.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import RandomSampler
+from transformers import TrainerCallback
+
+from lingraft.checkpoint.load_model import stored_dtypes
+from lingraft.errors import RecipeError
+from lingraft.packing.mixture import IGNORED
+from lingraft.strategies import STRATEGIES, Rates, Strategy
+from lingraft.trainers.manifest import Handover
+from lingraft.trainers.role_rates import RoleRates
+from lingraft.training.optimizer import WeightAverage
+from lingraft.training.save_model import save_final_model
+
+WEIGHTS = (".safetensors", ".safetensors.index.json")
+
+
+class HandoverCallback(TrainerCallback):  # type: ignore[misc]
+    """Trains a phase of a hand-over folder at exactly the learning rates of its plan.
+
+    `folder` is what `lingraft handover` wrote, `phase` the number of the phase, from 1. The added
+    rows, the embeddings and the body get their own rates in every step, by the plan's schedule.
+    `collate` is the data collator for the sequences of the folder. After training, `save` writes
+    the model in the data types of the source, with the tokenizer files of the hand-over.
+
+        plan = HandoverCallback("hindi-hf")
+        trainer = Trainer(model, arguments, train_dataset=sequences, data_collator=plan.collate,
+                          callbacks=[plan])
+        trainer.train()
+        plan.save(model, "hindi-hf/trained")
+
+    Raises `RecipeError` if the trainer's settings differ from the plan, or if its model is sharded
+    (FSDP, DeepSpeed).
+    """
+
+    def __init__(self, folder: str | Path, phase: int = 1) -> None:
+        self.folder = Path(folder)
+        self.handover = Handover.read(self.folder)
+        phases = self.handover.plan.phases
+        if not 1 <= phase <= len(phases):
+            msg = f"{folder}: has no phase {phase}; choose one of 1 to {len(phases)}"
+            raise RecipeError(msg)
+        self.phase = phases[phase - 1]
+        self._rates: RoleRates | None = None
+        self._average: WeightAverage | None = None
+
+    def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """Return rows as tensors, padded on the right to the longest one; padding has no labels.
+
+        Rows with position ids get no attention mask. It would hide the documents of a sequence from
+        models that find them by their position ids.
+        """
+        separators = self.handover.model.separators
+        padding = separators.before_id if separators.after_id is None else separators.after_id
+        fills = {"input_ids": padding or 0, "labels": IGNORED, "position_ids": 0}
+        width = max(len(row["input_ids"]) for row in rows)
+        batch = {}
+        for name in fills.keys() & rows[0].keys():
+            padded = [[*row[name], *[fills[name]] * (width - len(row[name]))] for row in rows]
+            batch[name] = torch.tensor(padded)
+        if "position_ids" not in batch:
+            lengths = torch.tensor([len(row["input_ids"]) for row in rows])
+            batch["attention_mask"] = (torch.arange(width) < lengths[:, None]).long()
+        return batch
+
+    def save(self, model: Any, folder: str | Path) -> None:
+        """Write the trained model, with the other files of the model that was handed over."""
+        source, output = self.folder / self.handover.model.folder, Path(folder)
+        save_final_model(model, stored_dtypes(model, source), source, output)
+        for file in source.iterdir():
+            if file.name != "config.json" and not file.name.endswith(WEIGHTS):
+                shutil.copyfile(file, output / file.name)
+
+    def on_init_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Check the settings, and freeze what does not train before there is an optimizer."""
+        del state, control
+        self._check_settings(args)
+        strategy: Strategy = STRATEGIES.parse(dict(self.phase.strategy))
+        rates, added = self.phase.learning_rates, self.handover.model.added_ids
+        peaks = Rates(rates.body, rates.added_rows)
+        self._rates = RoleRates(others["model"], strategy, added, peaks)
+
+    def _check_settings(self, args: Any) -> None:
+        """Raise `RecipeError` if a setting of the trainer differs from the plan."""
+        phase = self.phase
+        if args.fsdp or args.deepspeed:
+            msg = (
+                "the trainer shards the model, and then no process has whole embedding matrices; "
+                "train without FSDP and DeepSpeed, or without this callback at one learning rate"
+            )
+            raise RecipeError(msg)
+        per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        for name, found, wanted in (
+            ("max_steps", args.max_steps, phase.steps),
+            ("max_grad_norm", args.max_grad_norm, phase.max_grad_norm),
+            ("batch size x accumulation x processes", per_step, phase.sequences_per_step),
+        ):
+            if found != wanted:
+                msg = (
+                    f"{name}: the trainer has {found:g}, and the plan of {self.folder} has "
+                    f"{wanted:g}; set {wanted:g}"
+                )
+                raise RecipeError(msg)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Set the weight decay; check the optimizer and the order of the data."""
+        del args, state, control
+        for group in others["optimizer"].param_groups:
+            # Trainers exempt biases and norms, lingraft does not.
+            group["weight_decay"] = self.phase.weight_decay
+            if (betas := group.get("betas")) is None or tuple(betas) != self.phase.betas:
+                msg = f"the optimizer has betas {betas}; set AdamW with {self.phase.betas}"
+                raise RecipeError(msg)
+        batches = getattr(others["train_dataloader"], "batch_sampler", None)
+        if isinstance(getattr(batches, "sampler", None), RandomSampler):
+            msg = (
+                "the trainer shuffles the sequences, which are in the order of training already; "
+                "set train_sampling_strategy to sequential"
+            )
+            raise RecipeError(msg)
+        if self.phase.average_steps:
+            parameters = others["model"].named_parameters()
+            trained = {name: one for name, one in parameters if one.requires_grad}
+            self._average = WeightAverage(trained, self.phase.average_steps)
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Set the learning rate of the step."""
+        del args, control
+        rates = self._role_rates()
+        rate = rates.rate * self.phase.factor(state.global_step)
+        for group in others["optimizer"].param_groups:
+            group["lr"] = rate
+        # The trainer logs the rate of its own scheduler, which has no effect.
+        others["lr_scheduler"]._last_lr = [rate] * len(others["optimizer"].param_groups)  # noqa: SLF001 - nothing else sets it
+        rates.before_step()
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Scale the step of the parts that have another learning rate."""
+        del args, control, others
+        self._role_rates().after_step()
+        if self._average:
+            self._average.update(state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Add the learning rate of the added rows to what is logged."""
+        del args, control
+        logs = others.get("logs") or {}
+        if "learning_rate" in logs:
+            factor = self.phase.factor(max(0, state.global_step - 1))
+            logs["learning_rate"] = self.phase.learning_rates.body * factor
+            logs["learning_rate_added_rows"] = self.phase.learning_rates.added_rows * factor
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Copy the average of the weights into the model, if the plan averages them."""
+        del args, state, control, others
+        self._role_rates().close()
+        if self._average:
+            self._average.apply()
+
+    def _role_rates(self) -> RoleRates:
+        if self._rates is None:
+            msg = "HandoverCallback was added after the trainer was created; give it in `callbacks`"
+            raise RecipeError(msg)
+        return self._rates
