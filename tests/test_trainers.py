@@ -331,19 +331,27 @@ def test_a_recipe_that_trains_nothing_is_refused(run, tmp_path):
 def test_the_command_shows_and_writes_a_hand_over(run, tmp_path, monkeypatch):
     """--dry-run writes nothing; the command says what is there, and how to start."""
     monkeypatch.chdir(tmp_path)
-    arguments = ["handover", str(run.folder), "--to", "megatron", "-O", "over"]
+    arguments = ["handover", str(run.folder), "--to", "llama-factory", "-O", "over"]
     arguments += ["--store", str(store_of(run))]
     shown = CliRunner().invoke(app, [*arguments, "--dry-run"])
     assert shown.exit_code == 0
-    assert "data/megatron: about" in shown.output
+    assert "data/sequences: about" in shown.output
     assert not list(tmp_path.iterdir())
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert "handed over  over" in done.output
-    assert "data/megatron/replay" in done.output
+    assert "different  exact with train.py" in done.output
+    assert "data/sequences/train-2" in done.output
     readme = (tmp_path / "over" / "README.md").read_text(encoding="utf-8")
     assert "lingraft receive " in readme
-    assert {path.name for path in (tmp_path / "over" / "data").iterdir()} == {"megatron"}
+    assert {path.name for path in (tmp_path / "over" / "data").iterdir()} == {"sequences"}
+
+
+def test_a_trainer_that_cannot_freeze_weights_refuses_a_plan_that_does(run, tmp_path):
+    """Before anything is built, the message names the strategy and what to set."""
+    for engine in ("megatron", "torchtitan"):
+        with pytest.raises(RecipeError, match=f"to {engine}: .* is rows, which freezes"):
+            hand_over(run, tmp_path / "out", to=engine)
 
 
 def test_a_run_whose_stages_changed_is_named(run, tmp_path):
