@@ -27,7 +27,7 @@ from lingraft.pretokenizer.word_internal import RULES
 from lingraft.tokenizer import Family, open_tokenizer
 from lingraft.tokenizer.json_format import build_backend
 from lingraft.vocabulary import ContinuedBPE, SelectionRequest
-from lingraft.vocabulary.pretokenizer_choice import find_options, keep_effective
+from lingraft.vocabulary.pretokenizer_options import find_options, keep_effective
 
 ASSETS = Path(__file__).resolve().parents[2] / "shared" / "assets"
 REFUSED = {

@@ -1,7 +1,8 @@
 """Write the pages that come from code and from notebooks.
 
 methods.md comes from the registries, settings.md from the schema, cli.md from the commands,
-trainer.md from its notebook; the table of receive.md comes from the faults that lingraft knows.
+pretokenizers.md from the table of named pre-tokenizers, trainer.md from its notebook; the table of
+receive.md comes from the faults that lingraft knows.
 
 `python docs/generate.py` writes them; a test compares them with what the code says now.
 """
@@ -88,6 +89,47 @@ def _text_checks() -> str:
             f"| `{check.name}` | {check.title} | {warns} | {refuses} | {_cell(check.remedy)} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def pretokenizers_page() -> str:
+    """Return the page of the pre-tokenizers that llama.cpp has built in."""
+    from lingraft.pretokenizer.named_pretokenizers import NAMED_PRETOKENIZERS, TESTED_WITH
+
+    head = (
+        "# Pre-tokenizers of llama.cpp\n\n<!-- written by docs/generate.py -->\n\n"
+        "A GGUF file stores the name of a pre-tokenizer, not its regex. The table lists the names "
+        "under which llama.cpp keeps combining marks inside words, then the names of widespread "
+        "bases that split words at marks. It says what llama.cpp does, which differs from the "
+        f"model's own tokenizer for some names. `make test` compares it with llama.cpp "
+        f'{TESTED_WITH}. "Usable" names can be given to a base with '
+        "`vocabulary.pretokenizer`, if they split its text without marks as the base does "
+        "([how](how-to.md#a-byte-level-pre-tokenizer-that-cuts-words)). transformers, vLLM and "
+        "SGLang load every regex from tokenizer.json. The last column names the classes of "
+        "transformers that build the same rules themselves.\n"
+    )
+    lines = [
+        "\n| name | same rules | marks inside words | digits | whole words looked up | usable "
+        "| in llama.cpp since | remarks | transformers |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for named in NAMED_PRETOKENIZERS:
+        cells = (
+            f"`{named.name}`",
+            ", ".join(f"`{alias}`" for alias in named.aliases),
+            _yes(named.marks),
+            named.digits,
+            _yes(named.whole_words),
+            _yes(named.marks and bool(named.expressions)),
+            named.since,
+            named.remark,
+            named.transformers,
+        )
+        lines.append(f"| {' | '.join(map(_cell, cells))} |")
+    return head + "\n".join(lines) + "\n"
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else ""
 
 
 def _methods(registry: Any) -> str:
@@ -265,6 +307,7 @@ PAGES = {
     "methods.md": methods_page,
     "settings.md": settings_page,
     "cli.md": cli_page,
+    "pretokenizers.md": pretokenizers_page,
     "trainer.md": trainer_page,
 }
 

@@ -32,7 +32,8 @@ PAGES = sorted(
 
 
 @pytest.mark.parametrize(
-    "name", ["methods.md", "settings.md", "cli.md", "trainer.md", "receive.md"]
+    "name",
+    ["methods.md", "settings.md", "cli.md", "pretokenizers.md", "trainer.md", "receive.md"],
 )
 def test_pages_from_code_are_up_to_date(name, monkeypatch):
     """`make docs-pages` would change nothing."""

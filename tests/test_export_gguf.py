@@ -22,7 +22,8 @@ from lingraft.export.gguf_converter import converter_call
 from lingraft.export.gguf_tokenizer import BYTE, CONTROL, UNKNOWN, UNUSED, gguf_tokens
 from lingraft.pipeline.export_limits import why_no_gguf_architecture
 from lingraft.pretokenizer import make_mark_aware
-from lingraft.pretokenizer.llama_cpp_names import NAMES, llama_cpp_name
+from lingraft.pretokenizer.llama_cpp_names import llama_cpp_name
+from lingraft.pretokenizer.named_pretokenizers import NAMED_PRETOKENIZERS, use_named_pretokenizer
 from lingraft.tokenizer import open_tokenizer
 from tests.conftest import ENGLISH, HINDI
 from tests.gguf_models import (
@@ -195,12 +196,14 @@ def test_special_tokens_bytes_and_padding_have_their_types(tmp_path):
         gguf_tokens(tokenizer, tokenizer.size - 1)
 
 
-@pytest.mark.parametrize(("expression", "whole_words"), NAMES)
-def test_a_regular_expression_has_its_name(expression, whole_words):
+@pytest.mark.parametrize("named", NAMED_PRETOKENIZERS, ids=lambda named: named.name)
+def test_a_regular_expression_has_its_name(named):
     """Each known expression is named; its mark-aware form is refused with a reason."""
-    data = byte_level(pattern=expression)
-    data["model"]["ignore_merges"] = whole_words
-    assert llama_cpp_name(data) == NAMES[expression, whole_words]
+    if not named.expressions:
+        pytest.skip("no tokenizer.json splits text as this name does")
+    data = use_named_pretokenizer(byte_level(), named)
+    data["model"]["ignore_merges"] = named.whole_words
+    assert llama_cpp_name(data) == named.name
     changed = make_mark_aware(data)
     if changed is not None:
         with pytest.raises(ModelError, match=r"mark-aware.*pretokenizer=keep"):

@@ -19,12 +19,8 @@ from lingraft.formatting import size
 from lingraft.pretokenizer.change import MARK_AWARE
 from lingraft.progress import progress
 from lingraft.tokenizer import Family, ModelTokenizer
-from lingraft.vocabulary.pretokenizer_choice import (
-    THRESHOLD,
-    RewriteOption,
-    find_options,
-    keep_effective,
-)
+from lingraft.vocabulary.pretokenizer_choice import THRESHOLD
+from lingraft.vocabulary.pretokenizer_options import RewriteOption, find_options, keep_effective
 
 # The language that the premium is relative to.
 REFERENCE = "en"

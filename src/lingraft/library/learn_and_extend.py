@@ -15,6 +15,7 @@ from lingraft.library.arguments import assignments, check_number, keyword_names
 from lingraft.library.extension_results import LearnedTokens, TokenizerExtension
 from lingraft.library.given_tokenizer import TokenizerLike
 from lingraft.library.prepared_extension import AllTexts, PreparedExtension
+from lingraft.pretokenizer.named_pretokenizers import PretokenizerMode
 from lingraft.progress import LogLine, send_lines_to
 from lingraft.recipe.overrides import override
 from lingraft.recipe.problems import parse_settings
@@ -34,7 +35,7 @@ def extend_tokenizer(
     base_texts: AllTexts | None = None,
     language: str | None = None,
     method: Method | None = None,
-    pretokenizer: Literal["auto", "keep", "repair"] | None = None,
+    pretokenizer: PretokenizerMode | None = None,
     protect_replay: bool | None = None,
     temperature: float | None = None,
     allow: Sequence[str] | None = None,
@@ -58,7 +59,8 @@ def extend_tokenizer(
             of them change; a changed pre-tokenizer must not change any of them.
         language: BCP-47 tag of `texts`, for messages.
         method: how tokens are chosen ("continued").
-        pretokenizer: "keep", "repair" or "auto".
+        pretokenizer: "auto", "keep", "repair", "named", or the name of a mark-aware pre-tokenizer
+            of llama.cpp, such as "qwen35".
         protect_replay: whether to add no token that would change the tokens of `base_texts`.
         temperature: with several languages, evens out their shares above 1.
         allow: names of claims of the certificate that may fail.
@@ -105,7 +107,7 @@ def learn_tokens(
     base_texts: AllTexts | None = None,
     language: str | None = None,
     method: Method | None = None,
-    pretokenizer: Literal["auto", "keep", "repair"] | None = None,
+    pretokenizer: PretokenizerMode | None = None,
     protect_replay: bool | None = None,
     temperature: float | None = None,
     settings: VocabularySettings | Mapping[str, Any] | None = None,

@@ -12,10 +12,14 @@ from typing import Any
 from lingraft.bases.folder import read_config
 from lingraft.checkpoint.gguf_architectures import architecture_of, complete_config
 from lingraft.errors import ModelError
-from lingraft.pretokenizer.llama_cpp_names import llama_cpp_name
+from lingraft.pretokenizer.llama_cpp_names import find_llama_cpp_name, llama_cpp_name
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.byte_level_bpe import ByteLevel
-from lingraft.vocabulary.pretokenizer_choice import find_options
+from lingraft.vocabulary.pretokenizer_options import (
+    find_named_options,
+    find_options,
+    find_requested_option,
+)
 
 WHOLE_MODEL = "use the whole model (RUN/model)"
 INSTEAD = f"{WHOLE_MODEL}, or train with the strategy lora or rows"
@@ -55,19 +59,43 @@ def why_no_gguf_architecture(folder: Path) -> str:
     return ""
 
 
+def describe_options(folder: Path) -> str:
+    """Return the pre-tokenizers that `auto` chooses from, as a part of a sentence."""
+    family = open_tokenizer(folder).family
+    options = find_options(family, folder)
+    if not options:
+        return ""
+    own = find_llama_cpp_name(family.data)
+    parts = [f"the base's own ({f'{own} in' if own else 'not in'} llama.cpp)"]
+    for option in (*options, *find_named_options(family, folder).options):
+        in_llama_cpp = "in llama.cpp" if option.llama_cpp else "not in llama.cpp"
+        parts.append(f"{option.rewrite.name} ({in_llama_cpp})")
+    return f", between {', '.join(parts[:-1])} and {parts[-1]}"
+
+
 def why_no_gguf(folder: Path, mode: str) -> str:
     """Return why llama.cpp would not read the extended tokenizer, "" if nothing is known.
 
-    `folder` has the source tokenizer, `mode` is the setting `vocabulary.pretokenizer`.
+    `folder` has the source tokenizer, `mode` is the setting `vocabulary.pretokenizer`. Raises
+    `RecipeError` if the mode names a pre-tokenizer that does not fit.
     """
     family = open_tokenizer(folder).family
     if not isinstance(family, ByteLevel):
         return ""
+    if mode not in {"auto", "keep", "repair"}:
+        find_requested_option(family, mode, folder)
+        return ""
     options = find_options(family, folder) if mode != "keep" else []
     # `auto` decides on the text: then it is only known what happens if it changes something.
-    condition = "if auto changes the pre-tokenizer: " if options and mode == "auto" else ""
+    condition = reason = ""
+    if options and mode == "auto":
+        named = find_named_options(family, folder)
+        condition, reason = "if auto changes the pre-tokenizer: ", named.reason
+        if named.options:
+            name = named.options[0].llama_cpp
+            condition = f"if auto finds that {name} needs too many tokens: "
     try:
         llama_cpp_name(options[0].family.data if options else family.data)
     except ModelError as error:
-        return f"{condition}{error}"
+        return f"{condition}{error}{f' ({reason})' if reason else ''}"
     return ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -15,6 +16,7 @@ from lingraft.bases.tokenizer_files import rows_of
 from lingraft.corpus import Corpus
 from lingraft.formatting import duration, flops, number
 from lingraft.pipeline.export_limits import (
+    describe_options,
     why_no_adapter,
     why_no_gguf,
     why_no_gguf_architecture,
@@ -270,21 +272,31 @@ def _reading_seconds(size: int | None) -> float:
 
 def describe_pretokenizer_plan(recipe: Recipe, runtime: Runtime) -> str:
     """Return in one line what happens to the pre-tokenizer, as far as the plan knows it."""
-    store, node = Store(runtime.store), build_graph(recipe).vocabulary
-    if node.is_cached(store):
-        return pretokenizer_line(store.folder(node.stage))
+    store, graph = Store(runtime.store), build_graph(recipe)
+    if graph.vocabulary.is_cached(store):
+        return pretokenizer_line(store.folder(graph.vocabulary.stage))
     mode = recipe.vocabulary.pretokenizer
     if mode == "auto":
+        folder = _source_tokenizer(recipe, graph, store)
         return (
-            "pre-tokenizer: auto decides in the stage vocabulary, on the target's text; a changed "
-            "one loads in transformers, tokenizers, vLLM and SGLang, in llama.cpp only where that "
-            "knows it by name"
+            "pre-tokenizer: auto decides in the stage vocabulary, on the target's text"
+            f"{describe_options(folder) if folder else ''}; a changed one loads in transformers, "
+            "tokenizers, vLLM and SGLang, in llama.cpp only where that knows it by name"
         )
-    effect = {
+    effects = {
         "keep": "stays the base's",
         "repair": "is made mark-aware or letter-aware, whichever cuts the text into fewer parts",
-    }[mode]
+        "named": "becomes a mark-aware one that llama.cpp has built in",
+    }
+    effect = effects.get(mode, f"becomes {mode}, which llama.cpp has built in")
     return f"pre-tokenizer: {effect} ({mode}: the recipe says so)"
+
+
+def _source_tokenizer(recipe: Recipe, graph: Graph, store: Store) -> Path | None:
+    """Return the folder with the source tokenizer, `None` if nothing of it is here yet."""
+    if graph.source.is_cached(store):
+        return store.folder(graph.source.stage) / "model"
+    return recipe.model.tokenizer_folder()
 
 
 def describe_limits(recipe: Recipe, runtime: Runtime) -> list[str]:
@@ -293,13 +305,11 @@ def describe_limits(recipe: Recipe, runtime: Runtime) -> list[str]:
     if reason := why_no_adapter(recipe_values(recipe)):
         lines.append(f"no PEFT adapter later: {reason}")
     graph, store = build_graph(recipe), Store(runtime.store)
-    folder, mode = recipe.model.tokenizer_folder(), recipe.vocabulary.pretokenizer
-    if graph.source.is_cached(store):
-        folder = store.folder(graph.source.stage) / "model"
+    folder, mode = _source_tokenizer(recipe, graph, store), recipe.vocabulary.pretokenizer
     if graph.vocabulary.is_cached(store):  # the pre-tokenizer is decided already
         folder, mode = store.folder(graph.vocabulary.stage) / "tokenizer", "keep"
     if folder and (reason := why_no_gguf_architecture(folder) or why_no_gguf(folder, mode)):
-        unless = "if auto changes" in reason
+        unless = reason.startswith("if auto")
         lines.append(f"no GGUF file later{' ' if unless else ': '}{reason}")
     return lines
 

@@ -8,9 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from lingraft.pretokenizer.mark_aware import make_mark_aware
+from lingraft.pretokenizer.named_pretokenizers import (
+    BY_NAME,
+    NamedPretokenizer,
+    use_named_pretokenizer,
+)
 from lingraft.pretokenizer.scripts import ScriptChange
 from lingraft.pretokenizer.word_internal import make_letter_aware, make_mark_and_letter_aware
 from lingraft.tokenizer.json_format import Data
@@ -54,7 +60,28 @@ MARK_AND_LETTER_AWARE = Rewrite(
     "combining marks, apostrophes and joiners",
 )
 REWRITES: tuple[Rewrite, ...] = (MARK_AWARE, LETTER_AWARE, MARK_AND_LETTER_AWARE)
-"""The rewrites that `auto` chooses from; among equally good ones, the first is used."""
+"""The rewrites without a name in llama.cpp; among equally good ones, the first is used."""
+
+
+def named_rewrite(named: NamedPretokenizer) -> Rewrite:
+    """Return the rewrite that gives a tokenizer a pre-tokenizer of llama.cpp."""
+    return Rewrite(named.name, MARK_AWARE.effect, partial(use_named_pretokenizer, named=named))
+
+
+@dataclass(frozen=True)
+class ConsideredPretokenizer:
+    """A pre-tokenizer that `auto` compared: the base's own ("keep"), or that of a rewrite.
+
+    `saving` and `growth` are as in `PretokenizerChange`. `recut` counts the base-language documents
+    that get other ids; it is `None` if the saving was too small to count them. `llama_cpp` is
+    llama.cpp's name.
+    """
+
+    name: str
+    saving: float
+    growth: float
+    recut: int | None
+    llama_cpp: str | None
 
 
 @dataclass(frozen=True)
@@ -69,6 +96,9 @@ class PretokenizerChange:
     `saving` is the share of the target's tokens that the change saves with the requested number of
     added tokens. `growth` is the share by which the base's own tokens for the target grow before
     any token is added. Both are `None` where they were not measured.
+
+    `considered` lists what `auto` compared, over `documents` base-language documents. `unnamed` is
+    the reason why no mark-aware pre-tokenizer of llama.cpp fits the base, "" if one does.
     """
 
     why: str
@@ -81,6 +111,9 @@ class PretokenizerChange:
     llama_cpp: str | None = None
     saving: float | None = None
     growth: float | None = None
+    considered: tuple[ConsideredPretokenizer, ...] = ()
+    documents: int = 0
+    unnamed: str = ""
 
     @property
     def changed(self) -> bool:
@@ -92,8 +125,10 @@ class PretokenizerChange:
         """A phrase that names the libraries that load the result."""
         readers = f"{', '.join(LOADERS[:-1])} and {LOADERS[-1]}"
         if self.llama_cpp:
-            return f"loads in {readers}, in llama.cpp as {self.llama_cpp}"
-        return f"loads in {readers}, not in llama.cpp, which has no name for it"
+            named = BY_NAME[self.llama_cpp]
+            return f"loads in {readers}, in llama.cpp as {named.name} (since {named.since})"
+        reason = f" ({self.unnamed})" if self.unnamed else ""
+        return f"loads in {readers}, not in llama.cpp, which has no name for it{reason}"
 
     def __str__(self) -> str:
         """The outcome in one line."""
@@ -113,5 +148,14 @@ class PretokenizerChange:
         """Read the output of `as_json`."""
         scripts = tuple(ScriptChange(**entry) for entry in data["scripts"])
         unchanged = {name: data[name] for name in _FIELDS}
-        before, after = tuple(data["before"]), tuple(data["after"])
-        return cls(**unchanged, before=before, after=after, scripts=scripts)
+        # Records of 0.1 have no comparison.
+        compared = [ConsideredPretokenizer(**entry) for entry in data.get("considered", ())]
+        return cls(
+            **unchanged,
+            before=tuple(data["before"]),
+            after=tuple(data["after"]),
+            scripts=scripts,
+            considered=tuple(compared),
+            documents=data.get("documents", 0),
+            unnamed=data.get("unnamed", ""),
+        )

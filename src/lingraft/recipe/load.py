@@ -179,7 +179,7 @@ target:
 vocabulary:
   method: continued    # continues the base's merges; also append, replace, prune, none
   size: {size}    # tokens to add, or auto
-  pretokenizer: auto    # repairs it if that saves over 10% of the tokens; also keep, repair
+  pretokenizer: auto    # changes it if that saves over 10% of the tokens; also keep, repair, named
 # embeddings: calibrated    # how new rows are initialised; see `lingraft settings embeddings`
 training:
   strategy: differential    # all weights, added rows at ten times the rate; also full, lora, rows

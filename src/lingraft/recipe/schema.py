@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     BeforeValidator,
@@ -25,6 +25,7 @@ from lingraft.embeddings import INITS, EmbeddingInit
 from lingraft.errors import did_you_mean
 from lingraft.evaluation import EvaluationSettings
 from lingraft.evaluation.tasks import TaskSettings
+from lingraft.pretokenizer.named_pretokenizers import PretokenizerMode
 from lingraft.recipe.text_settings import Replay, Text
 from lingraft.registry import Settings
 from lingraft.training import TrainingPlan
@@ -53,11 +54,12 @@ class VocabularySettings(Settings):
         description="number of added tokens; 0 keeps the tokenizer; `auto` applies a rule, by "
         "default the one of `lingraft diagnose` and `advise`",
     )
-    pretokenizer: Literal["auto", "keep", "repair"] = Field(
+    pretokenizer: PretokenizerMode = Field(
         default="auto",
         description="keep: the base's regex; repair: a regex that does not split words at vowel "
-        "signs; auto: repair if it saves over 10% of the target's tokens, less the "
-        "growth of the base's own tokens for it, and changes no base-language document",
+        "signs; named, or a name: such a regex that llama.cpp has built in and that fits the base; "
+        "auto: a change if it saves over 10% of the target's tokens, less the growth of the base's "
+        "own tokens for it, and changes no base-language document; a name is preferred within 1%",
     )
     temperature: float = Field(
         default=1.0,

@@ -39,7 +39,7 @@ class Extension:
     Attributes:
         selection: the method that selects tokens.
         size: the number of tokens, or the rule that finds it.
-        pretokenizer: "auto", "keep" or "repair", see `choose_pretokenizer`.
+        pretokenizer: the rule or the name, see `choose_pretokenizer`.
         protect: whether to leave out tokens that would change base-language text.
         temperature: evens out the shares of several languages if it is above 1.
         weights: one weight for each language.

@@ -11,6 +11,9 @@ Both leave out the base tokens that only the changed pre-tokenizer produces (see
 `pretokenizer.reachable_tokens`). The rows of these tokens were never trained, so they are worth no
 more than new tokens. `auto` changes the pre-tokenizer if saving - growth is above `THRESHOLD` and
 no base-language document changes.
+
+Of the options (see `pretokenizer_options`), `auto` prefers one with a name in llama.cpp that needs
+at most `NAMED_TOLERANCE` more tokens than the best one, because llama.cpp loads the result.
 """
 
 from __future__ import annotations
@@ -19,14 +22,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lingraft.pretokenizer import find_changed_scripts, newly_reachable, split_patterns
-from lingraft.pretokenizer.change import REWRITES, PretokenizerChange, Rewrite
+from lingraft.pretokenizer import find_changed_scripts, split_patterns
+from lingraft.pretokenizer.change import ConsideredPretokenizer, PretokenizerChange
 from lingraft.pretokenizer.llama_cpp_names import find_llama_cpp_name
 from lingraft.tokenizer.base import Family
 from lingraft.tokenizer.json_format import build_model_only
-from lingraft.tokenizer.load_tokenizer import family_of
 from lingraft.vocabulary.base import Selection, SelectionRequest
 from lingraft.vocabulary.build_splice import extend_family
+from lingraft.vocabulary.pretokenizer_options import (
+    RewriteOption,
+    find_named_options,
+    find_options,
+    find_requested_option,
+    keep_effective,
+)
 
 SAMPLE_BYTES = 2_000_000
 
@@ -34,28 +43,8 @@ SAMPLE_BYTES = 2_000_000
 # growth: Llama-3 Hindi 44.4%, +2.3%; Qwen2 Hindi 41.3%, 0.0%; Qwen2 Thai 35.3%, -1.7%.
 THRESHOLD = 0.10
 
-# A change that lowers the number of pre-tokens of a text by less has no effect worth measuring.
-# Ukrainian on Qwen2: 0.7%; Hindi, with the letter-aware change: 0.
-MIN_FEWER_UNITS = 0.005
-
-
-@dataclass(frozen=True)
-class RewriteOption:
-    """A changed pre-tokenizer that applies to a tokenizer.
-
-    Attributes:
-        rewrite: the change.
-        family: the tokenizer with the changed pre-tokenizer.
-        trained: `family` without the tokens whose rows were never trained.
-        reachable: the ids of these tokens, which only the changed pre-tokenizer produces.
-        llama_cpp: the name of the pre-tokenizer in llama.cpp, `None` if it has none.
-    """
-
-    rewrite: Rewrite
-    family: Family
-    trained: Family
-    reachable: frozenset[int]
-    llama_cpp: str | None
+# Measured with 10,000 added Hindi tokens on Qwen2: qwen35 needs 0.3% more tokens than the rewrite.
+NAMED_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -69,6 +58,27 @@ class OptionScore:
     def net(self) -> float:
         """The saving minus the growth; a negative growth is part of the saving already."""
         return self.saving - max(self.growth, 0.0)
+
+    def excess(self, other: OptionScore) -> float:
+        """Return the share by which this option needs more tokens than another one."""
+        return (1 - self.saving) / (1 - other.saving) - 1 if other.saving < 1 else 0.0
+
+
+@dataclass(frozen=True)
+class ScoredOption:
+    """An option with its score."""
+
+    option: RewriteOption
+    score: OptionScore
+
+    @property
+    def name(self) -> str:
+        """The name of the rewrite."""
+        return self.option.rewrite.name
+
+    def is_named_within(self, best: OptionScore) -> bool:
+        """Whether llama.cpp has a name, and the tokens are close to those of the best option."""
+        return self.option.llama_cpp is not None and self.score.excess(best) <= NAMED_TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -88,39 +98,6 @@ class LearningSample:
     size: int
 
 
-def find_options(family: Family, where: Path) -> list[RewriteOption]:
-    """Return the changed pre-tokenizers that apply to a tokenizer."""
-    options = []
-    for rewrite in REWRITES:
-        data = rewrite.rewrite(family.data)
-        if data is None:
-            continue
-        changed = family_of(data, where).reuse_model_of(family)
-        reachable = newly_reachable(family, changed)
-        trained = family_of(changed.without_tokens(reachable), where) if reachable else changed
-        options.append(
-            RewriteOption(rewrite, changed, trained, reachable, find_llama_cpp_name(data))
-        )
-    return options
-
-
-def keep_effective(
-    family: Family, options: Sequence[RewriteOption], texts: Sequence[str]
-) -> list[RewriteOption]:
-    """Return the options that split a text into fewer pre-tokens than all options before them.
-
-    The last one splits it into the fewest.
-    """
-    effective = []
-    fewest = family.units(texts).total()
-    for option in options:
-        units = option.family.units(texts).total()
-        if units < (1 - MIN_FEWER_UNITS) * fewest:
-            effective.append(option)
-            fewest = units
-    return effective
-
-
 def choose_pretokenizer(
     family: Family,
     mode: str,
@@ -133,11 +110,15 @@ def choose_pretokenizer(
 ) -> PretokenizerDecision:
     """Decide whether to change the pre-tokenizer.
 
-    `mode` is "keep", "repair" (change if an option applies) or "auto" (see the module docstring).
-    `texts` is a sample of the target text of about `SAMPLE_BYTES`.
+    `mode` is "keep", "repair" (a rewrite, if one applies), "named" (a pre-tokenizer of llama.cpp
+    that fits), the name of one, or "auto" (see the module docstring). `texts` is a sample of the
+    target text of about `SAMPLE_BYTES`. Raises `RecipeError` if a named one does not fit.
     """
     if mode == "keep":
         return keep_pretokenizer(family, "the recipe says so")
+    if mode not in {"auto", "repair"}:
+        option = find_requested_option(family, mode, where)
+        return change_pretokenizer(family, option, "the recipe says so")
     options = find_options(family, where)
     if not options:
         return keep_pretokenizer(
@@ -149,38 +130,72 @@ def choose_pretokenizer(
     options = keep_effective(family, options, sample.texts) or options[:1]
     if mode == "repair":
         return change_pretokenizer(family, options[-1], "the recipe says so")
-    scores = [score_option(family, option, sample) for option in options]
-    # `max` returns the first of equals, so the order of REWRITES decides ties.
-    best = max(range(len(options)), key=lambda index: scores[index].net)
-    return _decide(family, options[best], scores[best], base_texts)
+    named = find_named_options(family, where)
+    options += keep_effective(family, named.options, sample.texts)
+    scored = [ScoredOption(option, score_option(family, option, sample)) for option in options]
+    decision = _decide(family, scored, base_texts)
+    return replace(decision, change=replace(decision.change, unnamed=named.reason))
 
 
 def _decide(
-    family: Family, option: RewriteOption, score: OptionScore, base_texts: Iterable[str]
+    family: Family, scored: list[ScoredOption], base_texts: Iterable[str]
 ) -> PretokenizerDecision:
-    """Apply the rule of `auto` to the best option."""
-    grows = score.growth > 0
-    if score.net <= THRESHOLD:
-        cost = f", but the base's own tokens for it grow by {score.growth:.1%}" if grows else ""
-        reason = (
-            f"a change would save {score.saving:.1%} of the target's tokens{cost}; a net saving of "
-            f"more than {THRESHOLD:.0%} is required"
+    """Apply the rule of `auto`: the first option in order of preference that changes no document.
+
+    The order is: a name within `NAMED_TOLERANCE` of the best, then the largest net saving.
+    """
+    # Sorting keeps the order of equals, so the order of REWRITES decides ties.
+    by_saving = sorted(scored, key=lambda entry: -entry.score.net)
+    best = by_saving[0]
+    candidates = [entry for entry in by_saving if entry.score.net > THRESHOLD]
+    candidates.sort(key=lambda entry: not entry.is_named_within(best.score))
+    recut, documents = _count_changed_documents(family, candidates, base_texts)
+    chosen = next((entry for entry in candidates if not recut[entry.name]), None)
+    if chosen is None:
+        reason = _why_kept(best, recut.get(best.name), documents)
+        decision = keep_pretokenizer(family, reason, best.score)
+    else:
+        reason = _why_changed(chosen, best, documents)
+        decision = change_pretokenizer(family, chosen.option, reason, chosen.score)
+    considered = [ConsideredPretokenizer("keep", 0.0, 0.0, 0, find_llama_cpp_name(family.data))]
+    for entry in scored:
+        score, name = entry.score, entry.option.llama_cpp
+        changed = recut.get(entry.name)
+        considered.append(
+            ConsideredPretokenizer(entry.name, score.saving, score.growth, changed, name)
         )
-        return keep_pretokenizer(family, reason, score)
-    documents, changed = _count_changed_documents(family, option.family, base_texts)
-    if changed:
-        reason = f"a change would re-cut {changed} of {documents} base-language documents"
-        return keep_pretokenizer(family, reason, score)
-    reason = f"saves {score.saving:.1%} of the target's tokens"
-    if grows:
-        reason += (
-            f"; the base's own tokens for the target grow by {score.growth:.1%} before any is added"
+    change = replace(decision.change, considered=tuple(considered), documents=documents)
+    return replace(decision, change=change)
+
+
+def _why_kept(best: ScoredOption, recut: int | None, documents: int) -> str:
+    score = best.score
+    if recut:
+        return f"a change would re-cut {recut} of {documents} base-language documents"
+    cost = ""
+    if score.growth > 0:
+        cost = f", but the base's own tokens for it grow by {score.growth:.1%}"
+    return (
+        f"a change would save {score.saving:.1%} of the target's tokens{cost}; a net saving of "
+        f"more than {THRESHOLD:.0%} is required"
+    )
+
+
+def _why_changed(chosen: ScoredOption, best: ScoredOption, documents: int) -> str:
+    score = chosen.score
+    parts = [f"saves {score.saving:.1%} of the target's tokens"]
+    if chosen is not best and chosen.option.llama_cpp:
+        excess = score.excess(best.score)
+        parts.append(f"needs {excess:.2%} more tokens than {best.name}, which has no name")
+    if score.growth > 0:
+        parts.append(
+            f"the base's own tokens for the target grow by {score.growth:.1%} before any is added"
         )
     if documents:
-        reason += f"; the change alone moves no id in {documents} base-language documents"
+        parts.append(f"the change alone moves no id in {documents} base-language documents")
     else:
-        reason += "; no base text was given"
-    return change_pretokenizer(family, option, reason, score)
+        parts.append("no base text was given")
+    return "; ".join(parts)
 
 
 def score_option(family: Family, option: RewriteOption, sample: LearningSample) -> OptionScore:
@@ -225,14 +240,18 @@ def _with_score(change: PretokenizerChange, score: OptionScore | None) -> Pretok
 
 
 def _count_changed_documents(
-    before: Family, after: Family, texts: Iterable[str]
-) -> tuple[int, int]:
-    """Count all documents, and those whose ids a changed pre-tokenizer changes."""
-    documents = changed = 0
-    for text in texts:
+    before: Family, candidates: Sequence[ScoredOption], texts: Iterable[str]
+) -> tuple[dict[str, int], int]:
+    """Count the documents whose ids change, by the name of the candidate, and all documents."""
+    changed = {entry.name: 0 for entry in candidates}
+    documents = 0
+    # Without a candidate the documents are not needed, and to encode them takes time.
+    for text in texts if candidates else ():
         documents += 1
-        changed += before.encode([text]) != after.encode([text])
-    return documents, changed
+        ids = before.encode([text])
+        for entry in candidates:
+            changed[entry.name] += ids != entry.option.family.encode([text])
+    return changed, documents
 
 
 def _count_tokens(family: Family, sample: LearningSample) -> tuple[int, int]:
