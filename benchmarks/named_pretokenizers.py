@@ -142,7 +142,8 @@ def rows_of(
     (repair,) = find_options(family, source)[:1]
     named = find_named_options(family, source).options
     changed = {"keep": family, "repair": repair.family}
-    changed |= {"named": option.family for option in named[:1]}
+    if named:
+        changed["named"] = named[0].family
     for language, text in texts.items():
         found = {}
         for mode, option in changed.items():

@@ -107,11 +107,9 @@ def pretokenizers_page() -> str:
         "SGLang load every regex from tokenizer.json. The last column names the classes of "
         "transformers that build the same rules themselves.\n"
     )
-    lines = [
-        "\n| name | same rules | marks inside words | digits | whole words looked up | usable "
-        "| in llama.cpp since | remarks | transformers |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    columns = ("name", "same rules", "marks inside words", "digits", "whole words looked up")
+    columns += ("usable", "in llama.cpp since", "remarks", "transformers")
+    lines = [f"\n| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for named in NAMED_PRETOKENIZERS:
         cells = (
             f"`{named.name}`",
@@ -128,7 +126,7 @@ def pretokenizers_page() -> str:
     return head + "\n".join(lines) + "\n"
 
 
-def _yes(value: bool) -> str:
+def _yes(value: object) -> str:
     return "yes" if value else ""
 
 

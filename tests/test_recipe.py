@@ -133,7 +133,7 @@ def test_a_written_recipe_reads_back_equal(change):
         ("vocabulary.size=-1", "vocabulary.size: -1 is too small; give a whole number of 0 or"),
         (
             "vocabulary.pretokenizer=fix",
-            'vocabulary.pretokenizer: "fix" is not a value of this setting; give auto, keep, repair, named, qwen35',
+            'vocabulary.pretokenizer: "fix" is not a value of this setting; give auto, keep',
         ),
         ("replay.share=1", "replay.share: 1 is too large; give a number from 0 to below 1"),
         ("replay.language=hi", "target and replay are both hi"),
