@@ -18,7 +18,7 @@ STAGE_VERSIONS = {
     "blend": 2,
     "text": 1,
     # What a run builds from them.
-    "vocabulary": 10,
+    "vocabulary": 11,
     "embeddings": 7,
     "packing": 4,
     "training": 6,
