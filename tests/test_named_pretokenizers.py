@@ -180,7 +180,7 @@ def test_auto_takes_no_name_that_needs_over_one_percent_more_tokens():
     best = OptionScore(0.40, 0.0)
     assert ScoredOption(option, OptionScore(0.40 - 0.6 * 0.009, 0.0)).is_named_within(best)
     assert not ScoredOption(option, OptionScore(0.40 - 0.6 * 0.011, 0.0)).is_named_within(best)
-    (unnamed,) = find_options(family, "made here")
+    unnamed = find_options(family, "made here")[0]
     assert not ScoredOption(unnamed, best).is_named_within(best)
 
 
