@@ -149,10 +149,11 @@ def test_only_tasks_whose_data_can_be_had_are_chosen(tiny_model, tmp_path):
         (tmp_path / f"{family}.jsonl").write_text(rows, encoding="utf-8")
     text = write_lines(tmp_path / "hi.txt", HINDI, copies=20)
     tasks = "evaluation.tasks={names: auto, limit: 2, num_fewshot: 0, data: {FILE: FILE.jsonl}}"
+    allow = "target.allow=[wrong_script]"
     long, short = (tasks.replace("FILE", family) for family in ("belebele", "sentiment"))
     quick = "evaluation={heldout_bytes: 500, bootstrap: {resamples: 20}, generation: null}"
     commands = [
-        ["plan", "-m", str(tiny_model), "-l", "ja", "-t", str(text), "-o", long],
+        ["plan", "-m", str(tiny_model), "-l", "ja", "-t", str(text), "-o", long, "-o", allow],
         ["evaluate", str(tiny_model), "-t", f"hi={text}", "-o", quick, "-o", short, "--json"],
     ]
     with HubServer(tmp_path / "hub") as hub:

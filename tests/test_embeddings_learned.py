@@ -192,7 +192,7 @@ def test_a_killed_run_resumes_bit_for_bit(method: dict, tmp_path: Path) -> None:
         "sources": str(write_lines(tmp_path / "text.txt", SENTENCES, 200)),
         "heldout_share": 0.1,
     }
-    build_corpus(CorpusSettings.model_validate(chosen), "hi", Draft(tmp_path / "corpus"))
+    build_corpus(CorpusSettings.model_validate(chosen), "en", Draft(tmp_path / "corpus"))
     work, output = tmp_path / "work", tmp_path / "output"
     started = start("-c", RUN, tmp_path, output, json.dumps(method), work, cwd=tmp_path)
     deadline = time.monotonic() + 120

@@ -62,7 +62,7 @@ def corpus_of(rows: list[dict[str, Any]], folder: Path, **source: Any) -> Corpus
     draft = Draft(folder / "corpus")
     draft.folder.mkdir()
     settings = {"sources": [{"path": str(path), **source}], "heldout_share": 0.1}
-    build_corpus(CorpusSettings.model_validate(settings), "hi", draft)
+    build_corpus(CorpusSettings.model_validate(settings), "en", draft)
     return Corpus.open(draft.folder)
 
 

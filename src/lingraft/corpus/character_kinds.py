@@ -94,12 +94,13 @@ def letters_of(language: str) -> Codes | None:
     if not scripts:
         return None
     table = np.zeros(CODE_POINTS, dtype=np.uint8)
-    table[find_code_points(r"\p{L}+")] = OTHER_SCRIPT
+    # With the marks: half of the characters of a Hindi word are vowel signs.
+    table[find_code_points(r"[\p{L}\p{M}]+")] = OTHER_SCRIPT
     # Letters of all scripts (modifier letters, and letters that several scripts share) are no sign
     # of another script.
-    table[find_code_points(r"[[\p{Script=Zyyy}\p{Script=Zinh}]&&\p{L}]+")] = 0
+    table[find_code_points(r"[\p{Script=Zyyy}\p{Script=Zinh}]+")] = 0
     for script in scripts:
-        table[find_code_points(rf"[\p{{Script={script}}}&&\p{{L}}]+")] = IN_SCRIPT
+        table[find_code_points(rf"[\p{{Script={script}}}&&[\p{{L}}\p{{M}}]]+")] = IN_SCRIPT
     return table
 
 
