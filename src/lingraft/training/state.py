@@ -118,7 +118,8 @@ class RunState:
 def stop_signals() -> Iterator[Stopped]:
     """Record SIGTERM and SIGINT for the training loop, which saves its progress and stops.
 
-    A second signal has its usual effect.
+    A second Ctrl-C has its usual effect. Further SIGTERMs do not: launchers send them again
+    when one of their processes has ended, while another still saves.
     """
     received: list[str] = []
     # Python sets signal handlers in the main thread only.
@@ -132,8 +133,8 @@ def stop_signals() -> Iterator[Stopped]:
 
     def record(number: int, _frame: FrameType | None) -> None:
         received.append(signal.Signals(number).name)
-        # A second signal must end a run that does not reach its next step.
-        restore()
+        # A second Ctrl-C must end a run that does not reach its next step.
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in before:
