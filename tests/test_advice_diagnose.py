@@ -328,6 +328,8 @@ def test_advice_repairs_where_the_floor_binds():
     slight = recommend(high, curve_of(0.6, 0.5), curve_of(0.6, 0.48), None, 1.15)
     assert slight.action == "extend"
     assert "pretokenizer: repair lowers it to 1.15 (mark-aware)" in slight.warnings[0]
+    apostrophes = recommend(high, curve_of(0.6, 0.5), None, None, None, apostrophes=0.15)
+    assert "15% of the words hold ' or ’ between Latin letters" in apostrophes.warnings[-1]
     assert "no repair is known" in recommend(high, curve_of(0.6, 0.5), None, None, None).warnings[0]
     grown = dataclasses.replace(
         curve_of(0.6, 0.5, 0.4, 0.3), growth=0.5

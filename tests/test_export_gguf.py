@@ -24,6 +24,7 @@ from lingraft.pipeline.export_limits import why_no_gguf_architecture
 from lingraft.pretokenizer import make_mark_aware
 from lingraft.pretokenizer.llama_cpp_names import llama_cpp_name
 from lingraft.pretokenizer.named_pretokenizers import NAMED_PRETOKENIZERS, use_named_pretokenizer
+from lingraft.pretokenizer.word_internal import make_letter_aware
 from lingraft.tokenizer import open_tokenizer
 from tests.conftest import ENGLISH, HINDI
 from tests.gguf_models import (
@@ -208,6 +209,8 @@ def test_a_regular_expression_has_its_name(named):
     if changed is not None:
         with pytest.raises(ModelError, match=r"mark-aware.*pretokenizer=keep"):
             llama_cpp_name(changed)
+    with pytest.raises(ModelError, match=r"letter-aware.*pretokenizer=keep"):
+        llama_cpp_name(make_letter_aware(data))
 
 
 def test_an_unknown_expression_is_refused():

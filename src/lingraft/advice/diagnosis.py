@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import regex
+
 from lingraft.advice.measures import Measures, TextSample, measure, premium
 from lingraft.advice.recommend import COMPARED, UNREADABLE, Recommendation, recommend, repair_saving
 from lingraft.corpus.health import HealthReport
@@ -24,6 +26,8 @@ from lingraft.vocabulary.pretokenizer_options import RewriteOption, find_options
 
 # The language that the premium is relative to.
 REFERENCE = "en"
+# Without Breton c'h, which is repaired.
+_LATIN_APOSTROPHE = regex.compile(r"(?<=\p{Latin})(?!(?<=[Cc]).[Hh])['’](?=\p{Latin})")
 
 
 @dataclass(frozen=True)
@@ -217,7 +221,16 @@ def _diagnose_one(
     (keep, repaired), unpredicted = _predict_curves(
         tokenizer.family, changed, sample, learned_from or sample.given_bytes
     )
-    recommendation = recommend(measures, keep, repaired, over_english, floor, rewrite=rewrite)
+    apostrophes = sum(len(_LATIN_APOSTROPHE.findall(text)) for text in sample.documents)
+    recommendation = recommend(
+        measures,
+        keep,
+        repaired,
+        over_english,
+        floor,
+        rewrite=rewrite,
+        apostrophes=apostrophes / max(measures.words, 1),
+    )
     return LanguageFinding(
         sample.language,
         measures,

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from lingraft.errors import ModelError
 from lingraft.pretokenizer.mark_aware import MARK_AWARE_WORD
 from lingraft.pretokenizer.named_pretokenizers import NAMED_PRETOKENIZERS
+from lingraft.pretokenizer.word_internal import INTERNAL
 from lingraft.tokenizer.byte_level_bpe import pre_tokenizers
 from lingraft.tokenizer.convert import GPT2_REGEX
 from lingraft.tokenizer.json_format import Data
@@ -37,6 +38,8 @@ def llama_cpp_name(data: Data) -> str:
         _refuse(f"its steps are {', '.join(part['type'] for part in parts) or 'none'}")
     if any(MARK_AWARE_WORD in expression for expression in expressions):
         _refuse("its regular expression was made mark-aware")
+    if any(INTERNAL in expression for expression in expressions):
+        _refuse("its regular expression was made letter-aware")
     name = NAMES.get((expressions, whole_words))
     if name is None:
         lookup = ", with words looked up before merges" if whole_words else ""
