@@ -199,18 +199,17 @@ def test_special_tokens_bytes_and_padding_have_their_types(tmp_path):
 
 @pytest.mark.parametrize("named", NAMED_PRETOKENIZERS, ids=lambda named: named.name)
 def test_a_regular_expression_has_its_name(named):
-    """Each known expression is named; its mark-aware form is refused with a reason."""
+    """Each known expression is named; its mark-aware and letter-aware forms are refused."""
     if not named.expressions:
         pytest.skip("no tokenizer.json splits text as this name does")
     data = use_named_pretokenizer(byte_level(), named)
     data["model"]["ignore_merges"] = named.whole_words
     assert llama_cpp_name(data) == named.name
-    changed = make_mark_aware(data)
-    if changed is not None:
-        with pytest.raises(ModelError, match=r"mark-aware.*pretokenizer=keep"):
-            llama_cpp_name(changed)
-    with pytest.raises(ModelError, match=r"letter-aware.*pretokenizer=keep"):
-        llama_cpp_name(make_letter_aware(data))
+    for form, rewrite in (("mark-aware", make_mark_aware), ("letter-aware", make_letter_aware)):
+        changed = rewrite(data)
+        if changed is not None:
+            with pytest.raises(ModelError, match=rf"{form}.*pretokenizer=keep"):
+                llama_cpp_name(changed)
 
 
 def test_an_unknown_expression_is_refused():
