@@ -29,13 +29,18 @@ stopped=false
 trap 'stopped=true; scancel --signal=TERM "$SLURM_JOB_ID"' TERM
 
 # One task per GPU, without torchrun: a signal reaches each process directly, and srun returns their
-# exit code. torchrun would kill its processes 30 seconds after the signal.
+# exit code. torchrun would kill its processes 30 seconds after the signal. Of the others, a stop is
+# no failure: the first process saves, and its exit code tells why the run ended.
 result=$(mktemp)
 {
   status=0
   srun --kill-on-bad-exit=1 bash -c '
     export WORLD_SIZE=$SLURM_NTASKS RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID
-    exec lingraft adapt "$@"' lingraft "$@" || status=$?
+    trap : TERM
+    status=0
+    lingraft adapt "$@" || status=$?
+    if [ "$RANK" != 0 ] && { [ "$status" = 130 ] || [ "$status" = 143 ]; }; then status=0; fi
+    exit "$status"' lingraft "$@" || status=$?
   echo "$status" >"$result"
 } &
 # The status is read from a file, because a trap interrupts `wait`.
