@@ -238,6 +238,19 @@ def test_merges_that_say_otherwise_are_refused(tmp_path):
         gguf_tokens(tokenizer, tokenizer.size)
 
 
+def test_a_token_with_a_character_that_is_no_token_is_refused(tmp_path):
+    """llama.cpp would form it from the character, which transformers has split into bytes."""
+    data = sentencepiece()
+    vocabulary = data["model"]["vocab"]
+    assert "e" in vocabulary
+    assert "ñ" not in vocabulary
+    vocabulary["ñe"] = len(vocabulary)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
+    tokenizer = open_tokenizer(tmp_path)
+    with pytest.raises(ModelError, match=r"llama\.cpp would merge 'ñ' and 'e'"):
+        gguf_tokens(tokenizer, tokenizer.size)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -71,7 +71,7 @@ def complete_config(stated: Mapping[str, Any]) -> PretrainedConfig:
     if "vision_config" in stated or "audio_config" in stated:
         msg = (
             f"config.json: {kind!r} is multimodal, and GGUF stores its language model and the "
-            "image encoder in two files"
+            "image encoder in two files (the converter writes the second with --mmproj)"
         )
         raise UnknownArchitectureError(msg)
     if kind not in ARCHITECTURES:

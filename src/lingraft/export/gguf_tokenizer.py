@@ -148,7 +148,9 @@ def _scores(data: Data, tokens: Sequence[str]) -> list[float]:
     for piece in vocabulary:
         for cut in range(1, len(piece)):
             pair = piece[:cut], piece[cut:]
-            if pair not in known and all(_reachable(part, rank, vocabulary) for part in pair):
+            # llama.cpp merges characters that are no tokens too, which a tokenizer of transformers
+            # has split into bytes by then.
+            if pair not in known and all(len(part) == 1 or part in rank for part in pair):
                 msg = (
                     f"llama.cpp would merge {pair[0]!r} and {pair[1]!r} to the token {piece!r}, "
                     "which the tokenizer does not; use transformers or vLLM"
@@ -162,11 +164,6 @@ def _scores(data: Data, tokens: Sequence[str]) -> list[float]:
         else:
             scores.append(0.0 if _BYTE.fullmatch(token) else -float(len(rank)))
     return scores
-
-
-def _reachable(part: str, rank: Mapping[str, int], vocabulary: Mapping[str, int]) -> bool:
-    """Return whether a part occurs while merging: as a character, or as the result of a merge."""
-    return part in rank or (len(part) == 1 and part in vocabulary)
 
 
 def _space_prefix(data: Data) -> bool:
