@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from itertools import product
 from typing import get_args
 
@@ -12,6 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, pre_tokenizers
 
+from lingraft.cli import app
 from lingraft.errors import RecipeError
 from lingraft.pretokenizer.base_text_splits import CAUSES, find_split_difference
 from lingraft.pretokenizer.change import PretokenizerChange
@@ -212,3 +214,31 @@ def test_qwen2_fits_qwen35_and_no_other(assets):
     named = find_named_options(tokenizer.family, tokenizer.folder)
     assert [option.llama_cpp for option in named.options] == ["qwen35"]
     assert set(named.misfits) == set(MARK_AWARE_NAMES) - {"qwen35"}
+
+
+def test_a_qwen_base_extended_by_command_runs_in_llama_cpp(
+    tiny_model, hindi_file, english_file, tmp_path, capsys
+):
+    """`plan` names the options, `extend` takes qwen35, `export` writes it; llama.cpp agrees."""
+    llama_cpp = pytest.importorskip("tests.llama_cpp_ids")
+    model, made = tmp_path / "model", tmp_path / "made"
+    shutil.copytree(tiny_model, model)
+    data = json.loads((model / "tokenizer.json").read_text(encoding="utf-8"))
+    data = use_named_pretokenizer(data, BY_NAME["qwen2"])
+    (model / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
+    words = ["--model", str(model), "-l", "hi", "--text", str(hindi_file)]
+    words += ["--base-text", f"en={english_file}", "-o", "vocabulary.size=120"]
+    words += ["--store", str(tmp_path / "store")]
+    app(["plan", *words], standalone_mode=False)
+    planned = capsys.readouterr().out
+    assert "the base's own (qwen2 in llama.cpp), mark-aware (not in llama.cpp)" in planned
+    assert "and qwen35 (in llama.cpp); a changed one loads" in planned
+    assert "no GGUF file later if auto finds that qwen35 needs too many tokens" in planned
+    app(["extend", *words, "--output", str(made)], standalone_mode=False)
+    assert "in llama.cpp as qwen35 (since #19468" in capsys.readouterr().out
+    app(["export", str(made), "--gguf", str(tmp_path / "m.gguf")], standalone_mode=False)
+    texts = [*ENGLISH, *HINDI, *AWKWARD]
+    found = llama_cpp.llama_cpp_ids({"made": tmp_path / "m.gguf"}, texts, tmp_path)["made"]
+    assert found == open_tokenizer(made).encode(texts)
+    with pytest.raises(RecipeError, match="deepseek-v3 does not fit the base"):
+        app(["plan", *words, "-o", "vocabulary.pretokenizer=deepseek-v3"], standalone_mode=False)
