@@ -77,6 +77,7 @@ FAULTS = {
     "cut_lines": ("en", [cut(line) for line in ENGLISH]),
     "subtokens": ("hi", ["▁" + line.replace(" ", " ▁") for line in HINDI]),
     "repeated_lines": ("hi", [f"{line}\nसभी अधिकार सुरक्षित हैं, संपर्क करें" for line in HINDI]),
+    "duplicates": ("hi", HINDI[:3] * 100),
     "near_duplicates": (
         "en",
         [
@@ -173,6 +174,14 @@ def test_text_that_a_tokenizer_split_is_found(cutter, split):
     assert "100 of 100 documents" in warning
     assert cutter in warning
     assert "sed '" in warning
+
+
+def test_copies_are_counted_before_they_are_dropped(tmp_path):
+    """Three documents in 300 copies are three documents: the first warning says so."""
+    _, notes = built(tmp_path / "a", HINDI[:3] * 100, "hi", heldout_share=0.5)
+    assert notes["warnings"][0].startswith(
+        "text in hi: copies of other documents: 297 of 300 documents (99%), such as "
+    )
 
 
 def test_windows_1251_is_found_and_repaired():

@@ -62,6 +62,8 @@ class KeptDocuments:
         reason, digest = self.cleaner.filter(text)
         if reason is not None:
             tally.drop(reason, size)
+            if reason == Reason.duplicate:
+                self.health.add_duplicate(text)
             return None
         self.health.add(text)
         hashes = DocumentHashes.of(digest, self.seed)

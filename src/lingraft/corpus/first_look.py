@@ -84,7 +84,7 @@ def _sample_health(
             characters = 0
             for text in read_file(path, source):
                 if text.strip() and not isinstance(text, MalformedRecord):
-                    health.add(repairs.repair(text))
+                    health.add_once(repairs.repair(text))
                     characters += len(text)
                 if characters >= share:
                     break

@@ -20,7 +20,7 @@ import numpy as np
 
 from lingraft.corpus import character_kinds as kinds
 from lingraft.corpus.cut_lines import find_cut_documents
-from lingraft.corpus.health_checks import BY_NAME, CHECKS, Finding, excerpt
+from lingraft.corpus.health_checks import BY_NAME, CHECKS, EXCERPT, Finding, excerpt
 from lingraft.corpus.health_sample import SAMPLE_DOCUMENTS, sample_findings
 from lingraft.corpus.mojibake import FIRST_BYTES, first_mojibake
 from lingraft.corpus.script_check import MIN_LETTERS, WrongScript, find_wrong_script
@@ -108,19 +108,21 @@ class TextHealth:
         self._examples: dict[str, str] = {}
         self._subtokens: Counter[str] = Counter()
         self._sample: list[str] = []
+        self._seen: set[int] = set()
+        self._duplicates = 0
         self._random = random.Random(0)
 
     @classmethod
     def of(cls, language: str, texts: Iterable[str]) -> HealthReport:
         r"""Return the report of some texts.
 
-        >>> report = TextHealth.of("hi", ["सु\u00adबह बच्चे नदी की ओर चलते हैं"] * 3)
+        >>> report = TextHealth.of("hi", [f"सु\u00adबह बच्चे नदी, {n}" for n in range(3)])
         >>> [(found.check, found.count) for found in report.findings if found.level]
         [('soft_hyphens', 3)]
         """
         health = cls(language)
         for text in texts:
-            health.add(text)
+            health.add_once(text)
         return health.report()
 
     def add(self, text: str) -> None:
@@ -137,6 +139,20 @@ class TextHealth:
         if self._batch_characters >= BATCH_CHARACTERS:
             self._count_batch()
 
+    def add_once(self, text: str) -> None:
+        """Count a document, or only its repetition if it was added with this method before."""
+        seen = len(self._seen)
+        self._seen.add(hash(text))
+        if len(self._seen) == seen:
+            self.add_duplicate(text)
+        else:
+            self.add(text)
+
+    def add_duplicate(self, text: str) -> None:
+        """Count a document that repeats another one and is not kept."""
+        self._duplicates += 1
+        self._note("duplicates", text, 0, min(len(text), EXCERPT))
+
     def report(self) -> HealthReport:
         """Return the findings of all documents so far."""
         self._count_batch()
@@ -149,6 +165,9 @@ class TextHealth:
             wrong = None if causes else find_wrong_script(self.language, self._sample)
             findings["wrong_script"] = self._script_finding(wrong, causes)
         identify = self._identify and not (wrong or causes)
+        read = self.documents + self._duplicates
+        example = self._examples.get("duplicates", "")
+        findings["duplicates"] = Finding.of_check("duplicates", self._duplicates, read, example)
         findings["subtokens"] = self._subtoken_finding()
         sampled, unchecked = sample_findings(self.language, self._sample, identify=identify)
         findings |= sampled

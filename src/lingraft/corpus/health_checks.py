@@ -172,6 +172,16 @@ CHECKS = (
         "tokens would be learned from them, and training repeats them",
         "remove them before, for example with the line filters of datatrove",
     ),
+    # They are dropped before anything is learned, so that only the rest counts: with most of the
+    # text gone, the corpus is smaller than its files look. Clean text has none.
+    Check(
+        "duplicates",
+        "copies of other documents",
+        0.3,
+        None,
+        "they are dropped, and the text is smaller than its files",
+        "count on the documents that are left, or give more text",
+    ),
     Check(
         "near_duplicates",
         "near-duplicates of other documents",
