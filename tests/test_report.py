@@ -20,7 +20,7 @@ from lingraft.measurement import Measurement, find_change, metric_changes, write
 from lingraft.pipeline.run_files import read_run
 from lingraft.pipeline.run_summary import answer
 from lingraft.pretokenizer import ScriptChange
-from lingraft.pretokenizer.change import PretokenizerChange
+from lingraft.pretokenizer.change import ConsideredPretokenizer, PretokenizerChange
 from lingraft.report import compare_runs, write_report
 from lingraft.report.charts import inlined
 from lingraft.report.run_tables import token_boxes
@@ -166,6 +166,7 @@ def make_run(folder, *, word="plain", language="hi", measurements=None, warnings
         (f"after {word}",),
         (ScriptChange(f"Thai {word}", 24, 15),),
         reinitialised=7,
+        considered=(ConsideredPretokenizer("qwen35", 0.12, 0.0, 0, "qwen35"),),
     )
     (folder / "pretokenizer.json").write_text(json.dumps(change.as_json()), encoding="utf-8")
     claims = [
@@ -398,6 +399,7 @@ def test_a_changed_pre_tokenizer_is_stated(tmp_path):
         "before plain",
         "after plain",
         "Thai plain 24 -&gt; 15",
+        "qwen35: saves 12.0%, re-cuts 0 base-language documents, qwen35 in llama.cpp",
     ):
         assert words in page, words
     (folder / "pretokenizer.json").unlink()  # a run of an earlier version has none

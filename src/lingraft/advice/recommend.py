@@ -132,7 +132,7 @@ def recommend(
     if repair and repaired:
         reasons.append(_reason_repair(measures, keep, repaired, rewrite))
     reasons.append(
-        f"in a recipe: vocabulary: {{size: {size}, pretokenizer: {'repair' if repair else 'keep'}}}"
+        f"in a recipe: vocabulary: {{size: {size}, pretokenizer: {'auto' if repair else 'keep'}}}"
     )
     return Recommendation(
         "repair and extend" if repair else "extend", size, tuple(reasons), warnings

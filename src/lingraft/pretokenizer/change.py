@@ -83,6 +83,12 @@ class ConsideredPretokenizer:
     recut: int | None
     llama_cpp: str | None
 
+    def __str__(self) -> str:
+        """Return the numbers of the comparison."""
+        name = f"{self.llama_cpp} in llama.cpp" if self.llama_cpp else "no name in llama.cpp"
+        recut = "" if self.recut is None else f", re-cuts {self.recut} base-language documents"
+        return f"{self.name}: saves {self.saving:.1%}{recut}, {name}"
+
 
 @dataclass(frozen=True)
 class PretokenizerChange:
