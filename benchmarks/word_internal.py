@@ -145,7 +145,7 @@ def english() -> None:
 
 
 def encoding_time(
-    folder: Path, tokenizers: list[str], languages: list[str], rounds: int = 5
+    folder: Path, tokenizers: list[str], languages: list[str], rounds: int = 3
 ) -> None:
     """Print the seconds that encoding 1 MB takes, the best of interleaved rounds, on one thread."""
     print("| base | language | own regex | letter-aware | mark-aware | both |")

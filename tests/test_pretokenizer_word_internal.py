@@ -12,16 +12,19 @@ from hypothesis import strategies as st
 from tokenizers import Regex, pre_tokenizers
 
 from lingraft.pretokenizer.mark_aware import mark_aware_pattern
-from lingraft.pretokenizer.scripts import WORD_INTERNAL_SENTENCES
+from lingraft.pretokenizer.scripts import SENTENCES, WORD_INTERNAL_SENTENCES
 from lingraft.pretokenizer.word_internal import (
     RULES,
     letter_aware_pattern,
     make_letter_aware,
     mark_and_letter_aware_pattern,
 )
-from lingraft.tokenizer import open_tokenizer
+from lingraft.tokenizer import family_of, open_tokenizer
 from lingraft.tokenizer.convert import GPT2_REGEX, LLAMA3_REGEX, QWEN_REGEX
 from lingraft.tokenizer.json_format import build_backend
+from lingraft.vocabulary import ContinuedBPE
+from lingraft.vocabulary.pretokenizer_choice import choose_pretokenizer
+from lingraft.vocabulary.pretokenizer_options import find_options, keep_effective
 from tests.small_bases import byte_level
 from tests.test_pretokenizer import MARK_AWARE, PATTERNS, cut, text_of_all_kinds
 
@@ -150,3 +153,26 @@ def test_real_tokenizers_are_repaired(assets):
     word = WORD_INTERNAL_SENTENCES["Persian"].split()[0]
     assert len(changed.pre_tokenize_str(word)) == 1
     assert len(build_backend(data).pre_tokenizer.pre_tokenize_str(word)) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (WORD_INTERNAL_SENTENCES["Persian"], ["letter-aware"]),
+        (SENTENCES["Devanagari (Hindi)"], ["mark-aware"]),
+        (WORD_INTERNAL_SENTENCES["Odia"], ["mark-aware", "mark- and letter-aware"]),
+        ("The dog's o'clock isn't ours.", []),
+    ],
+    ids=["Persian", "Hindi", "Odia", "English"],
+)
+def test_only_the_forms_that_a_text_needs_are_considered(tmp_path, text, names):
+    """`auto` and `diagnose` weigh the forms that split the target's text into fewer parts.
+
+    `repair` uses the one with the fewest parts.
+    """
+    family = family_of(byte_level(pattern=QWEN_REGEX), tmp_path)
+    effective = keep_effective(family, find_options(family, tmp_path), [text])
+    assert [option.rewrite.name for option in effective] == names
+    request = {"base_texts": [], "selection": ContinuedBPE(), "size": 10, "where": tmp_path}
+    change = choose_pretokenizer(family, "repair", texts=[text], **request).change
+    assert change.rewrite == (names or ["mark-aware"])[-1]
