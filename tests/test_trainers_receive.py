@@ -19,6 +19,7 @@ from lingraft.pipeline.stage_builders import read_splice
 from lingraft.recipe import Runtime
 from lingraft.report import write_report
 from lingraft.trainers.engine_log import read_engine_log
+from lingraft.trainers.origin import store_of
 from lingraft.trainers.receive_model import Origin, check_folder, find_received, receive_model
 from tests.commands import lingraft as lingraft_command
 from tests.conftest import make_tiny_model
@@ -185,6 +186,9 @@ def test_a_hand_over_names_the_same_model_as_its_run(returned: Returned, tmp_pat
     assert graph.received.stage.key == keys["received"]
     checked = check_folder(returned.folder, origin, Runtime(tmp_path / "elsewhere"))
     assert len(checked.findings) == 3
+    assert store_of(tmp_path / "handed") == Path()
+    (tmp_path / "runs" / ".store").mkdir(parents=True)
+    assert store_of(tmp_path / "handed") == tmp_path.resolve() / "runs" / ".store"
     manifest = tmp_path / "handed" / "handover.json"
     changed = manifest.read_text(encoding="utf-8").replace(keys["embeddings"], "0" * 20)
     manifest.write_text(changed, encoding="utf-8")

@@ -11,6 +11,7 @@ from lingraft.pipeline import load_run
 from lingraft.pipeline.run_folder import RUN
 from lingraft.recipe import Recipe, load_recipe
 from lingraft.recipe.overrides import Assignment
+from lingraft.trainers.manifest import MANIFEST
 
 
 def find_recipe(path: Path, overrides: Sequence[str | Assignment] = ()) -> Recipe:
@@ -37,8 +38,12 @@ def recorded_keys(path: Path) -> dict[str, str]:
 def store_of(path: Path) -> Path:
     """Return the store of a recipe or run if none is named, an empty path for the default one.
 
-    A run folder is next to its store, unless LINGRAFT_STORE names another one.
+    A run folder is next to its store, and a hand-over folder often next to `runs`, unless
+    LINGRAFT_STORE names another store.
     """
-    if (path / RUN).is_file() and not os.environ.get("LINGRAFT_STORE"):
+    if os.environ.get("LINGRAFT_STORE"):
+        return Path()
+    if (path / RUN).is_file():
         return path.resolve().parent / ".store"
-    return Path()
+    beside = path.resolve().parent / "runs" / ".store"
+    return beside if (path / MANIFEST).is_file() and beside.is_dir() else Path()

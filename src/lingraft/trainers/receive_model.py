@@ -8,7 +8,7 @@ had trained the model. Finished stages are stored: a stopped command continues.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -18,28 +18,40 @@ from lingraft.pipeline.received import FINDINGS, ReceivedModel, frozen_part
 from lingraft.pipeline.run_folder import RUN, read_record
 from lingraft.pipeline.runner import WriteReport, build_node, quiet_libraries
 from lingraft.pipeline.stage_builders import read_splice, warn_if_not_servable
-from lingraft.pipeline.stage_node import StageContext
-from lingraft.progress import LogLine, discard_line
+from lingraft.pipeline.stage_node import StageContext, StageNode
+from lingraft.progress import LogLine, discard_line, warn
 from lingraft.recipe import Recipe, Runtime, parse_recipe
+from lingraft.recipe.load import resolve_paths
 from lingraft.recipe.overrides import Assignment
 from lingraft.recipe.tree import Tree
 from lingraft.store import Store, digest
 from lingraft.trainers.engine_log import write_engine_log
 from lingraft.trainers.manifest import MANIFEST, Handover
-from lingraft.trainers.origin import find_recipe
+from lingraft.trainers.origin import find_recipe, recorded_keys
 from lingraft.trainers.returned_folder import check_format, find_trainer_state, returned_digests
 from lingraft.trainers.returned_model import ReturnedModel, check_returned, write_received
 
 SUFFIX = "-received"
 """What the name of a run gets if no other name is given."""
 
+OTHER_MODEL = (
+    "run: this version, or the text as it is now, gives another extended model than the run had; "
+    "the checkpoint is compared with the new one: receive it with the version that made the run"
+)
+
 
 @dataclass(frozen=True)
 class Origin:
-    """What a checkpoint was trained from: a recipe, and the hand-over folder if there is one."""
+    """What a checkpoint was trained from.
+
+    - `recipe`: that of the hand-over, the run, or the file.
+    - `handover`: the folder of the hand-over, if there is one.
+    - `run_keys`: the keys of a run's stages by title.
+    """
 
     recipe: Recipe
     handover: Path | None = None
+    run_keys: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def find(cls, path: Path, overrides: Sequence[str | Assignment] = ()) -> Origin:
@@ -48,11 +60,12 @@ class Origin:
         Raises `RecipeError` for overrides of anything but a recipe.
         """
         if not (path / MANIFEST).is_file():
-            return cls(find_recipe(path, overrides))
+            return cls(find_recipe(path, overrides), run_keys=recorded_keys(path))
         if overrides:
             msg = f"{path}: a hand-over has its settings; give its recipe to change one"
             raise RecipeError(msg)
-        values = dict(Handover.read(path).origin.recipe)
+        # Relative paths are those of the place where the folder was written, often next to it.
+        values = resolve_paths(Handover.read(path).origin.recipe, path.resolve().parent)
         return cls(parse_recipe(Tree(values)), path)
 
     @property
@@ -60,17 +73,23 @@ class Origin:
         """The engine that was handed over to, "" if that is not known."""
         return Handover.read(self.handover).engine if self.handover else ""
 
-    def check_stages(self, stages: Mapping[str, str]) -> None:
-        """Raise `ModelError` if the recipe gives another extended model than was handed over."""
+    def check_stage(self, embeddings: StageNode) -> None:
+        """Compare the extended model with the one that was handed over.
+
+        Raises `ModelError` if a hand-over had another one; of a run, warns.
+        """
+        key = embeddings.stage.key
         if self.handover is None:
+            if self.run_keys and self.run_keys.get(embeddings.title) != key:
+                warn(OTHER_MODEL)
             return
         manifest = Handover.read(self.handover)
         handed = manifest.origin.stages.get("embeddings")
-        if handed != stages["embeddings"]:
+        if handed != key:
             msg = (
                 f"{self.handover / MANIFEST}: the model was handed over by lingraft "
-                f"{manifest.lingraft} as {handed}, and the same recipe gives "
-                f"{stages['embeddings']} now; use that version, and text and source as they were"
+                f"{manifest.lingraft} as {handed}, and the same recipe gives {key} now; use that "
+                "version, and text and source as they were"
             )
             raise ModelError(msg)
 
@@ -105,7 +124,7 @@ def _check_name(folder: Path) -> None:
 def find_received(folder: Path, origin: Origin, runtime: Runtime) -> ReceivedModel:
     """Return the checkpoint in a folder; raises `ModelError` if it has another format."""
     graph = build_graph(origin.recipe)
-    origin.check_stages({"embeddings": graph.embeddings.stage.key})
+    origin.check_stage(graph.embeddings)
     extended = Store(runtime.store).folder(graph.embeddings.stage) / "model"
     check_format(folder, origin.handover / "model" if origin.handover else extended)
     digests = returned_digests(folder)
