@@ -27,6 +27,7 @@ from lingraft.training.optimizer import WeightAverage
 from lingraft.training.save_model import save_final_model
 
 WEIGHTS = (".safetensors", ".safetensors.index.json")
+CHAT_TEMPLATE = "chat_template.jinja"
 
 
 class HandoverCallback(TrainerCallback):  # type: ignore[misc]
@@ -81,6 +82,14 @@ class HandoverCallback(TrainerCallback):  # type: ignore[misc]
         """Write the trained model, with the other files of the model that was handed over."""
         source, output = self.folder / self.handover.model.folder, Path(folder)
         save_final_model(model, stored_dtypes(model, source), source, output)
+        self.restore_tokenizer(output)
+
+    def restore_tokenizer(self, folder: str | Path) -> None:
+        """Replace the tokenizer files that a trainer wrote by those that were handed over."""
+        source, output = self.folder / self.handover.model.folder, Path(folder)
+        # LLaMA-Factory gives a tokenizer without a chat template one of its own.
+        if not (source / CHAT_TEMPLATE).exists():
+            (output / CHAT_TEMPLATE).unlink(missing_ok=True)
         for file in source.iterdir():
             if file.name != "config.json" and not file.name.endswith(WEIGHTS):
                 shutil.copyfile(file, output / file.name)

@@ -103,6 +103,9 @@ from lingraft import HandoverCallback
 
 settings = yaml.safe_load(Path(sys.argv[1]).read_text(encoding="utf-8"))
 phase = int(sys.argv[2]) if len(sys.argv) > 2 else 1
-run_exp(settings, callbacks=[HandoverCallback(Path(__file__).resolve().parent, phase=phase)])
+plan = HandoverCallback(Path(__file__).resolve().parent, phase=phase)
+run_exp(settings, callbacks=[plan])
+# LLaMA-Factory writes a tokenizer with a chat template of its own.
+plan.restore_tokenizer(settings["output_dir"])
 '''
 ENGINE = Engine("llama-factory", "LLaMA-Factory", ("sequences",), configure, refusal=refuse)
