@@ -43,6 +43,8 @@ _COMBINED = {
     "Hant": ("Hani", "Bopo"),
     "Aran": ("Arab",),
 }
+_NO_LANGUAGE = frozenset({"und", "mul", "mis", "zxx"})
+"""Tags of text whose language is not known, of several, without a tag, and of none."""
 _CJK = frozenset({*_COMBINED["Jpan"], *_COMBINED["Kore"]})
 
 
@@ -110,8 +112,8 @@ def wrong_script_of_letters(language: str, letters: Counter[str]) -> WrongScript
 def scripts_of(language: str) -> tuple[str, ...]:
     """Return the codes of the scripts that a language is written in, none if it is not known.
 
-    >>> scripts_of("hi"), scripts_of("ja"), scripts_of("domain:law")
-    (('Deva',), ('Hira', 'Kana', 'Hani'), ())
+    >>> scripts_of("hi"), scripts_of("ja"), scripts_of("domain:law"), scripts_of("und")
+    (('Deva',), ('Hira', 'Kana', 'Hani'), (), ())
     """
     code = _usual_script(language)
     scripts = _COMBINED.get(code or "", (code or "",))
@@ -120,7 +122,10 @@ def scripts_of(language: str) -> tuple[str, ...]:
 
 def _usual_script(language: str) -> str | None:
     """Return the code of the script in the tag, or of the likely one; `None` if there is none."""
-    code = None if is_domain(language) else langcodes.Language.get(language).maximize().script
+    # CLDR fills the language in where it is not known: und is en-Latn.
+    if is_domain(language) or language in _NO_LANGUAGE:
+        return None
+    code = langcodes.Language.get(language).maximize().script
     # Zyyy, Zzzz: no script in particular
     return None if code is None or code.startswith("Z") else str(code)
 
