@@ -297,6 +297,10 @@ def test_a_folder_with_content_is_not_replaced(run, folder, tmp_path):
         hand_over(run, tmp_path / "out", folder)
     with pytest.raises(StoreError, match="not a hand-over folder"):
         Handover.read(tmp_path)
+    newer = json.loads((folder / "handover.json").read_text(encoding="utf-8")) | {"format": 2}
+    (tmp_path / "handover.json").write_text(json.dumps(newer), encoding="utf-8")
+    with pytest.raises(StoreError, match="a format that this version does not know; install"):
+        Handover.read(tmp_path)
 
 
 def test_a_trainer_that_refuses_a_model_leaves_no_folder(run, tmp_path):

@@ -246,8 +246,15 @@ class Handover:
         """Read the manifest of a hand-over folder; raises `StoreError` if there is none."""
         path = folder / MANIFEST
         try:
-            return TypeAdapter(cls).validate_python(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, ValidationError) as error:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["format"] > FORMAT:
+                msg = (
+                    f"{path}: written by lingraft {content['lingraft']}, in a format that this "
+                    "version does not know; install that version"
+                )
+                raise StoreError(msg)
+            return TypeAdapter(cls).validate_python(content)
+        except (OSError, ValueError, TypeError, KeyError, ValidationError) as error:
             msg = (
                 f"{folder}: not a hand-over folder (no readable {MANIFEST}); create one with "
                 "`lingraft handover RECIPE --to ENGINE -O FOLDER`"
