@@ -9,6 +9,7 @@ import json
 
 import pytest
 
+from lingraft.errors import RecipeError
 from lingraft.export import export_gguf
 from lingraft.export.ollama import find_turns
 from lingraft.tokenizer.chat_template import ChatTemplate
@@ -42,8 +43,10 @@ PHI_3 = (
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}"
 )
 LAST_IS_DIFFERENT = CHATML.replace("m.content", "(m.content ~ (' #' if loop.last else ''))")
+ENDS_IN_A_BRACE = CHATML.replace("m.role + '\n'", "m.role + ' {'")
 QUOTES_ACTIONS = CHATML.replace("<|im_end|>", '{{ "}}" }}').replace("'<|", "'{' + '{<|")
 
+FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 ROLES = ("user", "assistant")
 
@@ -99,7 +102,7 @@ def test_ollama_renders_what_transformers_renders(source):
 
 def test_a_template_that_go_cannot_express_is_left_out():
     """A turn that depends on its place, or text that Go would read as an action, is not written."""
-    for source in (LAST_IS_DIFFERENT, QUOTES_ACTIONS, "{{ messages[0].content }}"):
+    for source in (LAST_IS_DIFFERENT, QUOTES_ACTIONS, ENDS_IN_A_BRACE, "{{ messages[0].content }}"):
         assert find_turns(ChatTemplate(source, TOKENS, frozenset()), "") is None
 
 
@@ -107,10 +110,12 @@ def test_a_modelfile_is_written_next_to_the_file(tmp_path):
     """It names the file, the template, what ends an answer, and how the model samples."""
     model = build("llama", tmp_path / "model")
     exported = export_gguf(model, tmp_path / "small.gguf")
-    assert exported.serve == "llama-server -m small.gguf -c 512 --jinja"
+    assert exported.serve == f"llama-server -m {tmp_path}/small.gguf -c 512 --jinja"
+    assert exported.ollama == f"ollama create small -f {tmp_path}/small.Modelfile"
     written = exported.modelfile.read_text().splitlines()
     assert exported.modelfile == tmp_path / "small.Modelfile"
-    assert written[0] == f"# llama.cpp: {exported.serve}"
+    assert written[0] == "# llama.cpp: llama-server -m small.gguf -c 512 --jinja"
+    assert written[1] == "# Ollama:    ollama create small -f small.Modelfile"
     assert written[2:] == ["FROM ./small.gguf", 'TEMPLATE """{{ .Prompt }}"""']
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -127,10 +132,45 @@ def test_a_modelfile_is_written_next_to_the_file(tmp_path):
     }
     (model / "generation_config.json").write_text(json.dumps(sampling))
     chat = export_gguf(model, tmp_path / "small chat.gguf").modelfile.read_text()
+    assert "llama-server -m 'small chat.gguf' -c 512 --jinja\n" in chat
+    assert "ollama create small-chat -f 'small chat.Modelfile'\n" in chat
     assert 'FROM "./small chat.gguf"\nTEMPLATE """{{ range' in chat
     assert chat.endswith(
         'PARAMETER stop "</s>"\nPARAMETER temperature 0.6\nPARAMETER repeat_penalty 1.1\n'
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("m.Modelfile", "this is the name of an Ollama Modelfile"),
+        ("model", "model is a folder"),
+        ("m.gguf", r"m\.Modelfile is a folder"),
+    ],
+)
+def test_a_path_that_cannot_be_written_is_refused_first(name, words, tmp_path):
+    """Neither file is written if one of the two cannot be."""
+    (tmp_path / "m.Modelfile").mkdir()
+    (tmp_path / "model").mkdir()
+    with pytest.raises(RecipeError, match=words):
+        export_gguf(tmp_path / "model", tmp_path / name)
+    assert {path.name for path in tmp_path.iterdir()} == {"m.Modelfile", "model"}
+
+
+def test_stop_strings_are_quoted_as_ollama_reads_them(tmp_path):
+    """Ollama knows no escapes: text with quotes is put between three, backslashes stay."""
+    model = build("llama", tmp_path / "model")
+    data = json.loads((model / "tokenizer.json").read_text())
+    contents, first = ['<|"end"|>', "<\\e>"], len(data["model"]["vocab"])
+    for token_id, content in enumerate(contents, start=first):
+        token = {"id": token_id, "content": content, "special": True}
+        data["added_tokens"].append(token | dict.fromkeys(FLAGS, False))
+    (model / "tokenizer.json").write_text(json.dumps(data))
+    stops = {"eos_token_id": [first, first + 1]}
+    (model / "generation_config.json").write_text(json.dumps(stops))
+    written = export_gguf(model, tmp_path / "m.gguf").modelfile.read_text()
+    assert 'PARAMETER stop """<|"end"|>"""' in written.splitlines()
+    assert r'PARAMETER stop "<\e>"' in written.splitlines()
 
 
 def test_the_end_of_a_turn_ends_generation(tmp_path):

@@ -91,8 +91,9 @@ def export(
         log(f"note: {note}")
     typer.echo(f"{exported.path}  {exported}, {exported.bytes:,} bytes")
     if isinstance(exported, Exported):
-        typer.echo(f"{exported.modelfile}  for `ollama create NAME -f {exported.modelfile.name}`")
+        typer.echo(f"{exported.modelfile}  for Ollama")
         typer.echo(exported.serve)
+        typer.echo(exported.ollama)
 
 
 def push(

@@ -30,7 +30,13 @@ from lingraft.checkpoint.safetensors_files import Checkpoint
 from lingraft.errors import MissingExtraError, ModelError, RecipeError, did_you_mean
 from lingraft.export.gguf_converter import converter_advice
 from lingraft.export.gguf_tokenizer import UNKNOWN, GgufTokens, adds_bos, adds_eos, gguf_tokens
-from lingraft.export.ollama import llama_server, modelfile, read_generation_config
+from lingraft.export.ollama import (
+    llama_server,
+    modelfile,
+    modelfile_path,
+    ollama_create,
+    read_generation_config,
+)
 from lingraft.store import atomic_file, write_files
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.chat_template import chat_template_of
@@ -54,7 +60,7 @@ _BELOW_8_BITS = ("Q5_1", "Q5_0", "Q4_1", "Q4_0")
 
 @dataclass(frozen=True)
 class Exported:
-    """The written GGUF file and Modelfile, and the command of llama-server that serves them.
+    """The written GGUF file and Modelfile, and the commands that serve them: llama.cpp and Ollama.
 
     `notes` are hints for the user of the file.
     """
@@ -62,6 +68,7 @@ class Exported:
     path: Path
     modelfile: Path
     serve: str
+    ollama: str
     architecture: str
     pretokenizer: str
     tokens: int
@@ -86,6 +93,7 @@ def export_gguf(model: Path, path: Path, *, numbers: str = "auto") -> Exported:
         from gguf import GGUFWriter
     except ImportError as error:
         raise MissingExtraError("gguf", extra="gguf") from error
+    written = _check_target(path)
     checkpoint, tokenizer = Checkpoint.open(model), open_tokenizer(model)
     # Everything that can be refused is refused before the first byte is written.
     try:
@@ -107,12 +115,12 @@ def export_gguf(model: Path, path: Path, *, numbers: str = "auto") -> Exported:
         _write_tensors(writer, plans)
         writer.close()
     context = min(length, MAX_CONTEXT)
-    written = path.with_suffix(".Modelfile")
     write_files({written: modelfile(path, tokenizer, context, list(ends))})
     return Exported(
         path=path,
         modelfile=written,
         serve=llama_server(path, context),
+        ollama=ollama_create(path),
         architecture=architecture.name,
         pretokenizer=tokens.pre,
         tokens=len(tokens.tokens),
@@ -120,6 +128,19 @@ def export_gguf(model: Path, path: Path, *, numbers: str = "auto") -> Exported:
         bytes=path.stat().st_size,
         notes=(*tokens.notes, *notes),
     )
+
+
+def _check_target(path: Path) -> Path:
+    """Return the path of the Modelfile; raises `RecipeError` if a path cannot be a file."""
+    written = modelfile_path(path)
+    if path.suffix == ".Modelfile":
+        msg = f"--gguf {path}: this is the name of an Ollama Modelfile; use FILE.gguf"
+        raise RecipeError(msg)
+    for file in (path, written):
+        if file.is_dir():
+            msg = f"--gguf {path}: {file} is a folder; choose another file name"
+            raise RecipeError(msg)
+    return written
 
 
 def _end_tokens(model: Path, tokenizer: ModelTokenizer) -> dict[str, int]:

@@ -9,6 +9,8 @@ template is written if it renders longer conversations to the same text.
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -105,8 +107,10 @@ def find_turns(template: ChatTemplate, bos: str) -> Turns | None:
 
 def _is_plain(turns: Turns) -> bool:
     """Return whether no text would be read as an action of the template, or as its end."""
-    around = "".join([*turns.user, *turns.assistant, *(turns.system or ()), turns.answer_start])
-    return "{{" not in around and '"""' not in around + turns.default
+    around = [*turns.user, *turns.assistant, *(turns.system or ()), turns.separator]
+    # An action follows each text but the last: a brace at its end would open the action early.
+    early = "{{" in turns.answer_start or any("{{" in f"{text}{{" for text in around)
+    return not early and '"""' not in "\n".join([*around, turns.answer_start, turns.default])
 
 
 def _renders_as(turns: Turns, template: ChatTemplate, bos: str) -> bool:
@@ -204,9 +208,10 @@ def modelfile(gguf: Path, tokenizer: ModelTokenizer, context: int, ends: Sequenc
     bos = (content_of(tokenizer.config.get("bos_token")) or "") if adds_bos(tokenizer) else ""
     generation = read_generation_config(tokenizer.folder)
     quoted = f'"./{gguf.name}"' if " " in gguf.name else f"./{gguf.name}"
+    file = Path(gguf.name)
     lines = [
-        f"# llama.cpp: {llama_server(gguf, context)}",
-        f"# Ollama:    ollama create {gguf.stem.lower()} -f {gguf.stem}.Modelfile",
+        f"# llama.cpp: {llama_server(file, context)}",
+        f"# Ollama:    {ollama_create(file)}",
         f"FROM {quoted}",
     ]
     turns = find_turns(chat, bos) if chat else None
@@ -219,7 +224,7 @@ def modelfile(gguf: Path, tokenizer: ModelTokenizer, context: int, ends: Sequenc
         lines.append("# chat templates that it knows, and sends the prompt as it is for others.")
     else:
         lines.append('TEMPLATE """{{ .Prompt }}"""')
-    lines += [f'PARAMETER stop "{end}"' for end in ends]
+    lines += [f"PARAMETER stop {_quote(end)}" for end in ends]
     if generation.get("do_sample"):
         for name, parameter in _SAMPLING.items():
             if generation.get(name) is not None:
@@ -227,6 +232,38 @@ def modelfile(gguf: Path, tokenizer: ModelTokenizer, context: int, ends: Sequenc
     return "\n".join([*lines, ""])
 
 
+def _quote(text: str) -> str:
+    # Ollama removes the outer quotes and knows no escapes. A value ends at the first line
+    # end after a closing quote.
+    return f'"""{text}"""' if '"' in text else f'"{text}"'
+
+
+def modelfile_path(gguf: Path) -> Path:
+    """Return the path of the Modelfile of a GGUF file.
+
+    >>> modelfile_path(Path("model-v1.5.gguf")).name, modelfile_path(Path("model-v1.5")).name
+    ('model-v1.5.Modelfile', 'model-v1.5.Modelfile')
+    """
+    return gguf.with_name(f"{gguf.name.removesuffix('.gguf')}.Modelfile")
+
+
 def llama_server(gguf: Path, context: int) -> str:
     """Return the command that serves a GGUF file with llama.cpp; --jinja uses its chat template."""
-    return f"llama-server -m {gguf.name} -c {context} --jinja"
+    return f"llama-server -m {_argument(gguf)} -c {context} --jinja"
+
+
+def ollama_create(gguf: Path) -> str:
+    """Return the command that gives a GGUF file to Ollama, under the name of the file.
+
+    >>> ollama_create(Path("My model.gguf"))
+    "ollama create my-model -f 'My model.Modelfile'"
+    """
+    made = modelfile_path(gguf)
+    # Names of Ollama have only these characters, and begin with a letter or a digit.
+    name = re.sub(r"[^a-z0-9._-]+", "-", made.stem.lower()).strip("-._") or "model"
+    return f"ollama create {name} -f {_argument(made)}"
+
+
+def _argument(path: Path) -> str:
+    """Return a path as the shell reads it back, and programs do not take for an option."""
+    return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
