@@ -181,7 +181,7 @@ def test_a_tiny_corpus_still_holds_out_a_document(tmp_path):
         tmp_path / "c", sources=write_lines(tmp_path / "a.jsonl", ["एक", "दो", "तीन"])
     )
     assert (corpus.counts("train").documents, corpus.counts("heldout").documents) == (2, 1)
-    with pytest.raises(CorpusError, match="only one document is left"):
+    with pytest.raises(CorpusError, match=r"b\.jsonl: only one document is left, .*paragraph"):
         build(tmp_path / "d", sources=write_lines(tmp_path / "b.jsonl", ["एक", "एक"]))
 
 

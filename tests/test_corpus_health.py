@@ -190,13 +190,41 @@ def test_windows_1251_is_found_and_repaired():
     assert levels(TextHealth.of("ru", texts))["mojibake"] == "warning"
 
 
+def test_mojibake_and_markup_are_the_only_findings_about_them():
+    """Bytes read as controls, soft hyphens or Latin letters are mojibake, tags are markup."""
+    texts = [f"{line} भी ऊ" for line in HINDI]
+    misread = [line.encode().decode("latin-1") for line in texts]
+    assert levels(TextHealth.of("hi", [*misread, *texts])) == {"mojibake": "warning"}
+    assert levels(TextHealth.of("hi", misread)) == {"mojibake": "warning"}
+    tagged = [f'<div class="column wide left">{line}</div>' for line in HINDI]
+    report = TextHealth.of("hi", tagged)
+    assert levels(report) == {"markup": "warning"}
+    assert [f.count for f in report.findings if f.check == "wrong_script"] == [0]
+
+
+def test_text_in_another_script_is_refused_with_markup_in_it():
+    """English pages given as Hindi are in another script, whatever their tags are."""
+    pages = [f"<p>{line}</p>" for line in ENGLISH]
+    found = levels(TextHealth.of("hi", [*pages, "<p>&nbsp;</p>"]))
+    assert found == {"wrong_script": "refused", "markup": "warning"}
+
+
+def test_the_language_of_an_unusual_script_is_not_checked():
+    """Lingua knows Hindi in Devanagari: romanised Hindi would be called Estonian or Swahili."""
+    line = "yah ek kitaab hai aur hum sab kal dilli ja rahe hain, aap kaise hain, number"
+    report = TextHealth.of("hi-Latn", [f"{line} {number}" for number in range(100)])
+    assert levels(report) == {}
+    assert report.unchecked.endswith("lingua does not know hi-Latn")
+
+
 def test_unhealthy_text_is_refused_unless_it_is_allowed(tmp_path):
     """The error is one line with the setting that uses the text as it is; nothing is written."""
     with pytest.raises(CorpusError) as caught:
         built(tmp_path / "te", HINDI, "te")
     message = str(caught.value)
     assert "\n" not in message
-    assert "100% of the letters are Devanagari, not Telugu" in message
+    assert "2,900 letters (100%)" in message
+    assert "most letters are Devanagari, not Telugu" in message
     assert message.endswith("set allow: [wrong_script]")
     _, notes = built(tmp_path / "allowed", HINDI, "te", allow=["wrong_script"])
     assert "Devanagari, not Telugu" in notes["warnings"][0]

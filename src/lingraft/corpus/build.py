@@ -231,8 +231,8 @@ def _write_splits(
     if heldout is None:
         if len(train.table) == 1:
             msg = (
-                "sources: only one document is left, and at least one must be held out; add text, "
-                "or set heldout"
+                f"{settings.sources[0].label}: only one document is left, and at least one must be "
+                "held out; add text, split it (document_unit: paragraph), or set heldout"
             )
             raise CorpusError(msg)
         threshold = train.table.heldout_threshold(settings.share or 0, settings.heldout_bytes)

@@ -12,7 +12,7 @@ import random
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,9 @@ import numpy as np
 
 from lingraft.corpus import character_kinds as kinds
 from lingraft.corpus.cut_lines import find_cut_documents
-from lingraft.corpus.health_checks import BY_NAME, CHECKS, EXCERPT, Finding, excerpt
+from lingraft.corpus.health_checks import CHECKS, EXCERPT, Finding, excerpt
 from lingraft.corpus.health_sample import SAMPLE_DOCUMENTS, sample_findings
+from lingraft.corpus.markup import find_markup, strip_html
 from lingraft.corpus.mojibake import FIRST_BYTES, first_mojibake
 from lingraft.corpus.script_check import MIN_LETTERS, WrongScript, find_wrong_script
 from lingraft.formatting import join_words
@@ -39,15 +40,6 @@ MARKS = {
 }
 """Tokenizer -> its mark, the pattern of a word with the mark, and the command that joins words."""
 
-# Names of HTML elements, because text about programs has other names in angle brackets.
-_ELEMENTS = (
-    "a|abbr|article|aside|b|blockquote|body|br|button|center|code|col|dd|div|dl|dt|em|figure|font|"
-    "footer|form|h[1-6]|head|header|hr|html|i|iframe|img|input|label|li|link|main|meta|nav|"
-    "noscript|ol|option|p|pre|script|section|select|small|span|strong|style|sub|sup|svg|table|"
-    "tbody|td|textarea|tfoot|th|thead|title|tr|u|ul|video"
-)
-TAG = re.compile(rf"</?(?:{_ELEMENTS})(?:\s[^<>]*)?/?>|<!--|<!doctype", re.IGNORECASE)
-REFERENCE = re.compile(r"&(?:nbsp|amp|lt|gt|quot|apos|#\d{1,7}|#x[0-9A-Fa-f]{1,6});")
 URL = re.compile(r"https?://[^\s<>\"']+|www\.[\w-]+\.[^\s<>\"']+")
 _BY_KIND = {
     kinds.NUL: "nul",
@@ -157,13 +149,12 @@ class TextHealth:
         """Return the findings of all documents so far."""
         self._count_batch()
         findings = {name: self._finding(name) for name in _COUNTED}
-        # Letters of tags and of mojibake are in another script as well; in another script, all text
-        # would be called another language as well.
+        # All text in another script, of tags or of mojibake would be called another language, too.
         causes = [findings[name] for name in ("mojibake", "markup") if findings[name].level]
         wrong = None
         if self._letters is not None:
-            wrong = None if causes else find_wrong_script(self.language, self._sample)
-            findings["wrong_script"] = self._script_finding(wrong, causes)
+            wrong = find_wrong_script(self.language, filter(None, map(plain_text, self._sample)))
+            findings["wrong_script"] = self._script_finding(wrong)
         identify = self._identify and not (wrong or causes)
         read = self.documents + self._duplicates
         example = self._examples.get("duplicates", "")
@@ -186,11 +177,8 @@ class TextHealth:
         example = self._examples.get(name, "")
         return Finding.of_check(name, self._counts[name], self.documents, example)
 
-    def _script_finding(self, wrong: WrongScript | None, causes: Sequence[Finding]) -> Finding:
+    def _script_finding(self, wrong: WrongScript | None) -> Finding:
         letters = self._in_script + self._other_script
-        detail = str(wrong).partition(": ")[2] if wrong else ""
-        if causes:
-            detail = f"repair first: {BY_NAME[causes[0].check].remedy}"
         return Finding.of_check(
             "wrong_script",
             # Of a few letters, a name in another script is a large share.
@@ -198,8 +186,7 @@ class TextHealth:
             letters,
             self._examples.get("wrong_script", ""),
             unit="letters",
-            detail=detail,
-            refusable=not causes,
+            detail=f"most letters are {wrong.remedy}" if wrong else "",
         )
 
     def _subtoken_finding(self) -> Finding:
@@ -223,42 +210,61 @@ class TextHealth:
         self._batch_characters = 0
         # One string: what is absent in it, as almost always, is absent in each document. A line
         # break belongs to no pattern that spans two documents.
-        joined = "\n".join(texts)
-        codes = kinds.codes_of(joined)
-        lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)) + 1
-        starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-        self._count_kinds(texts, codes, starts)
-        self._count_letters(texts, codes, starts)
+        joined, codes, starts = _join(texts)
+        plain, texts_of_letters = self._count_kinds(texts, codes, starts), texts
+        if plain:
+            texts_of_letters = [plain.get(number, text) for number, text in enumerate(texts)]
+            _, codes, starts = _join(texts_of_letters)
+        self._count_letters(texts_of_letters, codes, starts)
         self._count_patterns(texts, joined)
 
-    def _count_kinds(self, texts: list[str], codes: kinds.Codes, starts: kinds.Codes) -> None:
+    def _count_kinds(
+        self, texts: list[str], codes: kinds.Codes, starts: kinds.Codes
+    ) -> dict[int, str]:
+        """Count kinds of characters, markup, mojibake and cut lines.
+
+        Return the text to count letters of, by document, where it is not the document itself.
+        """
         found = np.take(self._kinds, codes)
         places = np.flatnonzero(found)
         found = found[places]
         documents = np.searchsorted(starts, places, side="right") - 1
+        plain: dict[int, str] = {}
+        for number in np.unique(documents[found == kinds.MARKUP]).tolist():
+            self._count_one(texts, number, "markup", find_markup, plain)
+        misread: dict[int, str] = {}
+        for number in _documents_with_misread_bytes(codes, places, found, documents):
+            self._count_one(texts, number, "mojibake", first_mojibake, misread)
+        # The controls and soft hyphens of mojibake are bytes of its characters.
+        kept = ~(_MISREAD[found] & np.isin(documents, list(misread)))
         for kind, name in _BY_KIND.items():
-            chosen = np.flatnonzero(found == kind)
+            chosen = np.flatnonzero(kept & (found == kind))
             if chosen.size:
                 self._counts[name] += np.unique(documents[chosen]).size
                 first = chosen[0]
                 place = int(places[first] - starts[documents[first]])
                 self._note(name, texts[documents[first]], place, place + 1)
-        for number in np.unique(documents[found == kinds.MARKUP]).tolist():
-            text = texts[number]
-            match = TAG.search(text) or REFERENCE.search(text)
-            if match:
-                self._counts["markup"] += 1
-                self._note("markup", text, *match.span())
-        for number in _documents_with_misread_bytes(codes, places, found, documents):
-            span = first_mojibake(texts[number])
-            if span:
-                self._counts["mojibake"] += 1
-                self._note("mojibake", texts[number], *span)
-        cut = find_cut_documents(codes, starts, places[found == kinds.BREAK])
+        cut = find_cut_documents(codes[:-1], starts, places[found == kinds.BREAK])
         if cut:
             self._counts["cut_lines"] += len(cut)
             number, place = cut[0]
             self._note("cut_lines", texts[number], place, place + 1)
+        return plain | misread
+
+    def _count_one(
+        self,
+        texts: Sequence[str],
+        number: int,
+        name: str,
+        find: Callable[[str], tuple[int, int] | None],
+        plain: dict[int, str],
+    ) -> None:
+        """Count a document in which `find` finds something, and keep its plain text."""
+        span = find(texts[number])
+        if span:
+            self._counts[name] += 1
+            self._note(name, texts[number], *span)
+            plain[number] = plain_text(texts[number])
 
     def _count_letters(self, texts: list[str], codes: kinds.Codes, starts: kinds.Codes) -> None:
         if self._letters is None:
@@ -304,6 +310,24 @@ class TextHealth:
         """Keep the first example of a check."""
         if name not in self._examples:
             self._examples[name] = excerpt(text, start, end)
+
+
+def plain_text(text: str) -> str:
+    """Return what letters are counted of: a text without tags, nothing of mojibake.
+
+    >>> plain_text("<p>one &amp; two</p>"), plain_text("clichÃ© d'été")
+    ('one & two', '')
+    """
+    if first_mojibake(text):
+        return ""
+    return strip_html(text)[0] if find_markup(text) else text
+
+
+def _join(texts: Sequence[str]) -> tuple[str, kinds.Codes, kinds.Codes]:
+    """Return texts as one string, its code points, and where each text begins."""
+    joined = "".join(f"{text}\n" for text in texts)
+    lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)) + 1
+    return joined, kinds.codes_of(joined), np.concatenate([[0], np.cumsum(lengths)[:-1]])
 
 
 def _documents_with_misread_bytes(

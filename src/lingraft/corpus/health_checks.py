@@ -227,20 +227,14 @@ class Finding:
     def of_check(
         cls, name: str, count: int, of: int, example: str, *, unit: str = "documents",
         detail: str = "",
-        refusable: bool = True,
     ) -> Finding:  # fmt: skip
-        """Return the finding of a check, with its level by the thresholds.
-
-        `refusable` is false if another finding is the cause: then this one only warns.
-        """
+        """Return the finding of a check, with its level by the thresholds."""
         check = BY_NAME[name]
         share, level = count / max(of, 1), ""
         if count and share >= check.warn:
             level = "warning"
         if count and check.refuse is not None and share >= check.refuse:
             level = "refused"
-        if level == "refused" and not refusable:
-            level = "warning"
         detail = detail or f"{check.why}; {check.remedy}"
         return cls(name, check.title, count, of, unit, example, level, detail)
 

@@ -3,7 +3,7 @@
 GlotLID knows 2,000 languages. It is used if its model file is in the cache of the Hub and
 `fasttext` can be imported (the extra `glotlid`): the file has 1.6 GB and is not downloaded here.
 Otherwise lingua identifies 75 languages (the extra `language-id`). A language that neither knows
-is not checked, which the report says.
+is not checked, nor is one in an unusual script with lingua (`hi-Latn`), which the report says.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import langcodes
 
 from lingraft.corpus.language import is_domain
+from lingraft.corpus.script_check import in_usual_script
 
 GLOTLID = ("cis-lmu/glotlid", "model_v3.bin")
 """The repository on the Hub and the file of GlotLID (Kargaran et al. 2023, arXiv 2310.16248)."""
@@ -57,7 +58,15 @@ def find_identifier(language: str) -> tuple[Identifier | None, str]:
 
 
 def lingua_language(language: str) -> Any:
-    """Return lingua's language for a tag, `None` if it does not know it."""
+    """Return lingua's language for a tag, `None` if it does not know it.
+
+    It knows each language in its usual script only, and calls romanised Hindi another language.
+
+    >>> lingua_language("hi").name, lingua_language("hi-Latn")
+    ('HINDI', None)
+    """
+    if not in_usual_script(language):
+        return None
     return lingua_languages().get(langcodes.standardize_tag(language).split("-")[0])
 
 

@@ -68,11 +68,20 @@ class WrongScript:
         >>> str(WrongScript("te", "Telugu", "Devanagari", 0.97, "te-Deva"))[:71]
         'text in te: 97% of the letters are Devanagari, not Telugu: the results '
         """
+        return f"text in {self.language}: {percent(self.share)} of the letters are {self.remedy}"
+
+    @property
+    def remedy(self) -> str:
+        """The scripts, what follows, and what to do, as the end of a sentence.
+
+        >>> WrongScript("jv", "Latin", "Javanese", 0.97, "jv-Java").remedy[-56:]
+        'or, for Javanese in the Javanese script, the tag jv-Java'
+        """
         name = language_name(self.language)
         return (
-            f"text in {self.language}: {percent(self.share)} of the letters are {self.found}, not "
-            f"{self.expected}: the results say nothing about {name}; give {name} text, or, for "
-            f"{name} written in {self.found}, the tag {self.tag}"
+            f"{self.found}, not {self.expected}: the results say nothing about {name}; give {name} "
+            f"text in the {self.expected} script, or, for {name} in the {self.found} script, the "
+            f"tag {self.tag}"
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -118,6 +127,15 @@ def scripts_of(language: str) -> tuple[str, ...]:
     code = _usual_script(language)
     scripts = _COMBINED.get(code or "", (code or "",))
     return scripts if _letter_scripts().groupindex.keys() >= set(scripts) else ()
+
+
+def in_usual_script(language: str) -> bool:
+    """Return whether a tag names no other script than the usual one of its language.
+
+    >>> in_usual_script("hi"), in_usual_script("hi-Deva"), in_usual_script("hi-Latn")
+    (True, True, False)
+    """
+    return set(scripts_of(language)) == set(scripts_of(language.partition("-")[0]))
 
 
 def _usual_script(language: str) -> str | None:

@@ -6,7 +6,6 @@ The same repairs apply to training text and held-out text, before documents are 
 
 from __future__ import annotations
 
-import html
 import re
 import unicodedata
 from collections import Counter
@@ -18,7 +17,8 @@ from pydantic import BeforeValidator, Field
 from lingraft.corpus import character_kinds as kinds
 from lingraft.corpus.chat import Conversation
 from lingraft.corpus.cut_lines import join_cut_lines
-from lingraft.corpus.health import TAG, URL
+from lingraft.corpus.health import URL
+from lingraft.corpus.markup import strip_html
 from lingraft.corpus.mojibake import repair_mojibake
 from lingraft.registry import Settings
 
@@ -63,18 +63,6 @@ class Cleaning(Settings):
     )
 
 
-_CONTAINERS = re.compile(
-    r"<(script|style|noscript)\b.*?</\1\s*>|<!--.*?-->", re.DOTALL | re.IGNORECASE
-)
-_LINE_TAGS = re.compile(
-    r"[ \t]*</?(?:address|article|aside|blockquote|body|br|dd|div|dl|dt|figure|footer|form|h[1-6]|"
-    r"head|header|hr|html|li|main|nav|ol|option|p|pre|section|select|table|tbody|td|tfoot|th|thead|"
-    r"title|tr|ul)(?:\s[^<>]*)?/?>\s*|<!doctype[^<>]*>",
-    re.IGNORECASE,
-)
-_REFERENCES = re.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,31}|#\d{1,7}|#[xX][0-9A-Fa-f]{1,6});")
-_LINE_RUNS = re.compile(r"\n\s*\n\s*")
-
 _INVISIBLES = f"{kinds.INVISIBLES}\U000e0001-\U000e007f"
 _CHARACTERS: dict[str, tuple[re.Pattern[str], str]] = {
     "urls": (URL, ""),
@@ -85,25 +73,6 @@ _CHARACTERS: dict[str, tuple[re.Pattern[str], str]] = {
     "bidi": (re.compile(f"[{kinds.BIDI_CONTROLS}]"), ""),
     "replacement": (re.compile("\ufffd"), ""),
 }
-
-
-def strip_html(text: str) -> tuple[str, int]:
-    r"""Return a text without markup, and the number of tags and references that it had.
-
-    >>> strip_html("<p>A &amp; B</p><p class='x'>C<script>x()</script> <b>D</b></p>")
-    ('A & B\nC D', 8)
-    """
-    text, containers = _CONTAINERS.subn("", text)
-    text, lines = _LINE_TAGS.subn("\n", text)
-    text, tags = TAG.subn("", text)
-    text, references = _REFERENCES.subn(_unescape, text)
-    changes = containers + lines + tags + references
-    return (_LINE_RUNS.sub("\n", text).strip() if changes else text), changes
-
-
-def _unescape(reference: re.Match[str]) -> str:
-    # A no-break space in HTML is layout: left in the text it would be learned.
-    return html.unescape(reference[0]).replace("\u00a0", " ")
 
 
 class TextRepairs:
