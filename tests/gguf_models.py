@@ -98,7 +98,7 @@ LLAMA3_ROPE = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 32,
 }
-_YARN = {
+YARN = {
     "rope_type": "yarn",
     "rope_theta": 500.0,
     "factor": 4.0,
@@ -119,6 +119,9 @@ MODELS: Mapping[str, SmallModel] = {
     "llama, biases": SmallModel("LlamaConfig", {**_WIDE, "attention_bias": True, "mlp_bias": True}),
     "llama, llama3 scaling": SmallModel("LlamaConfig", {**SMALL, "rope_parameters": LLAMA3_ROPE}),
     "llama, linear scaling": SmallModel("LlamaConfig", {**SMALL, "rope_parameters": _LINEAR}),
+    "llama, yarn with a scale": SmallModel(
+        "LlamaConfig", {**SMALL, "rope_parameters": {**YARN, "attention_factor": 1.3}}
+    ),
     "mistral": SmallModel("MistralConfig", {**_WIDE, "sliding_window": 40}, write_sentencepiece),
     "mixtral": SmallModel(
         "MixtralConfig",
@@ -126,7 +129,7 @@ MODELS: Mapping[str, SmallModel] = {
         write_sentencepiece,
     ),
     "qwen2": SmallModel("Qwen2Config", SMALL),
-    "qwen2, yarn": SmallModel("Qwen2Config", {**SMALL, "rope_parameters": _YARN}),
+    "qwen2, yarn": SmallModel("Qwen2Config", {**SMALL, "rope_parameters": YARN}),
     "qwen2_moe": SmallModel("Qwen2MoeConfig", {**_EXPERTS, "shared_expert_intermediate_size": 48}),
     "qwen3": SmallModel("Qwen3Config", _WIDE),
     "qwen3_moe": SmallModel("Qwen3MoeConfig", {**_EXPERTS, "head_dim": 24, "norm_topk_prob": True}),
@@ -176,6 +179,7 @@ MODELS: Mapping[str, SmallModel] = {
         "GPT2Config", {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 1024}
     ),
     "gpt_neox": SmallModel("GPTNeoXConfig", _WITHOUT_GROUPS),
+    "gpt_neox, tied": SmallModel("GPTNeoXConfig", {**_WITHOUT_GROUPS, "tie_word_embeddings": True}),
 }
 
 

@@ -14,7 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from lingraft.checkpoint.gguf_architectures import ARCHITECTURES, rope_tensors
+from lingraft.checkpoint.gguf_architectures import (
+    ARCHITECTURES,
+    complete_config,
+    full_rope,
+    rope_tensors,
+)
 from lingraft.errors import ModelError, RecipeError
 from lingraft.export import export_gguf
 from lingraft.export.gguf import Exported
@@ -33,6 +38,7 @@ from tests.gguf_models import (
     MODELS,
     ROWS,
     SMALL,
+    YARN,
     Job,
     ask_llama_cpp,
     build,
@@ -41,6 +47,11 @@ from tests.gguf_models import (
 from tests.small_bases import byte_level, sentencepiece
 
 gguf = pytest.importorskip("gguf")
+
+HALF_ROPE = {"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5}
+GEMMA_2 = {"model_type": "gemma2", "tie_word_embeddings": True, "query_pre_attn_scalar": 8}
+TANH = {"hidden_act": "gelu_pytorch_tanh"}
+LINEAR = {"rope_theta": 500.0, "rope_scaling": {"type": "linear", "factor": 2.0}}
 
 TEXTS = [
     *ENGLISH,
@@ -262,6 +273,16 @@ def test_a_token_with_a_character_that_is_no_token_is_refused(tmp_path):
         ({"model_type": "smollm3", "no_rope_layers": [1, 0]}, "no_rope_layers"),
         ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "dynamic"),
         ({"model_type": "qwen2", "rope_parameters": LLAMA3_ROPE}, "'llama3' of qwen2 models"),
+        ({"rope_parameters": {**YARN, "beta_slow": 2}}, "yarn with beta_slow 2"),
+        ({"rope_parameters": {**YARN, "truncate": False}}, "yarn with truncate False"),
+        ({"rope_parameters": HALF_ROPE}, "a part of a head .partial_rotary_factor 0.5. of llama"),
+        (
+            {**GEMMA_2, "attn_logit_softcapping": None},
+            "attn_logit_softcapping is not set",
+        ),
+        ({"model_type": "cohere2", "tie_word_embeddings": True, "head_dim": 24}, "head_dim is 24"),
+        ({"model_type": "starcoder2", "use_bias": False, **TANH}, "use_bias is False"),
+        ({"model_type": "gpt_neox", "attention_bias": False, **TANH}, "attention_bias is False"),
     ],
 )
 def test_what_would_compute_otherwise_is_refused(change, words, tmp_path):
@@ -272,6 +293,13 @@ def test_what_would_compute_otherwise_is_refused(change, words, tmp_path):
     with pytest.raises(ModelError, match=words):
         export_gguf(model, tmp_path / "x" / "m.gguf")
     assert not (tmp_path / "x").exists()
+
+
+def test_rope_by_kind_of_layer_is_used_where_the_model_uses_it():
+    """Settings next to those of the kinds of layers are ignored, as transformers ignores them."""
+    stated = {"model_type": "olmo3", "rope_parameters": {**YARN, "rope_theta": 7.0}}
+    assert full_rope(complete_config(stated))["rope_type"] == "default"
+    assert full_rope(complete_config({"model_type": "llama", **LINEAR}))["factor"] == 2.0
 
 
 def test_what_is_not_written_names_the_call_of_the_converter(tmp_path):

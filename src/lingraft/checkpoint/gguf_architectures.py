@@ -44,6 +44,8 @@ class Architecture:
         rope_types: the RoPE scalings that llama.cpp computes as transformers does.
         has_window: llama.cpp computes sliding-window attention, by the layers of `layer_types`.
         own_head: llama.cpp requires a matrix of the head even if it is tied.
+        partial_rope: llama.cpp can apply RoPE to a part of the dimensions of a head.
+        required: the settings that llama.cpp replaces with a value of its own if they are `None`.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Architecture:
     rope_types: frozenset[str] = ROPE_TYPES
     has_window: bool = False
     own_head: bool = False
+    partial_rope: bool = False
+    required: tuple[str, ...] = ()
 
 
 class UnknownArchitectureError(ModelError):
@@ -100,16 +104,39 @@ def architecture_of(config: PretrainedConfig) -> Architecture:
                 f"models with {allowed[0]!r}"
             )
             raise ModelError(msg)
-    for layer, rope in _rope_of_layers(config).items():
-        # Layers with a window have RoPE without scaling in llama.cpp.
-        known = {"default"} if layer == "sliding_attention" else architecture.rope_types
-        if rope["rope_type"] not in known:
+    for name in architecture.required:
+        if getattr(config, name, None) is None:
             msg = (
-                f"config.json: llama.cpp does not compute the RoPE scaling {rope['rope_type']!r} "
-                f"of {config.model_type} models"
+                f"config.json: {name} is not set, and llama.cpp computes {config.model_type} "
+                "models with a value of its own then"
             )
             raise ModelError(msg)
+    for layer, rope in _rope_of_layers(config).items():
+        _check_rope(config, architecture, layer, rope)
     return architecture
+
+
+def _check_rope(
+    config: PretrainedConfig, architecture: Architecture, layer: str, rope: Mapping[str, Any]
+) -> None:
+    """Raise `ModelError` if llama.cpp does not apply the RoPE of a kind of layer."""
+    # Layers with a window have RoPE without scaling in llama.cpp.
+    known = {"default"} if layer == "sliding_attention" else architecture.rope_types
+    wrong = ""
+    if rope["rope_type"] not in known:
+        wrong = f"the RoPE scaling {rope['rope_type']!r}"
+    if rope["rope_type"] == "yarn":
+        # llama.cpp v0.5.0 ignores the two bounds in the file, and always rounds them.
+        for name, fixed in (("beta_fast", 32), ("beta_slow", 1), ("truncate", True)):
+            value = rope.get(name)
+            if value is not None and value != fixed:
+                wrong = f"yarn with {name} {value} (only {fixed})"
+    share = rope.get("partial_rotary_factor") or 1.0
+    if share != 1.0 and not architecture.partial_rope:
+        wrong = f"RoPE on a part of a head (partial_rotary_factor {share})"
+    if wrong:
+        msg = f"config.json: llama.cpp does not compute {wrong} of {config.model_type} models"
+        raise ModelError(msg)
 
 
 def describe(
@@ -181,9 +208,11 @@ def head_width(config: PretrainedConfig) -> int:
 def _rope_of_layers(config: PretrainedConfig) -> dict[str, dict[str, Any]]:
     """Return the RoPE settings by kind of layer; models with one kind have "full_attention"."""
     rope = getattr(config, "rope_parameters", None) or {}
-    if not rope or "rope_type" in rope:
-        return {"full_attention": rope} if rope else {}
-    return {kind: values for kind, values in rope.items() if isinstance(values, dict)}
+    by_layer = {kind: values for kind, values in rope.items() if isinstance(values, dict)}
+    # Models with settings by kind of layer ignore settings next to these.
+    if by_layer or not rope:
+        return by_layer
+    return {"full_attention": rope}
 
 
 def full_rope(config: PretrainedConfig) -> dict[str, Any]:
@@ -208,6 +237,9 @@ def _describe_rope(writer: Any, config: PretrainedConfig, rope: Mapping[str, Any
         writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
         writer.add_rope_scaling_yarn_beta_fast(float(rope.get("beta_fast") or 32))
         writer.add_rope_scaling_yarn_beta_slow(float(rope.get("beta_slow") or 1))
+        relative_scale = _yarn_attention_scale(rope)
+        if relative_scale != 1.0:
+            writer.add_rope_scaling_attn_factors(relative_scale)
     if kind == "longrope":
         short_length = rope["original_max_position_embeddings"]
         growth = config.max_position_embeddings / short_length
@@ -217,6 +249,26 @@ def _describe_rope(writer: Any, config: PretrainedConfig, rope: Mapping[str, Any
         writer.add_rope_scaling_type(RopeScalingType.LONGROPE)
         writer.add_rope_scaling_orig_ctx_len(short_length)
         writer.add_rope_scaling_attn_factors(scale)
+
+
+def _yarn_attention_scale(rope: Mapping[str, Any]) -> float:
+    """Return the scale of attention, as a multiple of the one that llama.cpp computes itself.
+
+    >>> _yarn_attention_scale({"factor": 8.0, "attention_factor": 0.1 * math.log(8) + 1})
+    1.0
+    >>> round(_yarn_attention_scale({"factor": 4.0, "mscale": 0.7, "mscale_all_dim": 0.5}), 3)
+    0.901
+    """
+
+    def growth(share: float = 1.0) -> float:
+        return 0.1 * share * math.log(rope["factor"]) + 1 if rope["factor"] > 1 else 1.0
+
+    scale = rope.get("attention_factor")
+    numerator, denominator = rope.get("mscale"), rope.get("mscale_all_dim")
+    if scale is None and numerator and denominator:
+        scale = growth(numerator) / growth(denominator)
+    # Rounded, as configurations state the factor with fewer digits.
+    return 1.0 if scale is None else round(float(scale) / growth(), 7)
 
 
 def rope_tensors(config: PretrainedConfig) -> Iterator[tuple[str, list[float]]]:
@@ -327,6 +379,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         {**_GEMMA, **_TIED, "query_pre_attn_scalar": _gemma_scale(46)},
         one_added_to_norms,
         has_window=True,
+        required=tuple(_CAPS.values()),
     ),
     "gemma3_text": Architecture(
         "gemma3",
@@ -339,7 +392,11 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         "smollm3", _RMS, {**_PLAIN, "no_rope_layers": _every_fourth_without_rope}, llama_layout
     ),
     "phi3": Architecture(
-        "phi3", _RMS, {**_SILU, "head_dim": _square}, rope_types=ROPE_TYPES | {"longrope"}
+        "phi3",
+        _RMS,
+        {**_SILU, "head_dim": _square},
+        rope_types=ROPE_TYPES | {"longrope"},
+        partial_rope=True,
     ),
     "olmo2": _OLMO2,
     "olmo3": Architecture("olmo2", _RMS, _OLMO2.built_in, has_window=True, own_head=True),
@@ -367,20 +424,21 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "cohere2": Architecture(
         "cohere2",
         {**_NORM, "logit_scale": "logit_scale"},
-        {**_PLAIN, **_TIED},
+        {**_PLAIN, **_TIED, "head_dim": _square},
         rope_types=frozenset({"default"}),
         has_window=True,
     ),
     "starcoder2": Architecture(
         "starcoder2",
         {"layer_norm_eps": "norm_epsilon"},
-        {"hidden_act": _GELU},
+        {"hidden_act": _GELU, "use_bias": True},
     ),
     "stablelm": Architecture(
         "stablelm",
         _NORM,
         {**_SILU, "qk_layernorm": False, "use_parallel_residual": False},
         own_head=True,
+        partial_rope=True,
     ),
     "gpt2": Architecture(
         "gpt2",
@@ -395,8 +453,10 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "gpt_neox": Architecture(
         "gptneox",
         {**_NORM, "parallel_residual": "use_parallel_residual"},
-        {"hidden_act": _GELU},
+        {"hidden_act": _GELU, "attention_bias": True},
         neox_layout,
+        own_head=True,
+        partial_rope=True,
     ),
 }
 """model_type of transformers -> architecture."""
