@@ -80,6 +80,7 @@ def test_what_lingraft_needs_is_in_the_pack_or_in_the_image(tmp_path: Path) -> N
         ("nowhere; python_version < '3.12'", "py3-none-any", ""),
         ("nowhere; extra == 'more'", "py3-none-any", ""),
         ("numpy", FOR_NODE, ""),
+        ("numpy", "cp310-abi3-manylinux_2_17_x86_64", ""),
         ("numpy", "cp311-cp311-manylinux_2_17_x86_64", "not for CPython 3.12 on x86-64 Linux"),
         ("numpy", "cp312-cp312-manylinux_2_39_x86_64", "not for CPython 3.12 on x86-64 Linux"),
         ("numpy", "cp312-cp312-win_amd64", "not for CPython 3.12 on x86-64 Linux"),

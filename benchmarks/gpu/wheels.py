@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from packaging.requirements import Requirement
-from packaging.tags import Tag
+from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
@@ -170,14 +170,10 @@ def _applies(requirement: Requirement, python: str) -> bool:
 
 def _runs(tag: Tag, python: str) -> bool:
     """Say whether a wheel with this tag can be used by that CPython on x86-64 Linux."""
-    if tag.abi == "none" and tag.platform == "any":
-        return tag.interpreter in {"py3", f"py{python.replace('.', '')}"}
-    interpreter = f"cp{python.replace('.', '')}"
-    return (
-        tag.interpreter == interpreter
-        and tag.abi in {interpreter, "abi3"}
-        and tag.platform in platforms()
-    )
+    major, minor = map(int, python.split("."))
+    version, names = (major, minor), platforms()
+    specific = cpython_tags(version, platforms=names)
+    return tag in {*specific, *compatible_tags(version, f"cp{major}{minor}", names)}
 
 
 if __name__ == "__main__":
