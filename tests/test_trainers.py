@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import runpy
 import shutil
 import struct
@@ -12,14 +13,16 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, TrainingArguments
+from transformers import AutoModelForCausalLM, TrainerState, TrainingArguments
 from typer.testing import CliRunner
 
 import lingraft
@@ -274,13 +277,18 @@ def test_position_ids_are_there_if_training_separates_documents(run, tmp_path):
     [
         ({"to": "axolotol"}, "to axolotol: no such engine; did you mean 'axolotl'?"),
         ({"data": "sequence"}, "data sequence: no such form; did you mean 'sequences'?"),
+        ({"to": 3}, "to 3: no such engine; known: axolotl, hf"),
+        ({"data": 3}, "data: of type int; give a form, or a list of forms"),
+        ({"data": [3]}, "data 3: no such form"),
+        ({"store": 3}, "store: of type int; give a path"),
+        ({"output": None}, "output: of type NoneType; give a path"),
         ({"overrides": {"seed": 1}}, "a finished run has its settings; change those of"),
     ],
 )
 def test_what_cannot_be_handed_over_is_refused(arguments, message, run, tmp_path):
     """An error is one line that says what to do, and nothing is written."""
     with pytest.raises(RecipeError, match=message):
-        hand_over(run, tmp_path / "out", **arguments)
+        hand_over(run, **{"output": tmp_path / "out", **arguments})
     assert not list(tmp_path.iterdir())
 
 
@@ -293,6 +301,10 @@ def test_a_folder_with_content_is_not_replaced(run, folder, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="file: is a file; choose another folder"):
         hand_over(run, tmp_path / "file")
+    with pytest.raises(StoreError, match="file is a file; choose another folder with output"):
+        hand_over(run, tmp_path / "file" / "over")
+    with pytest.raises(StoreError, match="inside the run short, which `lingraft adapt` replaces"):
+        hand_over(run, run.folder / "over")
     with pytest.raises(StoreError, match="not a finished run"):
         hand_over(run, tmp_path / "out", folder)
     with pytest.raises(StoreError, match="not a hand-over folder"):
@@ -384,11 +396,11 @@ def test_learned_positions_need_room_for_the_label(folder, tmp_path):
 def test_transformers_trainer_trains_as_our_loop(run, folder, tmp_path):
     """The written script repeats our loop to rounding: every gradient, every rate, all weights."""
     shutil.copytree(folder, tmp_path / "over")
-    runpy.run_path(str(tmp_path / "over/train.py"))
+    run_script(tmp_path / "over/train.py")
     theirs = []
     for number in (1, 2):
         states = (tmp_path / f"over/checkpoints-{number}").glob("*/trainer_state.json")
-        state = max(states, key=lambda file: int(file.parent.name.partition("-")[2]))
+        state = max(states, key=lambda file: step_of(file.parent))
         theirs += [log for log in json.loads(state.read_text())["log_history"] if "loss" in log]
     ours = list(map(json.loads, (run.folder / "training.jsonl").read_text().splitlines()))
     ours = [record for record in ours if "gradient_norm" in record]
@@ -405,6 +417,24 @@ def test_transformers_trainer_trains_as_our_loop(run, folder, tmp_path):
         assert (tensor - before[name]).abs().max() > 1e-3
         assert (tensor - trained["theirs"][name]).abs().max() < 1e-5
     assert model_text(folder / "model") == model_text(tmp_path / "over/trained")
+
+    # A script that was stopped continues: without its last checkpoint and an incomplete one.
+    *_, last = sorted((tmp_path / "over/checkpoints-2").iterdir(), key=step_of)
+    (last / "trainer_state.json").unlink()
+    run_script(tmp_path / "over/train.py")
+    repeated = load_file(tmp_path / "over/trained/model.safetensors")
+    assert all(tensor.equal(repeated[name]) for name, tensor in trained["theirs"].items())
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.partition("-")[2])
+
+
+def run_script(script: Path) -> None:
+    """Run a written script, with a checkpoint every second step."""
+    text = re.sub(r'"save_steps": \d+', '"save_steps": 2', script.read_text(encoding="utf-8"))
+    script.write_text(text, encoding="utf-8")
+    runpy.run_path(str(script))
 
 
 def model_text(folder: Path) -> dict[str, bytes]:
@@ -433,3 +463,34 @@ def test_the_callback_refuses_a_trainer_that_differs_from_the_plan(folder, tmp_p
             plan.on_init_end(arguments, None, None, model=model)
     with pytest.raises(RecipeError, match="has no phase 3"):
         lingraft.HandoverCallback(folder, phase=3)
+
+
+def test_an_average_of_weights_continues_from_a_checkpoint(folder, tmp_path):
+    """The average of the steps before a stop is in the checkpoint, and its absence is an error."""
+    model = AutoModelForCausalLM.from_pretrained(folder / "model")
+    plan = lingraft.HandoverCallback(folder, phase=2)
+    plan.phase = replace(plan.phase, average_steps=4)
+    adamw = torch.optim.AdamW(model.parameters(), betas=plan.phase.betas)
+    of_trainer = {"optimizer": adamw, "train_dataloader": None, "model": model}
+    arguments, state = SimpleNamespace(output_dir=tmp_path), TrainerState(global_step=0)
+    plan.on_train_begin(arguments, state, None, **of_trainer)
+    state.global_step = 1
+    (tmp_path / "checkpoint-1").mkdir()
+    plan.on_save(arguments, state, None)
+    means = {name: mean.clone() for name, mean in plan._average.means.items()}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+    plan.on_train_begin(arguments, state, None, **of_trainer)
+    assert all(mean.equal(means[name]) for name, mean in plan._average.means.items())
+    state.global_step = 2
+    with pytest.raises(RecipeError, match=r"weight_average\.safetensors: missing, and without"):
+        plan.on_train_begin(arguments, state, None, **of_trainer)
+
+
+@pytest.mark.parametrize("name", ["axolotl", "llama-factory"])
+def test_a_trainer_that_would_train_frozen_weights_without_the_callback_says_so(name, folder):
+    """Where the plan freezes weights, no setting of the trainer is near to it."""
+    written = find_engine(name).configure(Handover.read(folder), folder)
+    assert any("those that training.strategy freezes too" in line for line in written.limits)
+    assert any("all weights" in text for text in written.files.values())

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import lingraft
-from lingraft.errors import LingraftError, ModelError, StoreError
+from lingraft.errors import LingraftError, ModelError, RecipeError, StoreError
 from lingraft.export.trained_delta import read_trained_delta
 from lingraft.measurement import Measurement
 from lingraft.pipeline import Run, build_graph, load_run
@@ -148,6 +148,14 @@ def test_a_received_run_does_not_replace_one_that_was_trained(returned: Returned
             write_report=write_report,
             name="short",
         )
+
+
+def test_a_received_run_is_in_the_folder_of_runs(returned: Returned) -> None:
+    """A name that leaves the folder of all runs is refused, as in a recipe."""
+    with pytest.raises(RecipeError, match=r"^name: .*'../x' cannot be the name of a folder"):
+        lingraft.receive(returned.folder, returned.trained, name="../x")
+    with pytest.raises(RecipeError, match="name: of type int; give the name of a run"):
+        lingraft.receive(returned.folder, returned.trained, name=3)  # type: ignore[arg-type]
 
 
 def test_a_received_run_is_no_adapter(returned: Returned) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from lingraft import pipeline
 from lingraft.errors import RecipeError
-from lingraft.library.arguments import argument_names, assignments, check_number
+from lingraft.library.arguments import argument_names, assignments, check_number, check_path
 from lingraft.pipeline import Run
 from lingraft.progress import LogLine, say, send_lines_to
 from lingraft.recipe import Given, Runtime, chosen_recipe
@@ -101,11 +101,8 @@ def _name(value: Any, argument: str) -> str | None:
     """Return a path or an id as text; raises `RecipeError` for a model or another object."""
     if value is None:
         return None
-    if not isinstance(value, str | os.PathLike):
-        msg = f"{argument}: of type {type(value).__name__}; give a path"
-        if argument == "model":
-            msg += ", or owner/name on the Hub (save a model in memory with save_pretrained first)"
-        raise RecipeError(msg)
+    hub = "owner/name on the Hub (save a model in memory with save_pretrained first)"
+    check_path(value, argument, f"a path, or {hub}" if argument == "model" else "a path")
     return os.fspath(value)
 
 

@@ -25,6 +25,19 @@ def check_number(value: Any, name: str, *, at_least: int) -> None:
         raise RecipeError(msg)
 
 
+def check_path(value: Any, name: str, what: str = "a path") -> None:
+    """Raise `RecipeError` for anything but text or a path; `what` says in the message what to give.
+
+    >>> check_path(3, "output")
+    Traceback (most recent call last):
+    ...
+    lingraft.errors.RecipeError: output: of type int; give a path
+    """
+    if not isinstance(value, str | os.PathLike):
+        msg = f"{name}: of type {type(value).__name__}; give {what}"
+        raise RecipeError(msg)
+
+
 def check_seed(seed: Any) -> None:
     """Raise `RecipeError` for anything but a number that seeds a generator of torch."""
     check_number(seed, "seed", at_least=0)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.errors import RecipeError
-from lingraft.library.arguments import argument_names, assignments, check_number
+from lingraft.library.arguments import argument_names, assignments, check_number, check_path
 from lingraft.pipeline import Run
 from lingraft.progress import LogLine, say, send_lines_to
 from lingraft.recipe import Runtime
@@ -59,8 +59,13 @@ def handover(
     changes = assignments(overrides, "overrides")
     check_number(workers, "workers", at_least=1)
     given = run_or_recipe.folder if isinstance(run_or_recipe, Run) else run_or_recipe
-    if not isinstance(given, str | os.PathLike):
-        msg = f"run_or_recipe: of type {type(given).__name__}; give a path, or a Run"
+    check_path(given, "run_or_recipe", "a path, or a Run")
+    check_path(output, "output")
+    if store is not None:
+        check_path(store, "store")
+    forms = [data] if isinstance(data, str) else data
+    if not isinstance(forms, Sequence):
+        msg = f"data: of type {type(data).__name__}; give a form, or a list of forms"
         raise RecipeError(msg)
     path = Path(given)
     with send_lines_to(log), argument_names(handover):
@@ -73,7 +78,7 @@ def handover(
             runtime,
             find_engine(to),
             Path(output),
-            data=find_data([data] if isinstance(data, str) else data),
+            data=find_data(forms),
             recorded=recorded_keys(path),
             log=say,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.errors import RecipeError
-from lingraft.library.arguments import argument_names, assignments
+from lingraft.library.arguments import argument_names, assignments, check_path
 from lingraft.pipeline import Run
 from lingraft.progress import LogLine, say, send_lines_to
 from lingraft.recipe import Runtime
@@ -52,10 +52,14 @@ def receive(
     """
     changes = assignments(overrides, "overrides")
     given = run.folder if isinstance(run, Run) else run
-    for argument, value in (("folder", folder), ("run", given)):
-        if not isinstance(value, str | os.PathLike):
-            msg = f"{argument}: of type {type(value).__name__}; give a path"
-            raise RecipeError(msg)
+    check_path(folder, "folder")
+    check_path(given, "run", "a path, or a Run")
+    check_path(runs, "runs")
+    if store is not None:
+        check_path(store, "store")
+    if name is not None and not isinstance(name, str):
+        msg = f"name: of type {type(name).__name__}; give the name of a run folder"
+        raise RecipeError(msg)
     with send_lines_to(log), argument_names(receive):
         path = Path(given)
         origin = Origin.find(path, changes)

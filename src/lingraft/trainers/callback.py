@@ -11,9 +11,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch.utils.data import RandomSampler
 from transformers import TrainerCallback
 
@@ -26,6 +27,8 @@ from lingraft.trainers.role_rates import RoleRates
 from lingraft.training.optimizer import WeightAverage
 from lingraft.training.save_model import save_final_model
 
+AVERAGE = "weight_average.safetensors"
+"""The average of the weights, in a checkpoint of the trainer."""
 WEIGHTS = (".safetensors", ".safetensors.index.json")
 CHAT_TEMPLATE = "chat_template.jinja"
 
@@ -127,7 +130,7 @@ class HandoverCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Set the weight decay; check the optimizer and the order of the data."""
-        del args, state, control
+        del control
         for group in others["optimizer"].param_groups:
             # Trainers exempt biases and norms, lingraft does not.
             group["weight_decay"] = self.phase.weight_decay
@@ -145,6 +148,27 @@ class HandoverCallback(TrainerCallback):  # type: ignore[misc]
             parameters = others["model"].named_parameters()
             trained = {name: one for name, one in parameters if one.requires_grad}
             self._average = WeightAverage(trained, self.phase.average_steps)
+            if state.global_step:
+                self._read_average(_checkpoint(args, state))
+
+    def _read_average(self, checkpoint: Path) -> None:
+        """Read the average of the steps before a stop."""
+        path = checkpoint / AVERAGE
+        if not path.is_file():
+            msg = (
+                f"{path}: missing, and without the average of the steps before it, training cannot "
+                "continue; start again without this checkpoint"
+            )
+            raise RecipeError(msg)
+        averages = cast("WeightAverage", self._average).means
+        for name, mean in load_file(path).items():
+            averages[name].copy_(mean)
+
+    def on_save(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Save the average of the weights in the checkpoint, so that training can continue."""
+        del control, others
+        if self._average and state.is_world_process_zero:
+            save_file(self._average.means, _checkpoint(args, state) / AVERAGE)
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Set the learning rate of the step."""
@@ -185,3 +209,8 @@ class HandoverCallback(TrainerCallback):  # type: ignore[misc]
             msg = "HandoverCallback was added after the trainer was created; give it in `callbacks`"
             raise RecipeError(msg)
         return self._rates
+
+
+def _checkpoint(args: Any, state: Any) -> Path:
+    """Return the folder of the checkpoint at the current step."""
+    return Path(args.output_dir) / f"checkpoint-{state.global_step}"

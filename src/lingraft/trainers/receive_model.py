@@ -20,9 +20,9 @@ from lingraft.pipeline.runner import WriteReport, build_node, quiet_libraries
 from lingraft.pipeline.stage_builders import read_splice, warn_if_not_servable
 from lingraft.pipeline.stage_node import StageContext, StageNode
 from lingraft.progress import LogLine, discard_line, warn
-from lingraft.recipe import Recipe, Runtime, parse_recipe
+from lingraft.recipe import Recipe, Runtime, parse_recipe, recipe_values
 from lingraft.recipe.load import resolve_paths
-from lingraft.recipe.overrides import Assignment
+from lingraft.recipe.overrides import Assignment, override
 from lingraft.recipe.tree import Tree
 from lingraft.store import Store, digest
 from lingraft.trainers.engine_log import write_engine_log
@@ -108,7 +108,8 @@ def receive_model(
     Raises `ModelError` if the checkpoint has a fault that cannot be repaired. The folder is only
     read.
     """
-    recipe = origin.recipe.model_copy(update={"name": name or f"{origin.recipe.run_name}{SUFFIX}"})
+    given = Assignment("name", name or f"{origin.recipe.run_name}{SUFFIX}", "--name")
+    recipe = parse_recipe(override(Tree(recipe_values(origin.recipe)), [given]))
     _check_name(runtime.runs / recipe.run_name)
     received = find_received(folder, origin, runtime)
     return run(recipe, runtime, write_report=write_report, log=log, received=received)

@@ -25,7 +25,13 @@ from lingraft.packing.pack import pack_shards
 from lingraft.packing.shards import tokenise_in_shards
 from lingraft.pipeline import Graph, build_graph
 from lingraft.pipeline.check_stages import run_certificate, write_run_certificate
-from lingraft.pipeline.run_folder import link_files, link_same_names, model_files, new_run_folder
+from lingraft.pipeline.run_folder import (
+    RUN,
+    link_files,
+    link_same_names,
+    model_files,
+    new_run_folder,
+)
 from lingraft.pipeline.runner import (
     build_node,
     log_source_statement,
@@ -73,8 +79,8 @@ _POSITION_TABLE = re.compile(r"\b(wpe|embed_positions|position_embeddings?)\.wei
 
 def find_engine(name: str) -> Engine:
     """Return an engine by its name; raises `RecipeError` with the known names."""
-    if name not in ENGINES:
-        msg = f"--to {name}: no such engine; {did_you_mean(name, ENGINES)}"
+    if not isinstance(name, str) or name not in ENGINES:
+        msg = f"--to {name}: no such engine; {did_you_mean(str(name), ENGINES)}"
         raise RecipeError(msg)
     return ENGINES[name]
 
@@ -83,8 +89,8 @@ def find_data(names: Sequence[str]) -> list[DataKind]:
     """Return forms of training data by their names; raises `RecipeError` with the known ones."""
     known: dict[str, DataKind] = {kind: kind for kind in get_args(DataKind)}
     for name in names:
-        if name not in known:
-            msg = f"--data {name}: no such form; {did_you_mean(name, known)}"
+        if not isinstance(name, str) or name not in known:
+            msg = f"--data {name}: no such form; {did_you_mean(str(name), known)}"
             raise RecipeError(msg)
     return [known[name] for name in names]
 
@@ -159,11 +165,21 @@ def check_plan(recipe: Recipe, engine: Engine) -> None:
 
 
 def check_output(output: Path) -> None:
-    """Raise `StoreError` if something is at the path of the hand-over already."""
+    """Raise `StoreError` if a hand-over cannot be, or should not be, at a path."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         kind = "is not empty" if output.is_dir() else "is a file"
         msg = f"{output}: {kind}; choose another folder with --output, or move it away"
         raise StoreError(msg)
+    for parent in output.resolve().parents:
+        if (parent / RUN).is_file():
+            msg = (
+                f"{output}: inside the run {parent.name}, which `lingraft adapt` replaces as a "
+                "whole; choose a folder outside of it with --output"
+            )
+            raise StoreError(msg)
+        if parent.exists() and not parent.is_dir():
+            msg = f"{output}: {parent} is a file; choose another folder with --output"
+            raise StoreError(msg)
 
 
 def _build_stages(

@@ -14,6 +14,7 @@ from lingraft.trainers.engine import Engine, EngineFiles
 from lingraft.trainers.engines.phase_files import phase_models, phase_name, yaml_text
 from lingraft.trainers.engines.transformers_settings import (
     EVEN_BATCHES,
+    freezes_weights,
     plan_limits,
     refuse_lora,
     training_settings,
@@ -27,6 +28,10 @@ RENAMED = {
     "lr_scheduler_type": "lr_scheduler",
 }
 """The settings that Axolotl calls otherwise than transformers."""
+WITHOUT_PLUGIN_FROZEN = (
+    "exact with the plugin, which needs lingraft. Without it, all weights train, those that "
+    "training.strategy freezes too: do not remove it"
+)
 WITHOUT_PLUGIN = (
     "exact with the plugin, which needs lingraft. Without it: embedding_lr trains the base's own "
     "rows at the rate of the added rows, biases and norms have no weight decay, and the warm-up is "
@@ -69,6 +74,7 @@ def _settings(handover: Handover, number: int) -> dict[str, Any]:
         "train_on_inputs": True,
         "num_epochs": 1,
         **settings,
+        "auto_resume_from_checkpoints": True,
         "embedding_lr": rates.added_rows,
         "bf16": handover.model.dtype == "bfloat16",
         "tf32": False,
@@ -78,16 +84,23 @@ def _settings(handover: Handover, number: int) -> dict[str, Any]:
 
 def _comments(phase: PhaseRecord, name: str) -> list[str]:
     rates = phase.learning_rates
-    return [
+    plan = [
         f"PYTHONPATH=. axolotl train {name}",
+        "After a stop, the same command continues from the last checkpoint.",
         f"The plugin trains exactly by lingraft's plan: body {rates.body:g}, added rows",
+    ]
+    if freezes_weights(phase):
+        return [*plan, f"{rates.added_rows:g}. Without it, all weights train: do not remove it."]
+    return [
+        *plan,
         f"{rates.added_rows:g}. Without it (remove `plugins`), the nearest is embedding_lr, which",
         "also trains the base's own rows at the rate of the added rows, and that forgets more.",
     ]
 
 
 def _limits(handover: Handover) -> list[str]:
-    limits = [WITHOUT_PLUGIN, EVEN_BATCHES]
+    frozen = any(map(freezes_weights, handover.plan.phases))
+    limits = [WITHOUT_PLUGIN_FROZEN if frozen else WITHOUT_PLUGIN, EVEN_BATCHES]
     if handover.model.dtype != "bfloat16":
         limits.append(
             f"bf16 is off, because the model is stored in {handover.model.dtype} and Axolotl would "

@@ -13,6 +13,7 @@ from lingraft.trainers.engine import Engine, EngineFiles
 from lingraft.trainers.engines.phase_files import phase_models, phase_name, yaml_text
 from lingraft.trainers.engines.transformers_settings import (
     EVEN_BATCHES,
+    freezes_weights,
     plan_limits,
     refuse_lora,
     training_settings,
@@ -21,6 +22,10 @@ from lingraft.trainers.manifest import Handover, PhaseRecord
 from lingraft.training import TrainingPlan
 
 SCRIPT = "train.py"
+WITHOUT_SCRIPT_FROZEN = (
+    "exact with train.py, which needs lingraft. With llamafactory-cli alone, all weights train, "
+    "those that training.strategy freezes too: do not use it"
+)
 WITHOUT_SCRIPT = (
     "exact with train.py, which needs lingraft. With llamafactory-cli alone, all weights train at "
     "the rate of the body, because LLaMA-Factory has no setting for another rate of the "
@@ -35,10 +40,12 @@ def configure(handover: Handover, folder: Path) -> EngineFiles:
     files, launch = {}, ["pip install llamafactory lingraft"]
     for number, phase in enumerate(phases):
         name = phase_name("llama_factory", ".yaml", number, len(phases))
-        files[name] = yaml_text(_comments(phase, name), _settings(handover, number))
+        files[name] = yaml_text(_comments(phase, name, number), _settings(handover, number))
         launch.append(f"python {SCRIPT} {name} {number + 1}")
     files[SCRIPT] = _SCRIPT.format(version=handover.lingraft)
-    limits = (*plan_limits(handover), WITHOUT_SCRIPT, EVEN_BATCHES)
+    frozen = any(map(freezes_weights, phases))
+    without = WITHOUT_SCRIPT_FROZEN if frozen else WITHOUT_SCRIPT
+    limits = (*plan_limits(handover), without, EVEN_BATCHES)
     return EngineFiles(files, limits, tuple(launch))
 
 
@@ -66,10 +73,17 @@ def _settings(handover: Handover, number: int) -> dict[str, Any]:
     }
 
 
-def _comments(phase: PhaseRecord, name: str) -> list[str]:
+def _comments(phase: PhaseRecord, name: str, number: int) -> list[str]:
     rates = phase.learning_rates
+    plan = [
+        f"python {SCRIPT} {name} {number + 1}",
+        "After a stop, the same command continues from the last checkpoint.",
+        f"It trains exactly by lingraft's plan: body {rates.body:g}, added rows",
+    ]
+    if freezes_weights(phase):
+        return [*plan, f"{rates.added_rows:g}. llamafactory-cli alone would train all weights."]
     return [
-        f"python {SCRIPT} {name}: exactly by lingraft's plan, body {rates.body:g}, added rows",
+        *plan,
         f"{rates.added_rows:g}. llamafactory-cli train {name}: all weights at learning_rate, which",
         "is the nearest that LLaMA-Factory has a setting for.",
     ]

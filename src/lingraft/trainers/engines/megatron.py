@@ -19,6 +19,7 @@ from lingraft.trainers.engines.transformers_settings import (
     decay_steps,
     plan_limits,
     refuse_frozen,
+    save_interval,
     sequences_at_once,
 )
 from lingraft.trainers.manifest import Handover, PhaseRecord
@@ -76,10 +77,11 @@ def training_flags(handover: Handover, number: int) -> dict[str, Any]:
     start, trained = phase_models(number, len(plan.phases))
     rates, (beta1, beta2) = phase.learning_rates, phase.betas
     flags: dict[str, Any] = {
-        "load": f"megatron-{start}",
-        "finetune": True,
+        # A checkpoint in `load` precedes the model to start from: a stopped training continues.
+        "pretrained-checkpoint": f"megatron-{start}",
+        "load": f"megatron-{trained}",
         "save": f"megatron-{trained}",
-        "save-interval": phase.steps,
+        "save-interval": save_interval(phase),
         "train-data-path": _blend(handover, number),
         "tokenizer-type": "HuggingFaceTokenizer",
         "tokenizer-model": "model",
@@ -216,7 +218,8 @@ _SCRIPT = """\
 #
 #     MEGATRON=path/to/Megatron-LM GPUS=1 bash megatron.sh
 #
-# `python convert.py import model` must have run. The global batch must be a multiple of the micro
+# `python convert.py import model` must have run. After a stop, the same command continues from the
+# last checkpoint. The global batch must be a multiple of the micro
 # batch times the data-parallel GPUs. With tensor parallelism over N GPUs, divide
 # --make-vocab-size-divisible-by by N: Megatron-LM multiplies it.
 set -euo pipefail

@@ -46,7 +46,7 @@ def configure(handover: Handover, folder: Path) -> EngineFiles:
         _start, trained = phase_models(number, count)
         saved = f"outputs-{number + 1}/checkpoint/step-{phase.steps}"
         launch.append(f"{_TRAIN} --config phase{number + 1}")
-        launch.append(f"mkdir {trained} && cp {_TEXT_FILES} {saved}/*.safetensors* {trained}")
+        launch.append(f"mkdir -p {trained} && cp {_TEXT_FILES} {saved}/*.safetensors* {trained}")
     limits = (*plan_limits(handover), *_limits(handover))
     return EngineFiles({f"{MODULE}.py": text}, limits, tuple(launch))
 

@@ -99,6 +99,9 @@ _SCRIPT = '''\
     python train.py
     torchrun --nproc-per-node 4 train.py
 
+After a stop, the same command continues from the last checkpoint. To start again, remove
+checkpoints-*.
+
 Written by lingraft {version}, which must be installed. The callback sets what the trainer has no
 setting for: the learning rate of the added rows, the rate in every step, and weight decay on all
 weights. It stops if a setting differs from the plan. `sequences_at_once`, the data type and
@@ -122,17 +125,26 @@ BFLOAT16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
 PHASES = {phases}
 COMMON = {common}
 
+
+def last_checkpoint(folder):
+    """Return the last complete checkpoint in a folder, None without one."""
+    # The Trainer writes this file last.
+    states = Path(folder).glob("checkpoint-*/trainer_state.json")
+    steps = {{int(state.parent.name.split("-")[1]): state.parent for state in states}}
+    return str(steps[max(steps)]) if steps else None
+
+
 # Weights train in float32. On a GPU, forward and backward passes compute in bfloat16.
 model = AutoModelForCausalLM.from_pretrained(FOLDER / "model", dtype=torch.float32)
 tokenizer = AutoTokenizer.from_pretrained(FOLDER / "model")
 
 for number, phase in enumerate(PHASES, start=1):
     plan = HandoverCallback(FOLDER, phase=number)
-    at_once = min(phase["sequences_at_once"], phase["sequences_per_step"] // PROCESSES)
+    at_once = max(1, min(phase["sequences_at_once"], phase["sequences_per_step"] // PROCESSES))
     arguments = {arguments}(
         output_dir=str(FOLDER / f"checkpoints-{{number}}"),
         per_device_train_batch_size=at_once,
-        gradient_accumulation_steps=phase["sequences_per_step"] // (at_once * PROCESSES),
+        gradient_accumulation_steps=max(1, phase["sequences_per_step"] // (at_once * PROCESSES)),
         bf16=BFLOAT16,
         dataloader_pin_memory=torch.cuda.is_available(),
         **phase["settings"],
@@ -146,7 +158,7 @@ for number, phase in enumerate(PHASES, start=1):
         processing_class=tokenizer,
         callbacks=[plan],
     )
-    trainer.train()
+    trainer.train(resume_from_checkpoint=last_checkpoint(arguments.output_dir))
 
 if trainer.is_world_process_zero():
     plan.save(model, FOLDER / "{trained}")

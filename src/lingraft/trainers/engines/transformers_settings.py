@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lingraft.strategies import Full, Lora
+from lingraft.strategies import STRATEGIES, Full, Lora
 from lingraft.trainers.manifest import Handover, PhaseRecord
 from lingraft.training import TrainingPlan
 from lingraft.training.execution import Execution
@@ -34,6 +34,16 @@ def refuse_frozen(plan: TrainingPlan) -> str:
                 f"trainer has no setting for that; set training.strategy: differential"
             )
     return ""
+
+
+def freezes_weights(phase: PhaseRecord) -> bool:
+    """Return whether a phase trains only some weights."""
+    return not isinstance(STRATEGIES.parse(dict(phase.strategy)), Full)
+
+
+def save_interval(phase: PhaseRecord) -> int:
+    """Return after how many steps a trainer saves a checkpoint, from which it can continue."""
+    return min(phase.steps, max(50, phase.steps // 10))
 
 
 def sequences_at_once(handover: Handover, phase: PhaseRecord) -> int:
@@ -107,7 +117,7 @@ def training_settings(handover: Handover, phase: PhaseRecord) -> dict[str, Any]:
         "seed": handover.plan.seed,
         "logging_steps": max(1, phase.steps // 200),
         "save_strategy": "steps",
-        "save_steps": min(phase.steps, max(50, phase.steps // 10)),
+        "save_steps": save_interval(phase),
         "save_total_limit": 2,
     }
 
