@@ -370,6 +370,14 @@ def test_a_trainer_that_cannot_freeze_weights_refuses_a_plan_that_does(run, tmp_
             hand_over(run, tmp_path / "out", to=engine)
 
 
+def test_a_trainer_that_fills_every_sequence_refuses_documents_apart(run):
+    """With one document for each sequence, its steps would train on more than the budget."""
+    plan = run.recipe.training
+    packing = plan.packing.model_copy(update={"layout": "documents"})
+    reason = find_engine("megatron").refusal(plan.model_copy(update={"packing": packing}))
+    assert reason.endswith("set training.packing.layout: stream")
+
+
 def test_a_run_whose_stages_changed_is_named(run, tmp_path):
     """If the recipe gives another model today, the hand-over says that it differs from the run."""
     said: list[str] = []

@@ -103,7 +103,7 @@ def _name(value: Any, argument: str) -> str | None:
         return None
     hub = "owner/name on the Hub (save a model in memory with save_pretrained first)"
     check_path(value, argument, f"a path, or {hub}" if argument == "model" else "a path")
-    return os.fspath(value)
+    return str(os.fspath(value))
 
 
 def _places(value: Any, argument: str) -> list[str]:

@@ -35,7 +35,7 @@ def _lines(handover: Handover, engine: EngineFiles) -> Iterator[str]:
     yield "## Plan\n"
     for number, phase in enumerate(plan.phases):
         name = f"Phase {number + 1}: " if len(plan.phases) > 1 else ""
-        yield f"{name}{_describe_phase(phase, plan.sequence_length)}\n"
+        yield f"{name}{_describe_phase(phase, plan)}\n"
     yield from (f"{line}\n" for line in _after_phases(plan))
     yield "## What the trainer must keep\n"
     yield from (f"- {line}" for line in _rules(handover))
@@ -77,16 +77,17 @@ def _describe_data(record: DataRecord, phases: int) -> str:
     return f"{use}{phase} in {record.language}{mixed}: {', '.join(amounts)}{columns}"
 
 
-def _describe_phase(phase: PhaseRecord, length: int) -> str:
+def _describe_phase(phase: PhaseRecord, plan: PlanRecord) -> str:
     """Return a phase of training in words."""
     rates = phase.learning_rates
     (schedule,) = phase.schedule
+    length = "up to " * (plan.layout == "documents") + f"{plan.sequence_length:,}"
     averaged = ""
     if phase.average_steps:
         averaged = f"; the result is the average over the last {phase.average_steps} steps"
     return (
         f"{phase.trains}. {counted(phase.steps, 'step')} of {phase.sequences_per_step} sequences "
-        f"of {length:,} predicted tokens; {phase.optimizer} with betas {phase.betas}, weight "
+        f"of {length} predicted tokens; {phase.optimizer} with betas {phase.betas}, weight "
         f"decay {phase.weight_decay:g}, gradients clipped to {phase.max_grad_norm:g}; peak rates "
         f"{rates.body:g} (body) and {rates.added_rows:g} (added rows), {schedule} with "
         f"{counted(phase.warmup_steps, 'step')} of warm-up{averaged}"

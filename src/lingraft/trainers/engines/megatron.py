@@ -23,9 +23,20 @@ from lingraft.trainers.engines.transformers_settings import (
     sequences_at_once,
 )
 from lingraft.trainers.manifest import Handover, PhaseRecord
+from lingraft.training import TrainingPlan
 
 DENSE = ("llama", "mistral", "qwen2", "qwen3")
 """The model types whose architecture is written as flags."""
+
+
+def refuse(plan: TrainingPlan) -> str:
+    """Return why Megatron-LM cannot train a plan, "" if it can."""
+    if plan.packing.layout == "documents":
+        return (
+            "training.packing.layout is documents, and Megatron-LM fills every sequence: the same "
+            "steps would train on more text than the budget; set training.packing.layout: stream"
+        )
+    return refuse_frozen(plan)
 
 
 def configure(handover: Handover, folder: Path) -> EngineFiles:
@@ -254,4 +265,4 @@ elif action == "export":
 else:
     sys.exit(f"{{action}}: expected import or export")
 '''
-ENGINE = Engine("megatron", "Megatron-LM", ("megatron",), configure, refusal=refuse_frozen)
+ENGINE = Engine("megatron", "Megatron-LM", ("megatron",), configure, refusal=refuse)
