@@ -187,7 +187,7 @@ def test_a_hand_over_names_the_same_model_as_its_run(returned: Returned, tmp_pat
     )
     origin = Origin.find(tmp_path / "handed")
     received = find_received(returned.folder, origin, returned.runtime)
-    assert received.record["engine"] == "hf"
+    assert received.record["engine"] == "the Trainer of transformers"
     keys = {stage["name"]: stage["key"] for stage in returned.received.record["stages"]}
     graph = build_graph(origin.recipe, received=received)
     assert graph.received is not None

@@ -26,6 +26,7 @@ from lingraft.recipe.overrides import Assignment, override
 from lingraft.recipe.tree import Tree
 from lingraft.store import Store, digest
 from lingraft.trainers.engine_log import write_engine_log
+from lingraft.trainers.engines import ENGINES
 from lingraft.trainers.manifest import MANIFEST, Handover
 from lingraft.trainers.origin import find_recipe, recorded_keys
 from lingraft.trainers.returned_folder import check_format, find_trainer_state, returned_digests
@@ -70,8 +71,11 @@ class Origin:
 
     @property
     def engine(self) -> str:
-        """The engine that was handed over to, "" if that is not known."""
-        return Handover.read(self.handover).engine if self.handover else ""
+        """The engine that was handed over to, as its authors write it, "" if it is not known."""
+        if self.handover is None:
+            return ""
+        name = Handover.read(self.handover).engine
+        return ENGINES[name].title if name in ENGINES else name
 
     def check_stage(self, embeddings: StageNode) -> None:
         """Compare the extended model with the one that was handed over.

@@ -25,4 +25,4 @@ def configure(handover: Handover, folder: Path) -> EngineFiles:
     return script_files(handover, TRAINER)
 
 
-ENGINE = Engine("hf", "transformers Trainer", ("sequences",), configure, refuse_lora)
+ENGINE = Engine("hf", "the Trainer of transformers", ("sequences",), configure, refuse_lora)
