@@ -15,6 +15,7 @@ from tokenizers import Regex, pre_tokenizers
 
 from lingraft.cli import app
 from lingraft.errors import RecipeError
+from lingraft.pipeline.export_limits import why_no_gguf
 from lingraft.pretokenizer.base_text_splits import CAUSES, find_split_difference
 from lingraft.pretokenizer.change import PretokenizerChange
 from lingraft.pretokenizer.named_pretokenizers import (
@@ -206,6 +207,26 @@ def test_a_name_can_be_asked_for(mode):
         choose(base(QWEN_REGEX), "deepseek-v3")
 
 
+def test_a_plan_says_what_gives_a_gguf_file(tmp_path):
+    """The condition, the reason and the setting follow from the base and the mode."""
+    odd = QWEN_REGEX.replace(r"\p{N}|", r"\p{N}{1,2}|")
+    found = {}
+    for name, pattern in (("qwen", QWEN_REGEX), ("gpt-2", GPT2_REGEX), ("odd", odd)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "tokenizer.json").write_text(json.dumps(byte_level(pattern=pattern)))
+        for mode in ("auto", "keep", "repair"):
+            found[name, mode] = why_no_gguf(folder, mode)
+    assert found["qwen", "keep"] == found["gpt-2", "keep"] == ""
+    assert "pretokenizer: named (qwen35) or keep (qwen2, with more" in found["qwen", "repair"]
+    assert found["qwen", "auto"].startswith("if auto finds that qwen35 needs too many tokens: ")
+    assert found["gpt-2", "auto"].startswith("if auto changes the pre-tokenizer: ")
+    assert "set vocabulary.pretokenizer: keep (gpt-2, with" in found["gpt-2", "repair"]
+    for mode in ("auto", "keep", "repair"):
+        assert found["odd", mode].startswith("the pre-tokenizer has no name in llama.cpp (")
+        assert "no other setting helps: use the model in transformers" in found["odd", mode]
+
+
 def test_every_usable_name_is_a_value_of_the_setting():
     """`vocabulary.pretokenizer` takes the four rules and every name that a base may be given."""
     assert get_args(PretokenizerMode) == ("auto", "keep", "repair", "named", *MARK_AWARE_NAMES)
@@ -237,6 +258,10 @@ def test_a_qwen_base_extended_by_command_runs_in_llama_cpp(
     assert "the base's own (qwen2 in llama.cpp), mark-aware (not in llama.cpp)" in planned
     assert "and qwen35 (in llama.cpp); a changed one loads" in planned
     assert "no GGUF file later if auto finds that qwen35 needs too many tokens" in planned
+    app(["plan", *words, "-o", "vocabulary.size=0"], standalone_mode=False)
+    planned = capsys.readouterr().out
+    assert "pre-tokenizer: stays the base's (nothing is added)" in planned
+    assert "no GGUF file later" not in planned
     app(["extend", *words, "--output", str(made)], standalone_mode=False)
     assert "in llama.cpp as qwen35 (since #19468" in capsys.readouterr().out
     app(["export", str(made), "--gguf", str(tmp_path / "m.gguf")], standalone_mode=False)

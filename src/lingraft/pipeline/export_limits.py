@@ -12,8 +12,9 @@ from typing import Any
 from lingraft.bases.folder import read_config
 from lingraft.checkpoint.gguf_architectures import architecture_of, complete_config
 from lingraft.errors import ModelError
-from lingraft.pretokenizer.llama_cpp_names import find_llama_cpp_name, llama_cpp_name
+from lingraft.pretokenizer.llama_cpp_names import find_llama_cpp_name, why_no_name
 from lingraft.tokenizer import open_tokenizer
+from lingraft.tokenizer.base import Family
 from lingraft.tokenizer.byte_level_bpe import ByteLevel
 from lingraft.vocabulary.pretokenizer_options import (
     find_named_options,
@@ -73,29 +74,50 @@ def describe_options(folder: Path) -> str:
     return f", between {', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def why_no_gguf(folder: Path, mode: str) -> str:
+def why_no_gguf(folder: Path, mode: str, extended: Path | None = None) -> str:
     """Return why llama.cpp would not read the extended tokenizer, "" if nothing is known.
 
-    `folder` has the source tokenizer, `mode` is the setting `vocabulary.pretokenizer`. Raises
-    `RecipeError` if the mode names a pre-tokenizer that does not fit.
+    `folder` has the source tokenizer, `mode` is the setting `vocabulary.pretokenizer`, `extended`
+    has the extended tokenizer if there is one already. Raises `RecipeError` if the mode names a
+    pre-tokenizer that does not fit.
     """
     family = open_tokenizer(folder).family
     if not isinstance(family, ByteLevel):
         return ""
+    if extended is not None:
+        reason = why_no_name(open_tokenizer(extended).family.data)
+        return f"{reason}; {_remedy(family, folder)}" if reason else ""
     if mode not in {"auto", "keep", "repair"}:
         find_requested_option(family, mode, folder)
         return ""
+    own_reason = why_no_name(family.data)
     options = find_options(family, folder) if mode != "keep" else []
-    # `auto` decides on the text: then it is only known what happens if it changes something.
-    condition = reason = ""
-    if options and mode == "auto":
-        named = find_named_options(family, folder)
-        condition, reason = "if auto changes the pre-tokenizer: ", named.reason
-        if named.options:
-            name = named.options[0].llama_cpp
-            condition = f"if auto finds that {name} needs too many tokens: "
-    try:
-        llama_cpp_name(options[0].family.data if options else family.data)
-    except ModelError as error:
-        return f"{condition}{error}{f' ({reason})' if reason else ''}"
-    return ""
+    if not options:
+        return f"{own_reason}; {_remedy(family, folder)}" if own_reason else ""
+    reason = why_no_name(options[0].family.data)
+    condition = ""
+    # `auto` decides on the text: then it is only known what happens in one case.
+    if mode == "auto":
+        named = find_named_options(family, folder).options
+        if named and own_reason:
+            condition = f"unless auto chooses {named[0].llama_cpp}: "
+        elif named:
+            condition = f"if auto finds that {named[0].llama_cpp} needs too many tokens: "
+        elif not own_reason:
+            condition = "if auto changes the pre-tokenizer: "
+        reason = own_reason or reason
+    return f"{condition}{reason}; {_remedy(family, folder)}"
+
+
+def _remedy(family: Family, folder: Path) -> str:
+    """Return what to set for a GGUF file, or that no setting gives one."""
+    named, own = find_named_options(family, folder), find_llama_cpp_name(family.data)
+    ways = []
+    if named.options:
+        ways.append(f"named ({named.options[0].llama_cpp})")
+    if own:
+        ways.append(f"keep ({own}, with more tokens per word: `lingraft diagnose` counts them)")
+    advice = "no other setting helps: use the model in transformers, vLLM or SGLang"
+    if ways:
+        advice = f"for llama.cpp, set vocabulary.pretokenizer: {' or '.join(ways)}"
+    return f"{advice} ({named.reason})" if named.reason else advice

@@ -40,6 +40,7 @@ from lingraft.pipeline.tables import pretokenizer_line
 from lingraft.pipeline.text_summary import health_lines, text_lines
 from lingraft.recipe import Recipe, Runtime, Text, recipe_values
 from lingraft.store import Manifest, Store
+from lingraft.vocabulary.whole_words import Nothing
 
 EMBEDDING_SECONDS = 3.0
 CHECK_SECONDS = 2.0
@@ -276,6 +277,8 @@ def describe_pretokenizer_plan(recipe: Recipe, runtime: Runtime) -> str:
     if graph.vocabulary.is_cached(store):
         return pretokenizer_line(store.folder(graph.vocabulary.stage))
     mode = recipe.vocabulary.pretokenizer
+    if _adds_nothing(recipe):
+        return "pre-tokenizer: stays the base's (nothing is added)"
     if mode == "auto":
         folder = _source_tokenizer(recipe, graph, store)
         return (
@@ -292,6 +295,11 @@ def describe_pretokenizer_plan(recipe: Recipe, runtime: Runtime) -> str:
     return f"pre-tokenizer: {effect} ({mode}: the recipe says so)"
 
 
+def _adds_nothing(recipe: Recipe) -> bool:
+    """Whether the tokenizer stays as it is, whatever `vocabulary.pretokenizer` says."""
+    return not recipe.vocabulary.size or isinstance(recipe.vocabulary.method, Nothing)
+
+
 def _source_tokenizer(recipe: Recipe, graph: Graph, store: Store) -> Path | None:
     """Return the folder with the source tokenizer, `None` if nothing of it is here yet."""
     if graph.source.is_cached(store):
@@ -306,10 +314,15 @@ def describe_limits(recipe: Recipe, runtime: Runtime) -> list[str]:
         lines.append(f"no PEFT adapter later: {reason}")
     graph, store = build_graph(recipe), Store(runtime.store)
     folder, mode = _source_tokenizer(recipe, graph, store), recipe.vocabulary.pretokenizer
+    if _adds_nothing(recipe):
+        mode = "keep"
+    extended = None
     if graph.vocabulary.is_cached(store):  # the pre-tokenizer is decided already
-        folder, mode = store.folder(graph.vocabulary.stage) / "tokenizer", "keep"
-    if folder and (reason := why_no_gguf_architecture(folder) or why_no_gguf(folder, mode)):
-        unless = reason.startswith("if auto")
+        extended = store.folder(graph.vocabulary.stage) / "tokenizer"
+    if folder and (
+        reason := why_no_gguf_architecture(folder) or why_no_gguf(folder, mode, extended)
+    ):
+        unless = reason.startswith(("if auto", "unless auto"))
         lines.append(f"no GGUF file later{' ' if unless else ': '}{reason}")
     return lines
 

@@ -6,7 +6,7 @@ example, tells upper case from lower case by ASCII and does not know combining m
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 from lingraft.errors import ModelError
 from lingraft.pretokenizer.mark_aware import MARK_AWARE_WORD
@@ -29,30 +29,66 @@ SHOWN = 40
 
 def llama_cpp_name(data: Data) -> str:
     """Return llama.cpp's name for a byte-level pre-tokenizer; raises `ModelError` without one."""
-    parts = pre_tokenizers(data)
-    whole_words = bool(data["model"].get("ignore_merges"))
-    if any(part.get("add_prefix_space") for part in parts):
-        _refuse("a space is put before every text")
-    expressions = _expressions(parts)
-    if expressions is None:
-        _refuse(f"its steps are {', '.join(part['type'] for part in parts) or 'none'}")
-    if any(MARK_AWARE_WORD in expression for expression in expressions):
-        _refuse("its regular expression was made mark-aware")
-    if any(INTERNAL in expression for expression in expressions):
-        _refuse("its regular expression was made letter-aware")
-    name = NAMES.get((expressions, whole_words))
-    if name is None:
-        lookup = ", with words looked up before merges" if whole_words else ""
-        _refuse(f"its regular expression is {_short(' then '.join(expressions))!r}{lookup}")
-    return name
+    # llama.cpp would load the model under a wrong name and silently split text in another way.
+    try:
+        return _name(data)
+    except _NoNameError as error:
+        instead = "or adapt a model whose pre-tokenizer llama.cpp has"
+        if error.rewritten:
+            instead = (
+                "or extend the base again with -o vocabulary.pretokenizer=keep (more tokens per "
+                "word), or named where one fits; `lingraft plan` says what does"
+            )
+        msg = f"{error}; use the model in transformers or vLLM, {instead}"
+        raise ModelError(msg) from None
+
+
+def why_no_name(data: Data) -> str:
+    """Return why llama.cpp has no name for a byte-level pre-tokenizer, "" if it has one."""
+    try:
+        _name(data)
+    except _NoNameError as error:
+        return str(error)
+    return ""
 
 
 def find_llama_cpp_name(data: Data) -> str | None:
     """Return llama.cpp's name for a byte-level pre-tokenizer, `None` where it has none."""
     try:
-        return llama_cpp_name(data)
-    except ModelError:
+        return _name(data)
+    except _NoNameError:
         return None
+
+
+class _NoNameError(Exception):
+    """Why there is no name, and whether it is because lingraft rewrote the expression."""
+
+    def __init__(self, reason: str, *, rewritten: bool = False) -> None:
+        self.rewritten = rewritten
+        super().__init__(f"the pre-tokenizer has no name in llama.cpp ({reason})")
+
+
+def _name(data: Data) -> str:
+    parts = pre_tokenizers(data)
+    whole_words = bool(data["model"].get("ignore_merges"))
+    if any(part.get("add_prefix_space") for part in parts):
+        raise _NoNameError("a space is put before every text")
+    expressions = _expressions(parts)
+    if expressions is None:
+        steps = ", ".join(part["type"] for part in parts) or "none"
+        reason = f"its steps are {steps}"
+        raise _NoNameError(reason)
+    for mark, kind in ((MARK_AWARE_WORD, "mark-aware"), (INTERNAL, "letter-aware")):
+        if any(mark in expression for expression in expressions):
+            reason = f"its regular expression was made {kind}"
+            raise _NoNameError(reason, rewritten=True)
+    name = NAMES.get((expressions, whole_words))
+    if name is None:
+        lookup = ", with words looked up before merges" if whole_words else ""
+        shown = _short(" then ".join(expressions))
+        reason = f"its regular expression is {shown!r}{lookup}"
+        raise _NoNameError(reason)
+    return name
 
 
 def _expressions(parts: list[dict[str, Any]]) -> tuple[str, ...] | None:
@@ -79,13 +115,3 @@ def _isolates(part: dict[str, Any]) -> bool:
 
 def _short(expression: str) -> str:
     return expression if len(expression) <= SHOWN else expression[:SHOWN] + "..."
-
-
-def _refuse(reason: str) -> NoReturn:
-    # llama.cpp would load the model under a wrong name and silently split text in another way.
-    msg = (
-        f"the pre-tokenizer has no name in llama.cpp ({reason}); use the model in transformers or "
-        "vLLM, or adapt a model that llama.cpp knows with -o vocabulary.pretokenizer=keep, or "
-        "named where one fits"
-    )
-    raise ModelError(msg)
