@@ -170,8 +170,9 @@ def test_auto_prefers_a_name_and_says_what_it_compared():
     assert [entry.llama_cpp for entry in change.considered] == ["qwen2", None, "qwen35"]
     assert [entry.recut for entry in change.considered] == [0, 0, 0]
     assert change.documents == len(ENGLISH)
+    assert str(change.considered[0]) == "the base's own: qwen2 in llama.cpp"
     assert str(change.considered[1]).endswith(
-        "re-cuts 0 base-language documents, no name in llama.cpp"
+        "changes the ids of 0 base-language documents, no name in llama.cpp"
     )
     line = str(change)
     assert "than mark-aware, which has no name" in line

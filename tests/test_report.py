@@ -399,7 +399,7 @@ def test_a_changed_pre_tokenizer_is_stated(tmp_path):
         "before plain",
         "after plain",
         "Thai plain 24 -&gt; 15",
-        "qwen35: saves 12.0%, re-cuts 0 base-language documents, qwen35 in llama.cpp",
+        "tokens, changes the ids of 0 base-language documents, qwen35 in llama.cpp",
     ):
         assert words in page, words
     (folder / "pretokenizer.json").unlink()  # a run of an earlier version has none
@@ -485,6 +485,7 @@ def test_notes_of_stages_are_in_words(tmp_path):
     record["recipe"]["target"] = {"corpus": [{"miniature": {"seed": 5}}]}
     (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
     page = html_of(folder)
+    assert 'href="#received"' not in page
     assert "<dt>seed, miniature, first source, target</dt><dd>5</dd>" in page
     assert "<dt>duplicate documents dropped, first source</dt><dd>3</dd>" in page
     assert "<dt>bytes kept for training, first source</dt><dd>77</dd>" in page

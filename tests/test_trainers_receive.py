@@ -113,7 +113,8 @@ def test_a_received_run_says_who_trained_it_and_what_was_repaired(returned: Retu
     assert {finding["outcome"] for finding in found} == {"repaired"}
     assert any("512 rows, handed over with" in warning for warning in run.warnings)
     page = run.report.read_text(encoding="utf-8")
-    assert "Received checkpoint" in page
+    assert '<a href="#received">Received checkpoint</a>' in page
+    assert '<h2 id="received-title">' in page
     assert "make-vocab-size-divisible-by" in page
     statement = f"received from trained (6 files, digest {run.received['digest']}; 3 faults"
     assert statement in run.summary

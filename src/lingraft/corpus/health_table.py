@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lingraft.corpus.health_checks import BY_NAME
+from lingraft.display_text import language_name
 from lingraft.formatting import counted, percent
 
 
@@ -49,5 +50,7 @@ def health_table(report: Mapping[str, Any]) -> HealthTable:
                 finding["example"],
             )
         )
-    title = f"text in {report['language']}: {counted(report['documents'], 'document')}"
+    title = (
+        f"Text in {language_name(report['language'])}: {counted(report['documents'], 'document')}"
+    )
     return HealthTable(title, rows, len(report["findings"]) - len(found), report["unchecked"])

@@ -23,7 +23,11 @@ def describe_model(model: Mapping[str, Any]) -> str:
         return str(settings["id"])
     if kind == "random":
         return f"random weights with the tokenizer {Path(settings['tokenizer']).parent.name}"
-    return f"a model trained here on {settings['language']} text" if kind == "pretrain" else kind
+    return (
+        f"a model trained here on {language_name(settings['language'])} text"
+        if kind == "pretrain"
+        else kind
+    )
 
 
 def describe_run(recipe: Recipe, received: ReceivedModel | None = None) -> str:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from lingraft.formatting import counted
 from lingraft.pretokenizer.mark_aware import make_mark_aware
 from lingraft.pretokenizer.named_pretokenizers import (
     BY_NAME,
@@ -86,8 +87,12 @@ class ConsideredPretokenizer:
     def __str__(self) -> str:
         """Return the numbers of the comparison."""
         name = f"{self.llama_cpp} in llama.cpp" if self.llama_cpp else "no name in llama.cpp"
-        recut = "" if self.recut is None else f", re-cuts {self.recut} base-language documents"
-        return f"{self.name}: saves {self.saving:.1%}{recut}, {name}"
+        if self.name == "keep":  # the others are compared with it
+            return f"the base's own: {name}"
+        recut = ""
+        if self.recut is not None:
+            recut = f", changes the ids of {counted(self.recut, 'base-language document')}"
+        return f"{self.name}: saves {self.saving:.1%} of the target's tokens{recut}, {name}"
 
 
 @dataclass(frozen=True)
