@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lingraft.advice.diagnosis import REFERENCE, Diagnosis, diagnose
+from lingraft.advice.diagnosis import REFERENCE, Diagnosis, diagnose, health_of_samples
 from lingraft.advice.measures import SAMPLE_BYTES, TextSample, read_sample
 from lingraft.advice.render import diagnosis_page
 from lingraft.bases.hub_model import HubBase
 from lingraft.corpus import parse_language
-from lingraft.corpus.health import TextHealth
 from lingraft.corpus.readers import read_parallel
 from lingraft.corpus.text_arguments import texts_by_language
 from lingraft.errors import CorpusError, RecipeError, StoreError
@@ -65,9 +64,7 @@ def diagnose_command(
     for name, model in _short_names(models).items():
         tokenizers[name] = open_named_tokenizer(model)
     sentences = _read_parallel(parallel, samples)
-    health = {
-        sample.language: TextHealth.of(sample.language, sample.documents) for sample in samples
-    }
+    health = health_of_samples(samples)
     diagnosis = diagnose(tokenizers, samples, sentences, learned_from=learned_from, health=health)
     if html is not None:
         _write_page(html, diagnosis_page(diagnosis))

@@ -15,7 +15,7 @@ import regex
 
 from lingraft.advice.measures import Measures, TextSample, measure, premium
 from lingraft.advice.recommend import COMPARED, UNREADABLE, Recommendation, recommend, repair_saving
-from lingraft.corpus.health import HealthReport
+from lingraft.corpus.health import HealthReport, TextHealth
 from lingraft.forecast.predict_fertility import FertilityCurve, FertilityPoint, predict_fertility
 from lingraft.formatting import size
 from lingraft.pretokenizer.change import MARK_AWARE
@@ -184,6 +184,11 @@ def diagnose(
     health = health or {}
     notes = _notes(samples, health)
     return Diagnosis(tuple(diagnosed), by_language, notes, seconds, health)
+
+
+def health_of_samples(samples: Sequence[TextSample]) -> dict[str, HealthReport]:
+    """Return what is in each sample besides text in its language, by language."""
+    return {sample.language: TextHealth.of(sample.language, sample.documents) for sample in samples}
 
 
 def _notes(samples: Sequence[TextSample], health: Mapping[str, HealthReport]) -> tuple[str, ...]:

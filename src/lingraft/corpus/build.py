@@ -45,14 +45,17 @@ class KeptDocuments:
     shuffle: Shuffle
     tallies: list[Tally]
     cleaner: Cleaner
-    seed: int
+    settings: CorpusSettings
     repairs: TextRepairs
     health: TextHealth
     table: SplitTable = field(default_factory=SplitTable)
     malformed: list[str] = field(default_factory=list)
 
     def add(self, source: int, text: str) -> DocumentHashes | None:
-        """Filter and count a document; return its hashes if it is kept."""
+        """Filter and count a document; return its hashes if it is kept.
+
+        Raises `CorpusError` if it is kept and too long to tokenise.
+        """
         if isinstance(text, MalformedRecord):
             self.malformed.append(text.problem)
         else:
@@ -65,8 +68,10 @@ class KeptDocuments:
             if reason == Reason.duplicate:
                 self.health.add_duplicate(text)
             return None
+        # Before the text is looked at: its counts take several times its size in memory.
+        _check_length(text, tally.label, self.settings)
         self.health.add(text)
-        hashes = DocumentHashes.of(digest, self.seed)
+        hashes = DocumentHashes.of(digest, self.settings.seed)
         content = encode_document(text)
         self.shuffle.put(ShuffledDocument(hashes.order, source, digest, content))
         self.table.add(source, hashes, size)
@@ -182,7 +187,7 @@ def _read_sources(
         Shuffle(folder),
         [Tally(source.label) for source in inputs],
         cleaner,
-        settings.seed,
+        settings,
         TextRepairs(settings.cleaning or Cleaning(), language),
         # The language of generated stories is known, and identifying it takes a second.
         TextHealth(language, identify=any(not source.miniature for source in settings.sources)),
@@ -195,8 +200,6 @@ def _read_sources(
             with closing(source.texts) as texts:
                 for number, text in enumerate(texts, start=1):
                     hashes = kept.add(index, text)
-                    if hashes is not None:
-                        _check_length(text, source.label, settings)
                     if number % 1000 == 0:
                         advance(1000)
                     if source.needed is None or hashes is None or hashes.split < heldout_threshold:
@@ -271,7 +274,7 @@ def _write_train(
     for _, source, digest, content in train.shuffle.documents():
         text = decode_document(content)
         tally, size = train.tallies[source], len(text.encode())
-        hashes = DocumentHashes.of(digest, train.seed)
+        hashes = DocumentHashes.of(digest, train.settings.seed)
         if hashes.split < threshold:
             tally.keep("heldout", size)
             heldout_file.write(text, size)

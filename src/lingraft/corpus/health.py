@@ -28,6 +28,8 @@ from lingraft.corpus.script_check import MIN_LETTERS, WrongScript, find_wrong_sc
 from lingraft.formatting import join_words
 
 BATCH_CHARACTERS = 200_000
+LONGEST = 4_000_000
+"""Characters of a document that are looked at: of one of 17 MB, the counts took 200 MB."""
 NAMED_RECORDS = 3
 """Malformed records that are named; the others are only counted."""
 MARKED_SHARE = 0.2
@@ -120,6 +122,8 @@ class TextHealth:
     def add(self, text: str) -> None:
         """Count a document."""
         self.documents += 1
+        self.characters += len(text)
+        text = text[:LONGEST]
         self._batch.append(text)
         self._batch_characters += len(text)
         if len(self._sample) < SAMPLE_DOCUMENTS:
@@ -206,7 +210,6 @@ class TextHealth:
         texts, self._batch = self._batch, []
         if not texts:
             return
-        self.characters += self._batch_characters
         self._batch_characters = 0
         # One string: what is absent in it, as almost always, is absent in each document. A line
         # break belongs to no pattern that spans two documents.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lingraft.advice import diagnose as diagnose_samples
 from lingraft.advice import diagnosis_json, diagnosis_tables
-from lingraft.advice.diagnosis import REFERENCE, Diagnosis
+from lingraft.advice.diagnosis import REFERENCE, Diagnosis, health_of_samples
 from lingraft.advice.measures import SAMPLE_BYTES, draw_sample
 from lingraft.errors import CorpusError
 from lingraft.library.arguments import check_number
@@ -113,9 +113,12 @@ def diagnose(
             documents = read_documents(given, f"texts: {tag}")
             samples.append(draw_sample(tag, documents, sample_bytes))
         sentences = _sentences(parallel, [sample.language for sample in samples])
-        found = diagnose_samples(tokenizers, samples, sentences, learned_from=learned_from)
+        health = health_of_samples(samples)
+        found = diagnose_samples(
+            tokenizers, samples, sentences, learned_from=learned_from, health=health
+        )
     seconds = time.monotonic() - started
-    return TokenizerDiagnosis(found.tokenizers, found.samples, found.notes, seconds)
+    return TokenizerDiagnosis(found.tokenizers, found.samples, found.notes, seconds, health)
 
 
 def _sentences(parallel: Any, languages: Sequence[str]) -> dict[str, list[str]] | None:
