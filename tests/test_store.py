@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
+import sys
 import threading
-import time
 from typing import ClassVar
 
 import numpy as np
@@ -228,15 +229,23 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     assert left_over(tmp_path) == []
 
 
-def test_two_processes_that_race_build_one_output(tmp_path, capsys):
+def test_two_processes_that_race_build_one_output(tmp_path, monkeypatch):
     """One builds it; the other waits, reports that, and uses it."""
-    store, stage, making, found = Store(tmp_path), Stage("count", 1, {}), threading.Event(), []
+    store, stage, found = Store(tmp_path), Stage("count", 1, {}), []
+    making, waiting = threading.Event(), threading.Event()
+
+    class Terminal(io.StringIO):
+        def write(self, text):
+            if "waiting for it" in text:
+                waiting.set()
+            return len(text)
+
+    # Not capsys: what is written while another thread reads it is lost.
+    monkeypatch.setattr(sys, "stderr", Terminal())
 
     def make(draft):
         making.set()
-        deadline = time.monotonic() + 20
-        while "waiting for it" not in capsys.readouterr().err:
-            assert time.monotonic() < deadline
+        assert waiting.wait(timeout=20)
         write("same")(draft)
 
     def wait():
