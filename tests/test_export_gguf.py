@@ -14,12 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from lingraft.checkpoint.gguf_architectures import (
-    ARCHITECTURES,
-    complete_config,
-    full_rope,
-    rope_tensors,
-)
+from lingraft.checkpoint.gguf_architectures import ARCHITECTURES, complete_config
+from lingraft.checkpoint.gguf_rope import full_rope, rope_tensors
 from lingraft.errors import ModelError, RecipeError
 from lingraft.export import export_gguf
 from lingraft.export.gguf import Exported

@@ -26,7 +26,12 @@ from lingraft.checkpoint.resize_checks import (
     check_tokenizer,
     untrained_row_warnings,
 )
-from lingraft.checkpoint.resized_tensors import ResizePlan, resized_tensors, write_tensors
+from lingraft.checkpoint.resized_tensors import (
+    ROW_MULTIPLE,
+    ResizePlan,
+    resized_tensors,
+    write_tensors,
+)
 from lingraft.checkpoint.rewrite import ResizedRows, lay_out
 from lingraft.checkpoint.row_request import InitRequest, InitRows, RowMaker, Side
 from lingraft.checkpoint.safetensors_files import Checkpoint
@@ -63,7 +68,7 @@ def resize_embeddings(
     output: Path,
     corpus: Corpus | None = None,
     seed: int = 0,
-    pad_to: int = 64,
+    pad_to: int = ROW_MULTIPLE,
     device: str = "cpu",
     scratch_dir: Path | None = None,
 ) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from lingraft.checkpoint.embedding_resize import ComputedRows, compute_rows
 from lingraft.checkpoint.find_embeddings import EmbeddingNames
 from lingraft.checkpoint.model_tensors import ModelTensors, model_shapes
 from lingraft.checkpoint.resize_checks import check_fit
-from lingraft.checkpoint.resized_tensors import ResizePlan
+from lingraft.checkpoint.resized_tensors import ROW_MULTIPLE, ResizePlan
 from lingraft.checkpoint.row_request import InitRequest, RowMaker, Side
 from lingraft.checkpoint.vocabulary_tables import set_config_rows
 from lingraft.errors import ModelError
@@ -36,7 +36,7 @@ def resize_model(
     inits: Mapping[Side, RowMaker],
     request: InitRequest,
     *,
-    pad_to: int = 64,
+    pad_to: int = ROW_MULTIPLE,
     knows_tokenizer: bool = True,
 ) -> ComputedRows:
     """Resize a model in place; return what was computed.

@@ -33,6 +33,9 @@ from lingraft.store import link_or_copy
 if TYPE_CHECKING:
     from torch import Tensor
 
+ROW_MULTIPLE = 64
+"""Rows are padded to a multiple of this by default: kernels and tensor parallelism want it."""
+
 # Low enough for a probability of 0 in every dtype, and within the range of float16 (65,504).
 BIAS_OF_PADDING = -1e4
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -27,10 +27,6 @@ from lingraft.cli.options import (
     print_warnings,
     read_recipe,
 )
-
-if TYPE_CHECKING:
-    pass
-
 
 ExtendedFolder = Annotated[
     Path,

@@ -2,8 +2,8 @@
 
 `CHECKS` is the one table of thresholds. They are shares: of the documents, or of the letters for
 `wrong_script`. Each warning threshold is above the share that the check finds in clean text in
-English, Hindi, Turkish, Arabic, Tamil and Thai, which the comment next to it gives. A check that
-refuses can be accepted by name with `allow`.
+English, Hindi, Turkish, Arabic, Tamil and Thai; comments give the shares that come near
+(`benchmarks/text_health.py`). A check that refuses can be accepted by name with `allow`.
 """
 
 from __future__ import annotations
@@ -225,9 +225,15 @@ class Finding:
 
     @classmethod
     def of_check(
-        cls, name: str, count: int, of: int, example: str, *, unit: str = "documents",
+        cls,
+        name: str,
+        count: int,
+        of: int,
+        example: str,
+        *,
+        unit: str = "documents",
         detail: str = "",
-    ) -> Finding:  # fmt: skip
+    ) -> Finding:
         """Return the finding of a check, with its level by the thresholds."""
         check = BY_NAME[name]
         share, level = count / max(of, 1), ""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
+from hashlib import blake2b
 from itertools import combinations
 from typing import Any
 
@@ -140,22 +142,27 @@ def _near_duplicates(texts: Sequence[str]) -> Finding:
 
 def _shingles(text: str) -> Hashes:
     """Return the hashes of all runs of `SHINGLE_WORDS` words, without repetitions."""
-    words = np.array([hash(word) for word in _WORD.findall(text.casefold())], dtype=np.int64)
+    words = _WORD.findall(text.casefold())
     count = len(words) - SHINGLE_WORDS + 1
     if count < 1:
         return np.zeros(0, dtype=np.uint64)
-    values = words.view(np.uint64)
+    values = np.array(list(map(_hash_word, words)), dtype=np.uint64)
     combined = np.zeros(count, dtype=np.uint64)
     for offset in range(SHINGLE_WORDS):
         combined = combined * _FACTOR + values[offset : offset + count]
     return np.unique(combined)
 
 
+@lru_cache(maxsize=1 << 16)
+def _hash_word(word: str) -> int:
+    # Not Python's hash, which differs from process to process: a finding is stored with the corpus.
+    return int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+
+
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
-_RANDOM = np.random.default_rng(0)
-_MULTIPLIERS = _RANDOM.integers(1, 2**63, size=(HASHES, 1), dtype=np.uint64) * np.uint64(
-    2
-) + np.uint64(1)
+_MULTIPLIERS = np.array(
+    [[_hash_word(str(number)) | 1] for number in range(HASHES)], dtype=np.uint64
+)
 
 
 def _min_hashes(hashes: Hashes) -> Hashes:

@@ -14,17 +14,15 @@ from __future__ import annotations
 import io
 import re
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
-from lingraft.errors import CorpusError, LingraftError, MissingExtraError
+from lingraft.corpus.remote_errors import may_pass, protocol_of, reason_of, remote_errors
+from lingraft.errors import CorpusError, LingraftError
 from lingraft.file_kinds import FOLDER_ENDINGS, without_compression
-from lingraft.hub_client import causes_of, one_line
 from lingraft.progress import say
 
 if TYPE_CHECKING:
@@ -32,23 +30,6 @@ if TYPE_CHECKING:
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _WEB = ("http", "https")
-EXTRAS = {
-    "s3": ("s3fs", "s3"),
-    "s3a": ("s3fs", "s3"),
-    "gs": ("gcsfs", "gcs"),
-    "gcs": ("gcsfs", "gcs"),
-    "az": ("adlfs", "azure"),
-    "abfs": ("adlfs", "azure"),
-    "abfss": ("adlfs", "azure"),
-}
-"""The package that a protocol needs, and the extra that installs it."""
-_SIGN_IN = {
-    "s3": "set AWS_PROFILE or AWS_ACCESS_KEY_ID, or FSSPEC_S3_ANON=true for a public bucket",
-    "gcs": "run `gcloud auth application-default login`, or set FSSPEC_GS_TOKEN=anon for a public "
-    "bucket",
-    "azure": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
-    "hf": "run `hf auth login` or set HF_TOKEN",
-}
 _CHECKSUMS = ("blob_id", "xet_hash", "md5Hash", "sha", "ETag", "etag", "Content-MD5", "Digest")
 """Names under which file systems state a checksum, the more exact ones first."""
 _TIMES = ("LastModified", "last_modified", "Last-Modified", "updated", "mtime", "modificationTime")
@@ -83,7 +64,7 @@ class RemoteFile:
     @property
     def name(self) -> str:
         """The last part of the URL, without the query of a web address."""
-        path = urlsplit(self.url).path if _protocol(self.url) in _WEB else self.url
+        path = urlsplit(self.url).path if protocol_of(self.url) in _WEB else self.url
         return PurePosixPath(path).name
 
     @property
@@ -127,11 +108,11 @@ def forget_listing(url: str) -> None:
 def _list(url: str) -> tuple[RemoteFile, ...]:
     if urlsplit(url).password is not None:
         msg = (
-            f"{_protocol(url)}://: the URL contains a password, which a run would write into its "
+            f"{protocol_of(url)}://: the URL contains a password, which a run would write into its "
             "files; configure it for fsspec, in ~/.config/fsspec"
         )
         raise CorpusError(msg)
-    with _remote_errors(url):
+    with remote_errors(url):
         system, path = _file_system(url)
         system.invalidate_cache()
         if _has_wildcards(url):
@@ -170,13 +151,9 @@ def _folder_files(url: str, found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _protocol(url: str) -> str:
-    return url.partition("://")[0].lower()
-
-
 def _has_wildcards(url: str) -> bool:
     # In a web address, `?` begins the query.
-    return any(character in url for character in ("*[" if _protocol(url) in _WEB else "*?["))
+    return any(character in url for character in ("*[" if protocol_of(url) in _WEB else "*?["))
 
 
 def _is_hidden(name: str, pattern: str) -> bool:
@@ -189,9 +166,9 @@ def _file_system(url: str) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
 
     options = {}
-    if _protocol(url) in _WEB:
+    if protocol_of(url) in _WEB:
         # Proxies and ~/.netrc apply, as for other programs.
-        given = conf.get(_protocol(url), {}).get("client_kwargs", {})
+        given = conf.get(protocol_of(url), {}).get("client_kwargs", {})
         options["client_kwargs"] = {"trust_env": True, **given}
     system, path = url_to_fs(url, **options)
     return system, path
@@ -285,12 +262,12 @@ class _RemoteStream(io.RawIOBase):
                 raise
             except Exception as error:  # noqa: BLE001 - clients of stores share no base class
                 self._disconnect()
-                if not _may_pass(error):
+                if not may_pass(error):
                     break
-                say(f"{self._file}: {_reason(error)}; trying again in {wait} s")
+                say(f"{self._file}: {reason_of(error)}; trying again in {wait} s")
                 time.sleep(wait)
         where = f"{self._file}: after {self._position:,} of {self._file.size:,} bytes"
-        with _remote_errors(where, url=self._file.url):
+        with remote_errors(where, url=self._file.url):
             return self._read(length)
 
     def _read(self, length: int) -> bytes:
@@ -315,7 +292,7 @@ class _RemoteStream(io.RawIOBase):
         self._check_version()
         system, path = _file_system(self._file.url)
         options: dict[str, Any] = {"block_size": LARGEST_BLOCK, "cache_type": "none"}
-        if _protocol(self._file.url) in _WEB:
+        if protocol_of(self._file.url) in _WEB:
             # A server that compresses a file on its way cannot send a part of it.
             options["headers"] = {"Accept-Encoding": "identity"}
         source: IO[bytes] = system.open(path, "rb", **options)
@@ -334,78 +311,3 @@ class _RemoteStream(io.RawIOBase):
         source, self._source = self._source, None
         if source is not None:
             source.close()
-
-
-@contextmanager
-def _remote_errors(where: str, *, url: str | None = None) -> Iterator[None]:
-    """Raise errors of a store as errors of one line that begin with `where`."""
-    protocol = _protocol(url or where)
-    try:
-        yield
-    except LingraftError:
-        raise
-    except ImportError as error:
-        if protocol in EXTRAS:
-            package, extra = EXTRAS[protocol]
-            raise MissingExtraError(package, extra=extra) from None
-        msg = f"{where}: {one_line(error)}"
-        raise CorpusError(msg) from None
-    except Exception as error:  # noqa: BLE001 - clients of stores share no base class
-        msg = f"{where}: {_explanation(error, protocol)}"
-        raise CorpusError(msg) from None
-
-
-def _explanation(error: Exception, protocol: str) -> str:
-    if _is_refused(error):
-        _, store = EXTRAS.get(protocol, ("", protocol))
-        advice = _SIGN_IN.get(store, "give a URL that you may read")
-        return f"access is refused ({_reason(error)}); {advice}"
-    if _is_missing(error):
-        return "there is no such object; check the URL"
-    if "Protocol not known" in str(error):
-        return f"fsspec knows no protocol {protocol}://; name another, or a local file"
-    if "range requests" in str(error):
-        return "the server cannot send parts of a file; download it, and name the local file"
-    return f"it cannot be read ({_reason(error)}); run again, or name a local copy"
-
-
-def _may_pass(error: Exception) -> bool:
-    """Return whether the same request may succeed later."""
-    is_final = isinstance(error, (ValueError, NotImplementedError))
-    return not (is_final or _is_refused(error) or _is_missing(error))
-
-
-def _is_refused(error: Exception) -> bool:
-    return (
-        _status(error) in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
-        or isinstance(error, PermissionError)
-        or "Credential" in type(error).__name__
-    )
-
-
-def _is_missing(error: Exception) -> bool:
-    """Return whether an object does not exist.
-
-    The web file system reports every failure as a missing file, with the failure as its cause.
-    """
-    if not isinstance(error, FileNotFoundError):
-        return False
-    causes = list(causes_of(error))[1:]
-    failed = any(isinstance(cause, OSError) for cause in causes)
-    return not failed and _status(error) in {None, HTTPStatus.NOT_FOUND}
-
-
-def _status(error: Exception) -> int | None:
-    """Return the HTTP status of the response that raised an error, as far as it is known."""
-    for cause in causes_of(error):
-        response = getattr(cause, "response", None)
-        for status in (getattr(cause, "status", None), getattr(response, "status_code", None)):
-            if isinstance(status, int):
-                return status
-    return None
-
-
-def _reason(error: Exception) -> str:
-    """Return the class and the message of an error, or of its cause if it has one."""
-    *_, cause = causes_of(error)
-    return f"{type(cause).__name__}: {one_line(cause)}"

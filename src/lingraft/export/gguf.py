@@ -8,27 +8,24 @@ imported in the functions that use it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from lingraft.bases.folder import read_config
 from lingraft.checkpoint.gguf_architectures import (
-    Architecture,
     UnknownArchitectureError,
     architecture_of,
     complete_config,
     describe,
-    rope_tensors,
 )
-from lingraft.checkpoint.gguf_layouts import TensorSource, tensor_sources
 from lingraft.checkpoint.safetensors_files import Checkpoint
 from lingraft.errors import MissingExtraError, ModelError, RecipeError, did_you_mean
 from lingraft.export.gguf_converter import converter_advice
+from lingraft.export.gguf_tensors import TensorPlan, named_sources, plan_tensors, write_tensors
 from lingraft.export.gguf_tokenizer import UNKNOWN, GgufTokens, adds_bos, adds_eos, gguf_tokens
 from lingraft.export.ollama import (
     llama_server,
@@ -49,13 +46,8 @@ if TYPE_CHECKING:
 NUMBERS = ("auto", "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 """Number types of matrices; `auto` keeps the type. Vectors are float32, as llama.cpp requires."""
 
-_GGUF_TYPES = {"F32": "F32", "F16": "F16", "BF16": "BF16", "F64": "F32"}
-"""safetensors dtype -> GGUF type."""
-
 MAX_CONTEXT = 8192
 """The largest context that the written commands ask for: the whole one can take much memory."""
-
-_BELOW_8_BITS = ("Q5_1", "Q5_0", "Q4_1", "Q4_0")
 
 
 @dataclass(frozen=True)
@@ -99,12 +91,12 @@ def export_gguf(model: Path, path: Path, *, numbers: str = "auto") -> Exported:
     try:
         config = complete_config(read_config(model))
         architecture = architecture_of(config)
-        sources = _named_sources(architecture, config, checkpoint)
+        sources = named_sources(architecture, config, checkpoint)
     except UnknownArchitectureError as error:
         msg = f"{error}; {converter_advice(model, path)}"
         raise ModelError(msg) from error
     tokens = gguf_tokens(tokenizer, _embedding_rows(config, checkpoint))
-    plans = list(_plan_tensors(architecture, config, checkpoint, sources, numbers))
+    plans = list(plan_tensors(architecture, config, checkpoint, sources, numbers))
     ends = _end_tokens(model, tokenizer)
     with atomic_file(path, option="--gguf") as draft:
         writer = GGUFWriter(str(draft), architecture.name)
@@ -112,7 +104,7 @@ def export_gguf(model: Path, path: Path, *, numbers: str = "auto") -> Exported:
         length, notes = describe(writer, config, architecture)
         _write_types(writer, plans, numbers)
         _write_tokens(writer, tokens, tokenizer, ends)
-        _write_tensors(writer, plans)
+        write_tensors(writer, plans)
         writer.close()
     context = min(length, MAX_CONTEXT)
     write_files({written: modelfile(path, tokenizer, context, list(ends))})
@@ -184,102 +176,7 @@ def _embedding_rows(config: PretrainedConfig, checkpoint: Checkpoint) -> int:
     return int(config.vocab_size)
 
 
-_COMPUTED = (".rotary_emb.inv_freq", ".attn.bias", ".masked_bias", ".attention.bias")
-"""Endings of buffers in old checkpoints, which are no weights."""
-
-
-def _named_sources(
-    architecture: Architecture, config: PretrainedConfig, checkpoint: Checkpoint
-) -> dict[str, TensorSource]:
-    """Return the source of each GGUF tensor.
-
-    Raises `ModelError` for a tensor without a GGUF name, which would be missing in the file.
-    """
-    from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, get_tensor_name_map
-
-    kind = next(arch for arch, name in MODEL_ARCH_NAMES.items() if name == architecture.name)
-    table = get_tensor_name_map(MODEL_ARCH(kind), config.num_hidden_layers)
-    named = {}
-    for name, source in tensor_sources(checkpoint.tensors).items():
-        # llama.cpp uses the input matrix for a tied head, so a stored copy is not written.
-        tied_head = config.tie_word_embeddings and name == "lm_head.weight"
-        if name.endswith(_COMPUTED) or (tied_head and not architecture.own_head):
-            continue
-        gguf_name = table.get_name(name, try_suffixes=(".weight", ".bias"))
-        if gguf_name is None:
-            msg = (
-                f"{checkpoint.folder}: GGUF has no name for the tensor {name} of "
-                f"{architecture.name} models"
-            )
-            raise UnknownArchitectureError(msg)
-        named[gguf_name] = source
-    if architecture.own_head:
-        named.setdefault("output.weight", named["token_embd.weight"])
-    return named
-
-
-@dataclass(frozen=True)
-class _TensorPlan:
-    """A tensor to write: its GGUF name, type and shape, and the function that reads it."""
-
-    name: str
-    kind: Any
-    shape: tuple[int, ...]
-    read: Callable[[], np.ndarray[Any, Any]]
-
-
-def _plan_tensors(
-    architecture: Architecture,
-    config: PretrainedConfig,
-    checkpoint: Checkpoint,
-    sources: Mapping[str, TensorSource],
-    numbers: str,
-) -> Iterator[_TensorPlan]:
-    from gguf import GGMLQuantizationType as Kind
-    from gguf.quants import quantize
-
-    for name, factors in rope_tensors(config):
-        values = np.asarray(factors, np.float32)
-        yield _TensorPlan(name, Kind.F32, values.shape, values.copy)
-
-    # A meta tensor gives the shape in GGUF's layout without reading the weights.
-    def meta(name: str) -> torch.Tensor:
-        return torch.empty(checkpoint.tensors[name].shape, device="meta")
-
-    def weights(name: str) -> torch.Tensor:
-        return checkpoint.tensor(name).float()
-
-    for name, source in sources.items():
-        shape = tuple(source.read(meta, architecture.layout, config).shape)
-        stored = checkpoint.tensors[source.names[0]].dtype
-        kind = Kind[_type_of(name, shape, stored, numbers)]
-
-        # The defaults bind the values of this iteration; a closure would read those of the last.
-        def read(source: TensorSource = source, kind: Any = kind) -> np.ndarray[Any, Any]:
-            laid_out = source.read(weights, architecture.layout, config)
-            return quantize(laid_out.contiguous().numpy(), kind)  # type: ignore[no-any-return]
-
-        yield _TensorPlan(name, kind, shape, read)
-
-
-def _type_of(name: str, shape: tuple[int, ...], stored: str, numbers: str) -> str:
-    """Return the GGUF type of a tensor; raises `ModelError` for a shape that has none."""
-    # llama.cpp reads norms and biases as float32. A router decides between experts by small
-    # differences, and is tiny.
-    if len(shape) == 1 or "ffn_gate_inp" in name:
-        return "F32"
-    kind = _GGUF_TYPES[stored] if numbers == "auto" else numbers.upper()
-    if kind.startswith("Q") and shape[-1] % 32:
-        msg = f"{name}: {shape[-1]} columns; {numbers} needs a multiple of 32: use --numbers f16"
-        raise ModelError(msg)
-    # Embedding rows, which adaptation is about, lose more than other matrices; llama-quantize
-    # keeps them in more bits too.
-    if kind in _BELOW_8_BITS and name in {"token_embd.weight", "output.weight"}:
-        return "Q8_0"
-    return kind
-
-
-def _write_types(writer: GGUFWriter, plans: list[_TensorPlan], numbers: str) -> None:
+def _write_types(writer: GGUFWriter, plans: list[TensorPlan], numbers: str) -> None:
     """Write the number type as programs show it, e.g. "Q8_0"."""
     from gguf import GGML_QUANT_VERSION, LlamaFileType
 
@@ -290,25 +187,6 @@ def _write_types(writer: GGUFWriter, plans: list[_TensorPlan], numbers: str) -> 
     names = {"F32": "ALL_F32"}
     writer.add_file_type(LlamaFileType[names.get(kind, f"MOSTLY_{kind}")])
     writer.add_quantization_version(GGML_QUANT_VERSION)
-
-
-def _write_tensors(writer: GGUFWriter, plans: list[_TensorPlan]) -> None:
-    """Write the headers of all tensors, then one tensor at a time to bound the memory."""
-    from gguf import GGML_QUANT_SIZES
-
-    # The headers state the offset of each tensor, so all sizes are needed before the first weight.
-    for plan in plans:
-        block_values, block_bytes = GGML_QUANT_SIZES[plan.kind]
-        size = int(np.prod(plan.shape)) // block_values * block_bytes
-        # `raw_dtype` decides the type; gguf only looks at the numpy type to detect packed bytes.
-        writer.add_tensor_info(
-            plan.name, plan.shape, np.dtype(np.float32), size, raw_dtype=plan.kind
-        )
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    for plan in plans:
-        writer.write_tensor_data(plan.read())
 
 
 def _write_tokens(

@@ -12,6 +12,7 @@ from lingraft.bases.tokenizer_files import context_of
 from lingraft.checkpoint import Checkpoint, embedding_names
 from lingraft.checkpoint.load_model import meta_model
 from lingraft.checkpoint.model_class import read_model_config
+from lingraft.checkpoint.resized_tensors import ROW_MULTIPLE
 from lingraft.checkpoint.safetensors_files import torch_dtype
 from lingraft.packing.blocks import Blocks
 from lingraft.pipeline import Graph
@@ -33,9 +34,6 @@ from lingraft.trainers.manifest import (
 from lingraft.training import Phase
 from lingraft.training.job import CHUNK, PhaseSteps
 from lingraft.training.optimizer import BETAS, EPSILON
-
-ROW_MULTIPLE = 64
-"""Embedding rows are padded to a multiple of this (`checkpoint.embedding_resize`)."""
 
 PRECISION = "weights and optimizer state in float32; the model is saved in the dtype of the source"
 

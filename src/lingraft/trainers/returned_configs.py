@@ -20,12 +20,11 @@ from lingraft.trainers.returned_faults import Finding
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 
+LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
+"""Names of the context length, which engines shorten to the length of their sequences."""
+
 HARMLESS = (
-    "max_position_embeddings",
-    "n_positions",
-    "n_ctx",
-    "max_seq_len",
-    "seq_length",
+    *LENGTHS,
     "use_cache",
     "initializer_range",
     "architectures",
@@ -92,7 +91,7 @@ def _compare_settings(returned: Path, extended: Path) -> Iterator[Finding]:
             differing[is_harmless].append(line)
     if differing[False]:
         yield Finding("another model", CONFIG, _listed(differing[False]), "refused")
-    shown = [line for line in differing[True] if line.split()[0] in HARMLESS[:5]]
+    shown = [line for line in differing[True] if line.split()[0] in LENGTHS]
     if shown:
         yield Finding("settings in config.json", CONFIG, _listed(shown), "repaired")
 

@@ -18,6 +18,7 @@ from lingraft.checkpoint.config_files import text_parts
 from lingraft.checkpoint.find_embeddings import EmbeddingNames, embedding_names, same_numbers
 from lingraft.checkpoint.load_model import meta_model
 from lingraft.checkpoint.model_class import read_model_config
+from lingraft.checkpoint.resized_tensors import ROW_MULTIPLE
 from lingraft.checkpoint.rewrite import NewTensor, Range
 from lingraft.checkpoint.safetensors_files import (
     FLOATS,
@@ -36,9 +37,6 @@ from lingraft.training.save_model import COMPUTED
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-MULTIPLE = 64
-"""Rows are padded to a multiple of this, as kernels and tensor parallelism want it."""
 
 SHOWN = 3
 """The number of names that a finding lists."""
@@ -224,7 +222,7 @@ def _same_shape(
         segments.append(_bytes_of(padding.to(torch_dtype(place.dtype))))
     compared.resized[place.name] = NewTensor((wanted, *old.shape[1:]), segments)
     compared.find("padded rows", place.name, what, "repaired")
-    if rows % MULTIPLE and not wanted % MULTIPLE:
+    if rows % ROW_MULTIPLE and not wanted % ROW_MULTIPLE:
         compared.find("rows not a multiple of 64", place.name, f"{rows:,} rows", "repaired")
     return True
 
