@@ -7,6 +7,10 @@ JOBS   ?= 2
 # Compiling what is never imported took 40 of 122 seconds.
 PIP    := -m pip install -q --disable-pip-version-check --no-compile
 
+# Container images often set this. Each of the hundred processes of the tests that import torch and transformers would then
+# compile them again: 34 s of processor time for an import of 12 s.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Checks run next to what the tests need in addition to .venv.
 MAKEFLAGS += --jobs=3
 
