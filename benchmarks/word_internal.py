@@ -21,9 +21,9 @@ from pathlib import Path
 
 import regex
 
-from lingraft.evaluation.words import count_words
 from lingraft.pretokenizer.change import LETTER_AWARE, REWRITES
 from lingraft.pretokenizer.word_internal import RULES
+from lingraft.text_units import count_words
 from lingraft.tokenizer import Family, open_tokenizer
 from lingraft.tokenizer.json_format import build_backend
 from lingraft.vocabulary import ContinuedBPE, SelectionRequest

@@ -34,6 +34,7 @@ from lingraft.forecast.predict_fertility import (
     predict_fertility,
 )
 from lingraft.pretokenizer import make_mark_aware
+from lingraft.text_units import TextUnit
 from lingraft.tokenizer import ModelTokenizer, family_of, open_tokenizer
 from lingraft.vocabulary import AutoSize, ContinuedBPE, SelectionRequest
 from lingraft.vocabulary.auto_size import SIZES
@@ -81,11 +82,11 @@ MEASURES = Measures(
     documents=100,
     bytes=12_000,
     characters=5_000,
-    words=1_000,
+    unit=TextUnit.WORD,
+    units=1_000,
     spaced_words=1_000,
     tokens=5_000,
-    units=1_050,
-    unspaced=False,
+    pretokens=1_050,
     fallback=0.1,
     single=0.5,
     torn=0.0,

@@ -179,7 +179,11 @@ def test_fertility_counts_tokens(pair: tuple[Any, ModelTokenizer]) -> None:
     assert not any(row.note for row in rows)
     thai = score_text(*pair, ["ชาวนาให้แอปเปิ้ลแก่ลูกสาว", "นกร้องเพลง"], SETTINGS)
     rows = fertility(thai, "th", "source", SETTINGS.bootstrap)
-    assert "without spaces" in select(rows, metric="tokens per word")[0].note
+    (row,) = select(rows, metric="tokens per character")
+    (inverse,) = select(rows, metric="characters per token")
+    assert row.value == pytest.approx(1 / inverse.value)
+    assert "no spaces" in row.note
+    assert not select(rows, metric="tokens per word")
 
 
 def test_identical_documents_are_counted(
@@ -198,7 +202,7 @@ def test_identical_documents_are_counted(
     )
     assert same.value == 0.75
     assert change.metric == "tokens per word change"
-    assert change.value == pytest.approx((two.tokens.sum() - one.tokens.sum()) / one.words.sum())
+    assert change.value == pytest.approx((two.tokens.sum() - one.tokens.sum()) / one.units.sum())
     assert change.low is not None
     assert change.low <= change.value <= 0
 

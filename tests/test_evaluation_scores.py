@@ -38,6 +38,7 @@ from lingraft.evaluation.added_token_use import (
 from lingraft.evaluation.fertility import premium
 from lingraft.evaluation.samples import repetition, write_samples
 from lingraft.measurement import Measurement, metric_changes, select
+from lingraft.text_units import TextUnit
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from tests.conftest import ENGLISH, HINDI
 from tests.models import ARCHITECTURES, MemoryCorpus, extended_tokenizer
@@ -174,9 +175,9 @@ def test_repetition_counts_repeated_word_4_grams() -> None:
     assert repetition([loop], "en", "a", BOOTSTRAP)[0].value == pytest.approx(33 / 37)
     assert repetition([story], "en", "a", BOOTSTRAP)[0].value == 0
     assert repetition(["two words"], "en", "a", BOOTSTRAP) == []
-    assert repetition(["กกกกกกกก"], "th", "a", BOOTSTRAP, unspaced=True)[0].value == pytest.approx(
-        4 / 5
-    )
+    assert repetition(["กกกกกกกก"], "th", "a", BOOTSTRAP, unit=TextUnit.CHARACTER)[
+        0
+    ].value == pytest.approx(4 / 5)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -284,13 +284,13 @@ def test_a_language_named_twice_is_refused(values):
 def test_words_beyond_what_memory_allows_are_left_out_and_named(
     values, here, tmp_path, monkeypatch
 ):
-    """Of more distinct words than the limit, the most frequent are used; a warning counts them."""
+    """Of more pre-tokens than the limit, the most frequent are used; a warning counts them."""
     monkeypatch.setattr("lingraft.vocabulary.corpus_words.MAX_WORDS", 20)
     folder = extend(parse_recipe(Tree(values)), here, tmp_path / "out", log=lambda _line: None)
     warnings = json.loads((folder / "run.json").read_text(encoding="utf-8"))["warnings"]
-    (said,) = [line for line in warnings if "distinct words" in line]
+    (said,) = [line for line in warnings if "distinct pre-tokens" in line]
     assert re.fullmatch(
-        r"text in hi: tokens are learned from the 20 most frequent of [\d,]+ distinct words; "
+        r"text in hi: tokens are learned from the 20 most frequent of [\d,]+ distinct pre-tokens; "
         r"each of the others occurs at most [\d,]+ times",
         said,
     )

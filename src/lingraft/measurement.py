@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lingraft.text_units import FERTILITY_METRICS
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -205,5 +207,13 @@ def find_change(
     """Return the change of a metric in a language, or `None` if it was not measured."""
     for entry in changes:
         if (entry.metric, entry.language) == (metric, language):
+            return entry
+    return None
+
+
+def find_fertility(changes: Iterable[MetricChange], language: str | None) -> MetricChange | None:
+    """Return the change in tokens per word, syllable or character; `None` if it is unknown."""
+    for entry in changes:
+        if entry.metric in FERTILITY_METRICS and entry.language == language:
             return entry
     return None

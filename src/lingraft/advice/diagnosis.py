@@ -40,7 +40,7 @@ class LanguageFinding:
         premium: the tokens of parallel sentences divided by those of English; `None` without them.
         keep: the curve with the base's pre-tokenizer; `None` if there is no prediction.
         repaired: the curve with a repaired one; `None` if it makes no difference.
-        repaired_floor: the lower bound of tokens per word with a repaired pre-tokenizer.
+        repaired_floor: the lower bound of tokens per unit with a repaired pre-tokenizer.
         recommendation: whether to add tokens, and how many.
         unpredicted: the reason if there is no prediction.
         repair: the name of the repair, "" without one.
@@ -222,7 +222,7 @@ def _diagnose_one(
         # Without the base tokens that only the changed pre-tokenizer produces: their rows were
         # never trained, so they count as tokens to be added.
         changed, rewrite = effective[-1].trained, effective[-1].rewrite
-        floor = changed.units(sample.documents).total() / max(measures.words, 1)
+        floor = changed.units(sample.documents).total() / max(measures.units, 1)
     (keep, repaired), unpredicted = _predict_curves(
         tokenizer.family, changed, sample, learned_from or sample.given_bytes
     )
@@ -234,7 +234,7 @@ def _diagnose_one(
         over_english,
         floor,
         rewrite=rewrite,
-        apostrophes=apostrophes / max(measures.words, 1),
+        apostrophes=apostrophes / max(measures.units, 1),
     )
     return LanguageFinding(
         sample.language,

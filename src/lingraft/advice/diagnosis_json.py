@@ -5,13 +5,14 @@ Names contain the units. Shares are from 0 to 1. An unknown value is null.
     {"format": 1, "seconds", "notes": [str],
      "tokenizers": [{"name", "family", "size", "languages": [
         {"language",
-         "text": {"documents", "bytes", "characters", "words", "spaced_words", "unspaced",
+         "unit": "word" | "syllable" | "character",
+         "text": {"documents", "bytes", "characters", "units", "words", "spaced_words", "unspaced",
                   "given_bytes"},
-         "tokens", "tokens_per_word", "tokens_per_spaced_word", "tokens_per_byte",
-         "bytes_per_token",
-         "characters_per_token", "premium",
+         "tokens", "tokens_per_unit", "tokens_per_word", "tokens_per_spaced_word",
+         "tokens_per_byte", "bytes_per_token", "characters_per_token", "premium",
          "share_byte_fallback", "share_single_character", "share_torn_character", "share_unknown",
          "round_trip": {"documents", "changed", "lost_characters": {NAME: int}},
+         "floor_tokens_per_unit", "floor_tokens_per_unit_repaired",
          "floor_tokens_per_word", "floor_tokens_per_word_repaired",
          "keep": CURVE | null, "repaired": CURVE | null, "repair": str, "unpredicted": str,
          "advice": {"action", "size", "headline", "reasons": [str], "warnings": [str]}}]}],
@@ -21,14 +22,15 @@ Names contain the units. Shares are from 0 to 1. An unknown value is null.
     CURVE = {"learned_from_bytes", "train_bytes", "heldout_bytes", "tokens_found", "confidence",
              "points": [{"added", "share", "share_low", "share_high",
                          "reduction", "reduction_low", "reduction_high",
+                         "tokens_per_unit", "tokens_per_unit_low", "tokens_per_unit_high",
                          "tokens_per_word", "tokens_per_word_low", "tokens_per_word_high",
                          "characters_per_token"}]}
 
 `action` is one of those of `Recommendation`. `share` in a curve is relative to the tokens of the
 text now, with the base's own pre-tokenizer. `tokens_found` is the number of tokens in the sample
 that save anything. `repair` names the change of the pre-tokenizer. `floor` is the lower bound of
-tokens per word, and a torn character is an incomplete one. `comparison` exists for two or more
-tokenizers.
+tokens per unit, and a torn character is an incomplete one. Where the unit is not "word", `unspaced`
+is true, and words and the values per word are null. `comparison` exists for two or more tokenizers.
 """
 
 from __future__ import annotations
@@ -79,16 +81,19 @@ def _finding(finding: LanguageFinding, sample: TextSample) -> dict[str, Any]:
     measures, advice = finding.measures, finding.recommendation
     return {
         "language": finding.language,
+        "unit": measures.unit,
         "text": {
             "documents": measures.documents,
             "bytes": measures.bytes,
             "characters": measures.characters,
+            "units": measures.units,
             "words": measures.words,
             "spaced_words": measures.spaced_words,
-            "unspaced": measures.unspaced,
+            "unspaced": measures.words is None,
             "given_bytes": sample.given_bytes,
         },
         "tokens": measures.tokens,
+        "tokens_per_unit": measures.tokens_per_unit,
         "tokens_per_word": measures.tokens_per_word,
         "tokens_per_spaced_word": measures.tokens_per_spaced_word,
         "tokens_per_byte": measures.tokens_per_byte,
@@ -104,8 +109,10 @@ def _finding(finding: LanguageFinding, sample: TextSample) -> dict[str, Any]:
             "changed": measures.round_trip.changed,
             "lost_characters": measures.round_trip.most_lost(20),
         },
-        "floor_tokens_per_word": measures.floor,
-        "floor_tokens_per_word_repaired": finding.repaired_floor,
+        "floor_tokens_per_unit": measures.floor,
+        "floor_tokens_per_unit_repaired": finding.repaired_floor,
+        "floor_tokens_per_word": measures.per_word(measures.floor),
+        "floor_tokens_per_word_repaired": measures.per_word(finding.repaired_floor),
         "keep": _curve(finding.keep, measures),
         "repaired": _curve(finding.repaired, measures),
         "repair": finding.repair,
@@ -132,8 +139,9 @@ def _curve(curve: FertilityCurve | None, measures: Measures) -> dict[str, Any] |
     }
 
 
-def _point(point: FertilityPoint, measures: Measures) -> dict[str, float]:
-    words = measures.tokens_per_word
+def _point(point: FertilityPoint, measures: Measures) -> dict[str, float | None]:
+    now = measures.tokens_per_unit
+    middle, low, high = now * point.share, now * point.low, now * point.high
     return {
         "added": point.added,
         "share": point.share,
@@ -142,9 +150,12 @@ def _point(point: FertilityPoint, measures: Measures) -> dict[str, float]:
         "reduction": point.reduction,
         "reduction_low": 1 / point.high,
         "reduction_high": 1 / point.low,
-        "tokens_per_word": words * point.share,
-        "tokens_per_word_low": words * point.low,
-        "tokens_per_word_high": words * point.high,
+        "tokens_per_unit": middle,
+        "tokens_per_unit_low": low,
+        "tokens_per_unit_high": high,
+        "tokens_per_word": measures.per_word(middle),
+        "tokens_per_word_low": measures.per_word(low),
+        "tokens_per_word_high": measures.per_word(high),
         "characters_per_token": measures.characters_per_token / point.share,
     }
 

@@ -4,8 +4,9 @@ Files often contain one source after another, so the sample is drawn at random f
 read (at most `READ_BYTES`), without repeated documents. The size of all the text is kept as well,
 because tokens would be learned from all of it.
 
-`Measures.floor` is a lower bound of tokens per word: the value if each pre-token (here *unit*) were
-one token. No token crosses the boundary of a pre-token, so added tokens cannot go below it.
+Tokens are counted per unit of the text: words, syllables or characters (`text_units`).
+`Measures.floor` is a lower bound of tokens per unit: the value if each pre-token were one token. No
+token crosses the boundary of a pre-token, so added tokens cannot go below it.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from pydantic import ByteSize
 from lingraft.corpus import CorpusSettings, Limit, Source, first_documents, look_at
 from lingraft.corpus.readers import read_source
 from lingraft.errors import CorpusError
-from lingraft.evaluation.words import count_words, is_unspaced
 from lingraft.forecast.predict_fertility import text_bytes
 from lingraft.pipeline.text_summary import describe_source
 from lingraft.progress import say
+from lingraft.text_units import TextUnit, unit_of
 from lingraft.tokenizer import ModelTokenizer
 from lingraft.tokenizer.base import Family
 from lingraft.tokenizer.unknown_tokens import RoundTrip, measure_round_trip
@@ -119,11 +120,11 @@ class Measures:
 
     Attributes:
         documents, bytes, characters: the size of the text; characters are code points.
-        words: words by Unicode word boundaries.
+        unit: what the text is counted in: words, syllables or characters.
+        units: how many of them the text has.
         spaced_words: words between white space, as most papers count them.
         tokens: tokens of the text.
-        units: pre-tokens of the text.
-        unspaced: whether the script is written without spaces between words.
+        pretokens: pre-tokens of the text.
         fallback: the share of tokens that are one byte of a character without a piece of its own.
         single: the share of tokens that are one character, with or without a space.
         torn: the share of tokens that contain an incomplete character.
@@ -134,11 +135,11 @@ class Measures:
     documents: int
     bytes: int
     characters: int
-    words: int
+    unit: TextUnit
+    units: int
     spaced_words: int
     tokens: int
-    units: int
-    unspaced: bool
+    pretokens: int
     fallback: float
     single: float
     torn: float
@@ -146,9 +147,23 @@ class Measures:
     round_trip: RoundTrip = field(default_factory=RoundTrip)
 
     @property
-    def tokens_per_word(self) -> float:
-        """Tokens per word by Unicode word boundaries."""
-        return self.tokens / max(self.words, 1)
+    def tokens_per_unit(self) -> float:
+        """Fertility: tokens per word, syllable or character."""
+        return self.tokens / max(self.units, 1)
+
+    @property
+    def words(self) -> int | None:
+        """Words by Unicode word boundaries; `None` in scripts without spaces."""
+        return self.units if self.unit is TextUnit.WORD else None
+
+    @property
+    def tokens_per_word(self) -> float | None:
+        """Tokens per word by Unicode word boundaries; `None` in scripts without spaces."""
+        return self.per_word(self.tokens_per_unit)
+
+    def per_word(self, value: float | None) -> float | None:
+        """Return a value per unit if the unit is the word, otherwise `None`."""
+        return value if self.unit is TextUnit.WORD else None
 
     @property
     def tokens_per_spaced_word(self) -> float:
@@ -172,8 +187,8 @@ class Measures:
 
     @property
     def floor(self) -> float:
-        """The lower bound of tokens per word: each pre-token is one token."""
-        return self.units / max(self.words, 1)
+        """The lower bound of tokens per unit: each pre-token is one token."""
+        return self.pretokens / max(self.units, 1)
 
 
 def measure(tokenizer: ModelTokenizer, documents: Sequence[str]) -> Measures:
@@ -189,15 +204,16 @@ def measure(tokenizer: ModelTokenizer, documents: Sequence[str]) -> Measures:
     for token_id in np.flatnonzero(used).tolist():
         kinds[_kind(tokenizer.family, token_id)] += int(used[token_id])
     share = {kind: count / max(tokens, 1) for kind, count in kinds.items()}
+    unit = unit_of(documents)
     return Measures(
         documents=len(documents),
         bytes=text_bytes(documents),
         characters=sum(map(len, documents)),
-        words=sum(map(count_words, documents)),
+        unit=unit,
+        units=sum(map(unit.count_in, documents)),
         spaced_words=sum(len(text.split()) for text in documents),
         tokens=tokens,
-        units=tokenizer.family.units(documents).total(),
-        unspaced=is_unspaced(documents),
+        pretokens=tokenizer.family.units(documents).total(),
         fallback=share.get("fallback", 0.0),
         single=share.get("single", 0.0),
         torn=share.get("torn", 0.0),

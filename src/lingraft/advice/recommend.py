@@ -11,7 +11,6 @@ A repaired pre-tokenizer no longer splits words at combining marks, apostrophes 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from lingraft.advice.measures import Measures
@@ -26,7 +25,8 @@ MIN_SAVING = 0.15
 LOW_PREMIUM = 1.2
 # Added tokens at which tokenizers and pre-tokenizers are compared.
 COMPARED = 10_000
-# More pre-tokens per word than this are a high lower bound and cause a warning.
+# More pre-tokens per word or syllable than this are a high lower bound and cause a warning. A
+# character has at most one.
 BINDING_FLOOR = 1.5
 # Apostrophes between letters per word. English: 2%, Breton: 7%, Guarani: 15%.
 MANY_APOSTROPHES = 0.05
@@ -96,14 +96,14 @@ def recommend(
     """Return the recommendation with its reasons and warnings.
 
     `keep` and `repaired` are the curves of `LanguageFinding`, `rewrite` is the repair.
-    `apostrophes` is the number of ASCII or typographic apostrophes between Latin letters per word.
+    `apostrophes` is the number of ASCII or typographic apostrophes between Latin letters per unit.
     """
     warnings = _warnings(measures, keep, repaired, repaired_floor, rewrite.name)
     if apostrophes > MANY_APOSTROPHES and measures.floor > BINDING_FLOOR:
         warning = (
-            f"{percent(apostrophes)} of the words hold ' or ’ between Latin letters, where no "
-            "repair is possible: English contractions have the same context; the letters ʻ "
-            "(U+02BB) and ʼ (U+02BC) are not split"
+            f"{percent(apostrophes)} of the {measures.unit}s hold ' or ’ between Latin letters, "
+            "where no repair is possible: English contractions have the same context; the letters "
+            "ʻ (U+02BB) and ʼ (U+02BC) are not split"
         )
         warnings = (*warnings, warning)
     if measures.unknown > UNREADABLE:
@@ -139,20 +139,10 @@ def recommend(
     )
 
 
-def reading(measures: Measures) -> tuple[str, Callable[[float], float]]:
-    """Return the unit of fertility for a script, and a function from a share of tokens to it.
-
-    Scripts without spaces between words have no reliable words, so they use characters per token.
-    """
-    if measures.unspaced:
-        return "characters per token", lambda share: measures.characters_per_token / share
-    return "tokens per word", lambda share: measures.tokens_per_word * share
-
-
 def _reason_gain(measures: Measures, point: FertilityPoint, premium: float | None) -> str:
-    unit, read = reading(measures)
+    now, metric = measures.tokens_per_unit, measures.unit.metric
     text = (
-        f"{point.added:,} tokens reduce {number(read(1))} {unit} to {number(read(point.share))} "
+        f"{point.added:,} tokens reduce {number(now)} {metric} to {number(now * point.share)} "
         f"({factor(point.reduction)} fewer tokens; 95% interval {factor(1 / point.high)} to "
         f"{factor(1 / point.low)})"
     )
@@ -182,13 +172,14 @@ def _reason_size(curve: FertilityCurve, size: int) -> str:
 def _reason_repair(
     measures: Measures, keep: FertilityCurve, repaired: FertilityCurve, rewrite: Rewrite
 ) -> str:
-    unit, read = reading(measures)
-    kept, fixed = read(keep.at(COMPARED).share), read(repaired.at(COMPARED).share)
+    now, metric = measures.tokens_per_unit, measures.unit.metric
+    kept, fixed = now * keep.at(COMPARED).share, now * repaired.at(COMPARED).share
+    split, inside = ("words", " inside words") if measures.words else ("the text", "")
     return (
-        f"the pre-tokenizer splits words at {rewrite.splits}: with {COMPARED:,} tokens it needs "
-        f"{number(kept)} {unit}, a {rewrite.name} one {number(fixed)} "
-        f"({percent(repair_saving(keep, repaired))} fewer tokens; text without {rewrite.splits} "
-        "inside words keeps its ids)"
+        f"the pre-tokenizer splits {split} at {rewrite.splits}: with {COMPARED:,} tokens it needs "
+        f"{number(kept)} {metric}, a {rewrite.name} one {number(fixed)} "
+        f"({percent(repair_saving(keep, repaired))} fewer tokens; text without "
+        f"{rewrite.splits}{inside} keeps its ids)"
     )
 
 
@@ -223,12 +214,8 @@ def _warnings(
 ) -> tuple[str, ...]:
     warnings = []
     saving = repair_saving(keep, repaired) if keep else 0.0
-    binding = not measures.unspaced and measures.floor > BINDING_FLOOR
-    if keep and (binding or saving > THRESHOLD):
-        floor = (
-            f"the pre-tokenizer splits a word into {number(measures.floor)} parts, a lower bound "
-            "that added tokens cannot cross"
-        )
+    if keep and (measures.floor > BINDING_FLOOR or saving > THRESHOLD):
+        floor = f"{_describe_floor(measures)}, a lower bound that added tokens cannot cross"
         if repaired_floor is None:
             warnings.append(f"{floor}; no repair is known")
         elif saving > THRESHOLD:
@@ -253,6 +240,15 @@ def _warnings(
     if measures.round_trip.changed:
         warnings.append(f"the tokenizer itself loses text: {measures.round_trip}")
     return tuple(warnings)
+
+
+def _describe_floor(measures: Measures) -> str:
+    """Return how a pre-tokenizer splits a text, with the parts per unit."""
+    # A part holds several characters: "0.3 parts" of one would be a riddle.
+    if measures.floor < 1:
+        parts = f"{number(measures.floor)} parts per {measures.unit}"
+        return f"the pre-tokenizer splits the text into {parts}"
+    return f"the pre-tokenizer splits a {measures.unit} into {number(measures.floor)} parts"
 
 
 def _wide_sizes(curve: FertilityCurve) -> list[str]:

@@ -23,17 +23,25 @@ from lingraft.advice.diagnosis import (
     TokenizerFindings,
     tokens_per_byte_after,
 )
-from lingraft.advice.recommend import UNREADABLE, reading
+from lingraft.advice.recommend import UNREADABLE
 from lingraft.corpus.health_table import health_table
 from lingraft.forecast.extrapolate import TARGETS
 from lingraft.forecast.predict_fertility import FertilityCurve
 from lingraft.formatting import counted, factor, number, percent, size
 from lingraft.page_style import page_style
+from lingraft.text_units import TextUnit
 
 NOTHING = "–"
 
+FERTILITY = {
+    TextUnit.WORD: "Fertility: the mean number of tokens of a word. Lower is better.",
+    TextUnit.SYLLABLE: "Fertility in a script without spaces: the mean number of tokens of a "
+    "syllable, as the spelling shows it. Lower is better.",
+    TextUnit.CHARACTER: "Fertility in a script without spaces: the mean number of tokens of a "
+    "character (Unicode code point; marks, spaces and punctuation count). Lower is better.",
+}
+"""The meaning of tokens per unit, by the unit."""
 WORDS = (
-    ("tokens/word", "Fertility: the mean number of tokens of a word. Lower is better."),
     ("bytes/token, chars/token", "How much text one token holds. Higher is better."),
     ("premium", "The tokens of the same sentences compared with English; 2x costs twice as much."),
     ("byte fallback", "The share of tokens that are single bytes of characters without a token."),
@@ -43,15 +51,32 @@ WORDS = (
     ("pre-tokenizer", "The rule that cuts text before any merge; no token crosses its cuts."),
     (
         "lower bound",
-        "Tokens per word if each piece of the pre-tokenizer were one token: a floor.",
+        "Tokens per {unit} if each piece of the pre-tokenizer were one token: a floor.",
     ),
-    ("repaired", "The lower bound with a pre-tokenizer that does not split these words."),
+    ("repaired", "The lower bound with a pre-tokenizer that does not split {these}."),
     ("mark-aware", "A pre-tokenizer that keeps combining marks (vowel signs) with their letters."),
     ("letter-aware", "A pre-tokenizer that keeps apostrophes and joiners inside words."),
     ("reduction", "The tokens before divided by those after; 2x means half the tokens."),
     ("95% interval", "The range of a prediction over held-out documents like these."),
 )
-"""The words of the page, each with its meaning in a line."""
+"""The words of the page, each with its meaning in a line. `words_of` names the unit in them."""
+
+
+def words_of(diagnosis: Diagnosis) -> list[tuple[str, str]]:
+    """Return the words of the page with their meanings: first tokens per unit, for each unit."""
+    units = _units(*diagnosis.tokenizers)
+    lines = [(unit.ratio, FERTILITY[unit]) for unit in units]
+    unit = units[0] if len(units) == 1 else "unit"
+    these = "these words" if units == [TextUnit.WORD] else "the text there"
+    return [*lines, *((word, meaning.format(unit=unit, these=these)) for word, meaning in WORDS)]
+
+
+def _units(*tokenizers: TokenizerFindings) -> list[TextUnit]:
+    """Return the units of the measured texts, each once."""
+    units: dict[TextUnit, None] = {}
+    for tokenizer in tokenizers:
+        units |= dict.fromkeys(finding.measures.unit for finding in tokenizer.findings)
+    return list(units)
 
 
 @dataclass(frozen=True)
@@ -73,10 +98,15 @@ def share(value: float) -> str:
 
 
 def measures_table(tokenizer: TokenizerFindings) -> TextTable:
-    """Return the measures of a tokenizer, a line for each language."""
+    """Return the measures of a tokenizer, a line for each language.
+
+    The heading names the unit of the texts, or a column does if they have several.
+    """
+    units = _units(tokenizer)
+    has_several = len(units) > 1
     columns = (
         "language",
-        "tokens/word",
+        *(("unit", "tokens/unit") if has_several else [unit.ratio for unit in units]),
         "bytes/token",
         "chars/token",
         "premium",
@@ -88,21 +118,21 @@ def measures_table(tokenizer: TokenizerFindings) -> TextTable:
         "repaired",
     )
     title = f"{tokenizer.name}: {tokenizer.family}, {tokenizer.size:,} tokens"
-    return TextTable(title, columns, tuple(map(_measures_line, tokenizer.findings)))
+    lines = []
+    for finding in tokenizer.findings:
+        tag, *values = _measures_line(finding)
+        lines.append((tag, *([finding.measures.unit] if has_several else []), *values))
+    return TextTable(title, columns, tuple(lines))
 
 
 def _measures_line(finding: LanguageFinding) -> tuple[str, ...]:
     measures = finding.measures
-    # A script without spaces has no reliable words, so nothing is counted per word.
-    words = lower_bound = repaired = NOTHING
-    if not measures.unspaced:
-        words, lower_bound = number(measures.tokens_per_word), number(measures.floor)
-        if finding.repaired_floor is not None:
-            repaired = number(finding.repaired_floor)
+    tokens, lower_bound = number(measures.tokens_per_unit), number(measures.floor)
+    repaired = NOTHING if finding.repaired_floor is None else number(finding.repaired_floor)
     premium = NOTHING if finding.premium is None else factor(finding.premium)
     kinds = map(share, (measures.fallback, measures.single, measures.torn, measures.unknown))
     lengths = (number(measures.bytes_per_token), number(measures.characters_per_token))
-    return (finding.language, words, *lengths, premium, *kinds, lower_bound, repaired)
+    return (finding.language, tokens, *lengths, premium, *kinds, lower_bound, repaired)
 
 
 def prediction_table(tokenizer: TokenizerFindings) -> TextTable:
@@ -111,9 +141,9 @@ def prediction_table(tokenizer: TokenizerFindings) -> TextTable:
     lines, units = [], []
     for finding in tokenizer.findings:
         if finding.keep:
-            unit, _ = reading(finding.measures)
             text = size(finding.keep.learned_from)
-            units.append(f"{finding.language}: {unit}, learned from {text}")
+            metric = finding.measures.unit.metric
+            units.append(f"{finding.language}: {metric}, learned from {text}")
             lines.append(_prediction_line(finding, "unchanged", finding.keep))
         if finding.repaired:
             lines.append(_prediction_line(finding, finding.repair, finding.repaired))
@@ -124,21 +154,22 @@ def prediction_table(tokenizer: TokenizerFindings) -> TextTable:
 def _prediction_line(
     finding: LanguageFinding, pretokenizer: str, curve: FertilityCurve
 ) -> tuple[str, ...]:
-    _, read = reading(finding.measures)
+    now = finding.measures.tokens_per_unit
     cells = [finding.language, pretokenizer]
     for point in map(curve.at, TARGETS):
         # The bounds of a reduction are those of the share, inverted and so in the other order.
         interval = f"{factor(1 / point.high)} to {factor(1 / point.low)}"
-        cells.append(f"{number(read(point.share))}  {factor(point.reduction)} ({interval})")
+        cells.append(f"{number(now * point.share)}  {factor(point.reduction)} ({interval})")
     return tuple(cells)
 
 
 def comparison_table(diagnosis: Diagnosis, language: str) -> TextTable:
     """Return the tokenizers on one language, fewest tokens per byte first."""
+    ranks = diagnosis.ranking(language)
     columns = (
         "tokenizer",
         "size",
-        "tokens/word",
+        ranks[0].finding.measures.unit.ratio,
         "premium",
         "tokens/byte now",
         "tokens/byte +10,000",
@@ -146,7 +177,6 @@ def comparison_table(diagnosis: Diagnosis, language: str) -> TextTable:
         "pre-tokenizer",
         "",
     )
-    ranks = diagnosis.ranking(language)
     lines = tuple(_comparison_line(rank, ranks) for rank in ranks)
     return TextTable(f"which base suits {language}", columns, lines)
 
@@ -172,7 +202,7 @@ def _comparison_line(rank: Rank, ranks: Sequence[Rank]) -> tuple[str, ...]:
     return (
         rank.name,
         f"{rank.size:,}",
-        NOTHING if measures.unspaced else number(measures.tokens_per_word),
+        number(measures.tokens_per_unit),
         NOTHING if rank.finding.premium is None else factor(rank.finding.premium),
         number(now),
         *later,
@@ -315,7 +345,7 @@ def diagnosis_page(diagnosis: Diagnosis) -> str:
         percent=percent,
         size=size,
         style=page_style(),
-        words=WORDS,
+        words=words_of(diagnosis),
         comparisons=comparisons,
         health=[health_table(report.as_json()) for report in diagnosis.health.values()],
         health_sentences=health_sentences(diagnosis),

@@ -14,6 +14,7 @@ import regex
 
 from lingraft.corpus.mojibake import LATER_BYTES
 from lingraft.corpus.script_check import scripts_of
+from lingraft.text_units import UNSPACED_SCRIPTS
 
 CODE_POINTS = 0x110000
 LETTERS_END = 0x34000
@@ -38,7 +39,6 @@ ZERO_WIDTH_SPACE = "\u200b"
 """Separates words in scripts without spaces; in others it is an invisible character."""
 CONTROLS = "\x01-\x08\x0e-\x1f\x7f-\x84\x86-\x9f"
 NO_BREAK_SPACES = "\u00a0\u2007\u202f"
-UNSPACED_SCRIPTS = frozenset({"Thai", "Laoo", "Khmr", "Mymr", "Tibt", "Hani", "Hira", "Kana"})
 RIGHT_TO_LEFT_SCRIPTS = frozenset({"Arab", "Hebr", "Syrc", "Thaa", "Nkoo", "Adlm", "Rohg"})
 
 _CHARACTERS = {

@@ -15,7 +15,7 @@ from lingraft.evaluation.generation import GenerationSpeed, generation_speed
 from lingraft.evaluation.score_model import ModelScores, score_folder, score_text
 from lingraft.evaluation.scored_model import ScoredModel
 from lingraft.evaluation.text_scores import TextScores
-from lingraft.evaluation.words import count_sentences, count_words
+from lingraft.text_units import count_sentences, count_words
 
 __all__ = [
     "BootstrapSettings",

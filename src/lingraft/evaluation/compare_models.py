@@ -167,7 +167,7 @@ def _measure_samples(
         language,
         subject,
         settings.bootstrap,
-        unspaced=scored.scores[language].unspaced,
+        unit=scored.scores[language].unit,
     )
     use = measure_ratio(
         "new tokens generated",

@@ -1,7 +1,7 @@
 """Fertility: the number of tokens per word, byte and sentence, compared between tokenizers.
 
-In scripts without spaces, tokens per word mean nothing: compare characters per token instead. The
-note of the measurement gives this advice. The *normalised sequence length* (Dagan et al. 2024,
+In scripts without spaces, syllables or characters take the place of words (`text_units`), and the
+metric has their name: "tokens per character". The *normalised sequence length* (Dagan et al. 2024,
 arXiv 2402.01035) is the number of tokens of a text, divided by that of a reference tokenizer. The
 *premium* (Petrov et al. 2023, arXiv 2305.15425) is the number of tokens of sentences in a language,
 divided by that of the same sentences in English.
@@ -23,28 +23,27 @@ if TYPE_CHECKING:
     from lingraft.evaluation.text_scores import TextScores
 
 ENGLISH = "en"
-NO_SPACES = "a script without spaces: read characters per token instead"
 
 
 def fertility(
     scores: TextScores, language: str, subject: str, bootstrap: BootstrapSettings
 ) -> list[Measurement]:
-    """Measure tokens per word, byte, sentence and document, and characters per token."""
+    """Measure tokens per text unit, byte, sentence and document, and characters per token."""
     # A ratio with 1 per document as denominator is the mean per document.
     tokens, documents = scores.tokens, np.ones(len(scores.tokens))
-    word_note = NO_SPACES if scores.unspaced else ""
+    unit = scores.unit
     ratios = (
-        ("tokens per word", "tokens/word", tokens, scores.words, word_note),
+        (unit.metric, unit.ratio, tokens, scores.units, unit.note),
         ("tokens per byte", "tokens/byte", tokens, scores.bytes, ""),
         ("tokens per sentence", "tokens/sentence", tokens, scores.sentences, ""),
         ("tokens per document", "tokens/document", tokens, documents, ""),
         ("characters per token", "characters/token", scores.characters, tokens, ""),
     )
     measurements = []
-    for metric, unit, top, bottom, note in ratios:
+    for metric, ratio, top, bottom, note in ratios:
         measurement = measure_ratio(
             metric,
-            unit,
+            ratio,
             top,
             bottom,
             subject=subject,
@@ -67,7 +66,7 @@ def fertility_changes(
     *,
     bootstrap: BootstrapSettings,
 ) -> list[Measurement]:
-    """Measure the change in tokens per word, and the share of documents with unchanged ids.
+    """Measure the change in tokens per unit, and the share of documents with unchanged ids.
 
     `first` is the subject of the reference.
     """
@@ -76,10 +75,10 @@ def fertility_changes(
         same.append(float(np.array_equal(ids, reference_ids)))
     measurements = (
         measure_difference(
-            "tokens per word",
-            "tokens/word",
-            (scores.tokens, scores.words),
-            (reference.tokens, reference.words),
+            scores.unit.metric,
+            scores.unit.ratio,
+            (scores.tokens, scores.units),
+            (reference.tokens, reference.units),
             subject=subject,
             first=first,
             language=language,

@@ -3,9 +3,9 @@
 Samples are shown in reports, and repetition and the use of new tokens are measured in them. They
 are not timed (see `generation`), so they can be cached with the scores of a model. Repetition is
 seq-rep-4 (Welleck et al. 2020, arXiv 1908.04319): 1 - distinct 4-grams / all 4-grams of a
-continuation. In the paper, the units are tokens. Here they are words, or characters in scripts
-without spaces, so that models with different vocabularies can be compared. A text of fewer than
-four units has no 4-gram and does not count.
+continuation. In the paper, the units are tokens. Here they are those of the text (`text_units`):
+words, or syllables or characters in scripts without spaces, so that models with different
+vocabularies can be compared. A text of fewer than four units has no 4-gram and does not count.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 from lingraft.evaluation.bits_per_byte import choose_context, start_id
 from lingraft.evaluation.bootstrap import measure_ratio
 from lingraft.evaluation.config import BootstrapSettings
-from lingraft.evaluation.words import split_words
 from lingraft.measurement import Measurement
+from lingraft.text_units import TextUnit
 from lingraft.tokenizer import ModelTokenizer
 
 GRAM_LENGTH = 4
@@ -41,12 +41,12 @@ def repetition(
     subject: str,
     bootstrap: BootstrapSettings,
     *,
-    unspaced: bool = False,
+    unit: TextUnit = TextUnit.WORD,
 ) -> list[Measurement]:
     """Measure the share of repeated 4-grams, with an interval over texts."""
     repeated, totals = [], []
     for text in texts:
-        repeated_count, total = count_repeated([*text] if unspaced else split_words(text))
+        repeated_count, total = count_repeated(unit.split_text(text))
         repeated.append(repeated_count)
         totals.append(total)
     measurement = measure_ratio(
@@ -59,7 +59,7 @@ def repetition(
         bootstrap=bootstrap,
         per="sample",
         split="generated",
-        note=f"repeated 4-grams of {'characters' if unspaced else 'words'}, greedy",
+        note=f"repeated 4-grams of {unit}s, greedy",
     )
     return [measurement] if measurement else []
 

@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from lingraft.errors import StoreError
 from lingraft.evaluation.bootstrap import Floats
-from lingraft.evaluation.words import count_sentences, count_words, is_unspaced
+from lingraft.text_units import TextUnit, count_sentences, unit_of
 
 Integers = npt.NDArray[np.int64]
-COUNTS = ("bytes", "characters", "words", "sentences")
+COUNTS = ("bytes", "characters", "units", "sentences")
 """The counts of a text that do not depend on a tokenizer."""
 
 
@@ -46,7 +46,7 @@ class TextScores(BytePredictions):
     """The scores of one model on one text.
 
     `ids` are the token ids of all documents in one array; the other arrays have one number per
-    document. `unspaced` is true for a script that is written without spaces. `context` and `stride`
+    document. `unit` is what `units` counts: words, syllables or characters. `context` and `stride`
     describe the scoring windows in tokens.
     """
 
@@ -55,9 +55,9 @@ class TextScores(BytePredictions):
     nats: Floats
     bytes: Floats
     characters: Floats
-    words: Floats
+    units: Floats
     sentences: Floats
-    unspaced: bool
+    unit: TextUnit
     context: int
     stride: int
     notes: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ class TextScores(BytePredictions):
         # A JSON string in an array of text: an array of objects would be pickled.
         facts = json.dumps(
             {
-                "unspaced": self.unspaced,
+                "unit": self.unit,
                 "context": self.context,
                 "stride": self.stride,
                 "notes": self.notes,
@@ -105,15 +105,16 @@ class TextScores(BytePredictions):
         except (OSError, ValueError, KeyError) as error:
             msg = f"{path}: not a file of scores ({error}); remove its folder and run again"
             raise StoreError(msg) from error
-        return cls(ids, **arrays, **{**facts, "notes": tuple(facts["notes"])})
+        facts |= {"unit": TextUnit(facts["unit"]), "notes": tuple(facts["notes"])}
+        return cls(ids, **arrays, **facts)
 
 
-def count_text(documents: Sequence[str]) -> dict[str, Floats]:
-    """Return bytes, characters (code points), words and sentences of each document."""
+def count_text(documents: Sequence[str], unit: TextUnit) -> dict[str, Floats]:
+    """Return bytes, characters (code points), units and sentences of each document."""
     counts = []
     for text in documents:
         size = len(text.encode())
-        counts.append((size, len(text), count_words(text), count_sentences(text)))
+        counts.append((size, len(text), unit.count_in(text), count_sentences(text)))
     # `reshape` gives the four columns to a text without documents, too.
     columns = np.array(counts, dtype=np.float64).reshape(-1, len(COUNTS)).T
     return dict(zip(COUNTS, columns, strict=True))
@@ -136,12 +137,13 @@ def build_scores(
     notes: tuple[str, ...] = (),
 ) -> TextScores:
     """Return the scores of documents from their ids and nats, with the counts of their text."""
+    unit = unit_of(documents)
     return TextScores(
         concatenate_ids(ids),
         np.array(list(map(len, ids)), dtype=np.float64),
         nats,
-        **count_text(documents),
-        unspaced=is_unspaced(documents),
+        **count_text(documents, unit),
+        unit=unit,
         context=context,
         stride=stride,
         notes=notes,

@@ -17,7 +17,7 @@ from lingraft.formatting import (
     signed_interval,
     size,
 )
-from lingraft.measurement import MIN_DOCUMENTS, MetricChange, find_change
+from lingraft.measurement import MIN_DOCUMENTS, MetricChange, find_change, find_fertility
 from lingraft.model_card.markdown import heldout_text
 from lingraft.model_card.sections import chat_statement, received_statement
 from lingraft.pipeline.run_files import RunFiles
@@ -84,9 +84,8 @@ def _headline(run: RunFiles, table: Sequence[MetricChange]) -> Iterator[str]:
             f"{wrong['found']}, not in {wrong['expected']}: the results say nothing about {name}."
         )
     for target in run.targets:
-        tokens = find_change(table, "tokens per word", target)
-        # A language without spaces between words has no tokens per word.
-        tokens = tokens or find_change(table, "tokens per byte", target)
+        # Text of punctuation only has no words.
+        tokens = find_fertility(table, target) or find_change(table, "tokens per byte", target)
         name = _described(run, target)
         yield _tokens_sentence(tokens, source, name, _amount(run, tokens))
         bits = find_change(table, "bits per byte", target)

@@ -16,9 +16,10 @@ from lingraft.pipeline.finished_run import Run
 from lingraft.pipeline.run_folder import read_record
 from lingraft.pretokenizer.change import PRETOKENIZER
 from lingraft.store import WARNINGS
+from lingraft.text_units import FERTILITY_METRICS
 
 IDENTICAL = "documents tokenised identically"
-SHOWN = ("tokens per word", "bits per byte", "generation speed", IDENTICAL)
+SHOWN = (*FERTILITY_METRICS, "bits per byte", "generation speed", IDENTICAL)
 """The metrics in the final table of a run; the report and measurements.csv have all metrics."""
 
 

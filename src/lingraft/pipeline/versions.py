@@ -27,9 +27,9 @@ STAGE_VERSIONS = {
     # Checks, measurements and predictions.
     "source-check": 2,
     "result-check": 1,
-    "scoring": 4,
+    "scoring": 5,
     "tasks": 2,
-    "evaluation": 3,
+    "evaluation": 4,
     "prediction": 1,
     "probe": 3,
 }

@@ -1,4 +1,4 @@
-"""The charts of a run: tokens per word, tokens against vocabulary size, and the training curve."""
+"""The charts of a run: fertility, tokens against vocabulary size, and the training curve."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from lingraft.display_text import language_name
 from lingraft.formatting import join_words, number, percent, size
-from lingraft.measurement import MetricChange, find_change
+from lingraft.measurement import MetricChange, find_fertility
 from lingraft.pipeline.run_files import RunFiles
 from lingraft.report.charts import (
     BLUE,
@@ -41,37 +41,44 @@ def charts(run: RunFiles, table: Sequence[MetricChange]) -> list[Chart]:
 
 
 def fertility_chart(run: RunFiles, table: Sequence[MetricChange]) -> Chart | None:
-    """Return bars of tokens per word, source and adapted, for each language."""
-    bars, descriptions = _fertility_bars(run, table)
+    """Return bars of tokens per word, syllable or character, source and adapted, by language."""
+    bars, descriptions, metric = _fertility_bars(run, table)
     if not bars:
         return None
     height = 58 * len(_distinct(bars, "language"))
     return Chart(
         "fertility",
-        "Tokens per word",
-        "Bar: tokens per word of held-out text; shorter is better. Thin line: its 95% interval "
+        metric.capitalize(),
+        f"Bar: {metric} of held-out text; shorter is better. Thin line: its 95% interval "
         "over documents.",
-        "Bar chart of tokens per word: " + "; ".join(descriptions),
-        styled(_declare_fertility(bars), height),
+        f"Bar chart of {metric}: " + "; ".join(descriptions),
+        styled(_declare_fertility(bars, metric), height),
     )
 
 
 def _fertility_bars(
     run: RunFiles, table: Sequence[MetricChange]
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the data of the bars, and a description of each language's bars."""
+) -> tuple[list[dict[str, Any]], list[str], str]:
+    """Return the data of the bars, a description of each language's bars, and their metric.
+
+    If texts are counted in several units, the metric is "tokens per unit", and each bar names its
+    unit.
+    """
     bars: list[dict[str, Any]] = []
     descriptions = []
-    for language in run.languages:
-        entry = find_change(table, "tokens per word", language)
+    found = [find_fertility(table, language) for language in run.languages]
+    metrics = {entry.metric for entry in found if entry}
+    for language, entry in zip(run.languages, found, strict=True):
         before, after = (entry.before, entry.last) if entry else (None, None)
         if before is None or after is None or not math.isfinite(after.value):
             continue
-        name = wrapped(language_name(language))
+        name = language_name(language)
+        if entry and len(metrics) > 1:
+            name += f", {entry.metric}"
         descriptions.append(f"{name} {number(before.value)} before, {number(after.value)} after")
         for measurement in (before, after):
             bar = {
-                "language": name,
+                "language": wrapped(name),
                 "model": measurement.subject,
                 "value": measurement.value,
                 "low": measurement.low,
@@ -79,7 +86,7 @@ def _fertility_bars(
                 "shown": number(measurement.value),
             }
             bars.append(bar)
-    return bars, descriptions
+    return bars, descriptions, metrics.pop() if len(metrics) == 1 else "tokens per unit"
 
 
 def _distinct(points: Sequence[Mapping[str, Any]], field: str) -> list[str]:
@@ -87,7 +94,7 @@ def _distinct(points: Sequence[Mapping[str, Any]], field: str) -> list[str]:
     return list(dict.fromkeys(point[field] for point in points))
 
 
-def _declare_fertility(data: list[dict[str, Any]]) -> Any:
+def _declare_fertility(data: list[dict[str, Any]], metric: str) -> Any:
     """Declare the bars, their intervals and their values."""
     import altair as alt
 
@@ -102,7 +109,7 @@ def _declare_fertility(data: list[dict[str, Any]]) -> Any:
     )
     across = alt.X(
         "value:Q",
-        title="tokens per word",
+        title=metric,
         scale=alt.Scale(domain=[0, widest * 1.18], nice=False),  # room for the number at the end
         axis=alt.Axis(tickCount=5),
     )

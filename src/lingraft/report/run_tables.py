@@ -21,10 +21,11 @@ from lingraft.pipeline.received import FINDINGS
 from lingraft.pipeline.run_files import RunFiles
 from lingraft.report.note_words import note_name, note_rows
 from lingraft.splice import AddedToken
+from lingraft.text_units import FERTILITY_METRICS
 
 HEADLINE = frozenset(
     {
-        "tokens per word",
+        *FERTILITY_METRICS,
         "bits per byte",
         "documents tokenised identically",
         "generation speed",
@@ -52,7 +53,7 @@ _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 def split_headline(table: Sequence[MetricChange]) -> tuple[list[MetricChange], list[MetricChange]]:
     """Return the headline metrics and task scores, and all other entries.
 
-    If a run has none of them (a language without words, for example), all entries are headlines.
+    If a run has none of them (no text was scored, for example), all entries are headlines.
     """
     headline: list[MetricChange] = []
     others: list[MetricChange] = []

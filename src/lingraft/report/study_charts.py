@@ -120,10 +120,10 @@ def size_chart(study: StudyFiles) -> Chart | None:
         "Fertility against vocabulary size",
         points,
         x_title="tokens added",
-        y_title="tokens per word",
+        y_title=study.fertility_metric,
         caption="Target language; lower is better. Choices with the same vocabulary share a point. "
         "Bar: minimum to maximum over seeds.",
-        label=f"From {number(worst['y'])} tokens per word to {number(best['y'])} with "
+        label=f"From {number(worst['y'])} {study.fertility_metric} to {number(best['y'])} with "
         f"{number(best['x'])} tokens added.",
         connect=True,
     )

@@ -15,12 +15,13 @@ from typing import Any, TypeVar
 from lingraft.studies.statistics import interval_over_seeds
 from lingraft.studies.study_folder import StudyFolder
 from lingraft.studies.study_table import Row
+from lingraft.text_units import FERTILITY_METRICS
 
 T = TypeVar("T")
 ValueKey = tuple[str, str, str]
 """The key of a number: metric, subject, and role of the language ("" for the model itself)."""
 
-FERTILITY: ValueKey = ("tokens per word", "adapted", "target")
+FERTILITY: ValueKey = ("fertility", "adapted", "target")
 BITS: ValueKey = ("bits per byte", "adapted", "target")
 BITS_BEFORE: ValueKey = ("bits per byte", "source", "target")
 BASE_CHANGE: ValueKey = ("bits per byte change", "adapted", "replay")
@@ -137,6 +138,13 @@ class StudyFiles:
         return means
 
     @property
+    def fertility_metric(self) -> str:
+        """The name of `FERTILITY`: tokens per word, syllable or character, of the target text."""
+        found = {row["metric"] for row in self.rows if row["role"] == "target"}
+        metrics = [metric for metric in FERTILITY_METRICS if metric in found]
+        return metrics[0] if len(metrics) == 1 else "tokens per unit"
+
+    @property
     def _finished(self) -> list[Mapping[str, Any]]:
         return [cell for cell in self.record["cells"] if cell["status"] == "done"]
 
@@ -146,7 +154,9 @@ class StudyFiles:
         numbers: dict[str, dict[ValueKey, float]] = {}
         for row in self.rows:
             of_cell = numbers.setdefault(row["cell"], {})
-            of_cell.setdefault((row["metric"], row["subject"], row["role"] or ""), row["value"])
+            # Fertility is one number of the study, in whatever unit the text is counted.
+            metric = FERTILITY[0] if row["metric"] in FERTILITY_METRICS else row["metric"]
+            of_cell.setdefault((metric, row["subject"], row["role"] or ""), row["value"])
         for of_cell in numbers.values():
             if PARAMETERS in of_cell and TOKENS in of_cell:
                 # FLOPs per parameter and token: 2 forward, 4 backward (Kaplan et al. 2020).

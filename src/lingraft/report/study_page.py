@@ -26,13 +26,8 @@ from lingraft.report.study_files import (
 )
 from lingraft.studies.result_tables import measured_on, warning_lines
 
-COLUMNS = (
-    ("tokens added", ADDED),
-    ("tokens per word", FERTILITY),
-    ("bits per byte", BITS),
-    ("base language, change", BASE_CHANGE),
-    ("training FLOPs", COST),
-)
+KEYS = (ADDED, FERTILITY, BITS, BASE_CHANGE, COST)
+"""The numbers in the table of choices; `headings` are their names."""
 
 
 def write_study_report(folder: Path) -> Path:
@@ -61,7 +56,7 @@ def study_page(study: StudyFiles, drawn: Sequence[Chart] | None) -> str:
         "axes": list(zip(study.axes, map(short, study.axes), strict=True)),
         "question": record.get("question") or f"What do {varied} change?",
         "answer": answer(record),
-        "columns": list(dict(COLUMNS)),
+        "columns": headings(study),
         "choices": choices(study),
         "differences": [row for row in study.differences if row["low"] is not None],
         "failures": record["failures"],
@@ -90,6 +85,18 @@ def answer(record: Any) -> list[str]:
     return sentences
 
 
+def headings(study: StudyFiles) -> list[str]:
+    """Return the headings of the numbers in the table of choices."""
+    names = {
+        ADDED: "tokens added",
+        FERTILITY: study.fertility_metric,
+        BITS: "bits per byte",
+        BASE_CHANGE: "base language, change",
+        COST: "training FLOPs",
+    }
+    return [names[key] for key in KEYS]
+
+
 def choices(study: StudyFiles) -> list[tuple[Group, list[str]]]:
     """Return each choice with its formatted numbers, the lowest bits per byte first."""
 
@@ -100,7 +107,7 @@ def choices(study: StudyFiles) -> list[tuple[Group, list[str]]]:
 
     lines = []
     for group in sorted(study.groups, key=order):
-        cells = [_cell(group.get(key), is_flops=key == COST) for _, key in COLUMNS]
+        cells = [_cell(group.get(key), is_flops=key == COST) for key in KEYS]
         lines.append((group, cells))
     return lines
 

@@ -49,7 +49,9 @@ class ComparedSettings(Settings):
     """The measurement by which a study compares its cells."""
 
     metric: str = Field(
-        default="bits per byte", description="name of a metric, as in measurements.csv"
+        default="bits per byte",
+        description="name of a metric, as in measurements.csv; in text without spaces, "
+        "`tokens per word` is tokens per syllable or per character",
     )
     subject: str = Field(
         default="adapted", description="measured model: source, spliced or adapted"

@@ -21,12 +21,13 @@ from itertools import chain, combinations
 from lingraft.studies.cells import Label
 from lingraft.studies.config import ComparedSettings
 from lingraft.studies.study_table import AXIS, Row
+from lingraft.text_units import FERTILITY_METRICS
 
 CONFIDENCE = 0.95
 LESS_IS_BETTER = {
     "bits per byte": True,
     "bits per byte change": True,
-    "tokens per word": True,
+    **dict.fromkeys(FERTILITY_METRICS, True),
     "tokens per byte": True,
     "tokens per document": True,
     "characters per token": False,
@@ -186,23 +187,27 @@ def differences(
 def measured_fields(
     rows: Sequence[Row], axes: Sequence[str], compared: ComparedSettings
 ) -> list[MeasuredField]:
-    """Return the points that `compared` asks for, separately for each language."""
-    by_language: dict[str, dict[Place, dict[int, _Point]]] = {}
+    """Return the points that `compared` asks for, separately for each language.
+
+    Fertility is asked for by any of its names: each language has it in its own unit.
+    """
+    by_language: dict[tuple[str, str], dict[Place, dict[int, _Point]]] = {}
     column = "role" if compared.language in {"target", "replay"} else "language"
-    wanted = (compared.metric, compared.subject, compared.language)
+    is_fertility = compared.metric in FERTILITY_METRICS
+    metrics = FERTILITY_METRICS if is_fertility else (compared.metric,)
+    wanted = (compared.subject, compared.language)
     for row in rows:
-        if (row["metric"], row["subject"], row[column]) != wanted:
+        if row["metric"] not in metrics or (row["subject"], row[column]) != wanted:
             continue
         place = tuple(row[f"{AXIS}{axis}"] for axis in axes)
         has_interval = row["low"] is not None and row["high"] is not None
         half = (row["high"] - row["low"]) / 2 if has_interval else None
-        points = by_language.setdefault(row["language"], {}).setdefault(place, {})
+        of_language = by_language.setdefault((row["language"], row["metric"]), {})
+        points = of_language.setdefault(place, {})
         points[row["seed"]] = _Point(row["value"], half)
     fields = []
-    for language, points_of_language in by_language.items():
-        field = MeasuredField(
-            tuple(axes), compared.metric, compared.subject, language, points_of_language
-        )
+    for (language, metric), points_of_language in by_language.items():
+        field = MeasuredField(tuple(axes), metric, compared.subject, language, points_of_language)
         fields.append(field)
     return fields
 

@@ -37,7 +37,7 @@ def count_words(family: Family, corpus: Corpus, workers: Workers) -> CorpusWords
     """Count the units of the training documents; the result does not depend on the workers."""
     train = corpus.counts("train")
     mentions: Counter[str] = Counter()
-    with progress(f"counting {corpus.language} words", train.documents) as advance:
+    with progress(f"counting {corpus.language} pre-tokens", train.documents) as advance:
         texts = _count_mentions(corpus.documents("train"), advance, family, mentions)
         if workers.is_serial:
             units = family.units(texts)
@@ -71,7 +71,7 @@ def limit_words(words: CorpusWords, draft: Draft) -> CorpusWords:
     if len(units) < len(words.units):
         draft.warn(
             f"text in {words.language}: tokens are learned from the {MAX_WORDS:,} most frequent of "
-            f"{len(words.units):,} distinct words; each of the others occurs at most "
+            f"{len(words.units):,} distinct pre-tokens; each of the others occurs at most "
             f"{highest_left_out:,} times"
         )
     return replace(words, units=units)

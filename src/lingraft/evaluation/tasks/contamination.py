@@ -18,14 +18,13 @@ from itertools import pairwise
 import regex
 
 from lingraft.progress import progress
+from lingraft.text_units import UNSPACED_SCRIPTS, letters_in
 
 WORDS = 13
 CHARACTERS = 50
 MIN_WORDS = 5
 _WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
-_UNSPACED = regex.compile(
-    r"[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Han}\p{Hiragana}\p{Katakana}\p{Tibetan}]"
-)
+_UNSPACED = regex.compile(letters_in(UNSPACED_SCRIPTS))
 RULE = f"{WORDS} words in a row (or all of {MIN_WORDS} to {WORDS - 1}), case and punctuation apart"
 
 
