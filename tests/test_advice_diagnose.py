@@ -320,7 +320,7 @@ def test_advice_repairs_where_the_floor_binds():
 
     A warning says that the lower bound is high.
     """
-    high = dataclasses.replace(MEASURES, units=2_500)
+    high = dataclasses.replace(MEASURES, pretokens=2_500)
     advice = recommend(high, curve_of(0.6, 0.55), curve_of(0.6, 0.5, 0.4, 0.3), None, 1.15)
     assert advice.action == "repair and extend"
     assert advice.headline.startswith("repair the pre-tokenizer and extend by")
@@ -336,6 +336,28 @@ def test_advice_repairs_where_the_floor_binds():
         curve_of(0.6, 0.5, 0.4, 0.3), growth=0.5
     )  # the base's own tokens for it get longer
     assert recommend(high, curve_of(0.6, 0.55), grown, None, 1.15).action == "extend"
+
+
+@pytest.mark.parametrize(
+    ("unit", "pretokens", "metric", "floor"),
+    [
+        (TextUnit.SYLLABLE, 2_500, "tokens per syllable", "splits a syllable into 2.50 parts"),
+        (TextUnit.CHARACTER, 560, "tokens per character", "into 0.560 parts per character"),
+    ],
+)
+def test_advice_names_the_unit_of_the_text(unit, pretokens, metric, floor):
+    """In text without spaces, no reason and no warning counts words."""
+    measures = dataclasses.replace(MEASURES, unit=unit, pretokens=pretokens)
+    assert measures.words is measures.tokens_per_word is None
+    curves = curve_of(0.6, 0.55), curve_of(0.6, 0.5, 0.4, 0.3)
+    advice = recommend(measures, *curves, 4.0, 0.3)
+    assert f"5 {metric} to 1.50" in advice.reasons[0]
+    assert (
+        f"the text at combining marks: with 10,000 tokens it needs 2.75 {metric}"
+        in (advice.reasons[2])
+    )
+    assert floor in advice.warnings[0]
+    assert not any("word" in line for line in (*advice.reasons, *advice.warnings))
 
 
 def test_wide_intervals_are_warned_of():

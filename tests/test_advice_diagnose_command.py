@@ -35,6 +35,9 @@ POINT = {
     "reduction",
     "reduction_low",
     "reduction_high",
+    "tokens_per_unit",
+    "tokens_per_unit_low",
+    "tokens_per_unit_high",
     "tokens_per_word",
     "tokens_per_word_low",
     "tokens_per_word_high",
@@ -83,6 +86,7 @@ def test_json_keeps_its_promise(compared):
     assert content["format"] == 1
     (finding,) = content["tokenizers"][0]["languages"]
     assert finding["tokens_per_word"] == pytest.approx(finding["tokens"] / finding["text"]["words"])
+    assert (finding["unit"], finding["tokens_per_unit"]) == ("word", finding["tokens_per_word"])
     assert finding["premium"] > 1
     for curve in (finding["keep"], finding["repaired"]):
         shares = [point["share"] for point in curve["points"]]
