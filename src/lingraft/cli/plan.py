@@ -73,7 +73,8 @@ def print_plan(recipe: Recipe, runtime: Runtime, *, as_json: bool) -> None:
     """Print the stages of a run, and what its result will not be able to do."""
     from lingraft import pipeline
 
-    stages = pipeline.plan(recipe, runtime)
+    graph = pipeline.build_graph(recipe, for_plan=True)
+    stages = pipeline.plan(recipe, runtime, graph)
     if as_json:
         print_json([stage.as_json() for stage in stages])
         return
@@ -82,6 +83,6 @@ def print_plan(recipe: Recipe, runtime: Runtime, *, as_json: bool) -> None:
         for note in stage.notes:
             typer.echo(note)
     print_table(pipeline.plan_table(stages))
-    typer.echo(pipeline.describe_pretokenizer_plan(recipe, runtime))
-    for line in pipeline.describe_limits(recipe, runtime):
+    typer.echo(pipeline.describe_pretokenizer_plan(recipe, runtime, graph))
+    for line in pipeline.describe_limits(recipe, runtime, graph):
         typer.echo(line)

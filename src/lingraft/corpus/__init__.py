@@ -9,8 +9,9 @@ from lingraft.corpus.build import build_corpus
 from lingraft.corpus.config import CorpusSettings, LanguageCheck, Limit, Miniature, Source
 from lingraft.corpus.corpus import Corpus, Counts, first_documents
 from lingraft.corpus.first_look import look_at, look_at_hub, sample_health
-from lingraft.corpus.identity import identity_of
+from lingraft.corpus.identity import identity_of, list_files, unread_identity_of
 from lingraft.corpus.language import is_domain, parse_language
+from lingraft.corpus.listing import Listing
 
 __all__ = [
     "Corpus",
@@ -18,14 +19,17 @@ __all__ = [
     "Counts",
     "LanguageCheck",
     "Limit",
+    "Listing",
     "Miniature",
     "Source",
     "build_corpus",
     "first_documents",
     "identity_of",
     "is_domain",
+    "list_files",
     "look_at",
     "look_at_hub",
     "parse_language",
     "sample_health",
+    "unread_identity_of",
 ]

@@ -23,6 +23,7 @@ from lingraft.corpus.health import NAMED_RECORDS, HealthReport, TextHealth
 from lingraft.corpus.health_checks import refuse
 from lingraft.corpus.hub_dataset import commit_of
 from lingraft.corpus.language import parse_language
+from lingraft.corpus.listing import Listing
 from lingraft.corpus.readers import read_source
 from lingraft.corpus.splits import (
     HASH_RANGE,
@@ -78,15 +79,19 @@ class KeptDocuments:
         return hashes
 
 
-def build_corpus(settings: CorpusSettings, language: str, draft: Draft) -> None:
+def build_corpus(
+    settings: CorpusSettings, language: str, draft: Draft, listing: Listing | None = None
+) -> None:
     """Write train.parquet, heldout.parquet and counts.json, and report the drops in the notes.
 
+    `listing` holds the files of the sources, by default as they are now.
     Raises `CorpusError` if text is missing, malformed or all dropped, `HubError` if a hub fails,
     `RecipeError` for an unknown language, and `MissingExtraError` for a language check without
     lingua.
     """
     language = parse_language(language)
     settings = settings.resolve(language)
+    listing = listing or Listing.of((*settings.sources, *(settings.heldout or ())))
     check = settings.language_check
     in_language = language_filter(check, language) if check else None
     # In the draft's folder: its disk has to hold the corpus anyway, and the shuffle is as large as
@@ -97,11 +102,11 @@ def build_corpus(settings: CorpusSettings, language: str, draft: Draft) -> None:
         heldout_digests: Collection[bytes] = frozenset()
         if settings.heldout:
             cleaner = Cleaner(settings, in_language=in_language)
-            sources = _open_sources(settings.heldout, language)
+            sources = _open_sources(settings.heldout, language, listing)
             heldout = _read_sources(sources, cleaner, settings, Path(scratch, "heldout"), language)
             heldout_digests = cleaner.seen
         cleaner = Cleaner(settings, in_language=in_language, heldout=heldout_digests)
-        sources = _open_train_sources(settings, language)
+        sources = _open_train_sources(settings, language, listing)
         train = _read_sources(sources, cleaner, settings, Path(scratch, "train"), language)
         health = train.health.report()
         refuse(health.findings, f"text in {language}", settings.allow)
@@ -156,13 +161,15 @@ class SourceTexts:
     needed: Limit | None = None
 
 
-def _open_sources(sources: Sequence[Source], language: str) -> list[SourceTexts]:
-    return [SourceTexts(source.label, read_source(source, language)) for source in sources]
+def _open_sources(sources: Sequence[Source], language: str, listing: Listing) -> list[SourceTexts]:
+    return [SourceTexts(source.label, read_source(source, language, listing)) for source in sources]
 
 
-def _open_train_sources(settings: CorpusSettings, language: str) -> list[SourceTexts]:
+def _open_train_sources(
+    settings: CorpusSettings, language: str, listing: Listing
+) -> list[SourceTexts]:
     """Open the train sources; a streamed data set is read up to its share of the limit."""
-    inputs = _open_sources(settings.sources, language)
+    inputs = _open_sources(settings.sources, language, listing)
     if settings.limit is None:
         return inputs
     total_weight = sum(source.weight or 0 for source in settings.sources)

@@ -3,10 +3,15 @@
 Local files are identified by the hash of their bytes and not by their names, so that a moved file
 gives the same corpus. A hub data set is identified by the commit of its revision, the miniature by
 the hash of its source code, and a remote file by its URL and the version that the store states.
+
+Hashing reads all text once. Hashes are cached until a file changes, and a plan does not wait for
+them: `unread_identity_of` stands for the identity of a large text that was not hashed yet.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,19 +19,43 @@ from typing import Any
 from lingraft.corpus.config import CorpusSettings, Source
 from lingraft.corpus.hub_dataset import commit_of
 from lingraft.corpus.language import parse_language
+from lingraft.corpus.listing import Listing
 from lingraft.corpus.remote_files import RemoteFile, TextFile, forget_listing
-from lingraft.corpus.text_files import ending_of, find_files
-from lingraft.store import digest, file_digest
+from lingraft.corpus.text_files import ending_of
+from lingraft.formatting import size
+from lingraft.progress import progress
+from lingraft.store import cached_sha256, digest, file_digest, has_cached_sha256
 
 VERSION = 1
 """Increase it when the same settings and sources give a different corpus."""
 
+MAX_FILES = 1000
+"""The hashes of more files are one hash in the identity, which is part of the manifest."""
+CACHED_FROM = 2**20
+"""Size in bytes from which the hash of a file is cached: hashing less takes under a millisecond."""
+RECENT_SECONDS = 2
+"""A file that changed within this time could change again without another time of change."""
+PLANNED_BYTES = 10**9
+"""Text of a corpus that is hashed for a plan: 1 GB takes about a second."""
 
-def identity_of(settings: CorpusSettings, language: str) -> dict[str, Any]:
-    """Return the identity.
+
+def list_files(settings: CorpusSettings) -> Listing:
+    """List the files of a corpus, remote ones too, as they are now; raises `CorpusError`."""
+    sources = (*settings.sources, *(settings.heldout or ()))
+    for source in sources:
+        if source.path is not None:
+            forget_listing(source.path)
+    return Listing.of(sources)
+
+
+def identity_of(
+    settings: CorpusSettings, language: str, listing: Listing | None = None
+) -> dict[str, Any]:
+    """Return the identity of a corpus of the listed files, by default of those that exist now.
 
     Raises `CorpusError` for a missing file and `HubError` if the hub cannot be reached.
     """
+    listing = listing or list_files(settings)
     settings = settings.resolve(language)
     # The memory bound only decides whether an error is raised, not what the corpus contains.
     identity: dict[str, Any] = settings.model_dump(
@@ -39,33 +68,58 @@ def identity_of(settings: CorpusSettings, language: str) -> dict[str, Any]:
         identity["cleaning"] = {**others, "strip": sorted(others.get("strip", ()))}
     # The share that is used, so that a default that is written out gives the same key.
     identity["heldout_share"] = settings.share
-    identity["sources"] = [_identity(source) for source in settings.sources]
+    identity["sources"] = [_identity(source, listing) for source in settings.sources]
     if settings.limit is not None:
         for source, fields in zip(settings.sources, identity["sources"], strict=True):
             # Up to a limit, a streamed data set gives its first documents, a downloaded one a
             # sample of all. Only the value that is not the default enters, so that keys stay.
             if source.hub is not None and not source.streaming:
                 fields["streaming"] = False
-    identity["heldout"] = [_identity(source) for source in settings.heldout or ()]
+    identity["heldout"] = [_identity(source, listing) for source in settings.heldout or ()]
     return {"version": VERSION, "language": parse_language(language), **identity}
+
+
+def unread_identity_of(listing: Listing) -> dict[str, Any] | None:
+    """Return what stands for the identity if too much text is not hashed yet, otherwise `None`.
+
+    No stored corpus has this identity: its text was never read here in its present state.
+    """
+    unread = 0
+    for file, state in listing.states.items():
+        if state.size < CACHED_FROM or not has_cached_sha256(file):
+            unread += state.size
+    if unread <= PLANNED_BYTES:
+        return None
+    return {"unread": f"{size(unread)} in {len(listing.states):,} files"}
 
 
 def file_identity(file: TextFile) -> str:
     """Return what changes when the bytes of a file change."""
     if isinstance(file, RemoteFile):
         return f"{file.url} {file.version}"
-    return file_digest(file)
+    if time.time() - file.stat().st_mtime < RECENT_SECONDS:
+        return file_digest(file)
+    return cached_sha256(file, cached_from=CACHED_FROM)
 
 
-def _identity(source: Source) -> dict[str, Any]:
+def _identity_of_files(files: Sequence[TextFile]) -> list[list[str]] | dict[str, Any]:
+    identities = []
+    with progress("hashing text", len(files), unit="files") as advance:
+        for file in files:
+            identities.append([ending_of(file), file_identity(file)])
+            advance(1)
+    if len(identities) <= MAX_FILES:
+        return identities
+    return {"count": len(identities), "sha256": digest(identities)}
+
+
+def _identity(source: Source, listing: Listing) -> dict[str, Any]:
     # Content hashes stand for the path, and the commit for the revision.
     identity = source.model_dump(mode="json", exclude={"path", "revision", "streaming"})
     if identity["format"] == "text":  # stores written before `format` existed stay valid
         del identity["format"]
     if source.path is not None:
-        forget_listing(source.path)
-        files = find_files(source.path)
-        identity["files"] = [[ending_of(path), file_identity(path)] for path in files]
+        identity["files"] = _identity_of_files(listing.files[source.path])
     elif source.hub is not None:
         identity["revision"] = commit_of(source)
     else:

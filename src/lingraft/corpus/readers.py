@@ -11,6 +11,7 @@ from contextlib import closing
 from lingraft.corpus.chat import parse_markup
 from lingraft.corpus.config import Source
 from lingraft.corpus.hub_dataset import read_hub
+from lingraft.corpus.listing import Listing
 from lingraft.corpus.records import read_records
 from lingraft.corpus.remote_files import TextFile
 from lingraft.corpus.text_fields import record_document, record_text
@@ -19,14 +20,17 @@ from lingraft.errors import CorpusError
 from lingraft.miniature import stories
 
 
-def read_source(source: Source, language: str) -> Generator[str, None, None]:
+def read_source(
+    source: Source, language: str, listing: Listing | None = None
+) -> Generator[str, None, None]:
     """Yield the documents of a source, up to the limit of the source.
 
-    Close the generator if it is not read to its end.
+    Files are read as they are in `listing`, by default as they are when reading starts. Close the
+    generator if it is not read to its end.
     """
     documents = size = 0
     source = source.resolve(language)
-    with closing(_all_documents(source, language)) as texts:
+    with closing(_all_documents(source, language, listing)) as texts:
         for text in texts:
             documents, size = documents + 1, size + len(text.encode())
             if source.limit is not None and not source.limit.allows(documents, size):
@@ -34,14 +38,29 @@ def read_source(source: Source, language: str) -> Generator[str, None, None]:
             yield text
 
 
-def _all_documents(source: Source, language: str) -> Generator[str, None, None]:
+def _all_documents(
+    source: Source, language: str, listing: Listing | None
+) -> Generator[str, None, None]:
     if source.hub is not None:
         yield from read_hub(source)
     elif source.miniature is not None:
         yield from stories(language, count=source.miniature.stories, seed=source.miniature.seed)
     else:
-        for path in find_files(str(source.path)):
-            yield from read_file(path, source)
+        listing = listing or Listing.of([source])
+        for path in listing.files[str(source.path)]:
+            yield from _read_listed(path, source, listing)
+
+
+def _read_listed(path: TextFile, source: Source, listing: Listing) -> Iterator[str]:
+    """Yield the documents of a file that must not change while it is read."""
+    listing.check(path)
+    try:
+        yield from read_file(path, source)
+    except (CorpusError, OSError):
+        # A file that is written while it is read looks truncated or damaged.
+        listing.check(path)
+        raise
+    listing.check(path)
 
 
 def read_file(path: TextFile, source: Source) -> Iterator[str]:

@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.bases import Base, parse_model
-from lingraft.corpus import CorpusSettings, first_documents, identity_of, look_at, parse_language
+from lingraft.corpus import (
+    CorpusSettings,
+    Listing,
+    first_documents,
+    identity_of,
+    list_files,
+    look_at,
+    parse_language,
+)
 from lingraft.corpus.corpus import COUNTS, DocumentWriter
 from lingraft.corpus.readers import read_source
 from lingraft.errors import CorpusError, ModelError, RecipeError
@@ -205,19 +213,24 @@ def _texts(request: EvaluationRequest, recipe: Recipe) -> dict[str, StageNode]:
 def _text_node(language: str, sources: Sequence[Any], settings: Evaluation) -> StageNode:
     corpus = CorpusSettings.model_validate({"sources": list(sources)})
     look_at(corpus, language)
-    identity = {**identity_of(corpus, language), "bytes": int(settings.heldout_bytes)}
-    make = partial(_make_text, corpus, language, int(settings.heldout_bytes))
+    listing, size = list_files(corpus), int(settings.heldout_bytes)
+    identity = {**identity_of(corpus, language, listing), "bytes": size}
+    make = partial(_make_text, corpus, language, size, listing)
     return stage_node(f"text in {language}", "text", identity, make)
 
 
 def _make_text(
-    settings: CorpusSettings, language: str, max_bytes: int, context: StageContext
+    settings: CorpusSettings,
+    language: str,
+    max_bytes: int,
+    listing: Listing,
+    context: StageContext,
 ) -> None:
     """Store documents unchanged as held-out text, as many as are scored."""
     with (
         DocumentWriter(context.draft.path("train.parquet")) as train,
         DocumentWriter(context.draft.path("heldout.parquet")) as heldout,
-        closing(_documents(settings, language)) as texts,
+        closing(_documents(settings, language, listing)) as texts,
     ):
         for text in first_documents(texts, max_bytes):
             heldout.write(text, len(text.encode()))
@@ -231,10 +244,12 @@ def _make_text(
     context.draft.notes["heldout"] = splits["heldout"]
 
 
-def _documents(settings: CorpusSettings, language: str) -> Generator[str, None, None]:
+def _documents(
+    settings: CorpusSettings, language: str, listing: Listing
+) -> Generator[str, None, None]:
     """Yield the documents of all sources that are not blank."""
     for source in settings.sources:
-        with closing(read_source(source, language)) as texts:
+        with closing(read_source(source, language, listing)) as texts:
             for text in texts:
                 if text.strip():
                     yield text

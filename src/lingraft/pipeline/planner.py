@@ -56,11 +56,12 @@ class PlanRow:
 
     `amounts` maps names of `AMOUNTS` to numbers, as far as these are known. `seconds` is the time
     that the stage will take: 0 if its output is cached, `None` if it is not known. `notes` are
-    lines about the source model and its download, the text, or the tasks.
+    lines about the source model and its download, the text, or the tasks. `key` is `None` if it
+    depends on a large text that was not hashed yet.
     """
 
     title: str
-    key: str
+    key: str | None
     cached: bool
     amounts: dict[str, int] = field(default_factory=dict)
     flops: float | None = None
@@ -77,7 +78,7 @@ def plan(recipe: Recipe, runtime: Runtime, graph: Graph | None = None) -> list[P
 
     Amounts of cached stages are exact; other amounts, and all times, are estimates.
     """
-    return _Planner(recipe, runtime, graph or build_graph(recipe)).rows()
+    return _Planner(recipe, runtime, graph or build_graph(recipe, for_plan=True)).rows()
 
 
 class _Planner:
@@ -154,7 +155,8 @@ class _Planner:
         cached = node.is_cached(self.store)
         if flops is not None and not cached:
             seconds = flops / (flops_per_second(self.runtime.resolved_device()) * EFFICIENCY)
-        return PlanRow(node.title, node.stage.key, cached, known, flops, 0.0 if cached else seconds)
+        key = None if node.unread else node.stage.key
+        return PlanRow(node.title, key, cached, known, flops, 0.0 if cached else seconds)
 
     def _source(self, node: StageNode) -> PlanRow:
         notes = self._notes(node)
@@ -197,7 +199,14 @@ class _Planner:
             size = text_bytes(text.corpus)
             row = self._row(node, {"bytes": size}, seconds=_reading_seconds(size))
             health = health_lines(text)
-        return replace(row, notes=(*text_lines(text), *health))
+        unread = []
+        if node.unread:
+            amount = node.stage.settings["unread"]
+            unread.append(
+                f"text in {text.language}: {amount} were not read before, so the plan does not "
+                "know which stages are cached; a run hashes them first"
+            )
+        return replace(row, notes=(*text_lines(text), *unread, *health))
 
     def _vocabulary(self, node: StageNode) -> PlanRow:
         notes = self._notes(node)
@@ -271,9 +280,9 @@ def _reading_seconds(size: int | None) -> float:
     return 1 + (size or 0) * READING_SECONDS_PER_BYTE
 
 
-def describe_pretokenizer_plan(recipe: Recipe, runtime: Runtime) -> str:
+def describe_pretokenizer_plan(recipe: Recipe, runtime: Runtime, graph: Graph) -> str:
     """Return in one line what happens to the pre-tokenizer, as far as the plan knows it."""
-    store, graph = Store(runtime.store), build_graph(recipe)
+    store = Store(runtime.store)
     if graph.vocabulary.is_cached(store):
         return pretokenizer_line(store.folder(graph.vocabulary.stage))
     mode = recipe.vocabulary.pretokenizer
@@ -307,12 +316,12 @@ def _source_tokenizer(recipe: Recipe, graph: Graph, store: Store) -> Path | None
     return recipe.model.tokenizer_folder()
 
 
-def describe_limits(recipe: Recipe, runtime: Runtime) -> list[str]:
+def describe_limits(recipe: Recipe, runtime: Runtime, graph: Graph) -> list[str]:
     """Return what `lingraft export` will refuse for the result, one line each, where known."""
     lines = []
     if reason := why_no_adapter(recipe_values(recipe)):
         lines.append(f"no PEFT adapter later: {reason}")
-    graph, store = build_graph(recipe), Store(runtime.store)
+    store = Store(runtime.store)
     folder, mode = _source_tokenizer(recipe, graph, store), recipe.vocabulary.pretokenizer
     if _adds_nothing(recipe):
         mode = "keep"

@@ -20,7 +20,7 @@ from lingraft.bases.tokenizer_files import complete_tokenizer, context_of
 from lingraft.checkpoint import Checkpoint, embedding_names, resize_embeddings
 from lingraft.checkpoint.config_files import COMPANIONS, copy_matching
 from lingraft.checkpoint.weight_checks import check_finite
-from lingraft.corpus import Corpus, build_corpus, first_documents
+from lingraft.corpus import Corpus, Listing, build_corpus, first_documents
 from lingraft.corpus.corpus import blend_corpora
 from lingraft.evaluation import bits_per_byte
 from lingraft.forecast.run_predictions import PREDICTION, AddedTokens, TrainingLog, predict_run
@@ -109,9 +109,9 @@ def make_chat_vector(context: StageContext) -> None:
     warn_if_not_servable(context)
 
 
-def make_corpus(text: Text, context: StageContext) -> None:
-    """Read, clean and split the text of one language."""
-    build_corpus(text.corpus, text.language, context.draft)
+def make_corpus(text: Text, listing: Listing, context: StageContext) -> None:
+    """Read, clean and split the listed files of the text of one language."""
+    build_corpus(text.corpus, text.language, context.draft, listing)
 
 
 def make_vocabulary(context: StageContext) -> None:

@@ -58,12 +58,16 @@ Make = Callable[[StageContext], None]
 
 @dataclass(frozen=True)
 class StageNode:
-    """A stage, the function that builds its output, and its input nodes by role."""
+    """A stage, the function that builds its output, and its input nodes by role.
+
+    `unread` says that the key is not known: a plan did not read the text on which it depends.
+    """
 
     title: str
     stage: Stage
     make: Make
     inputs: Mapping[str, StageNode] = field(default_factory=dict)
+    unread: bool = False
 
     def is_cached(self, store: Store) -> bool:
         """Say whether the output is stored."""
@@ -95,7 +99,8 @@ def stage_node(
     """
     nodes = {role: node for role, node in inputs.items() if node is not None}
     keys = {role: node.stage.key for role, node in nodes.items()}
-    return StageNode(title, versioned_stage(name, settings, keys), make, nodes)
+    unread = any(node.unread for node in nodes.values())
+    return StageNode(title, versioned_stage(name, settings, keys), make, nodes, unread)
 
 
 def versioned_stage(

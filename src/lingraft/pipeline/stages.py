@@ -17,9 +17,10 @@ prediction: source, vocabulary, the target text (of a single target), training, 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
-from lingraft.corpus import identity_of, look_at
+from lingraft.corpus import identity_of, list_files, look_at, unread_identity_of
 from lingraft.evaluation.tasks import ChosenTasks, choose_tasks
 from lingraft.pipeline import stage_builders
 from lingraft.pipeline.check_stages import result_check, source_check
@@ -33,15 +34,20 @@ from lingraft.vocabulary.auto_size import SIZES, AutoSize
 
 
 def build_graph(
-    recipe: Recipe, *, extends_only: bool = False, received: ReceivedModel | None = None
+    recipe: Recipe,
+    *,
+    extends_only: bool = False,
+    received: ReceivedModel | None = None,
+    for_plan: bool = False,
 ) -> Graph:
     """Return the stages of a recipe; raises `LingraftError` if its model or text does not exist.
 
     Local text is opened first: an error in it must not wait for a model to be downloaded. With
     `extends_only`, the source need not be trainable: a model with quantised layers can be extended,
     but not trained. With `received`, a checkpoint of another engine takes the place of training.
+    With `for_plan`, a large text that was not hashed yet is not read (`StageNode.unread`).
     """
-    texts, replay = corpus_nodes(recipe)
+    texts, replay = corpus_nodes(recipe, for_plan=for_plan)
     source = stage_node(
         "source model", "source", recipe.model.identity(), stage_builders.make_source
     )
@@ -92,14 +98,17 @@ def build_graph(
     )
 
 
-def corpus_nodes(recipe: Recipe) -> tuple[dict[str, StageNode], StageNode | None]:
+def corpus_nodes(
+    recipe: Recipe, *, for_plan: bool = False
+) -> tuple[dict[str, StageNode], StageNode | None]:
     """Return the stages that read text: those of the target languages by role, and replay.
 
     Raises `CorpusError` for local text that cannot be read.
     """
-    roles = target_roles(recipe)
-    targets = {role: _corpus(text) for role, text in zip(roles, recipe.targets, strict=True)}
-    return targets, _corpus(recipe.replay) if recipe.replay else None
+    targets = {}
+    for role, text in zip(target_roles(recipe), recipe.targets, strict=True):
+        targets[role] = _corpus(text, for_plan=for_plan)
+    return targets, _corpus(recipe.replay, for_plan=for_plan) if recipe.replay else None
 
 
 def choose_recipe_tasks(recipe: Recipe) -> ChosenTasks:
@@ -107,14 +116,17 @@ def choose_recipe_tasks(recipe: Recipe) -> ChosenTasks:
     return choose_tasks(recipe.evaluation.tasks, [text.language for text in recipe.targets])
 
 
-def _corpus(text: Text) -> StageNode:
+def _corpus(text: Text, *, for_plan: bool) -> StageNode:
     look_at(text.corpus, text.language)
-    return stage_node(
+    listing = list_files(text.corpus)
+    unread = unread_identity_of(listing) if for_plan else None
+    node = stage_node(
         f"text in {text.language}",
         "corpus",
-        identity_of(text.corpus, text.language),
-        partial(stage_builders.make_corpus, text),
+        unread or identity_of(text.corpus, text.language, listing),
+        partial(stage_builders.make_corpus, text, listing),
     )
+    return replace(node, unread=unread is not None)
 
 
 def _blend(recipe: Recipe, targets: tuple[StageNode, ...]) -> StageNode:

@@ -6,7 +6,7 @@ results that are either complete or absent, `link_or_copy` and `symlink_or_link`
 `lock` and `try_lock` exclude other processes, `digest`, `file_digest` and `cached_sha256` hash.
 """
 
-from lingraft.store.digests import cached_sha256, digest, file_digest
+from lingraft.store.digests import cached_sha256, digest, file_digest, has_cached_sha256
 from lingraft.store.files import (
     DiskError,
     atomic_file,
@@ -44,6 +44,7 @@ __all__ = [
     "file_digest",
     "find_damage",
     "fsync",
+    "has_cached_sha256",
     "is_folder",
     "is_valid_path",
     "link_or_copy",

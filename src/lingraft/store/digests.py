@@ -51,6 +51,11 @@ def cached_sha256(path: Path, *, cached_from: int = CACHED_FROM) -> str:
     return sha256
 
 
+def has_cached_sha256(path: Path) -> bool:
+    """Whether the hash of a file in its present state is cached."""
+    return _cache_entry(path).is_file()
+
+
 def invalidate(path: Path) -> None:
     """Remove the cached hash of a file, so that `cached_sha256` reads it again."""
     with suppress(OSError):

@@ -28,16 +28,17 @@ def preview(
     recipe: Recipe, runtime: Runtime, engine: Engine, data: Collection[DataKind]
 ) -> Preview:
     """Predict a hand-over; nothing is built."""
-    graph, rows = build_graph(recipe), plan(recipe, runtime)
-    packing = {node.stage.key for node in graph.packing.values()}
-    training = graph.training.stage.key if graph.training else ""
+    graph = build_graph(recipe, for_plan=True)
+    rows = plan(recipe, runtime, graph)
+    packing = {node.title for node in graph.packing.values()}
+    training = graph.training.title if graph.training else ""
     stages: list[PlanRow] = []
     for row in rows:
-        if row.key == training:
+        if row.title == training:
             break
         stages.append(row)
-    trained = next((row.amounts.get("tokens") for row in rows if row.key == training), None)
-    packed = [row.amounts.get("tokens") for row in stages if row.key in packing]
+    trained = next((row.amounts.get("tokens") for row in rows if row.title == training), None)
+    packed = [row.amounts.get("tokens") for row in stages if row.title in packing]
     columns = SequenceColumns(recipe.training.document_attention_mask, engine.attention_mask)
     kinds = {*engine.data, *data}
     return Preview(stages, tuple(_lines(kinds, trained, packed, len(columns.names))))
