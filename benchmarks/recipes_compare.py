@@ -1,120 +1,173 @@
-"""Compare the default recipe with the paper's on a pretrained model: equal bytes, equal tokens.
+"""Compare the default recipe with the paper's and with training alone, each at its own best rate.
 
-    python benchmarks/recipes_compare.py                       # 3 seeds
-    python benchmarks/recipes_compare.py --seeds 5 --json out.json
-    python benchmarks/recipes_compare.py --smoke               # takes a minute: a smoke test
+    python benchmarks/recipes_compare.py tune      # rate and batch of each recipe, on Hindi
+    python benchmarks/recipes_compare.py compare   # four languages, three seeds, the rates of tune
+    python benchmarks/recipes_compare.py tune compare --smoke    # a minute: a smoke test
 
-Run from the root of the repository; ../shared/assets must exist. english-8m learns Hindi from 1 MB
-of text, with +3,000 tokens.
+Run from the root of the repository; ../shared/assets must exist. english-8m learns a language with
++3,000 tokens. The recipes:
 
-- `default`: the default settings of vocabulary, initialisation and training, with a fifth of
-  English added.
+- `default`: the default vocabulary, initialisation and strategy, with a fifth of replayed English.
 - `paper` (Tejaswi et al. 2024): tokens learned separately and appended, the base's regex, mean
   rows, all weights at one learning rate, documents cut, no replay.
+- `no tokens`: continued pretraining of the base as it is, with a fifth of replayed English.
 
-Equal bytes: both are trained on the same number of bytes of Hindi. Equal tokens: the paper's recipe
-is trained on as many tokens as the default one, English included. The paper's recipe runs with the
-default's 2,048 tokens per step, and with 4,096, since smaller steps improve it as well. All train
-on sequences of 256 tokens, as the base model was. Each seed is a run. The store caches finished
-stages: a stopped comparison resumes, and further seeds only add their own runs. Intervals over
-seeds are Student's t at 95%; a gain is source minus adapted.
+`tune` runs every recipe over the same grid of learning rates and batch sizes, on Hindi, one seed.
+It scores documents that it holds out of the training file; `compare` scores the held-out file. The
+added rows of `default` always train at ten times its rate, so all recipes have as many trials. The
+trials of a recipe read the same bytes of Hindi, except those of `no tokens`, which get the training
+FLOPs of `default`: at equal bytes they would cost eight times as much.
+
+`compare` trains on the same number of bytes of the language, on as many tokens as the default, or
+with as many FLOPs (`lingraft.training.mfu`), replayed text included. A stopped run goes on where it
+was: finished stages are cached. Intervals over seeds are Student's t at 95%, paired by seed.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from gpu.intervals import interval
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import lingraft
 from lingraft.measurement import select
+from lingraft.training.mfu import flops_per_token
 
+BASE = "../shared/assets/models/english-8m"
+TEXTS = "../shared/assets/text"
 RECIPE = Path("benchmarks/recipes/english-8m-hindi.yaml")
-LANGUAGES = ("hi", "en")
-DEFAULT, BYTES, TOKENS = "default", "paper, equal bytes", "paper, equal tokens"
-LARGER = ", 4096 a step"
-PAPERS = (BYTES, BYTES + LARGER, TOKENS)
+DEFAULT, PAPER, ALONE = "default", "paper", "no tokens"
+RECIPES = (DEFAULT, PAPER, ALONE)
+ARMS = (
+    (DEFAULT, "bytes"),
+    (PAPER, "bytes"),
+    (PAPER, "tokens"),
+    (PAPER, "FLOPs"),
+    (ALONE, "bytes"),
+    (ALONE, "FLOPs"),
+)
+RATES = (1.3e-4, 2.6e-4, 5.2e-4, 1.04e-3, 2.08e-3)
+BATCHES = (1024, 2048, 4096)
+REPLAYED = 0.2
+
+Point = tuple[float, int]
+Outcome = dict[str, Any]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="+", choices=("tune", "compare"))
+    parser.add_argument("--languages", nargs="+", default=["hi", "tr", "ta", "ar"])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--bytes", default="1 MB", help="Hindi text, and what is trained on")
+    parser.add_argument("--bytes", default="1 MB", help="text of the language to train on")
     parser.add_argument("--size", type=int, default=3000, help="tokens added")
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES)
+    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES)
     parser.add_argument("--heldout", default="100 kB", help="scored in each language")
-    parser.add_argument(
-        "--paper-rate",
-        type=float,
-        help="rate of the paper's recipe; left out: its default for the "
-        "model's size, which is not in the paper's table",
-    )
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--store", type=Path)
-    parser.add_argument("--json", type=Path, help="write everything there, too")
+    parser.add_argument("--runs", type=Path, default=Path("runs/recipes-compare"))
     parser.add_argument("--smoke", action="store_true")
     arguments = parser.parse_args()
     if arguments.smoke:
-        arguments.seeds, arguments.bytes, arguments.size, arguments.heldout = (
-            2,
-            "0.02 MB",
-            100,
-            "1 kB",
-        )
-    found: dict[str, list[dict[str, Any]]] = {arm: [] for arm in (DEFAULT, *PAPERS)}
+        arguments.languages, arguments.seeds, arguments.bytes = ["hi"], 2, "0.02 MB"
+        arguments.rates, arguments.batches = RATES[1:3], BATCHES[:1]
+        arguments.size, arguments.heldout = 100, "2 kB"
+    chosen = arguments.runs / "chosen.json"
+    if "tune" in arguments.parts:
+        points = tune(arguments)
+        chosen.write_text(json.dumps(points, indent=1) + "\n", encoding="utf-8")
+    if "compare" in arguments.parts:
+        if not chosen.is_file():
+            parser.error(f"{chosen} does not exist: run `tune` first")
+        points = json.loads(chosen.read_text(encoding="utf-8"))
+        for language in arguments.languages:
+            show(language, arguments, compare(arguments, language, points))
+
+
+def tune(arguments: argparse.Namespace) -> dict[str, Point]:
+    """Train each recipe at every point of the grid; return the best points and print all."""
+    grid = list(itertools.product(arguments.rates, arguments.batches))
+    print(
+        f"Hindi bits per byte after {arguments.bytes}, on documents held out of its training file\n"
+    )
+    print(f"| recipe | rate | {' | '.join(f'{batch:,} a step' for batch in arguments.batches)} |")
+    print(f"|---|---|{'---|' * len(arguments.batches)}")
+    best: dict[str, Point] = {}
+    compute = 0.0
+    for recipe in RECIPES:
+        found: dict[Point, float] = {}
+        for point in grid:
+            budget = ("FLOPs", compute) if recipe == ALONE else ("bytes", 0.0)
+            outcome = train(arguments, "hi", recipe, point, budget=budget, is_trial=True)
+            found[point] = outcome["adapted"]["hi"]
+            if recipe == DEFAULT:
+                compute = outcome["flops"]
+        for rate in arguments.rates:
+            cells = " | ".join(f"{found[rate, batch]:.4f}" for batch in arguments.batches)
+            print(f"| {recipe} | {rate:.3g} | {cells} |")
+        best[recipe] = min(found, key=lambda point: found[point])
+    print()
+    for recipe, (rate, batch) in best.items():
+        print(f"{recipe}: rate {rate:.3g}, {batch:,} tokens a step")
+        for name, value, values in (
+            ("rate", rate, arguments.rates),
+            ("batch", batch, arguments.batches),
+        ):
+            if value in {min(values), max(values)}:
+                print(f"  the {name} is at an edge of the grid: widen it")
+    return best
+
+
+def compare(
+    arguments: argparse.Namespace, language: str, points: dict[str, Point]
+) -> dict[tuple[str, str], list[Outcome]]:
+    """Train every arm with every seed."""
+    found: dict[tuple[str, str], list[Outcome]] = {arm: [] for arm in ARMS}
     for seed in range(arguments.seeds):
-        mine = carried_out(arguments, DEFAULT, seed)
-        found[DEFAULT].append(mine)
-        for arm in PAPERS:
-            budget = f"{mine['tokens']} tokens" if TOKENS in arm else None
-            found[arm].append(carried_out(arguments, arm, seed, budget))
-    show(arguments, found)
+        for recipe, equal in ARMS:
+            amount = 0.0 if equal == "bytes" else found[DEFAULT, "bytes"][seed][equal.lower()]
+            outcome = train(
+                arguments, language, recipe, points[recipe], seed=seed, budget=(equal, amount)
+            )
+            found[recipe, equal].append(outcome)
+    return found
 
 
-def carried_out(
-    arguments: argparse.Namespace, arm: str, seed: int, budget: str | None = None
-) -> dict[str, Any]:
-    """Run a recipe with a seed; return bits per byte before and after, and the training amounts."""
-    size, rows = arguments.size, {"block_size": 256}
-    budget = budget or arguments.bytes
-    own: dict[str, Any] = {
-        "vocabulary": {"size": size},
-        "embeddings": {},
-        "training": {"budget": budget, "packing": rows, "heldout_points": 0},
-    }
-    if arm != DEFAULT:
-        plan: dict[str, Any] = {
-            "plan": "paper",
-            "budget": budget,
-            "heldout_points": 0,
-            "packing": {"layout": "documents", **rows},
-        }
-        if arguments.paper_rate or LARGER in arm:  # the same, written out
-            plan = {
-                "strategy": "full",
-                "learning_rates": arguments.paper_rate or "paper",
-                "replay_share": 0.0,
-                "schedule": {"cosine": {"warmup": 0.03}},
-                **({"batch_tokens": 4096} if LARGER in arm else {}),
-                **{key: value for key, value in plan.items() if key != "plan"},
-            }
-        own = {
-            "vocabulary": {"method": "append", "size": size, "pretokenizer": "keep"},
-            "embeddings": "mean",
-            "training": plan,
-        }
-    name = f"compare-{arm.replace(',', '').replace(' ', '-')}-{seed}"
+def train(
+    arguments: argparse.Namespace,
+    language: str,
+    recipe: str,
+    point: Point,
+    *,
+    seed: int = 0,
+    budget: tuple[str, float] = ("bytes", 0.0),
+    is_trial: bool = False,
+) -> Outcome:
+    """Run a recipe; return its bits per byte by language, and its tokens, bytes and FLOPs.
+
+    A budget of bytes is that of the arguments; of tokens or FLOPs, the amount given.
+    """
+    equal, amount = budget
+    rate, batch = point
+    name = f"{language}-{recipe}-{equal}-{rate:g}-{batch}-{seed}".replace(" ", "-")
+    written = arguments.bytes
+    if equal != "bytes":
+        tokens = amount / (flops_a_token(recipe, arguments) if equal == "FLOPs" else 1)
+        written = f"{round(tokens)} tokens"
     run = lingraft.adapt(
         RECIPE,
         overrides={
-            "name": name,
+            "name": f"{'trial-' if is_trial else ''}{name}",
             "seed": seed,
-            "target.limit": {"bytes": arguments.bytes},
-            **own,
+            "target": texts(language, arguments, is_trial=is_trial),
+            "replay.share": 0.0 if recipe == PAPER else REPLAYED,
+            **settings(recipe, arguments),
+            "training": training(recipe, point, written),
             "evaluation": {
                 "heldout_bytes": arguments.heldout,
                 "context": 256,
@@ -123,91 +176,95 @@ def carried_out(
             },
         },
         runs=arguments.runs,
-        store=arguments.store,
     )
-    measured = run.measurements
-    bits = {
-        subject: {
-            language: select(measured, metric="bits per byte", language=language, subject=subject)[
-                0
-            ].value
-            for language in LANGUAGES
-        }
-        for subject in ("source", "spliced", "adapted")
-    }
     record = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
     notes = next(stage["notes"] for stage in record["stages"] if stage["name"] == "training")
     return {
-        "seed": seed,
-        "bits_per_byte": bits,
-        "learning_rates": [phase["learning_rates"] for phase in notes["phases"]],
-        **{
-            key: notes[key]
-            for key in ("tokens", "target_bytes", "replayed_bytes", "seconds", "target_epochs")
-        },
+        **{subject: bits(run, subject, language) for subject in ("source", "adapted")},
+        "tokens": notes["tokens"],
+        "flops": notes["tokens"] * flops_a_token(recipe, arguments),
+        "bytes": notes["target_bytes"],
     }
 
 
-def show(arguments: argparse.Namespace, found: dict[str, list[dict[str, Any]]]) -> None:
-    """Print the tables, and write everything where it was asked for."""
-    source = found[DEFAULT][0]["bits_per_byte"]["source"]
-    print(
-        f"english-8m -> Hindi, {arguments.bytes}, +{arguments.size:,} tokens, "
-        f"{arguments.seeds} seeds; before: Hindi {source['hi']:.3f} bits per byte, "
-        f"English {source['en']:.3f}.\n"
-    )
-    print(
-        "| recipe | Hindi spliced | Hindi adapted | gain | English adapted | English worse by | "
-        "tokens | Hindi bytes | English bytes |\n|---|---|---|---|---|---|---|---|---|"
-    )
-    for arm, runs in found.items():
-        bits = [run["bits_per_byte"] for run in runs]
-        spliced, adapted = (
-            [one[subject]["hi"] for one in bits] for subject in ("spliced", "adapted")
-        )
-        english = [one["adapted"]["en"] for one in bits]
-        worse = 100 * (fmean(english) / source["en"] - 1)
-        amounts = (
-            f"{fmean(run[key] for run in runs):,.0f}"
-            for key in ("tokens", "target_bytes", "replayed_bytes")
-        )
-        print(
-            f"| {arm} | {interval(spliced)} | {interval(adapted)} | {interval(gains(bits))} | "
-            f"{interval(english)} | {worse:.1f}% | {' | '.join(amounts)} |"
-        )
-    print()
-    mine = gains([run["bits_per_byte"] for run in found[DEFAULT]])
-    for arm in PAPERS:
-        theirs = gains([run["bits_per_byte"] for run in found[arm]])
-        pairs = [one - other for one, other in zip(mine, theirs, strict=True)]
-        both = fmean(mine) > 0 < fmean(theirs)
-        times = (
-            f"{fmean(mine) / fmean(theirs):.2f} times as much"
-            if both
-            else "not both gain, so there is no ratio"
-        )
-        print(
-            f"default against {arm}: {times}; {interval(pairs)} bits per byte more, paired by seed"
-        )
-    for arm, runs in found.items():
-        rates = (
-            f"body {one['body']:.2g}, added rows {one['added_rows']:.2g} ({one['why']})"
-            for one in runs[0]["learning_rates"]
-        )
-        print(f"rates, {arm}: {'; '.join(rates)}")
-    if arguments.json:
-        values = {
-            "settings": {key: str(value) for key, value in vars(arguments).items()},
-            "runs": found,
+def settings(recipe: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the vocabulary and the initialisation of a recipe."""
+    if recipe == PAPER:
+        vocabulary = {"method": "append", "size": arguments.size, "pretokenizer": "keep"}
+        return {"vocabulary": vocabulary, "embeddings": "mean"}
+    return {"vocabulary": {"size": arguments.size if recipe == DEFAULT else 0}}
+
+
+def training(recipe: str, point: Point, budget: str) -> dict[str, Any]:
+    """Return the training settings of a recipe."""
+    rate, batch = point
+    rows = {"block_size": 256}  # as the base was trained
+    shared = {"budget": budget, "batch_tokens": batch, "heldout_points": 0}
+    if recipe == PAPER:
+        return {
+            "strategy": "full",
+            "learning_rates": rate,
+            "schedule": {"cosine": {"warmup": 0.03}},
+            "packing": {"layout": "documents", **rows},
+            **shared,
         }
-        arguments.json.write_text(
-            json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    return {"learning_rates": {"body": rate, "added_rows": 10 * rate}, "packing": rows, **shared}
+
+
+def texts(language: str, arguments: argparse.Namespace, *, is_trial: bool) -> dict[str, Any]:
+    """Return the target text; a trial holds documents out of the training file."""
+    heldout = None if is_trial else f"{TEXTS}/{language}.heldout.jsonl.gz"
+    return {
+        "language": language,
+        "corpus": f"{TEXTS}/{language}.train.jsonl.gz",
+        "heldout": heldout,
+        "heldout_bytes": arguments.heldout,
+        "limit": {"bytes": 12_000_000},
+    }
+
+
+def flops_a_token(recipe: str, arguments: argparse.Namespace) -> float:
+    """Return the training FLOPs of a token of english-8m, whose input embedding is looked up."""
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(BASE))
+    weights = model.num_parameters() - model.get_input_embeddings().weight.numel()
+    head = 0 if recipe == ALONE else arguments.size * model.config.hidden_size
+    return flops_per_token(weights + head, weights + head)
+
+
+def bits(run: Any, subject: str, language: str) -> dict[str, float]:
+    """Return the bits per byte of a model, by language."""
+    return {
+        text: select(run.measurements, metric="bits per byte", language=text, subject=subject)[
+            0
+        ].value
+        for text in (language, "en")
+    }
+
+
+def show(
+    language: str, arguments: argparse.Namespace, found: dict[tuple[str, str], list[Outcome]]
+) -> None:
+    """Print the table of a language, with differences from the default paired by seed."""
+    source = found[DEFAULT, "bytes"][0]["source"]
+    print(
+        f"\n{language}, {arguments.bytes}, +{arguments.size:,} tokens, {arguments.seeds} seeds; "
+        f"before: {source[language]:.3f} bits per byte, English {source['en']:.3f}\n\n"
+        "| recipe | equal | bits per byte | more than the default | English | English worse by | "
+        "tokens | bytes |\n|---|---|---|---|---|---|---|---|"
+    )
+    ours = [one["adapted"][language] for one in found[DEFAULT, "bytes"]]
+    for (recipe, equal), runs in found.items():
+        theirs = [one["adapted"][language] for one in runs]
+        pairs = [other - mine for other, mine in zip(theirs, ours, strict=True)]
+        english = [one["adapted"]["en"] for one in runs]
+        worse = fmean(english) / source["en"] - 1
+        more = "" if recipe == DEFAULT else interval(pairs)
+        print(
+            f"| {recipe} | {equal} | {interval(theirs)} | {more} | {interval(english)} | "
+            f"{worse:+.1%} | "
+            f"{fmean(one['tokens'] for one in runs):,.0f} | "
+            f"{fmean(one['bytes'] for one in runs):,.0f} |"
         )
-
-
-def gains(bits: Sequence[dict[str, dict[str, float]]]) -> list[float]:
-    """Return the bits per byte of Hindi that each run gained over the source."""
-    return [one["source"]["hi"] - one["adapted"]["hi"] for one in bits]
 
 
 if __name__ == "__main__":
