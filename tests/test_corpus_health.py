@@ -10,12 +10,15 @@ import unicodedata
 
 import pytest
 
-from lingraft.corpus import Corpus, CorpusSettings, build_corpus, identity_of, sample_health
+from lingraft.corpus import Corpus, CorpusSettings, build_corpus, identity_of, preview_text
 from lingraft.corpus.health import TextHealth
 from lingraft.corpus.health_checks import CHECKS, REFUSING
 from lingraft.corpus.health_sample import _shingles
 from lingraft.corpus.text_repairs import Cleaning
 from lingraft.errors import CorpusError
+from lingraft.measurement import MIN_DOCUMENTS
+from lingraft.pipeline.text_summary import health_lines
+from lingraft.recipe import Text
 from lingraft.store import Draft
 
 RUSSIAN = [f"Утром дети идут к реке, номер {number}." for number in range(100)]
@@ -309,18 +312,38 @@ def test_a_corpus_without_repairs_keeps_its_key(tmp_path):
 
 
 def test_the_sample_before_a_run_reads_local_files_and_repairs_them(tmp_path):
-    """The sample has the same findings as the corpus; text of the Hub is not read."""
+    """The sample has the same findings as the corpus; text of the Hub is read for a plan only."""
     language, texts = FAULTS["soft_hyphens"]
     path = tmp_path / "hi.txt"
     path.write_text("\n".join(texts), encoding="utf-8")
     settings = CorpusSettings.model_validate({"sources": str(path)})
-    report = sample_health(settings, language)
+    report = preview_text(settings, language).health
     assert levels(report) == {"soft_hyphens": "warning"}
     assert report.documents == 100
     repaired = settings.model_copy(update={"cleaning": Cleaning(strip=("soft_hyphens",))})
-    assert levels(sample_health(repaired, language)) == {}
+    assert levels(preview_text(repaired, language).health) == {}
     hub = CorpusSettings.model_validate({"sources": "hf:owner/name"})
-    assert sample_health(hub, language) is None
+    assert preview_text(hub, language) is None
+
+
+@pytest.mark.parametrize("settings", [{}, {"heldout_share": 0.5}, {"heldout": 7}, {"heldout": 100}])
+@pytest.mark.parametrize("limit", [None, {"documents": 60}])
+def test_a_plan_warns_of_few_held_out_documents(tmp_path, settings, limit):
+    """The number is that of the corpus that a run builds from the files."""
+    (tmp_path / "hi.txt").write_text("\n".join(HINDI), encoding="utf-8")
+    if "heldout" in settings:
+        lines = [f"{line}।" for line in HINDI[: settings["heldout"]]]
+        (tmp_path / "held.txt").write_text("\n".join(lines), encoding="utf-8")
+        settings = {"heldout": str(tmp_path / "held.txt")}
+    source = {"path": str(tmp_path / "hi.txt"), "limit": limit}
+    text = Text(language="hi", corpus=source, **settings)
+    draft = Draft(tmp_path / "corpus")
+    draft.folder.mkdir()
+    build_corpus(text.corpus, "hi", draft)
+    held_out = Corpus.open(draft.folder).counts("heldout").documents
+    warnings = [line for line in health_lines(text) if "too few to judge" in line]
+    assert len(warnings) == (held_out < MIN_DOCUMENTS)
+    assert all(f"text in hi: {held_out} held-out document" in line for line in warnings)
 
 
 def test_what_is_not_checked_is_reported():

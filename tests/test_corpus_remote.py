@@ -20,11 +20,21 @@ import fsspec
 import pyarrow as pa
 import pytest
 
-from lingraft.corpus import Corpus, CorpusSettings, Source, build_corpus, identity_of, remote_files
+from lingraft.corpus import (
+    Corpus,
+    CorpusSettings,
+    Source,
+    build_corpus,
+    identity_of,
+    preview_text,
+    remote_files,
+)
 from lingraft.corpus.first_look import look_at
 from lingraft.corpus.readers import read_source
 from lingraft.corpus.remote_files import FIRST_BLOCK, forget_listing
 from lingraft.errors import CorpusError, MissingExtraError
+from lingraft.pipeline.text_summary import health_lines
+from lingraft.recipe import Text
 from lingraft.store import Draft
 from tests.hub_server import HubServer
 from tests.test_corpus_reading import COMPRESS, arrow_bytes, parquet_bytes, warc_record
@@ -234,6 +244,20 @@ def test_a_limit_bounds_what_is_downloaded(web, tmp_path):
     build_corpus(settings, "hi", draft)
     assert 90_000 < Corpus.open(tmp_path).counts("train").bytes <= 100_000
     assert web.sent <= 4 * FIRST_BLOCK < len(LINES)
+
+
+def test_a_plan_reads_the_first_documents_of_a_url(web):
+    """Their health is reported as that of the beginning; little is downloaded."""
+    text = Text(
+        language="hi", corpus=web.put("lines.txt", LINES.replace("पं".encode(), "पं\u00ad".encode()))
+    )
+    assert preview_text(text.corpus, "hi", identify=False) is None
+    before = web.sent
+    lines = health_lines(text)
+    assert web.sent - before <= 2 * FIRST_BLOCK < len(LINES)
+    assert lines[0].startswith("text in hi: health of the first 1,000 documents of http")
+    assert "not a random sample" in lines[0]
+    assert "soft hyphens: 1,000 of 1,000" in lines[1]
 
 
 def test_a_mix_of_kinds_behind_a_url_is_refused(memory):

@@ -7,6 +7,7 @@ tests change budgets and sizes only.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,7 @@ def test_a_recipe_of_the_hub_is_carried_out(
         (source,) = text.sources
         commits[source.hub] = source.revision
         assert f"{source.hub}, {source.config}, {source.revision}" in plan
+        assert re.search(rf"health of the first [\d,]+ documents of hf:{source.hub}/", plan)
     assert f"download: {recipe.model.id}@{recipe.model.revision}, " in plan
     run = tmp_path / json.loads("{" + outcome)["run"]
     assert run.name == recipe.run_name

@@ -11,10 +11,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from lingraft.store import lock, try_lock
+from lingraft.pipeline.run_folder import new_run_folder
+from lingraft.store import DiskError, lock, try_lock
+from lingraft.trainers.write_folder import check_output
 from tests.conftest import ROOT
 
 WITHOUT_POSIX = """
@@ -75,3 +78,16 @@ def test_other_errors_of_a_lock_are_raised(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", broken)
     with pytest.raises(OSError, match=os.strerror(errno.EIO)), lock(tmp_path / "one.lock"):
         pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is a file system of Linux")
+def test_a_lock_where_no_file_can_be_created_is_an_error_at_once():
+    """A folder that takes no files is named, and nothing waits for a lock there."""
+    for place in ("/proc/x", "/proc/x/y"):
+        with (
+            pytest.raises(DiskError, match=r"/proc/.*no file can be created there.*--output"),
+            new_run_folder(Path(place), "--output"),
+        ):
+            pass
+        with pytest.raises(DiskError, match=r"^/proc: cannot be written .*--output"):
+            check_output(Path(place))

@@ -8,10 +8,11 @@ in a split or counted under the reason to drop it, by source, in documents and b
 from lingraft.corpus.build import build_corpus
 from lingraft.corpus.config import CorpusSettings, LanguageCheck, Limit, Miniature, Source
 from lingraft.corpus.corpus import Corpus, Counts, first_documents
-from lingraft.corpus.first_look import look_at, look_at_hub, sample_health
+from lingraft.corpus.first_look import look_at, look_at_hub
 from lingraft.corpus.identity import identity_of, list_files, unread_identity_of
 from lingraft.corpus.language import is_domain, parse_language
 from lingraft.corpus.listing import Listing
+from lingraft.corpus.text_preview import preview_text
 
 __all__ = [
     "Corpus",
@@ -30,6 +31,6 @@ __all__ = [
     "look_at",
     "look_at_hub",
     "parse_language",
-    "sample_health",
+    "preview_text",
     "unread_identity_of",
 ]

@@ -1,8 +1,7 @@
 """Open text and look at its beginning, before anything that takes long: a download, or training.
 
 A wrong path, a wrong field, an empty, binary or UTF-16 file, and a folder that mixes text for
-training with held-out text or several languages are found here. `sample_health` reads more of local
-text, and reports what is in it besides text in its language.
+training with held-out text or several languages are found here. `text_preview` reads more.
 """
 
 from __future__ import annotations
@@ -14,12 +13,9 @@ from pathlib import Path
 
 from lingraft.corpus.config import CorpusSettings, Source
 from lingraft.corpus.file_mix import FileMix
-from lingraft.corpus.health import HealthReport, TextHealth
 from lingraft.corpus.readers import read_file, read_source
 from lingraft.corpus.remote_files import RemoteFile, TextFile, is_url, size_of
 from lingraft.corpus.text_files import ending_of, find_files, has_wildcards
-from lingraft.corpus.text_repairs import Cleaning, TextRepairs
-from lingraft.corpus.warc import MalformedRecord
 from lingraft.errors import CorpusError
 from lingraft.store import is_folder
 
@@ -29,8 +25,6 @@ LOOKED_AT_FILES = 32
 """Files of one source that are opened; of more files, the first, the last, and some between."""
 LOOKED_AT_DOCUMENTS = 20
 _HEAD_CHARACTERS = 4000
-SAMPLE_CHARACTERS = 4_000_000
-"""Characters of a corpus whose health is reported before a run: 0.3 s of reading and counting."""
 
 
 def look_at(settings: CorpusSettings, language: str) -> list[str]:
@@ -51,56 +45,17 @@ def look_at_hub(settings: CorpusSettings, language: str) -> None:
                 next(documents, None)
 
 
-def sample_health(
-    settings: CorpusSettings, language: str, *, identify: bool = True
-) -> HealthReport | None:
-    """Return the health of the beginnings of all files on this machine; `None` for other text.
-
-    The repairs of `cleaning` are applied first. `identify` is whether the language is identified.
-    """
-    paths = [source for source in settings.sources if source.path and not is_url(source.path)]
-    if not paths:
-        return None
-    states = []
-    for source in paths:
-        states += _states(find_files(str(source.path)))
-    plain = settings.model_copy(update={"sources": tuple(paths), "heldout": None})
-    return _sample_health(plain.model_dump_json(), tuple(states), language, identify=identify)
-
-
-@cache
-def _sample_health(
-    settings_json: str, states: tuple[FileState, ...], language: str, *, identify: bool
-) -> HealthReport:
-    """Return the health of files in a state; the same files in the same state are read once."""
-    del states  # only in the key of the cache
-    settings = CorpusSettings.model_validate_json(settings_json)
-    repairs = TextRepairs(settings.cleaning or Cleaning(), language)
-    health = TextHealth(language, identify=identify)
-    for source in settings.sources:
-        files = _spread(find_files(str(source.path)))
-        share = SAMPLE_CHARACTERS // (len(files) * len(settings.sources))
-        for path in files:
-            characters = 0
-            for text in read_file(path, source):
-                if text.strip() and not isinstance(text, MalformedRecord):
-                    health.add_once(repairs.repair(text))
-                    characters += len(text)
-                if characters >= share:
-                    break
-    return health.report()
-
-
 def _look_at_files(source: Source, language: str) -> str | None:
     pattern = str(source.path)
     files = find_files(pattern)
-    states = _states(files)
+    states = file_states(files)
     # The limit and the weight do not change how a file is read.
     reader = source.model_copy(update={"limit": None, "weight": None})
     return _look(reader.model_dump_json(), tuple(states), language)
 
 
-def _states(files: Sequence[TextFile]) -> list[FileState]:
+def file_states(files: Sequence[TextFile]) -> list[FileState]:
+    """Return files with what changes when their content does."""
     states = []
     for path in files:
         # A remote file is equal to another only in the same version.
@@ -117,7 +72,7 @@ def _look(source_json: str, states: tuple[FileState, ...], language: str) -> str
     if source.text_field != "text" and all(ending_of(path) == ".txt" for path in files):
         msg = f"{source.label}: .txt files have no fields; leave out text_field (--text-field)"
         raise CorpusError(msg)
-    heads = {path: _head(path, source) for path in _spread(files)}
+    heads = {path: _head(path, source) for path in spread_files(files)}
     if not any(heads.values()):
         read = f"{len(files):,} files" if len(files) > 1 else f"{states[0][1]:,} bytes"
         msg = f"{source.label}: contains no document ({read}); name a source with text"
@@ -138,7 +93,7 @@ def _names_several(pattern: str, files: Sequence[TextFile]) -> bool:
     return is_pattern or is_folder(Path(pattern).expanduser())
 
 
-def _spread(files: Sequence[TextFile]) -> list[TextFile]:
+def spread_files(files: Sequence[TextFile]) -> list[TextFile]:
     """Return the files to open: all, or some at equal distances with the first and the last."""
     count = min(len(files), LOOKED_AT_FILES)
     chosen = [files[round(index * (len(files) - 1) / max(count - 1, 1))] for index in range(count)]

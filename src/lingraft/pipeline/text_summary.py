@@ -6,11 +6,12 @@ sample: the stage that reads all of the text gives exact ones.
 
 from __future__ import annotations
 
-from lingraft.corpus import Limit, Source, look_at, sample_health
-from lingraft.corpus.health import HealthReport
+from lingraft.corpus import Limit, Source, look_at, preview_text
 from lingraft.corpus.health_checks import refuse
 from lingraft.corpus.presets import preset_of
-from lingraft.formatting import size
+from lingraft.corpus.text_preview import TextPreview
+from lingraft.formatting import counted, size
+from lingraft.measurement import MIN_DOCUMENTS
 from lingraft.recipe import Recipe, Replay, Text
 
 
@@ -22,21 +23,47 @@ def recipe_text_lines(recipe: Recipe) -> list[str]:
     lines = []
     for text in (*recipe.targets, *([recipe.replay] if recipe.replay else [])):
         lines += text_lines(text)
-        _checked_sample(text, identify=False)
+        _checked_preview(text, identify=False)
     return lines
 
 
 def health_lines(text: Text) -> list[str]:
-    """Return a warning for each finding in a sample of local text; raises as above."""
-    report = _checked_sample(text, identify=True)
-    return [f"warning: {warning}" for warning in report.warnings()] if report else []
+    """Return what a sample of a text contains, as lines of the plan; raises as above.
+
+    Of text on the Hub or at a URL, the first documents are downloaded.
+    """
+    preview = _checked_preview(text, identify=True, remote=True)
+    if preview is None:
+        return []
+    lines = []
+    for sample in preview.remote:
+        read = f"the first {counted(sample.documents, 'document')} of {sample.source}"
+        if sample.error:
+            lines.append(f"only {read} can be read now, so health is not known: {sample.error}")
+        else:
+            lines.append(f"health of {read}: the beginning, not a random sample of the text")
+    warnings = preview.health.warnings()
+    if preview.remote and preview.health.documents and not warnings:
+        lines.append("health: no finding")
+    lines = [f"text in {text.language}: {line}" for line in lines]
+    if preview.heldout is not None and preview.heldout < MIN_DOCUMENTS:
+        warnings.append(_few_heldout(text, preview.heldout))
+    return [*lines, *(f"warning: {warning}" for warning in warnings)]
 
 
-def _checked_sample(text: Text, *, identify: bool) -> HealthReport | None:
-    report = sample_health(text.corpus, text.language, identify=identify)
-    if report is not None:
-        refuse(report.findings, f"text in {text.language}", text.allow)
-    return report
+def _few_heldout(text: Text, documents: int) -> str:
+    remedy = "give more of it" if text.heldout else "give more text, or raise heldout_share"
+    return (
+        f"text in {text.language}: {counted(documents, 'held-out document')}, too few to judge an "
+        f"improvement or a loss (at least {MIN_DOCUMENTS}); {remedy}"
+    )
+
+
+def _checked_preview(text: Text, *, identify: bool, remote: bool = False) -> TextPreview | None:
+    preview = preview_text(text.corpus, text.language, identify=identify, remote=remote)
+    if preview is not None:
+        refuse(preview.health.findings, f"text in {text.language}", text.allow)
+    return preview
 
 
 def text_lines(text: Text) -> list[str]:

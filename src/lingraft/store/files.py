@@ -13,6 +13,7 @@ import errno
 import os
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -237,6 +238,21 @@ def disk_errors(path: Path, stage: str = "", *, option: str = "--store") -> Iter
             )
             raise DiskError(msg) from error
         raise
+
+
+def check_creatable(path: Path, *, option: str) -> None:
+    """Raise `DiskError` if no file can be created where `path` will be, before work is done for it.
+
+    `option` is the command-line option that chooses another location.
+    """
+    folder = _existing(path.absolute().parent)
+    with disk_errors(folder, option=option):
+        try:
+            tempfile.TemporaryFile(dir=folder).close()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            # /proc and other file systems of the kernel
+            reason = "no file can be created there"
+            raise PermissionError(errno.EACCES, reason, str(folder)) from error
 
 
 def _as_os_error(error: Exception, path: Path) -> OSError | None:

@@ -30,6 +30,9 @@ def lock(path: Path, on_wait: Callable[[], object] = lambda: None) -> Iterator[b
         try:
             file.acquire(blocking=False)
         except Timeout:
+            # filelock takes the error for a lock that was just released, and would wait for ever.
+            with _errors_of_unwritable(path):
+                path.touch()
             on_wait()
             file.acquire()
     except OSError as error:
@@ -55,6 +58,15 @@ def try_lock(path: Path) -> Iterator[bool]:
         yield True
 
 
+@contextmanager
+def _errors_of_unwritable(path: Path) -> Iterator[None]:
+    """Raise `PermissionError` where no file can be created, which /proc calls a missing file."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise PermissionError(errno.EACCES, "no file can be created there", str(path)) from error
+
+
 def _without_locks(error: OSError, path: Path) -> bool:
     """Return whether the file system has no locks; remove the file that was made to find out."""
     if error.errno not in _UNSUPPORTED:
@@ -64,7 +76,8 @@ def _without_locks(error: OSError, path: Path) -> bool:
 
 
 def _lock_file(path: Path) -> FileLock:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with _errors_of_unwritable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     # The lock may be released by another thread than the one that took it (a generator's end).
     # A soft lock is only a file that exists: a killed process would leave it locked.
     return FileLock(path, thread_local=False, fallback_to_soft=False)

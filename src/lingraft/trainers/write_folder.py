@@ -42,7 +42,7 @@ from lingraft.pipeline.stage_builders import read_splice, training_text
 from lingraft.pipeline.text_summary import recipe_text_lines
 from lingraft.progress import LogLine, discard_line, each_warning_once, warn
 from lingraft.recipe import Recipe, Runtime
-from lingraft.store import Store, checksums
+from lingraft.store import Store, check_creatable, checksums
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.separators import Separators, separators_of
 from lingraft.trainers.data import HandoverText, HeldoutText, write_data
@@ -180,6 +180,7 @@ def check_output(output: Path) -> None:
         if parent.exists() and not parent.is_dir():
             msg = f"{output}: {parent} is a file; choose another folder with --output"
             raise StoreError(msg)
+    check_creatable(output, option="--output")
 
 
 def _build_stages(
