@@ -135,7 +135,8 @@ def test_a_shuffle_gives_every_document_once_in_order(tmp_path_factory, document
     """What comes out is what went in, by order number, and the files are gone."""
     folder = tmp_path_factory.mktemp("shuffle")
     put = [
-        ShuffledDocument(order, source, bytes(16), content) for order, source, content in documents
+        ShuffledDocument(order, source, 0, bytes(16), content)
+        for order, source, content in documents
     ]
     with Shuffle(folder) as shuffle:
         for document in put:

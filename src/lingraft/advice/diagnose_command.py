@@ -12,6 +12,7 @@ from lingraft.bases.hub_model import HubBase
 from lingraft.corpus import parse_language
 from lingraft.corpus.readers import read_parallel
 from lingraft.corpus.text_arguments import texts_by_language
+from lingraft.corpus.text_fields import with_where
 from lingraft.errors import CorpusError, RecipeError, StoreError
 from lingraft.hub_client import HUB_ID
 from lingraft.recipe import Given
@@ -26,6 +27,7 @@ def diagnose_command(
     text: Sequence[str],
     language: str | None = None,
     text_field: str | None = None,
+    where: str | None = None,
     parallel: str | None = None,
     compare: bool = False,
     html: Path | None = None,
@@ -35,7 +37,7 @@ def diagnose_command(
     """Diagnose tokenizers on text given as [LANG=]FILE, and write the HTML page to `html`.
 
     `language` is that of text without LANG=. Without text, it is diagnosed on a sample of a preset
-    of the Hub.
+    of the Hub. `where` is the condition on the columns of the text.
     `compare` requires at least two tokenizers. Raises a `LingraftError` if an argument is wrong or
     a file is missing.
     """
@@ -58,6 +60,8 @@ def diagnose_command(
             raise CorpusError(msg)
         given = with_default_text(Given(language=language))
         places[parse_language(language)] = list(given.text)
+    if where is not None:
+        places = {tag: with_where(files, where) for tag, files in places.items()}
     # Text first: an error in it must not wait for a download.
     samples = [read_sample(tag, files, sample_bytes) for tag, files in places.items()]
     tokenizers: dict[str, ModelTokenizer] = {}

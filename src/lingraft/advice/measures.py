@@ -22,7 +22,14 @@ from typing import Any
 import numpy as np
 from pydantic import ByteSize
 
-from lingraft.corpus import CorpusSettings, Limit, Source, first_documents, look_at
+from lingraft.corpus import (
+    CorpusSettings,
+    Limit,
+    Source,
+    column_lines,
+    first_documents,
+    look_at,
+)
 from lingraft.corpus.readers import read_source
 from lingraft.errors import CorpusError
 from lingraft.forecast.predict_fertility import text_bytes
@@ -66,7 +73,10 @@ def read_sample(
     """
     limit = Limit(bytes=ByteSize(max(PRESET_BYTES, sample_bytes)))
     sources = [_parse_source(place).resolve(language, limit) for place in places]
-    look_at(CorpusSettings.model_validate({"sources": sources}), language)
+    settings = CorpusSettings.model_validate({"sources": sources})
+    look_at(settings, language)
+    for line in column_lines(settings):
+        say(f"text in {language}: {line}")
     labels = ", ".join([source.label for source in sources])
     return draw_sample(language, _read_texts(language, sources), sample_bytes, labels)
 

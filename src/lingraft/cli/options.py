@@ -108,6 +108,15 @@ BaseText = Annotated[
         rich_help_panel="What",
     ),
 ]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        "--where",
+        metavar="CONDITION",
+        help="Read the documents whose columns meet a condition, such as language_score >= 0.9.",
+        rich_help_panel="What",
+    ),
+]
 BaseTextField = Annotated[
     str | None,
     typer.Option(

@@ -6,6 +6,7 @@ in a split or counted under the reason to drop it, by source, in documents and b
 """
 
 from lingraft.corpus.build import build_corpus
+from lingraft.corpus.column_sample import column_lines
 from lingraft.corpus.config import CorpusSettings, LanguageCheck, Limit, Miniature, Source
 from lingraft.corpus.corpus import Corpus, Counts, first_documents
 from lingraft.corpus.first_look import look_at, look_at_hub
@@ -24,6 +25,7 @@ __all__ = [
     "Miniature",
     "Source",
     "build_corpus",
+    "column_lines",
     "first_documents",
     "identity_of",
     "is_domain",

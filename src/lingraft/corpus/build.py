@@ -13,30 +13,56 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 from lingraft.corpus.chat import decode_document, encode_document
 from lingraft.corpus.cleaning import Cleaner, Reason, Tally, language_filter, sum_drops
 from lingraft.corpus.config import CorpusSettings, Limit, Source
 from lingraft.corpus.corpus import COUNTS, Counts, DocumentWriter
+from lingraft.corpus.document_weight import DocumentWeight
 from lingraft.corpus.health import NAMED_RECORDS, HealthReport, TextHealth
 from lingraft.corpus.health_checks import refuse
 from lingraft.corpus.hub_dataset import commit_of
 from lingraft.corpus.language import parse_language
 from lingraft.corpus.listing import Listing
-from lingraft.corpus.readers import read_source
+from lingraft.corpus.readers import read_documents
 from lingraft.corpus.splits import (
     HASH_RANGE,
     DocumentHashes,
     Shuffle,
     ShuffledDocument,
     SplitTable,
+    copy_orders,
 )
+from lingraft.corpus.text_fields import Document
 from lingraft.corpus.text_repairs import Cleaning, TextRepairs, add_counts
 from lingraft.corpus.warc import MalformedRecord
 from lingraft.errors import CorpusError
 from lingraft.progress import progress
 from lingraft.store import Draft
+
+
+class KeptDocument(NamedTuple):
+    """The hashes of a kept document, its bytes, and how often it occurs in the training text."""
+
+    hashes: DocumentHashes
+    size: int
+    copies: int
+
+
+@dataclass
+class WeightCounts:
+    """How many documents have a weight by a column, a null as weight, or one above `max`."""
+
+    weighted: int = 0
+    null: int = 0
+    above_max: int = 0
+
+    def add(self, weight: float | None, most: int) -> None:
+        """Count a document."""
+        self.weighted += 1
+        self.null += weight is None
+        self.above_max += weight is not None and weight > most
 
 
 @dataclass
@@ -49,34 +75,53 @@ class KeptDocuments:
     settings: CorpusSettings
     repairs: TextRepairs
     health: TextHealth
+    weighting: Sequence[DocumentWeight | None] = ()
     table: SplitTable = field(default_factory=SplitTable)
+    weights: WeightCounts = field(default_factory=WeightCounts)
     malformed: list[str] = field(default_factory=list)
 
-    def add(self, source: int, text: str) -> DocumentHashes | None:
-        """Filter and count a document; return its hashes if it is kept.
+    def add(self, source: int, document: Document) -> KeptDocument | None:
+        """Filter and count a document; return it if it is kept.
 
         Raises `CorpusError` if it is kept and too long to tokenise.
         """
+        text, tally = document.text, self.tallies[source]
         if isinstance(text, MalformedRecord):
             self.malformed.append(text.problem)
-        else:
+        elif document.passes:
             text = self.repairs.repair(text)
-        size, tally = len(text.encode()), self.tallies[source]
+        size = len(text.encode())
         tally.count(size)
+        if not document.passes:
+            tally.drop(Reason.where_null if document.passes is None else Reason.where, size)
+            return None
         reason, digest = self.cleaner.filter(text)
         if reason is not None:
             tally.drop(reason, size)
             if reason == Reason.duplicate:
                 self.health.add_duplicate(text)
             return None
+        copies = self._copies(source, document.weight, digest)
+        if not copies:
+            tally.drop(Reason.weight, size)
+            return None
         # Before the text is looked at: its counts take several times its size in memory.
         _check_length(text, tally.label, self.settings)
         self.health.add(text)
         hashes = DocumentHashes.of(digest, self.settings.seed)
         content = encode_document(text)
-        self.shuffle.put(ShuffledDocument(hashes.order, source, digest, content))
-        self.table.add(source, hashes, size)
-        return hashes
+        for copy, order in enumerate(copy_orders(hashes.order, copies)):
+            self.shuffle.put(ShuffledDocument(order, source, copy, digest, content))
+        self.table.add(source, hashes, size, copies)
+        return KeptDocument(hashes, size, copies)
+
+    def _copies(self, source: int, weight: float | None, digest: bytes) -> int:
+        """Return how often a document of this weight occurs in the training text."""
+        weighting = self.weighting[source] if self.weighting else None
+        if weighting is None:
+            return 1
+        self.weights.add(weight, weighting.max)
+        return weighting.copies(1.0 if weight is None else weight, digest)
 
 
 def build_corpus(
@@ -130,6 +175,8 @@ def _health_notes(
     repairs = [kept.repairs.counts() for kept in (train, heldout) if kept]
     if changed := add_counts(*repairs):
         notes["changed"] = changed
+    if train.weights.weighted:
+        notes["weights"] = asdict(train.weights)
     if train.malformed:  # only crawls have such records
         notes["malformed records"] = train.malformed[:NAMED_RECORDS]
     return notes
@@ -157,12 +204,15 @@ class SourceTexts:
     """The documents of a source; reading stops when its kept training text exceeds `needed`."""
 
     label: str
-    texts: Generator[str, None, None]
+    documents: Generator[Document, None, None]
+    weighting: DocumentWeight | None = None
     needed: Limit | None = None
 
 
 def _open_sources(sources: Sequence[Source], language: str, listing: Listing) -> list[SourceTexts]:
-    return [SourceTexts(source.label, read_source(source, language, listing)) for source in sources]
+    return [
+        SourceTexts(source.label, read_documents(source, language, listing)) for source in sources
+    ]
 
 
 def _open_train_sources(
@@ -170,11 +220,10 @@ def _open_train_sources(
 ) -> list[SourceTexts]:
     """Open the train sources; a streamed data set is read up to its share of the limit."""
     inputs = _open_sources(settings.sources, language, listing)
-    if settings.limit is None:
-        return inputs
     total_weight = sum(source.weight or 0 for source in settings.sources)
     for index, source in enumerate(settings.sources):
-        if source.is_streamed:
+        inputs[index] = replace(inputs[index], weighting=source.document_weight)
+        if settings.limit is not None and source.is_streamed:
             share = source.weight / total_weight if source.weight else 1
             size = settings.limit.bytes and max(1, round(settings.limit.bytes * share))
             needed = settings.limit.model_copy(update={"bytes": size})
@@ -198,20 +247,23 @@ def _read_sources(
         TextRepairs(settings.cleaning or Cleaning(), language),
         # The language of generated stories is known, and identifying it takes a second.
         TextHealth(language, identify=any(not source.miniature for source in settings.sources)),
+        [source.weighting for source in inputs],
     )
     heldout_threshold = int((settings.share or 0) * HASH_RANGE)
     with kept.shuffle, progress("reading text", unit="documents") as advance:
         for index, source in enumerate(inputs):
             documents = size = 0
             # Closing the generator ends a download that is not read to its end.
-            with closing(source.texts) as texts:
-                for number, text in enumerate(texts, start=1):
-                    hashes = kept.add(index, text)
+            with closing(source.documents) as stream:
+                for number, document in enumerate(stream, start=1):
+                    added = kept.add(index, document)
                     if number % 1000 == 0:
                         advance(1000)
-                    if source.needed is None or hashes is None or hashes.split < heldout_threshold:
+                    if source.needed is None or added is None:
+                        continue
+                    if added.hashes.split < heldout_threshold:
                         continue  # only training text counts towards the limit
-                    documents, size = documents + 1, size + len(text.encode())
+                    documents, size = documents + added.copies, size + added.size * added.copies
                     if not source.needed.allows(documents, size):
                         kept.tallies[index].stopped_early = True
                         break
@@ -278,25 +330,33 @@ def _write_train(
     # After the first document that exceeds the limit, all others are dropped, also shorter ones:
     # the result is a prefix of the corpus without a limit.
     full = False
-    for _, source, digest, content in train.shuffle.documents():
-        text = decode_document(content)
+    for document in train.shuffle.documents():
+        source, is_first = document.source, document.copy == 0
+        text = decode_document(document.content)
         tally, size = train.tallies[source], len(text.encode())
-        hashes = DocumentHashes.of(digest, train.settings.seed)
+        hashes = DocumentHashes.of(document.digest, train.settings.seed)
         if hashes.split < threshold:
-            tally.keep("heldout", size)
-            heldout_file.write(text, size)
+            # A held-out document counts once, in the place that it has without a weight.
+            if document.order == hashes.order:
+                tally.keep("heldout", size)
+                heldout_file.write(text, size)
             continue
         if hashes.select >= train_thresholds[source]:
-            tally.drop(Reason.share, size)
+            if is_first:
+                tally.drop(Reason.share, size)
             continue
         full = full or (
             settings.limit is not None
             and not settings.limit.allows(train_file.documents + 1, train_file.bytes + size)
         )
         if full:
-            tally.drop(Reason.limit, size)
+            if is_first:
+                tally.drop(Reason.limit, size)
             continue
-        tally.keep("train", size)
+        if is_first:
+            tally.keep("train", size)
+        else:
+            tally.repeat(size)
         train_file.write(text, size)
 
 
@@ -316,8 +376,8 @@ def _weights(settings: CorpusSettings, train: KeptDocuments) -> list[float] | No
 
 def _write_heldout(settings: CorpusSettings, heldout: KeptDocuments, file: DocumentWriter) -> None:
     full = False
-    for _, source, _, content in heldout.shuffle.documents():
-        text = decode_document(content)
+    for document in heldout.shuffle.documents():
+        source, text = document.source, decode_document(document.content)
         size = len(text.encode())
         limit = settings.heldout_bytes
         full = full or (limit is not None and file.bytes + size > limit)

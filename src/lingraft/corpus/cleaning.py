@@ -1,10 +1,11 @@
 """Filter documents, and count the dropped ones by reason.
 
 The checks run in this order, and the first that fails is the reason that is counted: malformed (a
-record of a crawl that cannot be read), empty (only white space), too short, too long, in the
-held-out set, duplicate, wrong language (by lingua, from the extra `language-id`). Two documents are
-duplicates if their texts are equal after NFC normalisation and without outer white space. The text
-is not changed here: `text_repairs` does that before.
+record of a crawl that cannot be read), the condition `where` of the source, empty (only white
+space), too short, too long, in the held-out set, duplicate, wrong language (by lingua, from the
+extra `language-id`), a weight of 0. Two documents are duplicates if their texts are equal after NFC
+normalisation and without outer white space. The text is not changed here: `text_repairs` does that
+before.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ class Reason:
     """The reasons to drop a document, as counts and errors name them."""
 
     malformed = "malformed"
+    where = "by where"
+    where_null = "by where (null)"
+    weight = "of weight 0"
     empty = "empty"
     short = "too short"
     long = "too long"
@@ -55,6 +59,7 @@ class Tally:
     read: list[int] = field(default_factory=lambda: [0, 0])
     kept: dict[str, list[int]] = field(default_factory=dict)
     dropped: dict[str, list[int]] = field(default_factory=dict)
+    repeated: list[int] = field(default_factory=lambda: [0, 0])
     stopped_early: bool = False
 
     def count(self, size: int) -> None:
@@ -66,17 +71,27 @@ class Tally:
         """Count a document that went into a split."""
         _add(self.kept, split, 1, size)
 
+    def repeat(self, size: int) -> None:
+        """Count one more copy of a document of the training text."""
+        self.repeated[0] += 1
+        self.repeated[1] += size
+
     def drop(self, reason: str, size: int) -> None:
         """Count a document that was dropped."""
         _add(self.dropped, reason, 1, size)
 
     def report(self) -> dict[str, Any]:
-        """Return plain JSON: `read` is the sum of `kept` and `dropped`."""
+        """Return plain JSON: `read` is the sum of `kept` and `dropped`.
+
+        `repeated` is there if the source has weights: the copies after the first ones.
+        """
+        repeated = {"repeated": _as_record(self.repeated)} if self.repeated[0] else {}
         return {
             "source": self.label,
             "read": _as_record(self.read),
             "kept": _as_records(self.kept),
             "dropped": _as_records(self.dropped),
+            **repeated,
             "stopped_early": self.stopped_early,
         }
 

@@ -30,10 +30,10 @@ DATASET_DICT = "dataset_dict.json"
 """The file that makes a folder a `DatasetDict` of `datasets`."""
 
 
-def read_columnar(path: TextFile, field: str | None) -> Iterator[tuple[Record, str]]:
+def read_columnar(path: TextFile, fields: Sequence[str]) -> Iterator[tuple[Record, str]]:
     """Yield the records of a parquet or arrow file, each with its place.
 
-    With `field`, only its column is read, if there is one. Raises `CorpusError`.
+    With `fields`, only their columns are read, if there are all. Raises `CorpusError`.
     """
     import pyarrow as pa
 
@@ -42,7 +42,7 @@ def read_columnar(path: TextFile, field: str | None) -> Iterator[tuple[Record, s
     number = 0
     try:
         with _seekable(path) as file:
-            for batch in batches(file, field):
+            for batch in batches(file, fields):
                 for record in batch.to_pylist():
                     number += 1
                     yield record, f"{path}:row {number}"
@@ -65,15 +65,15 @@ def _seekable(path: TextFile) -> Iterator[IO[bytes]]:
             yield file
 
 
-def _parquet_batches(file: IO[bytes], field: str | None) -> Iterator[RecordBatch]:
+def _parquet_batches(file: IO[bytes], fields: Sequence[str]) -> Iterator[RecordBatch]:
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(file) as table:
-        columns = _columns(table.schema_arrow.names, field)
+        columns = columns_of(table.schema_arrow.names, fields)
         yield from table.iter_batches(batch_size=BATCH_RECORDS, columns=columns)
 
 
-def _arrow_batches(file: IO[bytes], field: str | None) -> Iterator[RecordBatch]:
+def _arrow_batches(file: IO[bytes], fields: Sequence[str]) -> Iterator[RecordBatch]:
     from pyarrow import ipc
 
     is_file = file.read(len(_ARROW_FILE)) == _ARROW_FILE
@@ -84,22 +84,29 @@ def _arrow_batches(file: IO[bytes], field: str | None) -> Iterator[RecordBatch]:
     else:
         reader = ipc.open_stream(file)
         batches = iter(reader)
-    columns = _columns(reader.schema.names, field)
+    columns = columns_of(reader.schema.names, fields)
     for batch in batches:
         selected = batch.select(columns) if columns else batch
         for start in range(0, selected.num_rows, BATCH_RECORDS):
             yield selected.slice(start, BATCH_RECORDS)
 
 
-def _columns(names: Sequence[str], field: str | None) -> list[str] | None:
-    """Return the column of a field, which may be nested in it (`translation.hi`).
+def columns_of(names: Sequence[str], fields: Sequence[str]) -> list[str] | None:
+    """Return the columns of fields, which may be nested in them (`translation.hi`).
 
-    Without such a column, all are read: the error about the record then shows what there is.
+    `None` stands for all columns: without fields, and if a column is missing, so that the error
+    about the record shows what there is.
+
+    >>> columns_of(["id", "text", "metadata"], ["text", "metadata.score", "metadata.size"])
+    ['text', 'metadata']
     """
-    if field is None:
-        return None
-    column = field if field in names else field.split(".", maxsplit=1)[0]
-    return [column] if column in names else None
+    columns: dict[str, None] = {}
+    for field in fields:
+        column = field if field in names else field.split(".", maxsplit=1)[0]
+        if column not in names:
+            return None
+        columns[column] = None
+    return list(columns) or None
 
 
 def saved_files(folder: Path) -> list[Path] | None:

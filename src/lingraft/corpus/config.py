@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -15,11 +15,13 @@ from pydantic import (
     model_validator,
 )
 
+from lingraft.corpus.document_weight import DocumentWeight
 from lingraft.corpus.health_checks import REFUSING
 from lingraft.corpus.presets import DEFAULT_HELDOUT_LIMIT, DEFAULT_LIMIT, preset, presets
 from lingraft.corpus.remote_files import is_url
 from lingraft.corpus.text_files import has_wildcards
 from lingraft.corpus.text_repairs import Cleaning
+from lingraft.corpus.where import parse_condition
 from lingraft.file_kinds import ENDINGS, TEXT_KINDS, without_compression
 from lingraft.hub_client import HUB_ID
 from lingraft.registry import Settings
@@ -59,11 +61,13 @@ class Miniature(Settings):
 
 
 _HUB_SETTINGS = ("config", "split", "revision", "streaming")
+_COLUMN_SETTINGS = ("where", "document_weight")
+_PRESET_SETTINGS = (*_HUB_SETTINGS, *_COLUMN_SETTINGS, "weight")
 UNUSED_SETTINGS = {
     "preset": ("text_field", "format", "document_unit"),
     "hub": ("document_unit",),
     "path": _HUB_SETTINGS,
-    "miniature": (*_HUB_SETTINGS, "text_field", "document_unit", "format"),
+    "miniature": (*_HUB_SETTINGS, "text_field", "document_unit", "format", *_COLUMN_SETTINGS),
 }
 """The settings of a `Source` that have no effect, by the place of the text."""
 
@@ -115,12 +119,23 @@ class Source(Settings):
         default="line",
         description="unit of a .txt file that is one document; blank lines separate paragraphs",
     )
+    where: str | None = Field(
+        default=None,
+        description="condition on the columns of a record, such as language_score >= 0.9 and "
+        "language == 'hin'; documents for which it does not hold, or compares a null, are dropped "
+        "and counted",
+    )
+    document_weight: DocumentWeight | None = Field(
+        default=None,
+        description="column with the weight of each document, also written as `weight: COLUMN`: "
+        "how often it counts in learning tokens and in training; held-out documents count once",
+    )
     weight: float | None = Field(
         default=None,
         gt=0,
         allow_inf_nan=False,
         description="share of the training bytes, relative to the other sources; without weights "
-        "each source is used in full",
+        "each source is used in full; a name is a column: see `document_weight`",
     )
     limit: Limit | None = Field(
         default=None, description="use the first documents of this source only"
@@ -152,11 +167,40 @@ class Source(Settings):
         return cls(path=value)
 
     @classmethod
+    def long_form(cls, value: Any) -> Any:
+        """Read `weight: COLUMN`, or a mapping with the column, as the weight of documents."""
+        if not isinstance(value, Mapping):
+            return value
+        weight = value.get("weight")
+        if not isinstance(weight, Mapping) and not (
+            isinstance(weight, str) and not _is_number(weight)
+        ):
+            return value
+        if value.get("document_weight") is not None:
+            msg = "weight and document_weight both name a column; remove one of them"
+            raise ValueError(msg)
+        others = {name: setting for name, setting in value.items() if name != "weight"}
+        return {**others, "document_weight": weight}
+
+    @classmethod
     def replaced_by(cls, name: str) -> Collection[str]:
         """Replace the other places of the text by this one, and what only they have."""
         if name not in UNUSED_SETTINGS:
             return ()
         return {*UNUSED_SETTINGS, *UNUSED_SETTINGS[name]} - {name}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that the condition and the weight read."""
+        columns = list(parse_condition(self.where).columns) if self.where else []
+        if self.document_weight is not None:
+            columns.append(self.document_weight.column)
+        return tuple(columns)
+
+    @property
+    def fields_read(self) -> tuple[str, ...]:
+        """The fields of a record that are read, none if all are: chats may use several."""
+        return (self.text_field, *self.columns) if self.format == "text" else ()
 
     @property
     def is_streamed(self) -> bool:
@@ -185,18 +229,25 @@ class Source(Settings):
         if self.preset is None:
             return self
         found = preset(self.preset)
-        settings = {name: getattr(self, name) for name in (*_HUB_SETTINGS, "weight")}
+        settings = {name: getattr(self, name) for name in _PRESET_SETTINGS}
         settings["config"] = self.config or found.configuration_for(language)
         settings["limit"] = self.limit or limit
         return Source(hub=found.repository, text_field=found.text_field, **settings)
 
     @model_serializer(mode="wrap")
-    def _without_preset(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave `preset` out where there is none: keys of runs without presets stay the same."""
+    def _without_later_settings(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave later settings out where they are not set: keys of runs without them stay."""
         values: dict[str, Any] = serialize(self)
-        if self.preset is None:
-            values.pop("preset", None)
+        for name in ("preset", *_COLUMN_SETTINGS):
+            if getattr(self, name) is None:
+                values.pop(name, None)
         return values
+
+    @field_validator("where")
+    @classmethod
+    def _parsed(cls, where: str | None) -> str | None:
+        # In its usual form, so that spaces and quotation marks do not change the key.
+        return None if where is None else str(parse_condition(where))
 
     @field_validator("path")
     @classmethod
@@ -230,6 +281,14 @@ def looks_like_a_path(text: str) -> bool:
         or has_wildcards(text)
         or path_exists(text)
     )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _as_list(value: object) -> object:
@@ -344,7 +403,7 @@ class CorpusSettings(Settings):
                 f"{unweighted[0]} has no weight, but others do; give all sources a weight, or none"
             )
             raise ValueError(msg)
-        if any(source.weight is not None for source in self.heldout or ()):
+        if any(source.weight or source.document_weight for source in self.heldout or ()):
             msg = "weight has no meaning in heldout; leave it out"
             raise ValueError(msg)
         if self.heldout and self.heldout_share is not None:

@@ -104,7 +104,8 @@ def _head(path: TextFile, source: Source) -> str:
     """Return the first text of a file, "" if it has no document."""
     head = ""
     # Blank documents may come first: only a file that has no other is without text.
-    for number, text in enumerate(read_file(path, source), start=1):
+    # The condition is not applied: a file of which it drops the first documents is no empty file.
+    for number, (text, _, _) in enumerate(read_file(path, source), start=1):
         head += text[:_HEAD_CHARACTERS] if text.strip() else ""
         if head and (number >= LOOKED_AT_DOCUMENTS or len(head) >= _HEAD_CHARACTERS):
             break

@@ -13,9 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from lingraft.corpus.columnar_files import columns_of
 from lingraft.corpus.config import Source
 from lingraft.corpus.presets import describe_names, preset_of
-from lingraft.corpus.text_fields import record_document
+from lingraft.corpus.text_fields import Document, read_document
 from lingraft.errors import HubError
 from lingraft.hub_client import (
     COMMIT,
@@ -84,7 +85,7 @@ def _check_configuration(source: Source, known: Sequence[str]) -> None:
         raise HubError(msg)
 
 
-def read_hub(source: Source) -> Iterator[str]:
+def read_hub(source: Source) -> Iterator[Document]:
     """Yield the documents of a split in the order of the data set.
 
     Raises `HubError`, and `CorpusError` for an unknown field.
@@ -96,7 +97,7 @@ def read_hub(source: Source) -> Iterator[str]:
         with hub_errors(source.label, lambda error: _explanation(error, source, documents=read)):
             for record in _records(source):
                 read += 1
-                yield record_document(record, source, f"{source.label}:row {read}")
+                yield read_document(record, source, f"{source.label}:row {read}")
     except (ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         # An unknown configuration or split (`datasets` lists the known ones), or unreadable files.
         _check_configuration(source, _configurations(source))
@@ -135,11 +136,10 @@ def _records(source: Source) -> Iterator[dict[str, Any]]:
     if not isinstance(records, (datasets.Dataset, datasets.IterableDataset)):
         msg = f"{source.label}: {source.split!r} is not a single split; choose one of its splits"
         raise HubError(msg)
-    columns = records.column_names or []
-    column = source.text_field if source.text_field in columns else source.text_field.split(".")[0]
-    if column in columns and source.format == "text":
-        # A parquet reader then downloads only this column.
-        records = records.select_columns([column])
+    columns = columns_of(records.column_names or (), source.fields_read)
+    if columns:
+        # A parquet reader then downloads only these columns.
+        records = records.select_columns(columns)
     iterator = iter(records)
     try:
         yield from iterator

@@ -14,7 +14,7 @@ from lingraft.corpus.hub_dataset import read_hub
 from lingraft.corpus.listing import Listing
 from lingraft.corpus.records import read_records
 from lingraft.corpus.remote_files import TextFile
-from lingraft.corpus.text_fields import record_document, record_text
+from lingraft.corpus.text_fields import Document, read_document, record_text
 from lingraft.corpus.text_files import MAX_DOCUMENT_BYTES, ending_of, find_files, read_lines
 from lingraft.errors import CorpusError
 from lingraft.miniature import stories
@@ -23,35 +23,52 @@ from lingraft.miniature import stories
 def read_source(
     source: Source, language: str, listing: Listing | None = None
 ) -> Generator[str, None, None]:
-    """Yield the documents of a source, up to the limit of the source.
+    """Yield the texts of a source that its condition keeps, up to the limit of the source.
 
     Files are read as they are in `listing`, by default as they are when reading starts. Close the
     generator if it is not read to its end.
     """
+    with closing(read_documents(source, language, listing)) as documents:
+        for document in documents:
+            if document.passes:
+                yield document.text
+
+
+def read_documents(
+    source: Source, language: str, listing: Listing | None = None
+) -> Generator[Document, None, None]:
+    """Yield the documents of a source, with those that its condition drops.
+
+    They do not count towards the limit of the source. Files are read, and the generator is closed,
+    as above.
+    """
     documents = size = 0
     source = source.resolve(language)
-    with closing(_all_documents(source, language, listing)) as texts:
-        for text in texts:
-            documents, size = documents + 1, size + len(text.encode())
-            if source.limit is not None and not source.limit.allows(documents, size):
-                return
-            yield text
+    with closing(_all_documents(source, language, listing)) as stream:
+        for document in stream:
+            if document.passes:
+                documents, size = documents + 1, size + len(document.text.encode())
+                if source.limit is not None and not source.limit.allows(documents, size):
+                    return
+            yield document
 
 
 def _all_documents(
     source: Source, language: str, listing: Listing | None
-) -> Generator[str, None, None]:
+) -> Generator[Document, None, None]:
     if source.hub is not None:
         yield from read_hub(source)
     elif source.miniature is not None:
-        yield from stories(language, count=source.miniature.stories, seed=source.miniature.seed)
+        settings = source.miniature
+        for text in stories(language, count=settings.stories, seed=settings.seed):
+            yield Document(text)
     else:
         listing = listing or Listing.of([source])
         for path in listing.files[str(source.path)]:
             yield from _read_listed(path, source, listing)
 
 
-def _read_listed(path: TextFile, source: Source, listing: Listing) -> Iterator[str]:
+def _read_listed(path: TextFile, source: Source, listing: Listing) -> Iterator[Document]:
     """Yield the documents of a file that must not change while it is read."""
     listing.check(path)
     try:
@@ -63,13 +80,16 @@ def _read_listed(path: TextFile, source: Source, listing: Listing) -> Iterator[s
     listing.check(path)
 
 
-def read_file(path: TextFile, source: Source) -> Iterator[str]:
+def read_file(path: TextFile, source: Source) -> Generator[Document, None, None]:
     """Yield the documents of a file; a `CorpusError` names the file and the line."""
     ending = ending_of(path)
     if ending == ".txt":
+        if columns := source.columns:
+            msg = f"{path}: a .txt file has no column {columns[0]!r}; remove where and weight"
+            raise CorpusError(msg)
         is_chat = source.format == "chat"
         for number, text in _text_documents(path, source):
-            yield parse_markup(text, f"{path}:{number}") if is_chat else text
+            yield Document(parse_markup(text, f"{path}:{number}") if is_chat else text)
         return
     if source.document_unit != "line":
         msg = (
@@ -77,10 +97,8 @@ def read_file(path: TextFile, source: Source) -> Iterator[str]:
             f"a {ending} file is a document; remove the setting"
         )
         raise CorpusError(msg)
-    # Chats may use several fields of a record, so all are read.
-    field = source.text_field if source.format == "text" else None
-    for record, place in read_records(path, field=field):
-        yield record_document(record, source, place)
+    for record, place in read_records(path, fields=source.fields_read):
+        yield read_document(record, source, place)
 
 
 def _text_documents(path: TextFile, source: Source) -> Iterator[tuple[int, str]]:

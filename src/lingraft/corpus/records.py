@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lingraft.corpus.columnar_files import Record, read_columnar
 from lingraft.corpus.compression import open_compressed
+from lingraft.corpus.record_values import kind_of_value
 from lingraft.corpus.remote_files import TextFile
-from lingraft.corpus.text_fields import kind_of_value
 from lingraft.corpus.text_files import (
     MAX_DOCUMENT_BYTES,
     ending_of,
@@ -48,16 +48,16 @@ DIALECTS: Mapping[str, type[csv.Dialect]] = {".csv": csv.excel, ".tsv": Unquoted
 
 
 def read_records(
-    path: TextFile, *, field: str | None = None, header: Sequence[str] = ()
+    path: TextFile, *, fields: Sequence[str] = (), header: Sequence[str] = ()
 ) -> Iterator[tuple[Record, str]]:
     """Yield the records of a file, each with its place.
 
-    With `field`, only the column of this field is read from a parquet or arrow file. `header` names
-    the columns of a CSV or TSV file whose first line does not name them. Raises `CorpusError`.
+    With `fields`, only their columns are read from a parquet or arrow file. `header` names the
+    columns of a CSV or TSV file whose first line does not name them. Raises `CorpusError`.
     """
     ending = ending_of(path)
     if ending in {".parquet", ".arrow"}:
-        yield from read_columnar(path, field)
+        yield from read_columnar(path, fields)
     elif ending in {".wet", ".warc"}:
         yield from read_warc(path)
     elif ending in DIALECTS:

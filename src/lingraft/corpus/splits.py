@@ -5,7 +5,8 @@ Each document has three numbers from the hash of its content, which are uniform 
 - `split`: the documents with the lowest numbers are held out. Copies of a text are never in both
   splits, and a bound on the held-out bytes only lowers the threshold.
 - `select`: of a source with more than its share, the documents with the lowest numbers are used.
-- `order`: the order of the corpus, in which any prefix is a fair sample of the mixture.
+- `order`: the order of the corpus, in which any prefix is a fair sample of the mixture. The copies
+  of a document with a weight are at equal distances, so that this holds for the weighted text.
 
 Shares are shares of bytes: with weights w and usable bytes B, the mixture has T = min(B_i / p_i)
 bytes, p = w / sum(w), of which source i provides p_i T, to within one document. The source that is
@@ -33,7 +34,7 @@ HASH_RANGE = 2**64
 """Upper bound of the hash numbers: a threshold of this value selects every document."""
 BUCKETS = 128
 """Files of a shuffle. Memory holds one at a time, about 1/128 of the text."""
-_HEADER = struct.Struct(f"<QH{DIGEST_BYTES}sI")
+_HEADER = struct.Struct(f"<QHB{DIGEST_BYTES}sI")
 
 
 @dataclass(frozen=True)
@@ -54,20 +55,34 @@ class DocumentHashes:
         return cls(struct.unpack_from("<Q", digest)[0], select, order)
 
 
+def copy_orders(order: int, copies: int) -> list[int]:
+    """Return the order numbers of the copies of a document, its own among them.
+
+    They are at equal distances.
+
+    >>> copy_orders(2**63, 2) == [0, 2**63], copy_orders(7, 1)
+    (True, [7])
+    """
+    distance = HASH_RANGE // copies
+    return sorted((order + number * distance) % HASH_RANGE for number in range(copies))
+
+
 class SplitTable:
-    """The hashes and sizes of all kept documents, about 26 bytes of memory for each."""
+    """The hashes, sizes and copies of all kept documents, about 27 bytes of memory for each."""
 
     def __init__(self) -> None:
         self._split = array("Q")
         self._select = array("Q")
         self._size = array("Q")
+        self._copies = array("B")
         self._source = array("H")
 
-    def add(self, source: int, hashes: DocumentHashes, size: int) -> None:
-        """Add a document."""
+    def add(self, source: int, hashes: DocumentHashes, size: int, copies: int = 1) -> None:
+        """Add a document, which occurs this often if it is not held out."""
         self._split.append(hashes.split)
         self._select.append(hashes.select)
         self._size.append(size)
+        self._copies.append(copies)
         self._source.append(source)
 
     def __len__(self) -> int:
@@ -105,7 +120,7 @@ class SplitTable:
         if weights is None:
             return [HASH_RANGE] * (max(self._source, default=0) + 1)
         source = np.frombuffer(self._source, np.uint16)
-        size = np.frombuffer(self._size, np.uint64)
+        size = np.frombuffer(self._size, np.uint64) * np.frombuffer(self._copies, np.uint8)
         select = np.frombuffer(self._select, np.uint64)
         is_train = np.frombuffer(self._split, np.uint64) >= np.uint64(heldout_threshold)
         members = [np.flatnonzero(is_train & (source == index)) for index in range(len(weights))]
@@ -130,10 +145,14 @@ def _threshold(select: NDArray[np.uint64], size: NDArray[np.uint64], max_bytes: 
 
 
 class ShuffledDocument(NamedTuple):
-    """A kept document in the shuffle; documents sort by their order number."""
+    """A copy of a kept document in the shuffle; they sort by their order number.
+
+    `copy` is 0 for the first copy in the order, which is the only one of most documents.
+    """
 
     order: int
     source: int
+    copy: int
     digest: bytes
     content: bytes
 
@@ -167,7 +186,8 @@ class Shuffle:
         # The buckets divide the range of 64-bit order numbers into equal parts.
         file = self._files[document.order * BUCKETS >> 64]
         size = len(document.content)
-        file.write(_HEADER.pack(document.order, document.source, document.digest, size))
+        header = (document.order, document.source, document.copy, document.digest, size)
+        file.write(_HEADER.pack(*header))
         file.write(document.content)
 
     def documents(self) -> Iterator[ShuffledDocument]:
@@ -180,5 +200,5 @@ class Shuffle:
 def _read_bucket(path: Path) -> Iterator[ShuffledDocument]:
     with path.open("rb") as file:
         while header := file.read(_HEADER.size):
-            order, source, digest, size = _HEADER.unpack(header)
-            yield ShuffledDocument(order, source, digest, file.read(size))
+            order, source, copy, digest, size = _HEADER.unpack(header)
+            yield ShuffledDocument(order, source, copy, digest, file.read(size))

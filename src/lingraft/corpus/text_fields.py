@@ -1,13 +1,20 @@
-"""Take the document from the fields of a record, and name the right field where it is not there."""
+"""Take the document from the fields of a record, and name the right field where it is not there.
+
+`read_document` returns a `Document`: the text, whether the condition `where` of its source drops
+it, and its weight by the column that `weight` names.
+"""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from lingraft.corpus.chat import MESSAGE_FIELDS, parse_conversation
 from lingraft.corpus.config import Source
+from lingraft.corpus.record_values import field_names, kind_of_value, value_of
+from lingraft.corpus.warc import MalformedRecord
+from lingraft.corpus.where import parse_condition
 from lingraft.errors import CorpusError, RecipeError
 from lingraft.file_kinds import without_compression
 
@@ -16,6 +23,28 @@ USUAL_NAMES = frozenset(
 )
 """Names that data sets give to the field of the text."""
 _MIN_PROSE_WORDS = 4
+
+
+class Document(NamedTuple):
+    """A document of a source; `passes` is the result of its condition, `None` for a null.
+
+    `weight` is `None` for a null.
+    """
+
+    text: str
+    passes: bool | None = True
+    weight: float | None = 1.0
+
+
+def read_document(record: Mapping[str, Any], source: Source, place: str) -> Document:
+    """Return the document of a record; raises `CorpusError` for a missing field or column."""
+    text = record_document(record, source, place)
+    columns = source.where or source.document_weight
+    if not columns or isinstance(text, MalformedRecord):
+        return Document(text)
+    passes = parse_condition(source.where).holds(record, place) if source.where else True
+    weighting = source.document_weight
+    return Document(text, passes, weighting.weight_of(record, place) if weighting else 1.0)
 
 
 def record_document(record: Mapping[str, Any], source: Source, place: str) -> str:
@@ -41,19 +70,17 @@ def record_text(record: Mapping[str, Any], source: Source, place: str) -> str:
     >>> record_text({"translation": {"hi": "नमस्ते"}}, hindi, "a.jsonl:1")
     'नमस्ते'
     """
-    value: Any = record
     field = source.text_field
-    # A field whose own name contains a dot takes precedence over the nested field.
-    for part in [field] if field in record else field.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            names = ", ".join(_field_names(record)) or "none"
-            msg = f'{place}: no field "{field}"; the fields are {names}; '
-            raise CorpusError(msg + _advice(record, source))
-        value = value[part]
+    try:
+        value = value_of(record, field)
+    except KeyError:
+        names = ", ".join(field_names(record)) or "none"
+        msg = f'{place}: no field "{field}"; the fields are {names}; '
+        raise CorpusError(msg + _advice(record, source)) from None
     if value is None:
         return ""
     if not isinstance(value, str):
-        names = ", ".join(_field_names(record))
+        names = ", ".join(field_names(record))
         msg = f'{place}: field "{field}" is {kind_of_value(value)}, not text; '
         raise CorpusError(msg + f"the fields are {names}; " + _advice(record, source))
     try:
@@ -65,19 +92,6 @@ def record_text(record: Mapping[str, Any], source: Source, place: str) -> str:
         )
         raise CorpusError(msg) from None
     return value
-
-
-def kind_of_value(value: object) -> str:
-    """Return the type of a JSON value in words."""
-    names = {
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-        list: "a list",
-        dict: "a mapping",
-        bytes: "bytes",
-    }
-    return names.get(type(value), type(value).__name__)
 
 
 def with_text_field(
@@ -110,6 +124,28 @@ def with_text_field(
         what = option.removesuffix("-field")
         msg = f"{option} {field}: no file of {what} has fields; leave it out, or give {what}"
         raise RecipeError(msg)
+    return sources
+
+
+def with_where(places: Sequence[Any], where: str, option: str = "--where") -> list[Any]:
+    """Return the settings of sources with a condition; raises `RecipeError` if it is wrong.
+
+    >>> with_where(["a.jsonl", {"path": "b.csv", "text_field": "body"}], "score>1")[1]
+    {'path': 'b.csv', 'text_field': 'body', 'where': 'score > 1'}
+    """
+    try:
+        condition = str(parse_condition(where))
+    except ValueError as error:
+        msg = f"{option}: {error}"
+        raise RecipeError(msg) from None
+    sources: list[Any] = []
+    for place in places:
+        try:
+            source = Source.model_validate(Source.parse(place))
+        except ValueError as error:  # a preset that is also a local path
+            raise RecipeError(str(error)) from None
+        settings = source.model_dump(mode="json", exclude_defaults=True)
+        sources.append({**settings, "where": condition})
     return sources
 
 
@@ -151,12 +187,3 @@ def _strings(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield f"{prefix}{name}", value
         elif isinstance(value, Mapping) and not prefix:
             yield from _strings(value, f"{name}.")
-
-
-def _field_names(record: Mapping[str, Any]) -> list[str]:
-    """Return the fields of a record; a mapping is listed as its fields (`translation.hi`)."""
-    names = []
-    for name, value in record.items():
-        inner = [f"{name}.{part}" for part in value] if isinstance(value, Mapping) else []
-        names += inner or [str(name)]
-    return names

@@ -15,7 +15,7 @@ from lingraft.corpus.cleaning import Cleaner
 from lingraft.corpus.config import CorpusSettings, Source
 from lingraft.corpus.first_look import FileState, file_states, spread_files
 from lingraft.corpus.health import HealthReport, TextHealth
-from lingraft.corpus.readers import read_file, read_source
+from lingraft.corpus.readers import read_documents, read_file, read_source
 from lingraft.corpus.remote_files import is_url
 from lingraft.corpus.splits import HASH_RANGE, DocumentHashes
 from lingraft.corpus.text_files import find_files
@@ -33,11 +33,15 @@ COUNTED_HELDOUT = 100
 
 @dataclass(frozen=True)
 class RemoteSample:
-    """How many documents of a source on the Hub or at a URL were read, or why none could be."""
+    """How many documents of a source on the Hub or at a URL were read, or why none could be.
+
+    `dropped` of them do not meet the condition of the source.
+    """
 
     source: str
     documents: int
     error: str = ""
+    dropped: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,11 +129,13 @@ class _Preview:
         documents = size = 0
         for path in chosen:
             characters = 0
-            for text in read_file(path, source):
-                documents, size = documents + 1, size + len(text.encode())
-                if source.limit is not None and not source.limit.allows(documents, size):
-                    return
-                self._add(text)
+            for text, passes, _ in read_file(path, source):
+                if passes:
+                    documents, size = documents + 1, size + len(text.encode())
+                    if source.limit is not None and not source.limit.allows(documents, size):
+                        return
+                    self._add(text)
+                # Of dropped documents, too: a condition that few meet would read whole files.
                 characters += len(text)
                 if characters >= share:
                     self._is_whole = False
@@ -137,20 +143,22 @@ class _Preview:
 
     def _read_remote(self, source: Source) -> RemoteSample:
         """Read the first documents, as a stream also where the run downloads the data set."""
-        documents = characters = 0
+        documents = characters = dropped = 0
         try:
             streamed = source.resolve(self.language)
             if streamed.hub is not None:
                 streamed = streamed.model_copy(update={"streaming": True})
-            with closing(read_source(streamed, self.language)) as texts:
-                for text in texts:
-                    self._add(text)
+            with closing(read_documents(streamed, self.language)) as stream:
+                for text, passes, _ in stream:
+                    if passes:
+                        self._add(text)
+                    dropped += not passes
                     documents, characters = documents + 1, characters + len(text)
                     if documents >= REMOTE_DOCUMENTS or characters >= REMOTE_CHARACTERS:
                         break
         except HubError as error:
             return RemoteSample(source.label, documents, str(error))
-        return RemoteSample(source.label, documents)
+        return RemoteSample(source.label, documents, dropped=dropped)
 
     def _add(self, text: str) -> None:
         if isinstance(text, MalformedRecord) or not text.strip():

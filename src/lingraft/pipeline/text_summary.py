@@ -6,7 +6,7 @@ sample: the stage that reads all of the text gives exact ones.
 
 from __future__ import annotations
 
-from lingraft.corpus import Limit, Source, look_at, preview_text
+from lingraft.corpus import Limit, Source, column_lines, look_at, preview_text
 from lingraft.corpus.health_checks import refuse
 from lingraft.corpus.presets import preset_of
 from lingraft.corpus.text_preview import TextPreview
@@ -38,6 +38,8 @@ def health_lines(text: Text) -> list[str]:
     lines = []
     for sample in preview.remote:
         read = f"the first {counted(sample.documents, 'document')} of {sample.source}"
+        if sample.dropped:
+            read += f", of which its condition drops {sample.dropped:,}"
         if sample.error:
             lines.append(f"only {read} can be read now, so health is not known: {sample.error}")
         else:
@@ -77,6 +79,7 @@ def text_lines(text: Text) -> list[str]:
     for source in (*text.sources, *(text.heldout or ())):
         if source.hub:
             lines.append(describe_source(source, text.limit))
+    lines += column_lines(text.corpus)
     return [f"{role} in {text.language}: {line}" for line in lines]
 
 

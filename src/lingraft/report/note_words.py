@@ -23,6 +23,7 @@ LISTS = {
 SPLITS = {"train": "for training", "heldout": "as held-out text"}
 
 WORDS = {
+    "above_max": "documents above the largest weight",
     "after": "token id after a document",
     "average_steps": "averaged checkpoints",
     "before": "token id before a document",
@@ -37,6 +38,7 @@ WORDS = {
     "inits": "initialisation",
     "kept": "tokens kept",
     "loads_with": "class that loads it",
+    "null": "documents with a null, which counts as 1",
     "loss": "implementation of the loss",
     "rows": "rows or sequences",
     "rows_before": "rows of the source",
@@ -46,6 +48,7 @@ WORDS = {
     "tied": "input and output share one matrix",
     "train": "training text",
     "heldout": "held-out text",
+    "weighted": "documents with a weight",
     "why": "reason",
 }
 """Keys whose words are not the key with spaces."""
@@ -82,8 +85,8 @@ def note_name(keys: list[str]) -> str:
         elif key == "kept" and len(rest) == 2:
             words.append(f"{rest[1]} kept {SPLITS.get(rest[0], rest[0])}")
             break
-        elif key == "read" and len(rest) == 1:
-            words.append(f"{rest[0]} read")
+        elif key in {"read", "repeated"} and len(rest) == 1:
+            words.append(f"{rest[0]} {key}")
             break
         else:
             words.append(WORDS.get(key, key.replace("_", " ")))
