@@ -45,6 +45,9 @@ EXAMPLES = {
     "corpus": "a.txt",
     "model.pretrain.corpus": {"sources": "a.txt"},
     "preset": "fineweb-2",
+    "where": "score >= 0.9",
+    "document_weight": {"column": "size"},
+    "steps": {"1": 1, "5": 2},
 }
 # What a setting needs next to it.
 NEEDED = {
@@ -57,6 +60,7 @@ NEEDED = {
     r"(.*\.random)\.(?!tokenizer).*": r"\1.tokenizer=t.json",
     r"(.*\.pretrain)\.(?!corpus).*": r"\1.corpus=en.txt",
     r"(.*\.pretrain)\.corpus\.(?!sources).*": r"\1.corpus=en.txt",
+    r"(.*\.document_weight)\.(?!column).*": r"\1.column=size",
     r"(chat_vector)\.weight": r"\1.instruct=owner/name",
     r"(.*\.donor)\.(?!model).*": r"\1.model=m",
     r"(.*\.wechsel)\..*": r"\1={source_vectors: a.vec, target_vectors: b.vec}",
