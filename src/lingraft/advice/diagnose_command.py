@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lingraft.advice.diagnosis import REFERENCE, Diagnosis, diagnose, health_of_samples
+from lingraft.advice.diagnosis import Diagnosis, diagnose, health_of_samples
 from lingraft.advice.measures import SAMPLE_BYTES, TextSample, read_sample
 from lingraft.advice.render import diagnosis_page
 from lingraft.bases.hub_model import HubBase
@@ -19,6 +19,7 @@ from lingraft.recipe import Given
 from lingraft.recipe.default_text import with_default_text
 from lingraft.store import write_files
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
+from lingraft.tokenizer.premiums import REFERENCE
 
 
 def diagnose_command(

@@ -21,11 +21,10 @@ from lingraft.formatting import size
 from lingraft.pretokenizer.change import MARK_AWARE
 from lingraft.progress import progress
 from lingraft.tokenizer import Family, ModelTokenizer
+from lingraft.tokenizer.premiums import REFERENCE
 from lingraft.vocabulary.pretokenizer_choice import THRESHOLD
 from lingraft.vocabulary.pretokenizer_options import RewriteOption, find_options, keep_effective
 
-# The language that the premium is relative to.
-REFERENCE = "en"
 # Without Breton c'h, which is repaired.
 _LATIN_APOSTROPHE = regex.compile(r"(?<=\p{Latin})(?!(?<=[Cc]).[Hh])['’](?=\p{Latin})")
 

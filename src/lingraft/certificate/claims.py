@@ -112,6 +112,7 @@ CLAIM_NAMES = (
     "round trip on awkward text",
     "no target document longer",
     "no text of any kind longer",
+    "no target language longer",
     "base-language documents identical",
     "protected documents identical",
 )

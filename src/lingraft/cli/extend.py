@@ -42,6 +42,26 @@ VocabularySize = Annotated[
     str | None,
     typer.Option("--size", help="How many tokens to add, or auto.", rich_help_panel="What"),
 ]
+Balance = Annotated[
+    str | None,
+    typer.Option(
+        "--balance",
+        metavar="size|premium",
+        help="With several target languages: tokens by the amounts of text, or until all languages "
+        "need equally many for the same content.",
+        rich_help_panel="What",
+    ),
+]
+ParallelSentences = Annotated[
+    str | None,
+    typer.Option(
+        "--parallel",
+        metavar="FILE",
+        help="The same sentences in several languages, one column per language, en among them: "
+        "--balance premium counts tokens on them.",
+        rich_help_panel="What",
+    ),
+]
 
 
 def extend(
@@ -57,6 +77,8 @@ def extend(
     override: Override = None,
     output: ExtendedFolder = Path("extended"),
     size: VocabularySize = None,
+    balance: Balance = None,
+    parallel: ParallelSentences = None,
     store: StoreFolder = None,
     as_json: AsJson = False,
 ) -> None:
@@ -69,8 +91,9 @@ def extend(
     from lingraft import pipeline
     from lingraft.recipe import Runtime
 
+    options = {"size": size, "balance": balance, "parallel_file": parallel}
+    overrides = [f"vocabulary.{name}={value}" for name, value in options.items() if value]
     # An explicit -o vocabulary.size=... comes last, so that it takes precedence over --size.
-    overrides = [f"vocabulary.size={size}"] if size else []
     overrides += override or []
     chosen = read_recipe(
         recipe,

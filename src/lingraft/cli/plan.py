@@ -84,5 +84,7 @@ def print_plan(recipe: Recipe, runtime: Runtime, *, as_json: bool) -> None:
             typer.echo(note)
     print_table(pipeline.plan_table(stages))
     typer.echo(pipeline.describe_pretokenizer_plan(recipe, runtime, graph))
+    if balance := pipeline.describe_balance_plan(recipe):
+        typer.echo(balance)
     for line in pipeline.describe_limits(recipe, runtime, graph):
         typer.echo(line)

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from lingraft.advice import diagnose as diagnose_samples
 from lingraft.advice import diagnosis_json, diagnosis_tables
-from lingraft.advice.diagnosis import REFERENCE, Diagnosis, health_of_samples
+from lingraft.advice.diagnosis import Diagnosis, health_of_samples
 from lingraft.advice.measures import SAMPLE_BYTES, draw_sample
-from lingraft.errors import CorpusError
 from lingraft.library.arguments import check_number
-from lingraft.library.given_texts import read_documents, texts_by_tag
+from lingraft.library.given_texts import read_documents, read_sentences, texts_by_tag
 from lingraft.library.given_tokenizer import TokenizerLike, named_errors
 from lingraft.library.open_models import named_tokenizers
 from lingraft.progress import LogLine, send_lines_to
@@ -112,29 +111,11 @@ def diagnose(
         for tag, given in texts_by_tag(texts, "texts").items():
             documents = read_documents(given, f"texts: {tag}")
             samples.append(draw_sample(tag, documents, sample_bytes))
-        sentences = _sentences(parallel, [sample.language for sample in samples])
+        languages = [sample.language for sample in samples]
+        sentences = None if parallel is None else read_sentences(parallel, languages)
         health = health_of_samples(samples)
         found = diagnose_samples(
             tokenizers, samples, sentences, learned_from=learned_from, health=health
         )
     seconds = time.monotonic() - started
     return TokenizerDiagnosis(found.tokenizers, found.samples, found.notes, seconds, health)
-
-
-def _sentences(parallel: Any, languages: Sequence[str]) -> dict[str, list[str]] | None:
-    """Return the parallel sentences; raises `CorpusError` if they are not parallel."""
-    if parallel is None:
-        return None
-    sentences = {}
-    for tag, given in texts_by_tag(parallel, "parallel").items():
-        sentences[tag] = list(read_documents(given, f"parallel: {tag}"))
-    missing = [tag for tag in (*languages, REFERENCE) if tag not in sentences]
-    if missing:
-        msg = f"parallel: no sentences in {', '.join(missing)}; give those of every language"
-        raise CorpusError(msg)
-    lengths = {tag: len(given) for tag, given in sentences.items()}
-    if len(set(lengths.values())) > 1:
-        counts = ", ".join(f"{tag} has {count:,}" for tag, count in lengths.items())
-        msg = f"parallel: {counts} sentences; give the same sentences in the same order"
-        raise CorpusError(msg)
-    return sentences

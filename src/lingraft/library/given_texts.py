@@ -17,6 +17,7 @@ from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.corpus.language import parse_language
 from lingraft.errors import CorpusError, RecipeError
 from lingraft.store import WARNINGS, Draft
+from lingraft.tokenizer.premiums import REFERENCE
 
 Texts: TypeAlias = Iterable[str | None] | os.PathLike[str] | CorpusSettings
 """Documents (any iterable of `str`; `None` is an empty document), a file, or a corpus's settings"""
@@ -87,6 +88,26 @@ def texts_by_tag(texts: Any, name: str) -> dict[str, Any]:
         msg = f"{name}: two of the keys {', '.join(texts)} mean the same language; join their texts"
         raise RecipeError(msg)
     return by_tag
+
+
+def read_sentences(parallel: Any, languages: Sequence[str]) -> dict[str, list[str]]:
+    """Return the sentences of these languages and of `REFERENCE`, and of others that are given.
+
+    Raises `CorpusError` if some are missing, or if they are not parallel.
+    """
+    sentences = {}
+    for tag, given in texts_by_tag(parallel, "parallel").items():
+        sentences[tag] = list(read_documents(given, f"parallel: {tag}"))
+    missing = [tag for tag in (*languages, REFERENCE) if tag not in sentences]
+    if missing:
+        msg = f"parallel: no sentences in {', '.join(missing)}; give those of every language"
+        raise CorpusError(msg)
+    lengths = {tag: len(given) for tag, given in sentences.items()}
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"{tag} has {count:,}" for tag, count in lengths.items())
+        msg = f"parallel: {counts} sentences; give the same sentences in the same order"
+        raise CorpusError(msg)
+    return sentences
 
 
 def build_corpora(

@@ -38,6 +38,8 @@ def extend_tokenizer(
     pretokenizer: PretokenizerMode | None = None,
     protect_replay: bool | None = None,
     temperature: float | None = None,
+    balance: Literal["size", "premium"] | None = None,
+    parallel: Mapping[str, Sequence[str]] | None = None,
     allow: Sequence[str] | None = None,
     settings: VocabularySettings | Mapping[str, Any] | None = None,
     workers: int = 1,
@@ -63,6 +65,10 @@ def extend_tokenizer(
             of llama.cpp, such as "qwen35".
         protect_replay: whether to add no token that would change the tokens of `base_texts`.
         temperature: with several languages, evens out their shares above 1.
+        balance: with several languages, "premium" learns tokens until all languages need equally
+            many for the same content, instead of by their amounts of text ("size").
+        parallel: the same sentences by language, with `en` among them, on which `balance` counts
+            tokens. By default, it uses a table of text lengths.
         allow: names of claims of the certificate that may fail.
         settings: a mapping of settings, or `VocabularySettings`, in place of the keywords above.
         workers: processes that count words; they do not change the result.
@@ -92,9 +98,10 @@ def extend_tokenizer(
         pretokenizer=pretokenizer,
         protect_replay=protect_replay,
         temperature=temperature,
+        balance=balance,
         allow=allow,
     )
-    others = {"base_texts": base_texts, "language": language}
+    others = {"base_texts": base_texts, "language": language, "parallel": parallel}
     with _prepared(tokenizer, texts, chosen, log=log, workers=workers, **others) as given:
         return given.extend()
 
@@ -110,6 +117,8 @@ def learn_tokens(
     pretokenizer: PretokenizerMode | None = None,
     protect_replay: bool | None = None,
     temperature: float | None = None,
+    balance: Literal["size", "premium"] | None = None,
+    parallel: Mapping[str, Sequence[str]] | None = None,
     settings: VocabularySettings | Mapping[str, Any] | None = None,
     workers: int = 1,
     log: LogLine | None = None,
@@ -134,8 +143,9 @@ def learn_tokens(
         pretokenizer=pretokenizer,
         protect_replay=protect_replay,
         temperature=temperature,
+        balance=balance,
     )
-    others = {"base_texts": base_texts, "language": language}
+    others = {"base_texts": base_texts, "language": language, "parallel": parallel}
     with _prepared(tokenizer, texts, chosen, log=log, workers=workers, **others) as given:
         return given.learn()
 

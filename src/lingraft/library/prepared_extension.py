@@ -16,7 +16,7 @@ from lingraft.library.extension_results import (
     TokenizerExtension,
     WorkFolder,
 )
-from lingraft.library.given_texts import Texts, build_corpora, only_corpus
+from lingraft.library.given_texts import Texts, build_corpora, only_corpus, read_sentences
 from lingraft.library.given_tokenizer import (
     TokenizerLike,
     name_of,
@@ -35,6 +35,7 @@ from lingraft.vocabulary import ExtendedVocabulary, Extension
 from lingraft.vocabulary.build_splice import extend_family, new_ids, spell_new
 from lingraft.vocabulary.learn_tokens import LearnedVocabulary
 from lingraft.vocabulary.learn_tokens import learn_tokens as learn_vocabulary
+from lingraft.vocabulary.premium_balance import PremiumBalance
 from lingraft.vocabulary.tokenizer_extension import extend_tokenizer as extend_folder
 from lingraft.vocabulary.tokenizer_extension import open_source, require_base_text
 from lingraft.workers import Workers
@@ -63,6 +64,7 @@ class PreparedExtension:
         *,
         base_texts: AllTexts | None,
         language: str | None,
+        parallel: Mapping[str, Sequence[str]] | None,
         workers: int,
     ) -> Self:
         """Write the inputs into a temporary folder."""
@@ -83,7 +85,11 @@ class PreparedExtension:
                 build_corpora(base_texts, files.path, warn=draft.warn, name="base_texts"),
                 "base_texts",
             )
-        extension = settings.extension(workers=Workers(workers))
+        languages = [corpus.language for corpus in corpora]
+        balance = settings.premium_balance(languages)
+        if parallel is not None:
+            balance = _given_balance(settings, languages, parallel)
+        extension = settings.extension(balance=balance, workers=Workers(workers))
         return cls(files, name_of(tokenizer), corpora, base, extension, draft)
 
     @property
@@ -141,6 +147,17 @@ class PreparedExtension:
     @property
     def _all_corpora(self) -> list[Corpus]:
         return [*self.corpora, *([self.base] if self.base else [])]
+
+
+def _given_balance(
+    settings: VocabularySettings, languages: Sequence[str], parallel: Mapping[str, Sequence[str]]
+) -> PremiumBalance | None:
+    """Return what premiums are counted on if sentences are given; `None` for one language."""
+    if settings.balance == "size" or settings.parallel_file is not None:
+        msg = "parallel: is read by balance='premium' only, and in place of a parallel_file"
+        raise RecipeError(msg)
+    sentences = read_sentences(parallel, languages)
+    return PremiumBalance(sentences) if len(languages) > 1 else None
 
 
 def _new_merges(learned: LearnedVocabulary) -> tuple[tuple[str, str], ...]:

@@ -13,6 +13,7 @@ from lingraft.pipeline.model_evaluation import EvaluationRequest, evaluate_model
 from lingraft.pipeline.opening import describe_run
 from lingraft.pipeline.planner import (
     PlanRow,
+    describe_balance_plan,
     describe_limits,
     describe_pretokenizer_plan,
     plan,
@@ -37,6 +38,7 @@ __all__ = [
     "before_after",
     "build_graph",
     "claims_table",
+    "describe_balance_plan",
     "describe_limits",
     "describe_pretokenizer_plan",
     "describe_run",

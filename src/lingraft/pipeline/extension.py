@@ -36,6 +36,7 @@ from lingraft.recipe import Recipe, Runtime, recipe_yaml
 from lingraft.store import Store, file_digest
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
 from lingraft.training import TrainingPlan
+from lingraft.vocabulary.premium_balance import PREMIUMS
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def _write_extension(draft: Path, recipe: Recipe, graph: _Extension, store: Stor
     extended = store.folder(graph.final.stage) / name
     link_same_names(extended, draft, model_files(extended))
     evidence = store.folder(graph.vocabulary.stage)
-    names = [name for name in (*EVIDENCE, "id_remap.json") if (evidence / name).is_file()]
+    wanted = (*EVIDENCE, "id_remap.json", PREMIUMS)
+    names = [name for name in wanted if (evidence / name).is_file()]
     link_same_names(evidence, draft / "lingraft", names)
     certificate = run_certificate(store, graph.source_check, graph.vocabulary, *graph.result_checks)
     write_run_certificate(draft / "lingraft" / "certificate.json", certificate)

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from lingraft.bases.tokenizer_files import rows_of
 from lingraft.corpus import Corpus
-from lingraft.formatting import duration, flops, number
+from lingraft.formatting import duration, flops, join_words, number
 from lingraft.pipeline.export_limits import (
     describe_options,
     why_no_adapter,
@@ -302,6 +302,27 @@ def describe_pretokenizer_plan(recipe: Recipe, runtime: Runtime, graph: Graph) -
     }
     effect = effects.get(mode, f"becomes {mode}, which llama.cpp has built in")
     return f"pre-tokenizer: {effect} ({mode}: the recipe says so)"
+
+
+def describe_balance_plan(recipe: Recipe) -> str:
+    """Return in one line how tokens are divided among several target languages; "" for one."""
+    languages = [text.language for text in recipe.targets]
+    if len(languages) < 2 or _adds_nothing(recipe):
+        return ""
+    settings = recipe.vocabulary
+    if settings.balance == "size":
+        return (
+            f"tokens of each language: by its text, size^(1/{settings.temperature:g}); "
+            "vocabulary.balance: premium makes all languages need equally many for the same content"
+        )
+    balance = settings.premium_balance(languages)
+    on = "the training text, with the table of text lengths"
+    if balance and balance.parallel:
+        sentences = len(next(iter(balance.parallel.values())))
+        on = f"{sentences:,} parallel sentences of {settings.parallel_file}"
+    return (
+        f"tokens of each language: until the premiums of {join_words(languages)} are equal on {on}"
+    )
 
 
 def _adds_nothing(recipe: Recipe) -> bool:

@@ -51,6 +51,7 @@ from lingraft.progress import LogLine, discard_line, each_warning_once, warn
 from lingraft.recipe import Recipe, Runtime, recipe_values, recipe_yaml
 from lingraft.recipe.old_names import names_of_0_1
 from lingraft.store import Manifest, Store, digest
+from lingraft.vocabulary.premium_balance import PREMIUMS
 
 WriteReport = Callable[[Path], Any]
 
@@ -237,6 +238,8 @@ def _write_results(draft: Path, recipe: Recipe, graph: Graph, store: Store) -> N
     final, vocabulary = store.folder(graph.final.stage), store.folder(graph.vocabulary.stage)
     link_files(final / "model", draft, model_files(final / "model"))
     link_same_names(vocabulary, draft, EVIDENCE)
+    if (vocabulary / PREMIUMS).is_file():
+        link_same_names(vocabulary, draft, (PREMIUMS,))
     certificate = run_certificate(store, graph.source_check, graph.vocabulary, *graph.result_checks)
     write_run_certificate(draft / "certificate.json", certificate)
     if graph.training is not None:

@@ -118,7 +118,9 @@ def make_vocabulary(context: StageContext) -> None:
     """Learn tokens and add them to the tokenizer."""
     settings, source = context.recipe.vocabulary, context.folders["source"] / "model"
     replay = Corpus.open(context.folders["replay"]) if "replay" in context.folders else None
+    languages = [text.language for text in context.recipe.targets]
     extension = settings.extension(
+        balance=settings.premium_balance(languages),
         weights=tuple(text.weight for text in context.recipe.targets),
         serving=serving_cost(source) if settings.weighs_serving_cost else None,
         workers=context.runtime.workers,

@@ -146,7 +146,9 @@ def vocabulary_node(
     recipe: Recipe, source: StageNode, targets: dict[str, StageNode], replay: StageNode | None
 ) -> StageNode:
     """Return the stage that learns tokens and adds them to the tokenizer."""
-    settings = recipe.vocabulary.model_dump(mode="json")
+    settings = recipe.vocabulary.identity()
+    # Missing sentences, or languages that the table does not have, are reported before any work.
+    recipe.vocabulary.premium_balance([text.language for text in recipe.targets])
     if isinstance(recipe.vocabulary.size, AutoSize):
         settings["sizes"] = list(SIZES)  # the sizes that the rule compares decide the result
     if len(targets) > 1:

@@ -7,8 +7,8 @@ settings and is frozen.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
-from typing import Annotated, Any, ClassVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -21,6 +21,9 @@ from pydantic import (
 
 from lingraft.bases import Base, parse_model
 from lingraft.certificate import CLAIM_NAMES, NEVER_WAIVED
+from lingraft.corpus.identity import file_identity
+from lingraft.corpus.readers import read_parallel
+from lingraft.corpus.text_files import find_files
 from lingraft.embeddings import INITS, EmbeddingInit
 from lingraft.errors import did_you_mean
 from lingraft.evaluation import EvaluationSettings
@@ -30,6 +33,7 @@ from lingraft.recipe.text_settings import Replay, Text
 from lingraft.registry import Settings
 from lingraft.training import TrainingPlan
 from lingraft.vocabulary import SELECTIONS, AutoSize, Extension, Selection, ServingCost
+from lingraft.vocabulary.premium_balance import PremiumBalance
 from lingraft.workers import HERE, Workers
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -67,6 +71,18 @@ class VocabularySettings(Settings):
         description="with several target languages, each gets a share of size^(1/temperature); "
         "above 1 makes the shares more even",
     )
+    balance: Literal["size", "premium"] = Field(
+        default="size",
+        description="with several target languages, what decides how many tokens each gets. size: "
+        "its share of the text; premium: each language gets tokens until all need equally many for "
+        "the same content, and temperature and weight apply to the training text only",
+    )
+    parallel_file: str | None = Field(
+        default=None,
+        description="file of parallel sentences, one column per language tag, including en (.jsonl "
+        ".parquet): `balance: premium` counts tokens on it; without it, text lengths come from a "
+        "table",
+    )
     protect_replay: bool = Field(
         default=False, description="add no token that would change the tokens of replay text"
     )
@@ -90,6 +106,47 @@ class VocabularySettings(Settings):
                 raise ValueError(msg)
         return names
 
+    @model_validator(mode="after")
+    def _check_balance(self) -> Self:
+        if self.balance == "size":
+            if self.parallel_file is not None:
+                msg = "parallel_file is read by balance: premium only; set that, or leave it out"
+                raise ValueError(msg)
+        elif not self.method.balances:
+            names = [method.name for method in SELECTIONS if method.balances]
+            msg = (
+                f"balance: premium needs a method that chooses one token after another "
+                f"({', '.join(names)}), not {self.method.name}; set balance: size, and a "
+                "temperature above 1"
+            )
+            raise ValueError(msg)
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that decide the result, for the key of the stage."""
+        if self.balance == "size":
+            # The key of a recipe from before these settings stays the same.
+            return self.model_dump(mode="json", exclude={"balance", "parallel_file"})
+        settings = self.model_dump(mode="json", exclude={"parallel_file"})
+        if self.parallel_file is not None:
+            files = find_files(self.parallel_file)
+            settings["parallel"] = [file_identity(path) for path in files]
+        return settings
+
+    def premium_balance(self, languages: Sequence[str]) -> PremiumBalance | None:
+        """Return what the premiums of these languages are counted on; `None` for balance: size.
+
+        Raises `CorpusError` or `RecipeError` that names the languages without text lengths.
+        """
+        if self.balance == "size" or len(languages) < 2:
+            return None
+        if self.parallel_file is None:
+            balance = PremiumBalance()
+        else:
+            balance = PremiumBalance(read_parallel(self.parallel_file, languages))
+        balance.check(languages)
+        return balance
+
     @classmethod
     def long_form(cls, value: Any) -> Any:
         """Move settings of the method into it if they are written next to it."""
@@ -112,6 +169,7 @@ class VocabularySettings(Settings):
         self,
         *,
         weights: tuple[float, ...] | None = None,
+        balance: PremiumBalance | None = None,
         serving: ServingCost | None = None,
         workers: Workers = HERE,
     ) -> Extension:
@@ -124,6 +182,7 @@ class VocabularySettings(Settings):
             allow=self.allow,
             temperature=self.temperature,
             weights=weights,
+            balance=balance,
             serving=serving,
             workers=workers,
         )

@@ -17,6 +17,24 @@ from lingraft.tokenizer.base import Family
 
 
 @dataclass(frozen=True)
+class LanguageText:
+    """The text of one of several languages whose premiums are to be equal.
+
+    Attributes:
+        language: the tag of the language.
+        counts: the units of the text that tokens are learned from.
+        measured: the units of the text whose tokens are counted for the premium.
+        content: how much the measured text says, in a unit that all languages share. The premium
+            is the number of its tokens divided by this.
+    """
+
+    language: str
+    counts: Counter[str]
+    measured: Counter[str]
+    content: float
+
+
+@dataclass(frozen=True)
 class SelectionRequest:
     """The input of a selection method.
 
@@ -28,6 +46,8 @@ class SelectionRequest:
         base_counts: the units of base-language text.
         excluded: surfaces that must not be added.
         where: the folder of the tokenizer, for error messages.
+        balanced: the texts of several languages whose premiums are to be equal; empty if `counts`
+            decides.
     """
 
     family: Family
@@ -37,6 +57,7 @@ class SelectionRequest:
     base_counts: Counter[str] = field(default_factory=Counter)
     excluded: frozenset[bytes] = frozenset()
     where: Path = Path()
+    balanced: tuple[LanguageText, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,9 +90,14 @@ class Selected:
 
 
 class Selection(Choice):
-    """A selection method; `needs_base` says whether it also reads base-language text."""
+    """A selection method.
+
+    `needs_base` says whether it also reads base-language text, `balances` whether it can choose
+    tokens so that the premiums of several languages become equal.
+    """
 
     needs_base: ClassVar[bool] = False
+    balances: ClassVar[bool] = False
 
     @abstractmethod
     def select(self, request: SelectionRequest) -> Selected:

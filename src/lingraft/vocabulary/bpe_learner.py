@@ -61,6 +61,8 @@ class BPELearner:
         cut_alone: how the base tokenizer cuts a surface.
         minimum: the least number of tokens that a new token must save.
         step_cost: see the module docstring; 0 is plain greedy BPE.
+
+    `measured_tokens` are the tokens of the measured text as it is cut now; 0 without one.
     """
 
     def __init__(
@@ -78,6 +80,11 @@ class BPELearner:
         self.step_cost = step_cost
         self.learned = RankedTokens()
         self.index = PairIndex(words)
+        self._measured: Weights | None = None  # of each place, as `index.weight`
+        self.measured_tokens = 0
+        if words.measured is not None:
+            self._measured = np.repeat(words.measured, np.diff(words.starts))
+            self.measured_tokens = words.count_tokens(words.measured)
         # Symbols are numbered: tokens of the base, then virtual characters, then new tokens.
         self.surfaces = list(words.surfaces)
         self.virtual_end = len(self.surfaces)
@@ -121,17 +128,21 @@ class BPELearner:
         """Learn up to `size` more tokens, and yield each."""
         target = len(self.learned.surfaces) + size
         while len(self.learned.surfaces) < target:
-            best = self.candidates.pop_best(self._worth)
-            if best is None:
+            surface = self.pop_best()
+            if surface is None:
                 return
-            surface, saving = best
-            reason = self._objection(surface)
+            reason = self.find_objection(surface)
             if reason:
                 self.learned.left_out[reason] += 1
                 self.candidates.refuse(surface)
                 continue
-            self._accept(surface, saving)
+            self.accept(surface)
             yield surface
+
+    def pop_best(self) -> bytes | None:
+        """Return the candidate of greatest worth, `None` if none is left; accept or refuse it."""
+        best = self.candidates.pop_best(self._worth)
+        return best[0] if best else None
 
     @property
     def unused(self) -> list[bytes]:
@@ -171,16 +182,16 @@ class BPELearner:
                 taken[right] += count
         return sum(taken[part] >= self.uses[part] for part in parts)
 
-    def _objection(self, surface: bytes) -> str:
+    def find_objection(self, surface: bytes) -> str:
         """Return why a candidate cannot be a token, or an empty string."""
         virtual = self.words.virtual <= self.symbol_of.get(surface, -1) < self.virtual_end
         if not virtual and len(cut_with_new(surface, self.cut_alone, self.rank)) != 2:
             return "no merge reaches it when it stands alone"
-        if self._occurs_in_protected(surface):
+        if self.occurs_in_protected(surface):
             return "it would change protected text"
         return ""
 
-    def _occurs_in_protected(self, surface: bytes) -> bool:
+    def occurs_in_protected(self, surface: bytes) -> bool:
         """Return whether a token for this surface would be used in a protected word."""
         first = self.index.first_protected
         if first == len(self.index.symbol):
@@ -203,15 +214,15 @@ class BPELearner:
                 pairs.append((left, right))
         return pairs
 
-    def _accept(self, surface: bytes, saving: int) -> None:
-        """Make a candidate a token, and merge it everywhere in the text."""
+    def accept(self, surface: bytes) -> None:
+        """Make a surface a token, and merge it everywhere in the text, which may not contain it."""
         new = len(self.surfaces)
         virtual = self.symbol_of.get(surface)
         self.surfaces.append(surface)
         self.rank[surface] = len(self.rank)
         self.symbol_of[surface] = new
         self.learned.surfaces.append(surface)
-        self.learned.saved.append(saving)
+        self.learned.saved.append(self.candidates.saving.get(surface, 0))
         self.candidates.refuse(surface)
         if virtual is None:
             self._merge_all(surface)
@@ -219,6 +230,7 @@ class BPELearner:
             # The character becomes one live symbol, which takes part in pairs from now on.
             places = self._places_of_virtual.pop(virtual)
             self.index.symbol[places] = new
+            self._reduce_measured(places, self.words.costs[virtual - self.words.virtual] - 1)
             self.uses[new] = int(self.index.weight[places].sum())
             self._count_new_pairs(places, new)
         # New neighbours may spell earlier tokens. The tokenizer merges the lowest rank first.
@@ -239,9 +251,15 @@ class BPELearner:
                 if part in self.uses:
                     self.uses[part] -= count
             around = self.index.merge(places, new)
+            self._reduce_measured(places, 1)
             self._reduce_pairs(around.before, around.before_weights, left, is_before=True)
             self._reduce_pairs(around.after, around.after_weights, right, is_before=False)
             self._count_new_pairs(places, new)
+
+    def _reduce_measured(self, places: Places, saving: int) -> None:
+        """Subtract what a merge at these places saves in the measured text."""
+        if self._measured is not None:
+            self.measured_tokens -= saving * int(self._measured[places].sum())
 
     def _reduce_pairs(
         self, neighbours: Symbols, weights: Weights, merged: int, *, is_before: bool

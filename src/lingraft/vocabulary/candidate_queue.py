@@ -64,8 +64,8 @@ class CandidateQueue:
             heapq.heappush(self._heap, (-saving, len(surface), surface))
 
     def refuse(self, surface: bytes) -> None:
-        """Remove a candidate for good."""
-        del self.saving[surface]
+        """Remove a surface for good, whether it is a candidate or not."""
+        self.saving.pop(surface, None)
         self.refused.add(surface)
 
     def pop_best(self, worth_of: Worth) -> tuple[bytes, int] | None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar
 
 from pydantic import Field
 
+from lingraft.errors import RecipeError
 from lingraft.progress import progress
 from lingraft.tokenizer.unigram import Unigram
+from lingraft.vocabulary.balanced_bpe import BalancedLearner, cut_languages
 from lingraft.vocabulary.base import SELECTIONS, Selected, Selection, SelectionRequest
-from lingraft.vocabulary.bpe_learner import BPELearner
+from lingraft.vocabulary.bpe_learner import Allowed, BPELearner
 from lingraft.vocabulary.continued_unigram import continue_unigram
 from lingraft.vocabulary.intermediate_tokens import find_intermediate_tokens
 from lingraft.vocabulary.word_counts import WordTable, cut_by_base, cut_words
@@ -29,6 +31,8 @@ class ContinuedBPE(Selection):
     reference: ClassVar[str] = (
         "continued BPE: Purason et al. 2025, arXiv 2512.03989; greedy rule: Sennrich et al. 2016"
     )
+
+    balances: ClassVar[bool] = True
 
     min_saving: int = Field(
         1,
@@ -58,24 +62,37 @@ class ContinuedBPE(Selection):
             )
 
         if isinstance(family, Unigram):
+            if request.balanced:
+                msg = (
+                    f"{request.where}: vocabulary.balance: premium needs a BPE tokenizer, and this "
+                    "one is a Unigram, whose pieces are chosen all at once and not one after "
+                    "another; set vocabulary.balance: size, and a temperature above 1"
+                )
+                raise RecipeError(msg)
             return continue_unigram(request, allowed=allowed, minimum=self.min_saving)
-        words = cut_words(family, request.counts, request.protected)
-        return self._learn(request, words, allowed)
+        if request.balanced:
+            return self._learn(request, cut_languages(request), allowed)
+        return self._learn(request, [cut_words(family, request.counts, request.protected)], allowed)
 
     def _learn(
-        self, request: SelectionRequest, words: WordTable, allowed: Callable[[bytes], bool]
+        self, request: SelectionRequest, words: Sequence[WordTable], allowed: Allowed
     ) -> Selected:
         """Learn tokens; start again without those that are not needed until all are."""
         cut_alone = cut_by_base(request.family)
         unneeded: set[bytes] = set()
         while True:
-            learner = BPELearner(
-                words,
+            start = partial(
+                BPELearner,
                 allowed=partial(_is_allowed, allowed, frozenset(unneeded)),
                 cut_alone=cut_alone,
                 minimum=self.min_saving,
                 step_cost=self.step_cost,
             )
+            learner: BPELearner | BalancedLearner
+            if request.balanced:
+                learner = BalancedLearner(request.balanced, words, start)
+            else:
+                learner = start(words[0])
             with progress("learning tokens", request.size) as advance:
                 for _ in learner.run(request.size):
                     advance(1)
@@ -87,15 +104,15 @@ class ContinuedBPE(Selection):
             # another one, which changes all that follow.
             unneeded |= intermediate.unneeded
         notes = {f"left out: {reason}": count for reason, count in learned.left_out.items()}
+        if isinstance(learner, BalancedLearner):
+            notes |= learner.notes
         return Selected(
             tuple(learned.surfaces),
             tuple(learned.saved),
-            words.tokens,
+            sum(table.tokens for table in words),
             {**notes, **intermediate.notes},
         )
 
 
-def _is_allowed(
-    allowed: Callable[[bytes], bool], unneeded: frozenset[bytes], surface: bytes
-) -> bool:
+def _is_allowed(allowed: Allowed, unneeded: frozenset[bytes], surface: bytes) -> bool:
     return surface not in unneeded and allowed(surface)

@@ -12,7 +12,7 @@ from lingraft.errors import RecipeError
 from lingraft.store import Draft
 from lingraft.tokenizer import Family, ModelTokenizer
 from lingraft.vocabulary.auto_size import AutoSize, ServingCost
-from lingraft.vocabulary.base import Selected, Selection, SelectionRequest
+from lingraft.vocabulary.base import LanguageText, Selected, Selection, SelectionRequest
 from lingraft.vocabulary.build_splice import protect_text
 from lingraft.vocabulary.corpus_words import (
     CorpusWords,
@@ -22,6 +22,7 @@ from lingraft.vocabulary.corpus_words import (
 )
 from lingraft.vocabulary.extension_warnings import check_number_found
 from lingraft.vocabulary.language_shares import mix_counts
+from lingraft.vocabulary.premium_balance import PremiumBalance
 from lingraft.vocabulary.pretokenizer_choice import (
     SAMPLE_BYTES,
     PretokenizerDecision,
@@ -43,6 +44,8 @@ class Extension:
         protect: whether to leave out tokens that would change base-language text.
         temperature: evens out the shares of several languages if it is above 1.
         weights: one weight for each language.
+        balance: how the premiums of several languages are made equal; `None` if their amounts of
+            text, with temperature and weights, decide which tokens are learned.
         allow: names of claims that may fail.
         serving: the cost that the rule `serving` of `AutoSize` minimises.
         workers: the processes that count words. They do not change the result.
@@ -54,6 +57,7 @@ class Extension:
     protect: bool = False
     temperature: float = 1.0
     weights: tuple[float, ...] | None = None
+    balance: PremiumBalance | None = None
     allow: tuple[str, ...] = ()
     serving: ServingCost | None = None
     workers: Workers = HERE
@@ -132,8 +136,17 @@ def _select(
     if base is not None and (extension.protect or extension.selection.needs_base):
         base_counts = count_words(family, base, extension.workers).units
     protected = frozenset(base_counts) if extension.protect else frozenset()
+    balanced: tuple[LanguageText, ...] = ()
+    if extension.balance is not None and len(words) > 1:
+        balanced = extension.balance.texts(family, words)
     request = SelectionRequest(
-        family, counts, extension.max_size, protected, base_counts, where=where
+        family,
+        counts,
+        extension.max_size,
+        protected,
+        base_counts,
+        where=where,
+        balanced=balanced,
     )
     full = protect_text(family, extension.selection.select(request), protected)
     if not isinstance(extension.size, AutoSize):

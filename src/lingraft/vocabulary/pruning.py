@@ -115,6 +115,7 @@ class Replace(_Pruning):
 
     name: ClassVar[str] = "replace"
     reference: ClassVar[str] = Prune.reference
+    balances: ClassVar[bool] = True
 
     def select(self, request: SelectionRequest) -> Selected:
         """Return new tokens, and the ids that they reuse."""
@@ -128,5 +129,6 @@ class Replace(_Pruning):
             # A removed token must not be learned again.
             excluded=frozenset(surfaces[token_id] or b"" for token_id in dropped),
             where=request.where,
+            balanced=request.balanced,
         )
         return replace(ContinuedBPE().select(learning), dropped=tuple(dropped))

@@ -40,6 +40,7 @@ from lingraft.vocabulary.extension_warnings import (
     warn_of_lost_characters,
 )
 from lingraft.vocabulary.learn_tokens import Extension, learn_tokens, select_protected
+from lingraft.vocabulary.premium_balance import PREMIUMS, Premiums, measure_premiums
 from lingraft.vocabulary.thin_evidence import enough_texts, warn_of_thin_evidence
 
 # Held-out documents of each language on which a converted tokenizer is compared with SentencePiece.
@@ -71,9 +72,10 @@ def extend_tokenizer(
     """Learn tokens from the corpora (one per language) and write the target tokenizer to a draft.
 
     Writes tokenizer/, splice.json, id_remap.json (if ids are dropped), certificate.json,
-    samples.json, curve.json and pretokenizer.json. The certificate checks the segmentation of
-    `base`, which is base-language text. Raises `TokenizerError` for an unknown family,
-    `CertificateError` if a claim fails, `RecipeError` for contradicting settings.
+    samples.json, curve.json and pretokenizer.json, and premiums.json if premiums are balanced. The
+    certificate checks the segmentation of `base`, which is base-language text. Raises
+    `TokenizerError` for an unknown family, `CertificateError` if a claim fails, `RecipeError` for
+    contradicting settings.
     """
     require_base_text(extension, base)
     source = open_source(source_folder, corpora, base, draft)
@@ -95,7 +97,11 @@ def extend_tokenizer(
         base_text=partial(_heldout_texts, [base]) if base else None,
         protected_text=partial(_train_texts, [base]) if base and extension.protect else None,
     )
-    certificate = _check_certificate(evidence, extension, draft)
+    premiums = None
+    if extension.balance is not None and len(corpora) > 1:
+        premiums = measure_premiums(extension.balance, corpora, source, target)
+        premiums.write(draft.path(PREMIUMS))
+    certificate = _check_certificate(evidence, premiums, extension, draft)
     warn_of_thin_evidence(_all_corpora(corpora, base), draft)
     if base and learned.words and not extension.protect:
         learn_protected = partial(select_protected, learned, extension, base)
@@ -105,6 +111,7 @@ def extend_tokenizer(
     change = replace(decision.change, reinitialised=len(splice.reinitialised))
     write_pretokenizer_change(change, draft.path(PRETOKENIZER))
     draft.notes |= summarize(source, change, selected, extension)
+    draft.notes |= premiums.notes() if premiums else {}
     return ExtendedVocabulary(source, target, splice, certificate, change)
 
 
@@ -152,11 +159,14 @@ def _heldout_texts(corpora: Sequence[Corpus]) -> Iterator[str]:
         yield from enough_texts(corpus.documents("heldout"))
 
 
-def _check_certificate(evidence: Evidence, extension: Extension, draft: Draft) -> Certificate:
+def _check_certificate(
+    evidence: Evidence, premiums: Premiums | None, extension: Extension, draft: Draft
+) -> Certificate:
     """Check all claims and write the certificate; raises `CertificateError` if one fails."""
     with progress("checking the certificate"):
+        claims = [*certify(evidence), *([premiums.claim()] if premiums else [])]
         certificate = write_certificate(
-            certify(evidence), draft.path("certificate.json"), waived=extension.allow
+            claims, draft.path("certificate.json"), waived=extension.allow
         )
     warn_of_lost_characters(certificate.claims, draft)
     return certificate

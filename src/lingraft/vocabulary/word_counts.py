@@ -41,6 +41,8 @@ class WordTable:
         virtual: the first virtual symbol; these are characters without a piece.
         costs: the number of base tokens of each virtual symbol.
         protected: the first protected word; no new token may occur in these words.
+        measured: how often each word occurs in another text whose tokens are counted, too; `None`
+            without such a text.
     """
 
     symbols: Symbols
@@ -50,19 +52,36 @@ class WordTable:
     virtual: int
     costs: tuple[int, ...]
     protected: int
+    measured: npt.NDArray[np.int64] | None = None
 
     @property
     def tokens(self) -> int:
         """The number of base tokens in the text."""
+        return self.count_tokens(self.counts)
+
+    def count_tokens(self, counts: npt.NDArray[np.int64]) -> int:
+        """Return the number of base tokens in a text with these counts of the words."""
         costs = np.ones(len(self.surfaces), dtype=np.int64)
         costs[self.virtual :] = self.costs
         ends = np.concatenate([[0], np.cumsum(costs[self.symbols])])
-        return int(((ends[self.starts[1:]] - ends[self.starts[:-1]]) * self.counts).sum())
+        return int(((ends[self.starts[1:]] - ends[self.starts[:-1]]) * counts).sum())
 
 
-def cut_words(family: Family, counts: Counter[str], protected: Iterable[str] = ()) -> WordTable:
-    """Cut every unit once with the base tokenizer, the most frequent units first."""
+def cut_words(
+    family: Family,
+    counts: Counter[str],
+    protected: Iterable[str] = (),
+    measured: Counter[str] | None = None,
+) -> WordTable:
+    """Cut every unit once with the base tokenizer, the most frequent units first.
+
+    Units that occur only in `measured` have a count of 0: no token is learned because of them.
+    """
     protected_units = set(protected)
+    if measured:
+        counts = counts.copy()
+        for unit in measured:
+            counts.setdefault(unit, 0)
     # A unit of both texts keeps its count, but it is protected: its segmentation must not change.
     shared = sorted(protected_units & counts.keys())
     free = sorted(counts.keys() - protected_units, key=lambda unit: (-counts[unit], unit))
@@ -85,12 +104,17 @@ def cut_words(family: Family, counts: Counter[str], protected: Iterable[str] = (
     return WordTable(
         symbols=np.concatenate(chunks) if chunks else np.zeros(0, np.int32),
         starts=starts.astype(np.int64),
-        counts=np.array([counts.get(unit, 0) for unit in units], dtype=np.int64),
+        counts=_counts_of(units, counts),
         surfaces=[*surfaces, *characters.surfaces],
         virtual=family.size,
         costs=tuple(len(surface) for surface in characters.surfaces),
         protected=len(free),
+        measured=_counts_of(units, measured) if measured is not None else None,
     )
+
+
+def _counts_of(units: Sequence[str], counts: Counter[str]) -> npt.NDArray[np.int64]:
+    return np.array([counts.get(unit, 0) for unit in units], dtype=np.int64)
 
 
 class CharacterPieces:
