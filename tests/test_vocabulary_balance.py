@@ -238,7 +238,13 @@ def test_a_unigram_is_refused():
         balance(unigram, [["a"], ["b"]], 3)
 
 
-def test_keys_of_recipes_without_balance_stay_the_same():
-    """The default settings have the identity that they had before `balance` existed."""
-    identity = VocabularySettings().identity()
-    assert identity.keys().isdisjoint({"balance", "parallel_file", "parallel"})
+def test_keys_of_recipes_without_balance_stay_the_same(tmp_path):
+    """The default of `balance` is in no key; another value is, with its sentences by content."""
+    for values in (VocabularySettings().identity(), VocabularySettings().model_dump()):
+        assert values.keys().isdisjoint({"balance", "parallel_file", "parallel"})
+    (tmp_path / "p.jsonl").write_text('{"en": "a", "hi": "b"}')
+    settings = VocabularySettings(balance="premium", parallel_file=str(tmp_path / "p.jsonl"))
+    first = settings.identity()
+    (tmp_path / "p.jsonl").write_text('{"en": "a", "hi": "c"}')
+    assert first["balance"] == "premium"
+    assert first["parallel"] != settings.identity()["parallel"]

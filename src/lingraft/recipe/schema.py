@@ -15,7 +15,9 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    SerializerFunctionWrapHandler,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -124,14 +126,20 @@ class VocabularySettings(Settings):
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that decide the result, for the key of the stage."""
-        if self.balance == "size":
-            # The key of a recipe from before these settings stays the same.
-            return self.model_dump(mode="json", exclude={"balance", "parallel_file"})
         settings = self.model_dump(mode="json", exclude={"parallel_file"})
         if self.parallel_file is not None:
             files = find_files(self.parallel_file)
             settings["parallel"] = [file_identity(path) for path in files]
         return settings
+
+    @model_serializer(mode="wrap")
+    def _without_balance(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave the default of `balance` out: keys of runs from before it stay the same."""
+        values: dict[str, Any] = serialize(self)
+        if self.balance == "size":
+            values.pop("balance", None)
+            values.pop("parallel_file", None)
+        return values
 
     def premium_balance(self, languages: Sequence[str]) -> PremiumBalance | None:
         """Return what the premiums of these languages are counted on; `None` for balance: size.
