@@ -31,6 +31,10 @@ HIGHER_IS_BETTER = frozenset(
         "generation speed in characters",
         "prefill speed",
         "documents tokenised identically",
+        "words kept whole",
+        "frequent words kept whole",
+        "added tokens preferred to their pieces",
+        "added tokens written where possible",
     }
 )
 MIN_DOCUMENTS = 20
@@ -40,7 +44,7 @@ An interval that resamples so few documents is too narrow: it cannot know of the
 among them.
 """
 # Metrics that are neither better nor worse when they change.
-NEUTRAL = frozenset({"new tokens generated"})
+NEUTRAL = frozenset({"new tokens generated", "Renyi efficiency"})
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ from lingraft.measurement import Measurement
 if TYPE_CHECKING:
     from torch import Tensor
 
+FREQUENT = 10
+"""Occurrences in the held-out text from which an added token is in frequent use."""
 RARE = 10
 """Occurrences in the training text below which an added token counts as rarely seen."""
 MIN_ROTATION_SHARE = 0.1
@@ -51,9 +53,9 @@ def measure_use(
     subject: str,
     bootstrap: BootstrapSettings,
 ) -> list[Measurement]:
-    """Measure the share of added tokens that occur in a text, and their share of its tokens."""
+    """Measure how many added tokens occur in a text, once and often, and their share of it."""
     added_set = frozenset(added)
-    used = len(added_set.intersection(np.unique(scores.ids).tolist()))
+    counts = np.bincount(scores.ids, minlength=max(added_set) + 1)[sorted(added_set)]
     share = measure_ratio(
         "tokens that are added",
         "share",
@@ -63,16 +65,21 @@ def measure_use(
         language=language,
         bootstrap=bootstrap,
     )
-    in_use = Measurement(
-        "added tokens in use",
-        subject,
-        used / len(added_set),
-        "share",
-        language,
-        n=len(added_set),
-        per="added token",
-    )
-    return [in_use, share] if share else [in_use]
+    measurements = []
+    for metric, least in (("added tokens in use", 1), ("added tokens in frequent use", FREQUENT)):
+        measurements.append(
+            Measurement(
+                metric,
+                subject,
+                float((counts >= least).mean()),
+                "share",
+                language,
+                n=len(added_set),
+                per="added token",
+                note=f"{least} or more occurrences" if least > 1 else "",
+            )
+        )
+    return [*measurements, share] if share else measurements
 
 
 def measure_exposure(use: AddedTokenUse, language: str, subject: str) -> list[Measurement]:

@@ -111,10 +111,7 @@ def score_ids(
         windows.extend(split_into_windows(number, len(sequence) - 1, context, stride))
     nats = np.zeros(len(ids))
     scorer = WindowScorer.of(model, windows, sequences)
-    size = batch_tokens or BATCH_TOKENS.get(model.device.type, BATCH_TOKENS_ON_ACCELERATOR)
-    if scorer.head is None:
-        # The logits of all positions are in memory at once, not only a block of them.
-        size = max(context, LOGITS_AT_ONCE // model.config.get_text_config().vocab_size)
+    size = batch_size(model, scorer, context, batch_tokens)
     with progress("scoring", sum(window.length for window in windows), unit="tokens") as advance:
         for batch in batch_windows(windows, size):
             documents, predicted, read = [], [], 0
@@ -126,6 +123,14 @@ def score_ids(
             nats += np.bincount(owners, weights=scorer.nats(batch, sequences), minlength=len(nats))
             advance(read)
     return nats, scorer.notes
+
+
+def batch_size(model: Any, scorer: WindowScorer, context: int, wanted: int | None = None) -> int:
+    """Return the tokens that a model reads at once: `wanted`, or as many as its device suits."""
+    if scorer.head is None:
+        # The logits of all positions are in memory at once, not only a block of them.
+        return int(max(context, LOGITS_AT_ONCE // model.config.get_text_config().vocab_size))
+    return wanted or BATCH_TOKENS.get(model.device.type, BATCH_TOKENS_ON_ACCELERATOR)
 
 
 def start_id(tokenizer: ModelTokenizer) -> int:

@@ -13,20 +13,29 @@ from typing import Any
 
 from lingraft.corpus import Corpus
 from lingraft.corpus.readers import read_parallel
+from lingraft.evaluation.added_token_choice import (
+    PREFERRED,
+    WRITTEN,
+    count_preferred,
+    count_written,
+    first_pieces,
+)
 from lingraft.evaluation.added_token_use import measure_use
+from lingraft.evaluation.bits_per_byte import choose_context
 from lingraft.evaluation.bootstrap import measure_difference, measure_ratio
 from lingraft.evaluation.config import EvaluationSettings, GenerationSettings
 from lingraft.evaluation.fertility import fertility, fertility_changes, premium, sequence_length
 from lingraft.evaluation.generation import generation_speed, measure_speed
 from lingraft.evaluation.samples import GeneratedSample, repetition
 from lingraft.evaluation.score_model import (
-    ModelScores,
     choose_passages,
     heldout_documents,
     score_folder,
 )
 from lingraft.evaluation.scored_model import ScoredModel, added_ids
 from lingraft.evaluation.text_scores import TextScores
+from lingraft.evaluation.token_distribution import measure_efficiency
+from lingraft.evaluation.words_kept_whole import measure_words_kept
 from lingraft.measurement import Measurement
 from lingraft.tokenizer import open_tokenizer
 
@@ -73,6 +82,7 @@ def compare(
     """Compute all measures of scored models, and time them; the first is the reference."""
     result = EvaluationResult()
     added = added_ids(models)
+    tokenizers = {subject: model.tokenizer for subject, model in models.items()}
     for language, documents in texts.items():
         scores = {subject: model.scored.scores[language] for subject, model in models.items()}
         result.notes[language] = {
@@ -81,15 +91,21 @@ def compare(
             "scoring": _scoring_notes(scores),
         }
         result.measurements.extend(_measure_scores(scores, added, language, settings))
+        result.measurements.extend(
+            measure_words_kept(tokenizers, scores, documents, language, settings.bootstrap)
+        )
         for subject, model in models.items():
             result.measurements.extend(
-                _measure_samples(model.scored, added[subject], language, subject, settings)
+                _measure_samples(model, added[subject], language, subject, settings)
             )
             for sample in model.scored.samples.get(language, ()):
                 where = {"subject": subject, "language": language}
                 result.samples.append({**where, "prompt": sample.prompt, "text": sample.text})
         result.measurements.extend(_measure_sequence_lengths(scores, documents, language, settings))
     result.measurements.extend(_measure_premiums(models, list(texts), settings))
+    result.measurements.extend(
+        _measure_preferred(models, added, texts, settings, execution=(device, dtype))
+    )
     if settings.generation is not None:
         _measure_speeds(models, texts, settings.generation, result, execution=(device, dtype))
     return result
@@ -126,6 +142,7 @@ def _measure_scores(
             note=f"context {score.context}, stride {score.stride} tokens",
         )
         yield from [bits] if bits else []
+        yield from measure_efficiency(score, language, subject)
         if subject == first:
             continue
         yield from fertility_changes(
@@ -146,15 +163,39 @@ def _measure_scores(
             yield from measure_use(score, sorted(added[subject]), language, subject, bootstrap)
 
 
+def _measure_preferred(
+    models: Mapping[str, ScoredModel],
+    added: Mapping[str, frozenset[int]],
+    texts: Mapping[str, Sequence[str]],
+    settings: EvaluationSettings,
+    *,
+    execution: tuple[str, str],
+) -> Iterator[Measurement]:
+    """Yield how often each model prefers added tokens to their pieces; one is loaded at a time.
+
+    `execution` is the device and the dtype.
+    """
+    source = next(iter(models.values())).tokenizer
+    for subject, model in models.items():
+        pieces = first_pieces(source, model.tokenizer, added[subject])
+        if not pieces:
+            continue
+        loaded = model.load(*execution)
+        context = choose_context(loaded, settings.context)
+        for language, documents in texts.items():
+            chances = count_preferred(loaded, model.tokenizer, documents, pieces, context)
+            yield from chances.measure(PREFERRED, language, subject, settings.bootstrap)
+
+
 def _measure_samples(
-    scored: ModelScores,
+    model: ScoredModel,
     added: frozenset[int],
     language: str,
     subject: str,
     settings: EvaluationSettings,
 ) -> Iterator[Measurement]:
-    """Yield repetition and the share of added tokens in the generated samples."""
-    samples: Sequence[GeneratedSample] = scored.samples.get(language, ())
+    """Yield repetition and the use of added tokens in the generated samples."""
+    samples: Sequence[GeneratedSample] = model.scored.samples.get(language, ())
     if not samples:
         return
     texts, added_counts, lengths = [], [], []
@@ -167,7 +208,7 @@ def _measure_samples(
         language,
         subject,
         settings.bootstrap,
-        unit=scored.scores[language].unit,
+        unit=model.scored.scores[language].unit,
     )
     use = measure_ratio(
         "new tokens generated",
@@ -182,6 +223,10 @@ def _measure_samples(
         note="greedy",
     )
     yield from [use] if use else []
+    chances = count_written(samples, model.tokenizer, added)
+    yield from chances.measure(
+        WRITTEN, language, subject, settings.bootstrap, per="sample", split="generated"
+    )
 
 
 def _measure_sequence_lengths(

@@ -121,6 +121,34 @@ class WindowScorer:
 
     def nats(self, batch: Sequence[ScoringWindow], sequences: Sequence[Any]) -> Floats:
         """Return the nats of every scored token, in the order of the windows."""
+        # FSDP keeps tensors that training uses later, which inference mode does not allow.
+        with _no_gradients(sharded=_is_sharded(self.model)):
+            states, targets, logits_of = self._scored(batch, sequences)
+            return _losses(states, targets, logits_of)
+
+    def margins(
+        self, batch: Sequence[ScoringWindow], sequences: Sequence[Any], rivals: Any
+    ) -> tuple[Any, Floats]:
+        """Compare the logits of scored tokens with those of their rivals.
+
+        `rivals` holds by id the id of a token's rival, -1 for tokens without one, which are left
+        out. Returns for each other token its document, and its logit minus that of its rival.
+        """
+        import torch
+
+        documents = np.concatenate([np.full(w.end + 1 - w.first, w.document) for w in batch])
+        with _no_gradients(sharded=_is_sharded(self.model)):
+            states, targets, logits_of = self._scored(batch, sequences)
+            rival_ids = torch.from_numpy(rivals).to(targets.device)[targets]
+            has_rival = rival_ids >= 0
+            chosen, of_rivals = targets[has_rival], rival_ids[has_rival]
+            margins = _margins(states[has_rival], chosen, of_rivals, logits_of)
+        return documents[has_rival.cpu().numpy()], margins
+
+    def _scored(
+        self, batch: Sequence[ScoringWindow], sequences: Sequence[Any]
+    ) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+        """Return the states at scored positions, the tokens there, and the function to logits."""
         import torch
 
         width = batch[0].length
@@ -133,14 +161,19 @@ class WindowScorer:
             scored[i, window.first - 1 - window.start : window.length] = True
             wanted.append(sequences[window.document][window.first : window.end + 1])
         device = self.model.device
-        # FSDP keeps tensors that training uses later, which inference mode does not allow.
-        with torch.no_grad() if _is_sharded(self.model) else torch.inference_mode():
-            ids, mask = torch.from_numpy(inputs).to(device), torch.from_numpy(scored).to(device)
-            targets = torch.from_numpy(np.concatenate(wanted)).to(device)
-            if self.head is None:
-                flat = self.model(input_ids=ids, use_cache=False).logits[mask]
-                return _losses(flat, targets, lambda logits: logits.float())
-            return _losses(self.hidden(ids)[mask], targets, self.head)
+        ids, mask = torch.from_numpy(inputs).to(device), torch.from_numpy(scored).to(device)
+        targets = torch.from_numpy(np.concatenate(wanted)).to(device)
+        if self.head is None:
+            flat = self.model(input_ids=ids, use_cache=False).logits[mask]
+            return flat, targets, lambda logits: logits.float()
+        return self.hidden(ids)[mask], targets, self.head
+
+
+def _no_gradients(*, sharded: bool) -> Any:
+    """Return the context in which a model is scored."""
+    import torch
+
+    return torch.no_grad() if sharded else torch.inference_mode()
 
 
 def _is_sharded(model: Any) -> bool:
@@ -169,11 +202,31 @@ def _losses(states: Tensor, targets: Tensor, logits_of: Callable[[Tensor], Tenso
     import torch
 
     cross_entropy = torch.nn.functional.cross_entropy
-    vocabulary = logits_of(states[:1]).shape[-1]
-    block = max(1, LOGITS_AT_ONCE // vocabulary)
-    losses = []
-    for begin in range(0, len(states), block):
-        part = slice(begin, begin + block)
-        losses.append(cross_entropy(logits_of(states[part]), targets[part], reduction="none"))
+    losses = [
+        cross_entropy(logits_of(states[part]), targets[part], reduction="none")
+        for part in _blocks(states, logits_of)
+    ]
     result: Floats = torch.cat(losses).double().cpu().numpy()
     return result
+
+
+def _margins(
+    states: Tensor, tokens: Tensor, rivals: Tensor, logits_of: Callable[[Tensor], Tensor]
+) -> Floats:
+    """Return the logit of each token minus that of its rival, a block of positions at a time."""
+    if not len(states):
+        return np.zeros(0)
+    margins = []
+    for part in _blocks(states, logits_of):
+        logits = logits_of(states[part])
+        pair = logits.gather(1, tokens[part, None]) - logits.gather(1, rivals[part, None])
+        margins.append(pair[:, 0].double().cpu().numpy())
+    return np.concatenate(margins)
+
+
+def _blocks(states: Tensor, logits_of: Callable[[Tensor], Tensor]) -> Iterator[slice]:
+    """Yield blocks of positions whose logits fit into `LOGITS_AT_ONCE`."""
+    vocabulary = logits_of(states[:1]).shape[-1]
+    block = max(1, LOGITS_AT_ONCE // vocabulary)
+    for begin in range(0, len(states), block):
+        yield slice(begin, begin + block)
