@@ -201,10 +201,10 @@ def test_the_use_of_added_tokens_is_counted(folder: Path, tmp_path: Path) -> Non
     splice = extended_tokenizer(folder, tmp_path, ("zq", "xj"))
     tokenizer = open_tokenizer(tmp_path)
     scores = score_text(model, tokenizer, ["zq", "a", "zq zq"], SETTINGS)
-    in_use, share = measure_use(
+    in_use, frequent, share = measure_use(
         scores, [token.id for token in splice.added], "hi", "spliced", BOOTSTRAP
     )
-    assert (in_use.value, in_use.n) == (0.5, 2)
+    assert (in_use.value, in_use.n, frequent.value) == (0.5, 2, 0)
     assert share.value == 3 / scores.tokens.sum()
 
 

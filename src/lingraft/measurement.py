@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lingraft.text_units import FERTILITY_METRICS
+from lingraft.text_units import FERTILITY_METRICS, KEPT_WHOLE_METRICS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,7 +31,7 @@ HIGHER_IS_BETTER = frozenset(
         "generation speed in characters",
         "prefill speed",
         "documents tokenised identically",
-        "words kept whole",
+        *KEPT_WHOLE_METRICS,
         "frequent words kept whole",
         "added tokens preferred to their pieces",
         "added tokens written where possible",

@@ -77,6 +77,15 @@ class TextUnit(StrEnum):
         return f"tokens per {self}"
 
     @property
+    def kept_whole(self) -> str:
+        """The name of the share of units that a tokenizer does not split.
+
+        >>> TextUnit.WORD.kept_whole
+        'words kept whole'
+        """
+        return f"{self}s kept whole"
+
+    @property
     def ratio(self) -> str:
         """The unit of measurements of fertility, and the heading of a column with it."""
         return f"tokens/{self}"
@@ -113,6 +122,7 @@ _NOTES = {
 }
 FERTILITY_METRICS = tuple(unit.metric for unit in TextUnit)
 """The names of fertility; a text has it in one unit."""
+KEPT_WHOLE_METRICS = tuple(unit.kept_whole for unit in TextUnit)
 
 
 def unit_of(documents: Sequence[str]) -> TextUnit:

@@ -211,7 +211,7 @@ def _diagnose_one(
     parallel: Mapping[str, Sequence[str]] | None,
     learned_from: int | None,
 ) -> LanguageFinding:
-    measures = measure(tokenizer, sample.documents)
+    measures = measure(tokenizer, sample.documents, sample.words)
     over_english = None
     if parallel and sample.language in parallel and sample.language != REFERENCE:
         over_english = premium(tokenizer, parallel, sample.language, REFERENCE)

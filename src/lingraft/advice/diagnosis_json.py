@@ -10,6 +10,8 @@ Names contain the units. Shares are from 0 to 1. An unknown value is null.
                   "given_bytes"},
          "tokens", "tokens_per_unit", "tokens_per_word", "tokens_per_spaced_word",
          "tokens_per_byte", "bytes_per_token", "characters_per_token", "premium",
+         "share_kept_whole", "share_frequent_words_kept_whole", "renyi_efficiency",
+         "tokens_in_use", "tokens_in_frequent_use",
          "share_byte_fallback", "share_single_character", "share_torn_character", "share_unknown",
          "round_trip": {"documents", "changed", "lost_characters": {NAME: int}},
          "floor_tokens_per_unit", "floor_tokens_per_unit_repaired",
@@ -30,7 +32,11 @@ Names contain the units. Shares are from 0 to 1. An unknown value is null.
 text now, with the base's own pre-tokenizer. `tokens_found` is the number of tokens in the sample
 that save anything. `repair` names the change of the pre-tokenizer. `floor` is the lower bound of
 tokens per unit, and a torn character is an incomplete one. Where the unit is not "word", `unspaced`
-is true, and words and the values per word are null. `comparison` exists for two or more tokenizers.
+is true, and words and the values per word are null. `share_kept_whole` is STRR on running text and
+`share_frequent_words_kept_whole` that of the 1,000 most frequent words (`words_kept_whole`), the
+`renyi_efficiency` that of `token_distribution`. Tokens in use are different tokens that occur in
+the text, in frequent use those that occur 10 times or more. `comparison` exists for two or more
+tokenizers.
 """
 
 from __future__ import annotations
@@ -100,6 +106,11 @@ def _finding(finding: LanguageFinding, sample: TextSample) -> dict[str, Any]:
         "bytes_per_token": measures.bytes_per_token,
         "characters_per_token": measures.characters_per_token,
         "premium": finding.premium,
+        "share_kept_whole": measures.kept_whole,
+        "share_frequent_words_kept_whole": measures.frequent_kept,
+        "renyi_efficiency": measures.efficiency,
+        "tokens_in_use": measures.tokens_in_use,
+        "tokens_in_frequent_use": measures.tokens_in_frequent_use,
         "share_byte_fallback": measures.fallback,
         "share_single_character": measures.single,
         "share_torn_character": measures.torn,

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import chain
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,14 @@ from lingraft.corpus import (
 )
 from lingraft.corpus.readers import read_source
 from lingraft.errors import CorpusError
+from lingraft.evaluation.added_token_use import FREQUENT
+from lingraft.evaluation.token_distribution import renyi_efficiency
+from lingraft.evaluation.words_kept_whole import (
+    TextWords,
+    TokenPlaces,
+    WordCounter,
+    frequent_words_kept,
+)
 from lingraft.forecast.predict_fertility import text_bytes
 from lingraft.pipeline.text_summary import describe_source
 from lingraft.progress import say
@@ -61,6 +69,11 @@ class TextSample:
     bytes: int
     given_bytes: int
     cut_short: bool = False
+
+    @cached_property
+    def words(self) -> TextWords:
+        """The words (or other units) of the documents, found once for all tokenizers."""
+        return TextWords.of(self.documents, unit_of(self.documents))
 
 
 def read_sample(
@@ -139,6 +152,12 @@ class Measures:
         single: the share of tokens that are one character, with or without a space.
         torn: the share of tokens that contain an incomplete character.
         unknown: the share of tokens that stand for unknown characters, which are lost.
+        kept_whole: the share of words (or other units) that no token splits (STRR).
+        frequent_kept: the share of the 1,000 most frequent words that are one token; `None` in
+            scripts without spaces.
+        efficiency: the Rényi efficiency of the tokens; `None` for fewer than two kinds of tokens.
+        tokens_in_use, tokens_in_frequent_use: how many different tokens occur in the text, and how
+            many 10 times or more.
         round_trip: the characters that the first documents lose when they are encoded and decoded.
     """
 
@@ -154,6 +173,11 @@ class Measures:
     single: float
     torn: float
     unknown: float
+    kept_whole: float = 0.0
+    frequent_kept: float | None = None
+    efficiency: float | None = None
+    tokens_in_use: int = 0
+    tokens_in_frequent_use: int = 0
     round_trip: RoundTrip = field(default_factory=RoundTrip)
 
     @property
@@ -201,26 +225,32 @@ class Measures:
         return self.pretokens / max(self.units, 1)
 
 
-def measure(tokenizer: ModelTokenizer, documents: Sequence[str]) -> Measures:
-    """Encode a text and count it."""
+def measure(
+    tokenizer: ModelTokenizer, documents: Sequence[str], words: TextWords | None = None
+) -> Measures:
+    """Encode a text and count it; `words` are those of the documents, if they were found before."""
+    words = words or TextWords.of(documents, unit_of(documents))
+    counter = WordCounter(TokenPlaces.of(tokenizer), words.unit)
     used = np.zeros(tokenizer.size, dtype=np.int64)
+    kept = 0
     for start in range(0, len(documents), _BATCH_DOCUMENTS):
-        batch = documents[start : start + _BATCH_DOCUMENTS]
-        ids = list(chain.from_iterable(tokenizer.encode(batch)))
-        used += np.bincount(np.array(ids, dtype=np.int64), minlength=tokenizer.size)
+        part = slice(start, start + _BATCH_DOCUMENTS)
+        encoded = [np.array(ids, dtype=np.int64) for ids in tokenizer.encode(documents[part])]
+        kept += sum(map(counter.count, words.spans[part], encoded))
+        used += np.bincount(np.concatenate(encoded), minlength=tokenizer.size)
     tokens = int(used.sum())
     # The kind depends on the token alone, so it is found once for each token that occurs.
     kinds: Counter[str] = Counter()
     for token_id in np.flatnonzero(used).tolist():
         kinds[_kind(tokenizer.family, token_id)] += int(used[token_id])
     share = {kind: count / max(tokens, 1) for kind, count in kinds.items()}
-    unit = unit_of(documents)
+    units = int(words.totals.sum())
     return Measures(
         documents=len(documents),
         bytes=text_bytes(documents),
         characters=sum(map(len, documents)),
-        unit=unit,
-        units=sum(map(unit.count_in, documents)),
+        unit=words.unit,
+        units=units,
         spaced_words=sum(len(text.split()) for text in documents),
         tokens=tokens,
         pretokens=tokenizer.family.units(documents).total(),
@@ -228,6 +258,11 @@ def measure(tokenizer: ModelTokenizer, documents: Sequence[str]) -> Measures:
         single=share.get("single", 0.0),
         torn=share.get("torn", 0.0),
         unknown=share.get("unknown", 0.0),
+        kept_whole=kept / max(units, 1),
+        frequent_kept=frequent_words_kept(tokenizer, words.frequent) if words.frequent else None,
+        efficiency=renyi_efficiency(used),
+        tokens_in_use=int((used > 0).sum()),
+        tokens_in_frequent_use=int((used >= FREQUENT).sum()),
         round_trip=measure_round_trip(tokenizer, documents[:ROUND_TRIP_DOCUMENTS]),
     )
 

@@ -42,7 +42,17 @@ FERTILITY = {
 }
 """The meaning of tokens per unit, by the unit."""
 WORDS = (
+    (
+        "whole",
+        "The share of {unit}s that no token splits (single token retention rate). More is better.",
+    ),
+    ("frequent words whole", "The share of the 1,000 most frequent words that are one token."),
     ("bytes/token, chars/token", "How much text one token holds. Higher is better."),
+    (
+        "Rényi efficiency",
+        "How evenly the text uses its tokens; 100% if all that occur are equally frequent.",
+    ),
+    ("tokens in use", "Different tokens that occur in the text, and those that occur 10 times."),
     ("premium", "The tokens of the same sentences compared with English; 2x costs twice as much."),
     ("byte fallback", "The share of tokens that are single bytes of characters without a token."),
     ("one character", "The share of tokens that are a single character."),
@@ -107,7 +117,7 @@ def measures_table(tokenizer: TokenizerFindings) -> TextTable:
     columns = (
         "language",
         *(("unit", "tokens/unit") if has_several else [unit.ratio for unit in units]),
-        "bytes/token",
+        "whole" if has_several else f"whole {units[0]}s",
         "chars/token",
         "premium",
         "byte fallback",
@@ -131,8 +141,34 @@ def _measures_line(finding: LanguageFinding) -> tuple[str, ...]:
     repaired = NOTHING if finding.repaired_floor is None else number(finding.repaired_floor)
     premium = NOTHING if finding.premium is None else factor(finding.premium)
     kinds = map(share, (measures.fallback, measures.single, measures.torn, measures.unknown))
-    lengths = (number(measures.bytes_per_token), number(measures.characters_per_token))
+    lengths = (percent(measures.kept_whole), number(measures.characters_per_token))
     return (finding.language, tokens, *lengths, premium, *kinds, lower_bound, repaired)
+
+
+def vocabulary_table(tokenizer: TokenizerFindings) -> TextTable:
+    """Return further measures of the page: how the texts use the vocabulary."""
+    columns = (
+        "language",
+        "frequent words whole",
+        "bytes/token",
+        "Rényi efficiency",
+        "tokens in use",
+        "10 times or more",
+    )
+    lines = []
+    for finding in tokenizer.findings:
+        measures = finding.measures
+        lines.append(
+            (
+                finding.language,
+                NOTHING if measures.frequent_kept is None else percent(measures.frequent_kept),
+                number(measures.bytes_per_token),
+                NOTHING if measures.efficiency is None else percent(measures.efficiency),
+                f"{measures.tokens_in_use:,}",
+                f"{measures.tokens_in_frequent_use:,}",
+            )
+        )
+    return TextTable(f"{tokenizer.name}: use of the vocabulary", columns, tuple(lines))
 
 
 def prediction_table(tokenizer: TokenizerFindings) -> TextTable:
@@ -329,6 +365,7 @@ def diagnosis_page(diagnosis: Diagnosis) -> str:
         diagnosis=diagnosis,
         languages=list(diagnosis.samples),
         measures_table=measures_table,
+        vocabulary_table=vocabulary_table,
         prediction_table=prediction_table,
         plot_curves=curve_plot.plot_curves,
         describe_curves=curve_plot.describe_curves,

@@ -120,7 +120,7 @@ def count_written(
     samples: Sequence[GeneratedSample], tokenizer: ModelTokenizer, added: frozenset[int]
 ) -> Chances:
     """Count where added tokens could stand in generated texts, and where they do."""
-    places = TokenPlaces(tokenizer.vocabulary)
+    places = TokenPlaces.of(tokenizer)
     taken, possible = [], []
     for sample in samples:
         prompt = sample.prompt.encode()

@@ -5,9 +5,12 @@ takes a list of words and tokenises each word alone:
 
     STRR(T; W) = |{w in W: |T(w)| = 1}| / |W|
 
-`frequent_words_kept` does this with the most frequent words of a text. `WordCounter` counts on
+`TextWords.frequent` is such a list: the most frequent words of a text. `WordCounter` counts on
 running text instead: a word is kept whole if no token ends inside it. So frequent words count more,
 and the context of each word is the real one. A word that is part of a longer token is kept whole.
+
+In scripts without spaces, syllables or characters take the place of words (`text_units`). A text of
+characters has no list: many tokenizers cannot write a character alone without a space before it.
 
 Positions are in bytes of UTF-8, because a token may be a part of a character.
 """
@@ -15,26 +18,26 @@ Positions are in bytes of UTF-8, because a token may be a part of a character.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from lingraft.evaluation.bootstrap import measure_difference, measure_ratio
+from lingraft.evaluation.bootstrap import Floats, measure_difference, measure_ratio
 from lingraft.evaluation.config import BootstrapSettings
 from lingraft.evaluation.text_scores import Integers, TextScores
-from lingraft.evaluation.words import split_words
 from lingraft.measurement import Measurement
-from lingraft.splice import Vocabulary
+from lingraft.text_units import TextUnit
 from lingraft.tokenizer import ModelTokenizer
 
-KEPT, FREQUENT_KEPT = "words kept whole", "frequent words kept whole"
+FREQUENT_KEPT = "frequent words kept whole"
 FREQUENT = 1000
 """Words in the list of the most frequent words of a text."""
-
-SplitText = Callable[[str], list[str]]
-"""A function that returns the words of a text in order."""
+LOST = "\N{CYRILLIC LETTER MULTIOCULAR O}"
+"""A letter in place of text that an unknown token loses; no word that contains it is kept."""
 
 
 @dataclass(frozen=True)
@@ -64,27 +67,47 @@ class WordSpans:
             ends.append(end)
         return cls(np.array(starts, dtype=np.int64), np.array(ends, dtype=np.int64), len(data))
 
+    @classmethod
+    def of_characters(cls, text: str) -> WordSpans:
+        """Find the characters of a text.
+
+        >>> WordSpans.of_characters("né ก").ends.tolist()
+        [1, 3, 4, 7]
+        """
+        data = np.frombuffer(text.encode(errors="surrogateescape"), dtype=np.uint8)
+        # Every byte of a character but its first one has the form 10xxxxxx.
+        starts = np.flatnonzero((data & 0xC0) != 0x80).astype(np.int64)
+        return cls(starts, np.append(starts[1:], len(data)), len(data))
+
 
 @dataclass(frozen=True)
 class TokenPlaces:
-    """Where the tokens of a vocabulary are in a text."""
+    """Where the tokens of a tokenizer are in a text; `surfaces` has the bytes of each id."""
 
-    vocabulary: Vocabulary
+    surfaces: Sequence[bytes]
 
-    @cached_property
-    def surfaces(self) -> list[bytes]:
-        """The bytes of each id; those of an added token that is no control token are its text."""
-        special = self.vocabulary.special
+    @classmethod
+    def of(cls, tokenizer: ModelTokenizer) -> TokenPlaces:
+        """Read the bytes of each token.
+
+        Those of an added token are its text. A control token stands for text that is unknown.
+        """
+        special, control = tokenizer.vocabulary.special, tokenizer.family.control
         surfaces = []
-        for token_id, surface in enumerate(self.vocabulary.surfaces):
-            content = special.get(token_id, "").encode() if surface is None else surface
-            surfaces.append(content)
-        return surfaces
+        for token_id, surface in enumerate(tokenizer.vocabulary.surfaces):
+            content = LOST if token_id in control else special.get(token_id, "")
+            surfaces.append(content.encode() if surface is None else surface)
+        return cls(surfaces)
 
     @cached_property
     def sizes(self) -> Integers:
         """The number of bytes of each id."""
         return np.array(list(map(len, self.surfaces)), dtype=np.int64)
+
+    @cached_property
+    def loses(self) -> npt.NDArray[np.bool_]:
+        """Which ids stand for text that is unknown."""
+        return np.array([surface == LOST.encode() for surface in self.surfaces])
 
     def read(self, ids: Sequence[int] | Integers) -> str:
         """Return the text of these ids; a byte that is not UTF-8 is a lone surrogate."""
@@ -94,9 +117,13 @@ class TokenPlaces:
     def ends(self, ids: Sequence[int] | Integers, size: int) -> Integers | None:
         """Return the byte at which each token ends in a text of `size` bytes.
 
-        Returns `None` if the tokens spell another text, as they do where the normalizer changes it.
+        Returns `None` if the tokens spell another text, as they do where the normalizer changes it
+        or characters are unknown.
         """
-        ends: Integers = np.cumsum(self.sizes[np.asarray(ids, dtype=np.int64)])
+        tokens = np.asarray(ids, dtype=np.int64)
+        ends: Integers = np.cumsum(self.sizes[tokens])
+        if self.loses[tokens].any():
+            return None
         longer = int(ends[-1]) - size if len(ends) else -size
         if longer == 0:
             return ends
@@ -106,41 +133,75 @@ class TokenPlaces:
         return None
 
 
-class WordCounter:
-    """Counts the words of texts that a tokenizer keeps whole; `split` returns the words of a text.
+@dataclass(frozen=True)
+class TextWords:
+    """The units of a text: where they are in each document, and the most frequent words.
 
-    >>> counter = WordCounter(Vocabulary((b"Ein", b" W", b"ort", b" Wort")), str.split)
+    `frequent` is empty if the unit is not the word.
+    """
+
+    unit: TextUnit
+    spans: Sequence[WordSpans]
+    frequent: Sequence[str]
+
+    @classmethod
+    def of(cls, documents: Iterable[str], unit: TextUnit) -> TextWords:
+        """Find the units of documents."""
+        counts: Counter[str] = Counter()
+        if unit is TextUnit.CHARACTER:
+            return cls(unit, list(map(WordSpans.of_characters, documents)), ())
+        spans = []
+        for text in documents:
+            words = unit.split_text(text)
+            spans.append(WordSpans.of(text, words))
+            if unit is TextUnit.WORD:
+                counts.update(words)
+        return cls(unit, spans, [word for word, _ in counts.most_common(FREQUENT)])
+
+    @property
+    def totals(self) -> Floats:
+        """The number of units of each document."""
+        return np.array([len(spans.starts) for spans in self.spans], dtype=np.float64)
+
+
+class WordCounter:
+    """Counts the words (or other units) of documents that a tokenizer keeps whole.
+
+    >>> places = TokenPlaces([b"Ein", b" W", b"ort", b" Wort"])
+    >>> counter = WordCounter(places, TextUnit.WORD)
     >>> spans = WordSpans.of("Ein Wort", ["Ein", "Wort"])
     >>> counter.count(spans, [0, 1, 2]), counter.count(spans, [0, 3])
     (1, 2)
     """
 
-    def __init__(self, vocabulary: Vocabulary, split: SplitText) -> None:
-        self.places = TokenPlaces(vocabulary)
-        self.split = split
+    def __init__(self, places: TokenPlaces, unit: TextUnit) -> None:
+        self.places, self.unit = places, unit
 
     def count(self, spans: WordSpans, ids: Sequence[int] | Integers) -> int:
         """Return how many of the words of a text are whole in its tokens."""
         ends = self.places.ends(ids, spans.size)
         if ends is None:
-            # The words of the text as the tokenizer has it. They may be fewer than those of the
-            # text itself if characters are unknown; lost words are not kept.
-            text = self.places.read(ids)
-            spans = WordSpans.of(text, self.split(text))
+            # The words of the text as the tokenizer has it.
+            spans = self._find(self.places.read(ids))
             ends = np.cumsum(self.places.sizes[np.asarray(ids, dtype=np.int64)])
+        # The tokens that end behind the start of a word and before its end.
         inside = np.searchsorted(ends, spans.ends) - np.searchsorted(ends, spans.starts, "right")
         return int((inside == 0).sum())
 
+    def _find(self, text: str) -> WordSpans:
+        if self.unit is TextUnit.CHARACTER:
+            spans = WordSpans.of_characters(text)
+            kept = [character != LOST for character in text]
+            return replace(spans, starts=spans.starts[kept], ends=spans.ends[kept])
+        words = self.unit.split_text(text)
+        return WordSpans.of(text, [word for word in words if LOST not in word])
 
-def frequent_words_kept(tokenizer: ModelTokenizer, words: Counter[str]) -> tuple[int, int]:
-    """Return how many of the most frequent words are one token, and the length of their list.
 
-    Each word is tokenised alone, in the form that it has after a space.
-    """
-    frequent = [word for word, _ in words.most_common(FREQUENT)]
+def frequent_words_kept(tokenizer: ModelTokenizer, words: Sequence[str]) -> float:
+    """Return the share of words that are one token, each in the form that it has after a space."""
     prefix = tokenizer.family.chunk_prefix
-    lengths = list(map(len, tokenizer.encode([prefix + word for word in frequent])))
-    return lengths.count(1), len(frequent)
+    lengths = list(map(len, tokenizer.encode([prefix + word for word in words])))
+    return lengths.count(1) / len(words)
 
 
 def measure_words_kept(
@@ -150,37 +211,29 @@ def measure_words_kept(
     language: str,
     bootstrap: BootstrapSettings,
 ) -> Iterator[Measurement]:
-    """Measure STRR of each tokenizer on the same documents, and the changes from the first one.
-
-    A script without spaces between words has no measurement.
-    """
+    """Measure STRR of each tokenizer on the same documents, and the changes from the first one."""
     first = next(iter(scores))
-    if scores[first].unspaced:
-        return
-    words = list(map(split_words, documents))
-    spans = list(map(WordSpans.of, documents, words))
-    totals = np.array(list(map(len, words)), dtype=np.float64)
+    unit = scores[first].unit
+    words = TextWords.of(documents, unit)
     kept = {}
     for subject, score in scores.items():
-        counter = WordCounter(tokenizers[subject].vocabulary, split_words)
-        kept[subject] = np.array(list(map(counter.count, spans, score.documents())), np.float64)
-    frequent: Counter[str] = Counter()
-    for part in words:
-        frequent.update(part)
-    common = {"language": language, "bootstrap": bootstrap}
-    for subject, counts in kept.items():
+        count = WordCounter(TokenPlaces.of(tokenizers[subject]), unit).count
+        counts = list(map(count, words.spans, score.documents()))
+        kept[subject] = np.array(counts, dtype=np.float64), words.totals
+    metric, of = unit.kept_whole, len(words.frequent)
+    common: dict[str, Any] = {"language": language, "bootstrap": bootstrap}
+    for subject, ratio in kept.items():
         note = "STRR on running text"
-        share = measure_ratio(KEPT, "share", counts, totals, subject=subject, note=note, **common)
+        share = measure_ratio(metric, "share", *ratio, subject=subject, note=note, **common)
         yield from [share] if share else []
-        one, of = frequent_words_kept(tokenizers[subject], frequent)
         if of:
+            value = frequent_words_kept(tokenizers[subject], words.frequent)
             note = f"STRR of the {of:,} most frequent words"
             yield Measurement(
-                FREQUENT_KEPT, subject, one / of, "share", language, n=of, per="word", note=note
+                FREQUENT_KEPT, subject, value, "share", language, n=of, per="word", note=note
             )
         if subject != first:
-            pairs = (counts, totals), (kept[first], totals)
             change = measure_difference(
-                KEPT, "share", *pairs, subject=subject, first=first, **common
+                metric, "share", ratio, kept[first], subject=subject, first=first, **common
             )
             yield from [change] if change else []

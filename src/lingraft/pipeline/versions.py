@@ -29,7 +29,7 @@ STAGE_VERSIONS = {
     "result-check": 1,
     "scoring": 5,
     "tasks": 2,
-    "evaluation": 4,
+    "evaluation": 5,
     "prediction": 1,
     "probe": 3,
 }

@@ -31,6 +31,7 @@ HEADLINE = frozenset(
         "generation speed",
         "premium over English",
         "under-trained added tokens",
+        "added tokens preferred to their pieces",
     }
 )
 VERDICTS = {

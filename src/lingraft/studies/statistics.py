@@ -21,7 +21,7 @@ from itertools import chain, combinations
 from lingraft.studies.cells import Label
 from lingraft.studies.config import ComparedSettings
 from lingraft.studies.study_table import AXIS, Row
-from lingraft.text_units import FERTILITY_METRICS
+from lingraft.text_units import FERTILITY_METRICS, KEPT_WHOLE_METRICS
 
 CONFIDENCE = 0.95
 LESS_IS_BETTER = {
@@ -34,7 +34,7 @@ LESS_IS_BETTER = {
     "generation speed": False,
     "prefill speed": False,
     "documents tokenised identically": False,
-    "words kept whole": False,
+    **dict.fromkeys(KEPT_WHOLE_METRICS, False),
     "frequent words kept whole": False,
     "added tokens preferred to their pieces": False,
     "added tokens written where possible": False,

@@ -1,0 +1,126 @@
+"""How the added part of a vocabulary is used: whole words, even use, chances to write a token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lingraft.checkpoint import load_model
+from lingraft.corpus.readers import read_parallel
+from lingraft.evaluation.added_token_choice import count_preferred, count_written, first_pieces
+from lingraft.evaluation.bits_per_byte import start_id
+from lingraft.evaluation.samples import GeneratedSample
+from lingraft.evaluation.token_distribution import renyi_efficiency
+from lingraft.evaluation.words_kept_whole import TextWords, TokenPlaces, WordCounter
+from lingraft.text_units import TextUnit
+from lingraft.tokenizer import ModelTokenizer, open_tokenizer
+from tests.conftest import ENGLISH, HINDI
+from tests.models import ARCHITECTURES, extended_tokenizer
+
+ADDED = (" The", " In", " red", " small", " river", " walk", " letter", " long")
+"""Words that the source writes with two tokens, so that one merge adds each."""
+DOCUMENTS = [*HINDI, *ENGLISH, ""]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ARCHITECTURES["llama"].build(tmp_path_factory.mktemp("added") / "model")
+
+
+@pytest.fixture(scope="module")
+def extended(source: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelTokenizer:
+    folder = tmp_path_factory.mktemp("extended")
+    extended_tokenizer(source, folder, ADDED)
+    return open_tokenizer(folder)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama2", "t5"])
+def test_words_kept_whole_are_those_of_the_librarys_offsets(assets: Path, name: str) -> None:
+    """A word is whole if no offset of the library ends inside it, in every family."""
+    tokenizer = open_tokenizer(assets / "tokenizers" / name)
+    columns = read_parallel(str(assets / "parallel" / "flores200-devtest.jsonl.gz"), ["tr"])
+    # Letters and spaces only, so that words are what `split` finds.
+    texts = [" ".join("".join(filter(_is_plain, text)).split()) for text in columns["tr"][:60]]
+    expected = 0
+    for text, encoding in zip(texts, tokenizer.family.encodings(texts), strict=True):
+        pairs = zip(encoding.tokens, encoding.offsets, strict=True)
+        # The library gives the space that SentencePiece adds the offset of the first letter.
+        ends = {end for token, (_, end) in pairs if token != "▁"}
+        position = 0
+        for word in text.split():
+            start = text.index(word, position)
+            position = start + len(word)
+            expected += ends.isdisjoint(range(start + 1, position))
+    words = TextWords.of(texts, TextUnit.WORD)
+    count = WordCounter(TokenPlaces.of(tokenizer), TextUnit.WORD).count
+    assert sum(map(count, words.spans, tokenizer.encode(texts))) == expected
+    assert 0.1 < expected / words.totals.sum() < 0.9
+
+
+def _is_plain(character: str) -> bool:
+    return character.isalpha() or character == " "
+
+
+def test_characters_kept_whole_are_not_torn() -> None:
+    """A character is whole unless a token ends inside it; unknown characters are not kept."""
+    words = TextWords.of(["กขA"], TextUnit.CHARACTER)
+    assert (words.spans[0].starts.tolist(), words.spans[0].ends.tolist()) == ([0, 3, 6], [3, 6, 7])
+    assert list(words.frequent) == []
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [
+        ("pick @@ed pick @@l @@ed pick @@les", 0.8265064834225245),
+        ("pick @@e @@d pick @@l @@e @@d pick @@l @@e @@s", 0.9204840242168808),
+    ],
+)
+def test_renyi_efficiency_is_that_of_its_authors(tokens: str, expected: float) -> None:
+    """The values are those of the tests of tokenization-scorer, the package of the paper."""
+    _, counts = np.unique(tokens.split(), return_counts=True)
+    assert renyi_efficiency(counts) == pytest.approx(expected, abs=1e-12)
+    assert renyi_efficiency(counts[:1]) is None
+
+
+def test_preferred_tokens_have_higher_logits_than_their_first_piece(
+    source: Path, extended: ModelTokenizer, tmp_path: Path
+) -> None:
+    """The counts are those of the whole model's logits, document by document."""
+    before = open_tokenizer(source)
+    model = load_model(ARCHITECTURES["llama"].build_with(352, tmp_path / "model"))
+    added = {extended.vocabulary.ids[text.encode()] for text in ADDED}
+    pieces = first_pieces(before, extended, added)
+    for token, piece in pieces.items():
+        text = (extended.vocabulary.surfaces[token] or b"").decode()
+        assert piece == before.encode([text])[0][0]
+    chances = count_preferred(model, extended, DOCUMENTS, pieces, context=64)
+    for number, ids in enumerate(extended.encode(DOCUMENTS)):
+        taken = places = 0
+        with torch.no_grad():
+            logits = model(torch.tensor([[start_id(extended), *ids[:64]]])).logits[0]
+        for position, token in enumerate(ids[:64]):
+            if token in pieces:
+                places += 1
+                taken += bool(logits[position, token] > logits[position, pieces[token]])
+        assert (chances.taken[number], chances.places[number]) == (taken, places)
+    assert 0 < chances.taken.sum() < chances.places.sum()
+
+
+def test_written_tokens_are_those_that_stand_where_the_tokenizer_writes_them(
+    source: Path, extended: ModelTokenizer
+) -> None:
+    """A text written by pieces takes no chance; tokens of the prompt are none of its chances."""
+    added = frozenset(extended.vocabulary.ids[text.encode()] for text in ADDED)
+    prompt, text = "The red", " small red river"
+    by_tokens, by_pieces = extended.encode([text])[0], open_tokenizer(source).encode([text])[0]
+    half = [*extended.encode([" small"])[0], *open_tokenizer(source).encode([" red river"])[0]]
+    broken = [*by_tokens, extended.vocabulary.ids[b"\xe0"]]
+    samples = [
+        GeneratedSample(prompt, text, tuple(ids)) for ids in (by_tokens, by_pieces, half, broken)
+    ]
+    chances = count_written(samples, extended, added)
+    assert chances.places.tolist() == [3, 3, 3, 3]
+    assert chances.taken.tolist() == [3, 0, 1, 3]
