@@ -36,6 +36,7 @@ EXTRAS = {
     "fasttext-predict": "glotlid",
     "lm_eval": "eval",
     "ray": "ray",
+    "rensa": "near-duplicates",
     "tensorboard": "tensorboard",
 }
 # Seconds to wait for the Hub: enough for a slow network, and a short wait without a network.

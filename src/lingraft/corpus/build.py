@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Generator, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
-from lingraft.corpus.chat import decode_document, encode_document
+from lingraft.corpus.chat import decode_document
 from lingraft.corpus.cleaning import Cleaner, Reason, Tally, language_filter, sum_drops
 from lingraft.corpus.config import CorpusSettings, Limit, Source
 from lingraft.corpus.corpus import COUNTS, Counts, DocumentWriter
@@ -23,105 +23,21 @@ from lingraft.corpus.document_weight import DocumentWeight
 from lingraft.corpus.health import NAMED_RECORDS, HealthReport, TextHealth
 from lingraft.corpus.health_checks import refuse
 from lingraft.corpus.hub_dataset import commit_of
+from lingraft.corpus.kept_documents import KeptDocuments
 from lingraft.corpus.language import parse_language
 from lingraft.corpus.listing import Listing
+from lingraft.corpus.near_duplicates import NearDuplicates
 from lingraft.corpus.readers import read_documents
 from lingraft.corpus.splits import (
     HASH_RANGE,
     DocumentHashes,
     Shuffle,
-    ShuffledDocument,
-    SplitTable,
-    copy_orders,
 )
 from lingraft.corpus.text_fields import Document
 from lingraft.corpus.text_repairs import Cleaning, TextRepairs, add_counts
-from lingraft.corpus.warc import MalformedRecord
 from lingraft.errors import CorpusError
 from lingraft.progress import progress
 from lingraft.store import Draft
-
-
-class KeptDocument(NamedTuple):
-    """The hashes of a kept document, its bytes, and how often it occurs in the training text."""
-
-    hashes: DocumentHashes
-    size: int
-    copies: int
-
-
-@dataclass
-class WeightCounts:
-    """How many documents have a weight by a column, a null as weight, or one above `max`."""
-
-    weighted: int = 0
-    null: int = 0
-    above_max: int = 0
-
-    def add(self, weight: float | None, most: int) -> None:
-        """Count a document."""
-        self.weighted += 1
-        self.null += weight is None
-        self.above_max += weight is not None and weight > most
-
-
-@dataclass
-class KeptDocuments:
-    """The documents that pass the filters: text in the shuffle, hashes and sizes in the table."""
-
-    shuffle: Shuffle
-    tallies: list[Tally]
-    cleaner: Cleaner
-    settings: CorpusSettings
-    repairs: TextRepairs
-    health: TextHealth
-    weighting: Sequence[DocumentWeight | None] = ()
-    table: SplitTable = field(default_factory=SplitTable)
-    weights: WeightCounts = field(default_factory=WeightCounts)
-    malformed: list[str] = field(default_factory=list)
-
-    def add(self, source: int, document: Document) -> KeptDocument | None:
-        """Filter and count a document; return it if it is kept.
-
-        Raises `CorpusError` if it is kept and too long to tokenise.
-        """
-        text, tally = document.text, self.tallies[source]
-        if isinstance(text, MalformedRecord):
-            self.malformed.append(text.problem)
-        elif document.passes:
-            text = self.repairs.repair(text)
-        size = len(text.encode())
-        tally.count(size)
-        if not document.passes:
-            tally.drop(Reason.where_null if document.passes is None else Reason.where, size)
-            return None
-        reason, digest = self.cleaner.filter(text)
-        if reason is not None:
-            tally.drop(reason, size)
-            if reason == Reason.duplicate:
-                self.health.add_duplicate(text)
-            return None
-        copies = self._copies(source, document.weight, digest)
-        if not copies:
-            tally.drop(Reason.weight, size)
-            return None
-        # Before the text is looked at: its counts take several times its size in memory.
-        _check_length(text, tally.label, self.settings)
-        self.health.add(text)
-        hashes = DocumentHashes.of(digest, self.settings.seed)
-        content = encode_document(text)
-        for copy, order in enumerate(copy_orders(hashes.order, copies)):
-            self.shuffle.put(ShuffledDocument(order, source, copy, digest, content))
-        self.table.add(source, hashes, size, copies)
-        return KeptDocument(hashes, size, copies)
-
-    def _copies(self, source: int, weight: float | None, digest: bytes) -> int:
-        """Return how often a document of this weight occurs in the training text."""
-        weighting = self.weighting[source] if self.weighting else None
-        if weighting is None:
-            return 1
-        self.weights.add(weight, weighting.max)
-        return weighting.copies(1.0 if weight is None else weight, digest)
 
 
 def build_corpus(
@@ -132,7 +48,7 @@ def build_corpus(
     `listing` holds the files of the sources, by default as they are now.
     Raises `CorpusError` if text is missing, malformed or all dropped, `HubError` if a hub fails,
     `RecipeError` for an unknown language, and `MissingExtraError` for a language check without
-    lingua.
+    lingua and near-duplicates without rensa.
     """
     language = parse_language(language)
     settings = settings.resolve(language)
@@ -141,18 +57,25 @@ def build_corpus(
     in_language = language_filter(check, language) if check else None
     # In the draft's folder: its disk has to hold the corpus anyway, and the shuffle is as large as
     # the kept text.
-    with TemporaryDirectory(dir=draft.folder, prefix="shuffle-") as scratch:
+    with (
+        TemporaryDirectory(dir=draft.folder, prefix="shuffle-") as scratch,
+        _near_duplicates(settings, Path(scratch)) as near,
+    ):
         # Held-out sources are read first: their documents are dropped from the training text.
         heldout: KeptDocuments | None = None
         heldout_digests: Collection[bytes] = frozenset()
         if settings.heldout:
             cleaner = Cleaner(settings, in_language=in_language)
             sources = _open_sources(settings.heldout, language, listing)
-            heldout = _read_sources(sources, cleaner, settings, Path(scratch, "heldout"), language)
+            folder = Path(scratch, "heldout")
+            heldout = _read_sources(
+                sources, cleaner, settings, folder, language, near_duplicates=near
+            )
             heldout_digests = cleaner.seen
         cleaner = Cleaner(settings, in_language=in_language, heldout=heldout_digests)
         sources = _open_train_sources(settings, language, listing)
-        train = _read_sources(sources, cleaner, settings, Path(scratch, "train"), language)
+        folder = Path(scratch, "train")
+        train = _read_sources(sources, cleaner, settings, folder, language, near_duplicates=near)
         health = train.health.report()
         refuse(health.findings, f"text in {language}", settings.allow)
         counts, notes = _write_splits(settings, train, heldout, draft)
@@ -167,6 +90,13 @@ def build_corpus(
     )
 
 
+def _near_duplicates(
+    settings: CorpusSettings, scratch: Path
+) -> AbstractContextManager[NearDuplicates | None]:
+    threshold = settings.cleaning.near_duplicates if settings.cleaning else None
+    return NearDuplicates(threshold, scratch / "shingles") if threshold else nullcontext()
+
+
 def _health_notes(
     health: HealthReport, train: KeptDocuments, heldout: KeptDocuments | None
 ) -> dict[str, Any]:
@@ -175,6 +105,9 @@ def _health_notes(
     repairs = [kept.repairs.counts() for kept in (train, heldout) if kept]
     if changed := add_counts(*repairs):
         notes["changed"] = changed
+    examples = [kept.near_duplicate for kept in (train, heldout) if kept and kept.near_duplicate]
+    if examples:
+        notes["near_duplicates"] = examples[0]
     if train.weights.weighted:
         notes["weights"] = asdict(train.weights)
     if train.malformed:  # only crawls have such records
@@ -237,6 +170,8 @@ def _read_sources(
     settings: CorpusSettings,
     folder: Path,
     language: str,
+    *,
+    near_duplicates: NearDuplicates | None = None,
 ) -> KeptDocuments:
     """Read and filter all sources."""
     kept = KeptDocuments(
@@ -248,6 +183,8 @@ def _read_sources(
         # The language of generated stories is known, and identifying it takes a second.
         TextHealth(language, identify=any(not source.miniature for source in settings.sources)),
         [source.weighting for source in inputs],
+        near_duplicates,
+        0 if near_duplicates is None else len(near_duplicates),
     )
     heldout_threshold = int((settings.share or 0) * HASH_RANGE)
     with kept.shuffle, progress("reading text", unit="documents") as advance:
@@ -268,20 +205,6 @@ def _read_sources(
                         kept.tallies[index].stopped_early = True
                         break
     return kept
-
-
-def _check_length(text: str, label: str, settings: CorpusSettings) -> None:
-    """Raise `CorpusError` if tokenising a document would need more memory than is allowed."""
-    # A character has at most four bytes, so most documents need not be encoded.
-    size = len(text.encode()) if 4 * len(text) > settings.max_document_bytes else 0
-    if size > settings.max_document_bytes:
-        limit = f"{settings.max_document_bytes / 1e6:g} MB"
-        msg = (
-            f"{label}: a document has {size / 1e6:.1f} MB (it begins with {text[:40]!r}), and "
-            f"max_document_bytes is {limit}, because a document is tokenised as a whole; split it "
-            "(document_unit: paragraph or line), drop it (max_characters), or raise the limit"
-        )
-        raise CorpusError(msg)
 
 
 def _write_splits(

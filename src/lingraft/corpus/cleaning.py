@@ -3,9 +3,9 @@
 The checks run in this order, and the first that fails is the reason that is counted: malformed (a
 record of a crawl that cannot be read), the condition `where` of the source, empty (only white
 space), too short, too long, in the held-out set, duplicate, wrong language (by lingua, from the
-extra `language-id`), a weight of 0. Two documents are duplicates if their texts are equal after NFC
-normalisation and without outer white space. The text is not changed here: `text_repairs` does that
-before.
+extra `language-id`), a weight of 0, and near-duplicate where `cleaning` asks for it. Two documents
+are duplicates if their texts are equal after NFC normalisation and without outer white space. The
+text is not changed here: `text_repairs` does that before.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class Reason:
     where = "by where"
     where_null = "by where (null)"
     weight = "of weight 0"
+    near_duplicate = "near-duplicate"
+    near_heldout = "near-duplicate of the held-out set"
     empty = "empty"
     short = "too short"
     long = "too long"

@@ -188,7 +188,7 @@ CHECKS = (
         0.1,
         None,
         "training repeats them, and held-out text looks easier than it is",
-        "remove them before, for example with the MinHash filters of datatrove",
+        "set cleaning: {near_duplicates: 0.8}, or remove them before with datatrove",
     ),
     Check(
         "other_language",

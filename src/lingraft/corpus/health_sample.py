@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from functools import lru_cache
-from hashlib import blake2b
 from itertools import combinations
-from typing import Any
 
 import numpy as np
-import regex
 
 from lingraft.corpus.health_checks import Finding, escaped
 from lingraft.corpus.language_identifier import Identifier, find_identifier
+from lingraft.corpus.shingles import Hashes, hash_word, jaccard, shingles
 
 SAMPLE_DOCUMENTS = 1000
 SAMPLE_CHARACTERS = 2000
@@ -32,22 +29,14 @@ MIN_LINE_DOCUMENTS = 4
 """A line is boilerplate if it is in at least this many documents of the sample, and in 0.5%."""
 LINE_SHARE = 0.005
 
-SHINGLE_WORDS = 5
 NEAR_DUPLICATE = 0.7
 """Documents of which this share of five words in a row is equal (Jaccard) are near-duplicates.
 
 FineWeb and datatrove remove documents from about 0.75 on.
 """
-MIN_SHINGLES, MIN_COMPARED_CHARACTERS = 16, 100
-"""Shorter documents are not compared: they are alike by chance."""
 HASHES, BAND = 24, 3
 """MinHash values of a document, and how many must be equal for two to be compared: of pairs with a
 similarity of 0.7, 97% are found, and 98% of 0.72."""
-_WORD = regex.compile(
-    r"[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}\p{Han}\p{Hiragana}\p{Katakana}]|[\p{L}\p{M}]+"
-)
-
-Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
 
 def sample_findings(
@@ -117,10 +106,10 @@ def _repeated_lines(texts: Sequence[str]) -> Finding:
 
 def _near_duplicates(texts: Sequence[str]) -> Finding:
     """Count the documents of which the sample has an earlier near-duplicate."""
-    shingles = [_shingles(text if len(text) >= MIN_COMPARED_CHARACTERS else "") for text in texts]
+    hashes_of = list(map(shingles, texts))
     bands: defaultdict[tuple[int, bytes], list[int]] = defaultdict(list)
-    for number, hashes in enumerate(shingles):
-        if hashes.size >= MIN_SHINGLES:
+    for number, hashes in enumerate(hashes_of):
+        if hashes.size:
             smallest = _min_hashes(hashes)
             for start in range(0, HASHES, BAND):
                 bands[start, smallest[start : start + BAND].tobytes()].append(number)
@@ -132,7 +121,7 @@ def _near_duplicates(texts: Sequence[str]) -> Finding:
             if pair in compared or pair[1] in later:
                 continue
             compared.add(pair)
-            if _jaccard(shingles[pair[0]], shingles[pair[1]]) >= NEAR_DUPLICATE:
+            if jaccard(hashes_of[pair[0]], hashes_of[pair[1]]) >= NEAR_DUPLICATE:
                 later.add(pair[1])
                 example = example or escaped(texts[pair[1]][:60])
     return Finding.of_check(
@@ -140,37 +129,10 @@ def _near_duplicates(texts: Sequence[str]) -> Finding:
     )
 
 
-def _shingles(text: str) -> Hashes:
-    """Return the hashes of all runs of `SHINGLE_WORDS` words, without repetitions."""
-    words = _WORD.findall(text.casefold())
-    count = len(words) - SHINGLE_WORDS + 1
-    if count < 1:
-        return np.zeros(0, dtype=np.uint64)
-    values = np.array(list(map(_hash_word, words)), dtype=np.uint64)
-    combined = np.zeros(count, dtype=np.uint64)
-    for offset in range(SHINGLE_WORDS):
-        combined = combined * _FACTOR + values[offset : offset + count]
-    return np.unique(combined)
-
-
-@lru_cache(maxsize=1 << 16)
-def _hash_word(word: str) -> int:
-    # Not Python's hash, which differs from process to process: a finding is stored with the corpus.
-    return int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest())
-
-
-_FACTOR = np.uint64(0x9E3779B97F4A7C15)
-_MULTIPLIERS = np.array(
-    [[_hash_word(str(number)) | 1] for number in range(HASHES)], dtype=np.uint64
-)
+_MULTIPLIERS = np.array([[hash_word(str(number)) | 1] for number in range(HASHES)], dtype=np.uint64)
 
 
 def _min_hashes(hashes: Hashes) -> Hashes:
     mixed = hashes ^ (hashes >> np.uint64(31))
     smallest: Hashes = (mixed * _MULTIPLIERS).min(axis=1)
     return smallest
-
-
-def _jaccard(one: Hashes, other: Hashes) -> float:
-    common = np.intersect1d(one, other, assume_unique=True).size
-    return float(common / (one.size + other.size - common))

@@ -61,6 +61,13 @@ class Cleaning(Settings):
         description="join lines that end inside a sentence, and words with a hyphen at the line "
         "end, as OCR leaves them",
     )
+    near_duplicates: float | None = Field(
+        default=None,
+        ge=0.5,
+        le=1,
+        description="drop documents that share at least this part of their runs of five words with "
+        "an earlier document, such as 0.8 (needs the extra `near-duplicates`)",
+    )
 
 
 _INVISIBLES = f"{kinds.INVISIBLES}\U000e0001-\U000e007f"
