@@ -46,6 +46,7 @@ EXAMPLES = {
     "model.pretrain.corpus": {"sources": "a.txt"},
     "preset": "fineweb-2",
     "where": "score >= 0.9",
+    "near_duplicates": 0.8,
     "document_weight": {"column": "size"},
     "steps": {"1": 1, "5": 2},
 }
