@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.command_server import HubCommands
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -38,10 +43,10 @@ HINDI = (
 
 SLOW_IMPORTS = re.compile(
     r"""^\ *(?:import|from)\ (?:subprocess|transformers|lingraft\.(?:pipeline|report)|
-    tests\.(?:browser|commands|hub_server|models|short_adapt|training_cases))\b""",
+    tests\.(?:browser|command_server|commands|hub_server|models|short_adapt|training_cases))\b""",
     re.MULTILINE | re.VERBOSE,
 )
-SLOW_FIXTURES = {"assets", "executor", "local_ray", "tiny_model"}
+SLOW_FIXTURES = {"assets", "executor", "some_text", "hub_commands", "local_ray", "tiny_model"}
 
 
 def is_slow(path: Path) -> bool:
@@ -79,6 +84,25 @@ def assets() -> Path:
 
 
 @pytest.fixture(scope="session")
+def some_text(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return what writes documents from all of a real text, of about so many bytes, into a file.
+
+    A limit in a recipe draws from the whole text, and reading its 50,000 documents takes 3 seconds.
+    """
+    folder = tmp_path_factory.mktemp("some-text")
+
+    def of(language: str, size: int) -> Path:
+        path = folder / f"{language}.{size}.jsonl"
+        if not path.exists():
+            with gzip.open(assets / "text" / f"{language}.train.jsonl.gz", "rb") as file:
+                lines = file.readlines()
+            path.write_bytes(b"".join(lines[:: max(1, sum(map(len, lines)) // size)]))
+        return path
+
+    return of
+
+
+@pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """Keep one Ray cluster of two CPUs for all tests that need one: it starts in 14 seconds."""
     pytest.importorskip("ray", reason="the extra ray is not installed")
@@ -94,6 +118,32 @@ def executor(request: pytest.FixtureRequest) -> str:
     if request.param == "ray":
         request.getfixturevalue("local_ray")
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def hub_commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubCommands]:
+    """Keep one process that has imported the Hub's libraries for the address of loopback Hubs."""
+    from tests.command_server import HubCommands
+
+    with HubCommands(tmp_path_factory.mktemp("hub-commands")) as commands:
+        yield commands
+
+
+@pytest.fixture(scope="module")
+def checked_charts() -> Iterator[list[str]]:
+    """Check each chart that is drawn against the schema of Vega-Lite; return their titles."""
+    from lingraft.report import charts
+
+    declare = charts.specification
+    checked: list[str] = []
+
+    def declare_and_check(chart: Any, background: str | None) -> dict[str, Any]:
+        checked.append(str(chart.to_dict(validate=True).get("title")))
+        return declare(chart, background)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(charts, "specification", declare_and_check)
+        yield checked
 
 
 @pytest.fixture(scope="session")
@@ -162,8 +212,6 @@ def write_lines(path: Path, sentences: tuple[str, ...], copies: int = 60) -> Pat
 @pytest.fixture(scope="session")
 def flores(assets: Path) -> list[dict[str, str]]:
     """Return the 1,012 sentences of FLORES-200 devtest in ten languages."""
-    import gzip
-
     with gzip.open(
         assets / "parallel" / "flores200-devtest.jsonl.gz", "rt", encoding="utf-8"
     ) as file:

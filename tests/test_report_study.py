@@ -149,7 +149,7 @@ def make_study(
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
+def page(checked_charts, tmp_path_factory):
     return Outline(
         write_study_report(make_study(tmp_path_factory.mktemp("study") / "s")).read_text(
             encoding="utf-8"
@@ -178,6 +178,11 @@ def test_the_question_then_what_is_carried_then_the_charts(page):
     assert len(page.all("caption")) == len(page.all("table"))
     assert all(drawing["role"] == "img" and drawing["aria-label"] for drawing in page.all("svg"))
     assert not page.all("script")
+
+
+def test_every_chart_is_valid_vega_lite(page, checked_charts):
+    """The schema of Vega-Lite permits every chart of a study's page, which is drawn unchecked."""
+    assert len(checked_charts) >= len(page.all("svg")) > 3
 
 
 def test_choices_stand_in_the_order_of_their_bits_per_byte(tmp_path):

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
-from lingraft.checkpoint.find_embeddings import embedding_names
+from lingraft.checkpoint.find_embeddings import EmbeddingNames, embedding_names
 from lingraft.checkpoint.safetensors_files import INDEX, Checkpoint
 from lingraft.errors import LingraftError, ModelError
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
@@ -72,6 +72,10 @@ class _Folder:
     @cached_property
     def checkpoint(self) -> Checkpoint:
         return Checkpoint.open(self.path)
+
+    @cached_property
+    def names(self) -> EmbeddingNames:
+        return embedding_names(self.checkpoint)
 
     @cached_property
     def tokenizer(self) -> ModelTokenizer:
@@ -137,7 +141,7 @@ def _check_architecture(folder: _Folder) -> Iterator[Result]:
 
 
 def _check_rows(folder: _Folder) -> Iterator[Result]:
-    names, size = embedding_names(folder.checkpoint), folder.text_config.get("vocab_size")
+    names, size = folder.names, folder.text_config.get("vocab_size")
     bias = (names.output_bias,) if names.output_bias else ()
     for name in (*names.input, *names.output, *bias):
         rows = folder.checkpoint.tensors[name].shape[0]
@@ -152,7 +156,7 @@ def _check_rows(folder: _Folder) -> Iterator[Result]:
 
 
 def _check_head(folder: _Folder) -> Iterator[Result]:
-    names = embedding_names(folder.checkpoint)
+    names = folder.names
     copies = [name for name in names.input if name.endswith("lm_head.weight")]
     if copies:
         advice = "equal to the input's rows; some versions of vLLM do not skip it"
@@ -164,7 +168,7 @@ def _check_head(folder: _Folder) -> Iterator[Result]:
 
 
 def _check_ids(folder: _Folder) -> Iterator[Result]:
-    rows, size = embedding_names(folder.checkpoint).rows, folder.tokenizer.size
+    rows, size = folder.names.rows, folder.tokenizer.size
     if size > rows:
         yield _fault(f"{size:,} ids, {rows:,} rows", "copy the model's own tokenizer into it")
     else:

@@ -61,7 +61,7 @@ def _training(recipe: Recipe) -> str:
 def estimate_run(recipe: Recipe, runtime: Runtime, graph: Graph) -> str:
     """Return in one line the amounts of text, the stages that are not stored, and their time."""
     try:
-        rows = plan(recipe, runtime, graph)
+        rows = plan(recipe, runtime, graph, notes=False)
     except Exception as error:  # noqa: BLE001 - the run itself reports what is wrong, with advice
         return f"the time is not estimated ({type(error).__name__})"
     missing = [row for row in rows if not row.cached]

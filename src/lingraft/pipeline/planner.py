@@ -73,16 +73,23 @@ class PlanRow:
         return asdict(self)
 
 
-def plan(recipe: Recipe, runtime: Runtime, graph: Graph | None = None) -> list[PlanRow]:
+def plan(
+    recipe: Recipe, runtime: Runtime, graph: Graph | None = None, *, notes: bool = True
+) -> list[PlanRow]:
     """Return a plan row for each stage of a recipe, or of its given `graph`, in order.
 
-    Amounts of cached stages are exact; other amounts, and all times, are estimates.
+    Amounts of cached stages are exact; other amounts, and all times, are estimates. Without
+    `notes`, the rows have none: they need the tokenizer, a sample of the text and the Hub.
     """
-    return _Planner(recipe, runtime, graph or build_graph(recipe, for_plan=True)).rows()
+    planner = _Planner(recipe, runtime, graph or build_graph(recipe, for_plan=True))
+    planner.with_notes = notes
+    return planner.rows()
 
 
 class _Planner:
     """Visits the stages in order; sizes found at one stage are attributes that later ones use."""
+
+    with_notes = True
 
     def __init__(self, recipe: Recipe, runtime: Runtime, graph: Graph) -> None:
         self.recipe, self.runtime, self.store = recipe, runtime, Store(runtime.store)
@@ -110,7 +117,7 @@ class _Planner:
         rows += self._checks(graph.result_checks[1:])
         rows += self._scoring(graph)
         rows += [self._row(node, {}) for node in graph.tasks]
-        task_lines = choose_recipe_tasks(self.recipe).lines
+        task_lines = choose_recipe_tasks(self.recipe).lines if self.with_notes else ()
         rows.append(replace(self._timing(graph.evaluation), notes=task_lines))
         rows.append(self._row(graph.prediction, {}, seconds=PREDICTION_SECONDS))
         return rows
@@ -175,6 +182,8 @@ class _Planner:
             flops=flops,
             seconds=2.0,
         )
+        if not self.with_notes:
+            return row
         downloads = [] if row.cached else download_lines(self.recipe.model)
         return replace(row, notes=(*self._statement(node), *downloads))
 
@@ -193,11 +202,17 @@ class _Planner:
         if node.is_cached(self.store):
             counts = Corpus.open(self.store.folder(node.stage)).counts("train")
             row = self._row(node, {"documents": counts.documents, "bytes": counts.bytes})
-            warnings = stage_warnings("corpus", self.store.folder(node.stage)).lines
-            health = [f"warning: {warning}" for warning in warnings]
         else:
             size = text_bytes(text.corpus)
             row = self._row(node, {"bytes": size}, seconds=_reading_seconds(size))
+        return replace(row, notes=self._text_notes(node, text)) if self.with_notes else row
+
+    def _text_notes(self, node: StageNode, text: Text) -> tuple[str, ...]:
+        """Return lines about a text and warnings of what is in it."""
+        if node.is_cached(self.store):
+            warnings = stage_warnings("corpus", self.store.folder(node.stage)).lines
+            health = [f"warning: {warning}" for warning in warnings]
+        else:
             health = health_lines(text)
         unread = []
         if node.unread:
@@ -206,7 +221,7 @@ class _Planner:
                 f"text in {text.language}: {amount} were not read before, so the plan does not "
                 "know which stages are cached; a run hashes them first"
             )
-        return replace(row, notes=(*text_lines(text), *unread, *health))
+        return (*text_lines(text), *unread, *health)
 
     def _vocabulary(self, node: StageNode) -> PlanRow:
         notes = self._notes(node)

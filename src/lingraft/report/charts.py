@@ -172,9 +172,10 @@ def _version() -> str:
 def specification(chart: Any, background: str | None) -> dict[str, Any]:
     """Return the declared chart as Vega-Lite, its text without control characters.
 
-    A control character would make the SVG invalid XML.
+    A control character would make the SVG invalid XML. Checking the declaration against the schema
+    of Vega-Lite takes longer than drawing the chart; tests do it.
     """
-    return {**_plain(chart.to_dict()), "background": background or "transparent"}
+    return {**_plain(chart.to_dict(validate=False)), "background": background or "transparent"}
 
 
 def _plain(value: Any) -> Any:
