@@ -18,7 +18,7 @@ MAKEFLAGS += --jobs=3
 SEED   ?= 0
 ROUNDS ?= 25
 
-.PHONY: architectures demo fast test compat torture fuzz lowest highest audit sbom check lint types floors setup clean docs docs-pages \
+.PHONY: architectures demo fast test test-long compat torture fuzz lowest highest audit sbom check lint types floors setup clean docs docs-pages \
 	notebook dist gpu gpu-pack gpu-smoke gpu-estimates
 
 setup: $(VENV)/.ready
@@ -70,6 +70,10 @@ fast: setup
 test: check $(FOUR)/.ready $(LLAMA_CPP)/.ready
 	$(BIN)/python -m benchmarks.gpu.smoke
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests src
+
+# What repeats a claim of `make test` on more real tokenizers and languages.
+test-long: setup
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m long tests
 
 # A compute node with a GPU and without a network (docs/hpc.md): make the pack here, run it there, for nine minutes.
 # GPU_PIECES=a,d chooses, GPU_OUT names the folder of results, GPU_SECONDS the time; GPU_PACK and GPU_WORK the others.

@@ -36,6 +36,7 @@ IMPORTED = (
     "transformers.models.auto.tokenization_auto",
     "transformers.models.llama.modeling_llama",
     "vl_convert",
+    "tests.tables",
 )
 
 SERVER = multiprocessing.get_context("forkserver")
@@ -48,7 +49,7 @@ LINGRAFT = ("-c", "from lingraft.cli import main; main()")
 
 @dataclass(frozen=True)
 class Started:
-    """A process that runs, and the folder of the two files that hold what it prints."""
+    """A process that runs, and the folder of the files that hold its input and what it prints."""
 
     process: ForkServerProcess
     printed: Path
@@ -64,12 +65,18 @@ class Started:
         return CompletedProcess([], self.process.exitcode, stdout, stderr)
 
 
-def start(*arguments: object, cwd: Path, environment: Mapping[str, str] | None = None) -> Started:
+def start(
+    *arguments: object,
+    cwd: Path,
+    environment: Mapping[str, str] | None = None,
+    stdin: str = "",
+) -> Started:
     """Start `python -c CODE ...` or `python -m MODULE ...` in a folder.
 
     The environment is this process's or another.
     """
     printed = Path(tempfile.mkdtemp(prefix="lingraft-command-"))
+    (printed / "stdin").write_text(stdin, encoding="utf-8")
     given = (
         list(map(str, arguments)),
         cwd,
@@ -93,6 +100,8 @@ def _python(arguments: list[str], cwd: Path, environment: dict[str, str], printe
     for number, name in ((1, "stdout"), (2, "stderr")):
         (printed / name).touch()
         os.dup2(os.open(printed / name, os.O_WRONLY), number)
+    os.dup2(os.open(printed / "stdin", os.O_RDONLY), 0)
+    sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)

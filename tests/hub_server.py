@@ -2,11 +2,7 @@
 
 `root/models/OWNER/NAME/*` and `root/datasets/OWNER/NAME/*` are served as repositories with one
 branch, `main`, whose commit is a hash of their files. The libraries read HF_ENDPOINT when they are
-imported, so the code under test runs in a subprocess with `HubServer.environment`.
-
-    with HubServer(root) as hub:
-        environment = hub.environment(tmp_path / "home")
-        subprocess.run([sys.executable, "-c", "..."], env=environment, check=True)
+imported, so the code under test runs in a process of `tests.command_server`.
 """
 
 from __future__ import annotations
@@ -40,7 +36,7 @@ PUSH = re.compile(
 
 
 class HubServer:
-    """A context manager that serves `root` on an ephemeral port.
+    """A context manager that serves `root` on a port, an ephemeral one if none is given.
 
     `gated` holds ids whose files answer 401 to all who do not show `token`; `cut` says after how
     many bytes of a file ("OWNER/NAME/PATH") the connection breaks; `requests` lists what
@@ -61,6 +57,7 @@ class HubServer:
         always: tuple[int, bytes] | None = None,
         elsewhere: str = "",
         commits: dict[str, str] | None = None,
+        port: int = 0,
     ) -> None:
         self.root = root
         self.gated = gated or set()
@@ -70,10 +67,7 @@ class HubServer:
         self.always, self.elsewhere = always, elsewhere
         self.requests: list[str] = []
         self.tokens: list[str] = []
-        self._server = ThreadingHTTPServer(
-            ("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self})
-        )
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", port), type("Handler", (_Handler,), {"hub": self}))
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
         )
@@ -93,21 +87,7 @@ class HubServer:
 
     def environment(self, home: Path) -> dict[str, str]:
         """The environment of a subprocess that is to take this server for the hub."""
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("HF_") and not name.lower().endswith("_proxy")
-        }
-        return kept | {
-            "HF_ENDPOINT": self.url,
-            "HF_HOME": str(home),
-            "NO_PROXY": "127.0.0.1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-            "HF_HUB_DISABLE_XET": "1",
-            "DO_NOT_TRACK": "1",
-            "OMP_NUM_THREADS": "1",
-        }
+        return hub_environment(self.url, home)
 
     def commit(self, kind: str, repository: str) -> str:
         """The commit of `main`: a hash of the names and contents of its files, or a given name."""
@@ -125,6 +105,30 @@ class HubServer:
             for path in sorted(folder.rglob("*"))
             if path.is_file()
         }
+
+
+def hub_environment(url: str, home: Path) -> dict[str, str]:
+    """The environment of a process for which the hub is at `url`, with its cache in `home`."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("HF_") and not name.lower().endswith("_proxy")
+    }
+    return kept | {
+        "HF_ENDPOINT": url,
+        "HF_HOME": str(home),
+        "NO_PROXY": "127.0.0.1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_XET": "1",
+        "DO_NOT_TRACK": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    allow_reuse_port = True  # `tests.command_server` holds the port of several servers in turn
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -13,7 +11,6 @@ from lingraft.evaluation.tasks.auto_tasks import listed_tasks
 from lingraft.evaluation.tasks.task_catalogue import find_task
 from lingraft.evaluation.tasks.task_names import find_manager, has_builtin_name
 from tests.conftest import HINDI, ROOT, write_lines
-from tests.hub_server import HubServer
 from tests.test_evaluation_tasks import ROWS
 
 CHOSEN = {
@@ -133,7 +130,7 @@ for line in sys.stdin:
 """
 
 
-def test_only_tasks_whose_data_can_be_had_are_chosen(tiny_model, tmp_path):
+def test_only_tasks_whose_data_can_be_had_are_chosen(tiny_model, hub_commands, tmp_path):
     """Data come from files or from the Hub; the plan names what is downloaded and left out.
 
     `lingraft evaluate --tasks auto` takes the language of the text, and runs the tasks.
@@ -156,16 +153,9 @@ def test_only_tasks_whose_data_can_be_had_are_chosen(tiny_model, tmp_path):
         ["plan", "-m", str(tiny_model), "-l", "ja", "-t", str(text), "-o", long, "-o", allow],
         ["evaluate", str(tiny_model), "-t", f"hi={text}", "-o", quick, "-o", short, "--json"],
     ]
-    with HubServer(tmp_path / "hub") as hub:
-        done = subprocess.run(
-            [sys.executable, "-c", COMMANDS],
-            input="\n".join(map(json.dumps, commands)),
-            env=hub.environment(tmp_path / "home"),
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    given = "\n".join(map(json.dumps, commands))
+    with hub_commands.serve(tmp_path / "hub"):
+        done = hub_commands.ask("-c", COMMANDS, home=tmp_path / "home", cwd=tmp_path, stdin=given)
     assert done.returncode == 0, done.stderr
     line = next(line for line in done.stdout.splitlines() if line.startswith("tasks in ja (auto)"))
     assert line.startswith(

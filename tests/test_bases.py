@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ from lingraft.corpus import CorpusSettings, Source
 from lingraft.errors import LingraftError, ModelError, TokenizerError
 from lingraft.store import Draft
 from lingraft.tokenizer import open_tokenizer
-from tests.hub_server import HubServer
+from tests.command_server import HubCommands
 
 TEXT = "The old farmer gave the red apple to his daughter."
 
@@ -276,36 +274,31 @@ except LingraftError as error:
 """
 
 
-def ask_hub(environment: dict[str, str], draft: Path, **settings: str):
-    done = subprocess.run(
-        [sys.executable, "-c", ASK, json.dumps(settings), str(draft)],
-        env=environment,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+def ask_hub(hub_commands: HubCommands, draft: Path, **settings: str):
+    command = ["-c", ASK, json.dumps(settings), draft]
+    done = hub_commands.ask(*command, home=draft.parent / "home", cwd=draft.parent)
+    assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_a_model_on_a_hub(tiny_model, tmp_path):
+def test_a_model_on_a_hub(tiny_model, hub_commands, tmp_path):
     """A branch is pinned to a commit, only safe files are fetched; offline the cache is used."""
     served = tmp_path / "served" / "models" / "owner" / "name"
     shutil.copytree(tiny_model, served)
     (served / "pytorch_model.bin").write_bytes(b"pickle")
-    with HubServer(tmp_path / "served") as hub:
-        environment = hub.environment(tmp_path / "home")
+    with hub_commands.serve(tmp_path / "served") as hub:
         commit = hub.commit("models", "owner/name")
-        identity, kind, files = ask_hub(environment, tmp_path / "a", id="owner/name")
+        identity, kind, files = ask_hub(hub_commands, tmp_path / "a", id="owner/name")
         assert (identity, kind) == ({"hub": "owner/name", "commit": commit}, "llama")
         assert "model.safetensors" in files
         assert not any("pytorch_model" in request for request in hub.requests)
-        assert "there is no such model" in ask_hub(environment, tmp_path / "b", id="owner/gone")
+        assert "there is no such model" in ask_hub(hub_commands, tmp_path / "b", id="owner/gone")
         assert "no revision 'v9'" in ask_hub(
-            environment, tmp_path / "c", id="owner/name", revision="v9"
+            hub_commands, tmp_path / "c", id="owner/name", revision="v9"
         )
-    answer = ask_hub(environment, tmp_path / "d", id="owner/name")
+    answer = ask_hub(hub_commands, tmp_path / "d", id="owner/name")
     assert answer[0] == {"hub": "owner/name", "commit": commit}, answer
-    assert "cannot be reached" in ask_hub(environment, tmp_path / "e", id="owner/other")
+    assert "cannot be reached" in ask_hub(hub_commands, tmp_path / "e", id="owner/other")
 
 
 def test_a_model_on_a_hub_is_asked_for_without_bars(tmp_path, monkeypatch, capsys):
@@ -323,11 +316,11 @@ def test_a_model_on_a_hub_is_asked_for_without_bars(tmp_path, monkeypatch, capsy
     assert capsys.readouterr().err == ""
 
 
-def test_a_gated_model(tiny_model, tmp_path):
+def test_a_gated_model(tiny_model, hub_commands, tmp_path):
     """A model whose conditions are not accepted is refused with what to do."""
     shutil.copytree(tiny_model, tmp_path / "models" / "owner" / "gated")
-    with HubServer(tmp_path, gated={"owner/gated"}) as hub:
-        answer = ask_hub(hub.environment(tmp_path / "home"), tmp_path / "a", id="owner/gated")
+    with hub_commands.serve(tmp_path, gated={"owner/gated"}):
+        answer = ask_hub(hub_commands, tmp_path / "a", id="owner/gated")
     assert "owner/gated: access is restricted; accept the conditions on" in answer
 
 

@@ -6,8 +6,6 @@ import json
 import runpy
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,6 @@ from lingraft.errors import LingraftError, ModelError
 from lingraft.pipeline import extend, plan
 from lingraft.recipe import Runtime, parse_recipe
 from lingraft.recipe.tree import Tree
-from tests.hub_server import HubServer
 
 METHODS = ("bitsandbytes", "gptq", "awq", "compressed-tensors", "mlx")
 
@@ -227,21 +224,17 @@ print(json.dumps(answers))
 """
 
 
-def test_a_hub_refuses_before_weights_are_fetched(tiny_model, tmp_path):
+def test_a_hub_refuses_before_weights_are_fetched(tiny_model, hub_commands, tmp_path):
     """A hub model is refused by its JSON files or file names, before weights are fetched."""
     changes = {"adapter": adapter, "quantised": quantised("gptq"), "pickled": pickle_only}
     for name, change in changes.items():
         folder = tmp_path / "served" / "models" / "owner" / name
         shutil.copytree(tiny_model, folder)
         change(folder)
-    with HubServer(tmp_path / "served") as hub:
-        done = subprocess.run(
-            [sys.executable, "-c", ASK_ALL, str(tmp_path), *changes],
-            check=True,
-            capture_output=True,
-            env=hub.environment(tmp_path / "home"),
-            text=True,
-        )
+    with hub_commands.serve(tmp_path / "served") as hub:
+        command = ["-c", ASK_ALL, tmp_path, *changes]
+        done = hub_commands.ask(*command, home=tmp_path / "home", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout.splitlines()[-1])
     assert answers["adapter"].startswith("owner/adapter: an adapter of owner/base")
     assert "owner/quantised: its weights are quantised (gptq)" in answers["quantised"]

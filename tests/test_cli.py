@@ -233,7 +233,7 @@ def test_a_stopped_run_says_how_to_continue(basic, tmp_path):
         "--name",
         "stopped",
         "-o",
-        "training={budget: 400 steps, batch_tokens: 512, heldout_points: 0}",
+        "training={budget: 120 steps, batch_tokens: 512, heldout_points: 0}",
     ]
     command = start(*LINGRAFT, *arguments, cwd=tmp_path)
     deadline = time.monotonic() + 120

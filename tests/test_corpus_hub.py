@@ -44,7 +44,7 @@ ROWS = {
 
 
 @pytest.fixture
-def hub(tmp_path):
+def hub(hub_commands, tmp_path):
     lines, table = tmp_path / "hub/datasets/me/lines/data", tmp_path / "hub/datasets/me/table/data"
     for folder in (lines, table):
         folder.mkdir(parents=True)
@@ -60,32 +60,49 @@ def hub(tmp_path):
         folder = tmp_path / "hub/datasets/me" / name / "data"
         folder.mkdir(parents=True)
         (folder / "train.jsonl").write_text('{"text": "a"}\n{"text": ', encoding="utf-8")
-    with HubServer(tmp_path / "hub", gated={"me/secret"}) as server:
+    with hub_commands.serve(tmp_path / "hub", gated={"me/secret"}) as server:
         yield server
 
 
-def ask(hub: HubServer, tmp_path: Path, *recipes: dict, **environment: str) -> list[dict]:
-    """Build corpora in a process that takes the server for the hub; return what each came to."""
+@pytest.fixture
+def ask(hub_commands, tmp_path):
+    """Return what builds corpora in a process that takes the server for the hub."""
+
+    def answers(*recipes: dict) -> list[dict]:
+        given = "\n".join(map(json.dumps, recipes))
+        return answers_of(
+            hub_commands.ask("-c", READ, home=tmp_path / "home", cwd=tmp_path, stdin=given)
+        )
+
+    return answers
+
+
+def ask_alone(hub: HubServer, tmp_path: Path, recipe: dict, **environment: str) -> dict:
+    """Do so in a process that imports the hub's libraries in another environment."""
     done = subprocess.run(
         [sys.executable, "-c", READ],
-        input="\n".join(map(json.dumps, recipes)),
+        input=json.dumps(recipe),
         text=True,
         env=hub.environment(tmp_path / "home") | environment,
         capture_output=True,
         check=False,
         cwd=tmp_path,
     )
+    [answer] = answers_of(done)
+    return answer
+
+
+def answers_of(done: subprocess.CompletedProcess[str]) -> list[dict]:
+    """Return what each corpus came to: one line for each."""
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert all("\n" not in answer.get("message", "") for answer in answers)
     return answers
 
 
-def test_data_sets_are_read_whatever_their_format(hub, tmp_path):
+def test_data_sets_are_read_whatever_their_format(hub, ask):
     """JSON lines and parquet give their texts, streamed or stored, with the commit as identity."""
     lines, stored, table, other = ask(
-        hub,
-        tmp_path,
         {"sources": "me/lines"},
         {"sources": {"hub": "me/lines", "streaming": False}},
         {"sources": {"hub": "me/table", "text_field": "body", "revision": "main"}},
@@ -100,11 +117,10 @@ def test_data_sets_are_read_whatever_their_format(hub, tmp_path):
     assert lines["notes"]["sources"][0]["source"] == "hf:me/lines/train"
 
 
-def test_a_stream_is_read_no_further_than_the_limit_needs(hub, tmp_path):
+@pytest.mark.usefixtures("hub")
+def test_a_stream_is_read_no_further_than_the_limit_needs(ask):
     """The limit of the corpus ends the reading of a streamed data set, and the notes say so."""
     [whole, part] = ask(
-        hub,
-        tmp_path,
         {"sources": {"hub": "me/table", "text_field": "body"}},
         {"sources": {"hub": "me/table", "text_field": "body"}, "limit": {"documents": 40}},
     )
@@ -115,11 +131,9 @@ def test_a_stream_is_read_no_further_than_the_limit_needs(hub, tmp_path):
     assert not whole["notes"]["sources"][0]["stopped_early"]
 
 
-def test_refusals_say_what_to_do(hub, tmp_path):
+def test_refusals_say_what_to_do(hub, ask):
     """An unknown name, revision, split, configuration or field, and gated data, are named."""
     answers = ask(
-        hub,
-        tmp_path,
         *(
             {"sources": source}
             for source in (
@@ -163,12 +177,10 @@ def test_refusals_say_what_to_do(hub, tmp_path):
 
 
 @pytest.mark.parametrize("streaming", [True, False])
-def test_a_connection_that_breaks_is_told(hub, tmp_path, streaming):
+def test_a_connection_that_breaks_is_told(hub, ask, streaming):
     """A transfer that is cut gives no corpus, and the message names the data set and the server."""
     hub.cut["me/table/data/train-00000.parquet"] = 9000
     [answer] = ask(
-        hub,
-        tmp_path,
         {"sources": {"hub": "me/table", "text_field": "body", "streaming": streaming}},
     )
     assert answer["error"] == "HubError"
@@ -180,38 +192,34 @@ def test_a_connection_that_breaks_is_told(hub, tmp_path, streaming):
 
 def test_no_hub_at_all_is_told(hub, tmp_path):
     """A server that does not answer, and a setting that forbids asking."""
-    [silent] = ask(hub, tmp_path, {"sources": "me/lines"}, HF_ENDPOINT="http://127.0.0.1:9")
+    silent = ask_alone(hub, tmp_path, {"sources": "me/lines"}, HF_ENDPOINT="http://127.0.0.1:9")
     assert "the connection to http://127.0.0.1:9 failed" in silent["message"]
     assert silent["message"].endswith("run again, or give local text (--text FILE)")
-    [offline] = ask(hub, tmp_path, {"sources": "me/lines"}, HF_HUB_OFFLINE="1")
+    offline = ask_alone(hub, tmp_path, {"sources": "me/lines"}, HF_HUB_OFFLINE="1")
     assert "HF_HUB_OFFLINE is set" in offline["message"]
     assert offline["message"].endswith("unset it, or give local text (--text FILE)")
 
 
-def test_a_local_folder_never_stands_in_for_the_hub(hub, tmp_path):
+@pytest.mark.usefixtures("hub")
+def test_a_local_folder_never_stands_in_for_the_hub(ask, tmp_path):
     """`hub: owner/name` is read from the hub, also if there is a folder of that name."""
     (tmp_path / "me/lines").mkdir(parents=True)
     (tmp_path / "me/lines/train.jsonl").write_text(
         '{"text": "not from the hub"}\n' * 3, encoding="utf-8"
     )
-    [answer] = ask(hub, tmp_path, {"sources": "hf:me/lines"})
+    [answer] = ask({"sources": "hf:me/lines"})
     assert answer["texts"] == sorted(ROWS["lines"])
 
 
-def test_the_server_serves_models_too(hub, tmp_path):
+def test_the_server_serves_models_too(hub, hub_commands, tmp_path):
     """A model repository is listed and fetched whole by the hub's own library."""
     folder = tmp_path / "hub/models/me/tiny"
     (folder / "deep").mkdir(parents=True)
     (folder / "config.json").write_text("{}", encoding="utf-8")
     (folder / "deep/weights.bin").write_bytes(bytes(range(256)) * 500)
     code = "from huggingface_hub import snapshot_download\nprint(snapshot_download('me/tiny'))"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=hub.environment(tmp_path / "home"),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = hub_commands.ask("-c", code, home=tmp_path / "home", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     fetched = Path(done.stdout.strip())
     assert fetched.name == hub.commit("models", "me/tiny")
     assert (fetched / "deep/weights.bin").read_bytes() == bytes(range(256)) * 500

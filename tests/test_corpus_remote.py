@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -36,7 +35,6 @@ from lingraft.errors import CorpusError, MissingExtraError
 from lingraft.pipeline.text_summary import health_lines
 from lingraft.recipe import Text
 from lingraft.store import Draft
-from tests.hub_server import HubServer
 from tests.test_corpus_reading import COMPRESS, arrow_bytes, parquet_bytes, warc_record
 
 TEXTS = ["नमस्ते दुनिया", "दो", "तीन  "]
@@ -321,7 +319,7 @@ def test_servers_that_cannot_be_relied_on_are_refused(web, fault, message):
     assert "\n" not in str(caught.value)
 
 
-def test_files_of_a_hub_data_set_are_read_by_url(tmp_path):
+def test_files_of_a_hub_data_set_are_read_by_url(hub_commands, tmp_path):
     """hf://datasets/... is read through the Hub's file system, and identified by checksums."""
     folder = tmp_path / "hub/datasets/owner/name/data"
     folder.mkdir(parents=True)
@@ -333,15 +331,8 @@ for url in ("hf://datasets/owner/name/data/*.txt", "hf://datasets/owner/name/dat
     print(list(read_source(Source(path=url), "hi")))
     print(identity_of(CorpusSettings(sources=url), "hi")["sources"][0]["files"])
 """
-    with HubServer(tmp_path / "hub") as hub:
-        # The Hub's client reads the address of the Hub when it is imported.
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env=hub.environment(tmp_path / "home"),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    with hub_commands.serve(tmp_path / "hub"):
+        done = hub_commands.ask("-c", code, home=tmp_path / "home", cwd=tmp_path)
     assert done.stdout.count("['एक', 'दो']") == 2, done.stderr
     blob = hashlib.sha1((folder / "hi.txt").read_bytes()).hexdigest()  # as this Hub states it
     assert done.stdout.count(blob) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import unicodedata
+from collections.abc import Callable
 from functools import cache
 from itertools import islice, pairwise
 from pathlib import Path
@@ -260,14 +261,15 @@ def test_mean_is_the_slow_mean_of_the_text(case: Case) -> None:
     assert check_means(case.folder, case.splice, matrix) == TOKENS
 
 
-@pytest.mark.parametrize("name", ["llama2", "qwen2"])
-def test_mean_on_real_tokenizers(name: str, assets: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["llama2", "gpt2", pytest.param("qwen2", marks=pytest.mark.long)])
+def test_mean_on_real_tokenizers(
+    name: str, assets: Path, some_text: Callable[..., Path], tmp_path: Path
+) -> None:
     """Means are right for 2,000 Hindi tokens on real SentencePiece and byte-level bases."""
     from lingraft.bases.tokenizer_files import write_tokenizer as write
 
-    text = assets / "text" / "hi.train.jsonl.gz"
     (tmp_path / "corpus").mkdir()
-    chosen = {"sources": {"path": str(text), "limit": {"bytes": 300_000}}, "heldout_share": 0.1}
+    chosen = {"sources": str(some_text("hi", 300_000)), "heldout_share": 0.1}
     build_corpus(CorpusSettings.model_validate(chosen), "hi", Draft(tmp_path / "corpus"))
     source = tmp_path / "source"
     source.mkdir()

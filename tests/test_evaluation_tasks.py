@@ -38,8 +38,8 @@ from lingraft.evaluation.tasks.task_data import read_splits
 from lingraft.evaluation.tasks.task_metrics import point
 from lingraft.evaluation.tasks.task_runner import evaluate_tasks
 from lingraft.measurement import Measurement, select
+from tests.command_server import HubCommands
 from tests.conftest import ENGLISH, HINDI
-from tests.hub_server import HubServer
 from tests.small_bases import byte_level, sentencepiece
 
 ROWS: dict[str, list[dict[str, Any]]] = {
@@ -751,7 +751,7 @@ for name in sys.argv[1:]:
 """
 
 
-def test_tasks_read_the_hub(tmp_path: Path) -> None:
+def test_tasks_read_the_hub(hub_commands: HubCommands, tmp_path: Path) -> None:
     """A Hub data set gives the documents of a file; a missing data set is named."""
     root = tmp_path / "hub/datasets"
     for owner, name, parts in (
@@ -778,25 +778,11 @@ def test_tasks_read_the_hub(tmp_path: Path) -> None:
         (folder / "README.md").write_text("\n".join([*card, "---"]), encoding="utf-8")
     (root / "facebook/xnli").mkdir(parents=True)
     (root / "facebook/xnli/README.md").write_text("gated", encoding="utf-8")
-    with HubServer(tmp_path / "hub", gated={"facebook/xnli"}) as server:
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-W",
-                "ignore",
-                "-c",
-                HUB,
-                "xcopa-ta",
-                "flores-hi",
-                "belebele-hi",
-                "xnli-hi",
-            ],
-            env=server.environment(tmp_path / "home"),
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+    names = ["xcopa-ta", "flores-hi", "belebele-hi", "xnli-hi"]
+    with hub_commands.serve(tmp_path / "hub", gated={"facebook/xnli"}) as server:
+        done = hub_commands.ask("-c", HUB, *names, home=tmp_path / "home", cwd=tmp_path)
         commit = server.commit("datasets", "cambridgeltl/xcopa")
+    assert done.returncode == 0, done.stderr
     xcopa, flores, belebele, xnli = done.stdout.splitlines()
     file = read_splits(find_task("xcopa-ta"), settings_for(tmp_path, "xcopa").data["xcopa"])  # type: ignore[arg-type]
     assert xcopa == f"{commit[:5]} {{'test': 8, 'shots': 8}} {file['test'][0]}"

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from lingraft.errors import ModelError, RecipeError
 from lingraft.export.hub_upload import model_folder, upload
-from tests.hub_server import HubServer
 
 TOKEN = "hf_onlyforthistest0123456789"
 
@@ -28,33 +25,24 @@ def run(tmp_path) -> Path:
     return folder
 
 
-def lingraft(
-    *arguments: object, cwd: Path, environment: dict[str, str]
-) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from lingraft.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
+@pytest.fixture
+def push(hub_commands, run, tmp_path):
+    """Return what pushes the run or another folder to me/small, with or without a token."""
+
+    def done(*options: str, folder: Path = run, token: str = TOKEN):
+        command = ["-m", "lingraft", "push", folder, "--to", "me/small", *options]
+        variables = {"HF_TOKEN": token} if token else {}
+        return hub_commands.ask(*command, home=tmp_path / "home", cwd=tmp_path, variables=variables)
+
+    return done
 
 
-def test_a_model_arrives_with_its_card(run, tmp_path):
+def test_a_model_arrives_with_its_card(run, push, hub_commands, tmp_path):
     """Every file of model/ is uploaded, nothing else of the run, and the URL is printed."""
-    with HubServer(tmp_path / "hub", token=TOKEN) as hub:
-        environment = hub.environment(tmp_path / "home") | {"HF_TOKEN": TOKEN}
-        listed = lingraft(
-            "push",
-            run,
-            "--to",
-            "me/small",
-            "--dry-run",
-            "--json",
-            cwd=tmp_path,
-            environment=environment,
-        )
+    with hub_commands.serve(tmp_path / "hub", token=TOKEN) as hub:
+        listed = push("--dry-run", "--json")
         assert not hub.requests
-        done = lingraft(
-            "push", run, "--to", "me/small", "--json", cwd=tmp_path, environment=environment
-        )
+        done = push("--json")
         assert done.returncode == 0, done.stderr
         there = {name: path.read_bytes() for name, path in hub.files("models", "me/small").items()}
     model = run / "model"
@@ -65,11 +53,10 @@ def test_a_model_arrives_with_its_card(run, tmp_path):
         assert TOKEN not in text
 
 
-def test_a_token_that_is_refused_is_not_repeated(run, tmp_path):
+def test_a_token_that_is_refused_is_not_repeated(push, hub_commands, tmp_path):
     """The hub's answer may hold the token; the error is one line without it, exit code 2."""
-    with HubServer(tmp_path / "hub", token="another") as hub:
-        environment = hub.environment(tmp_path / "home") | {"HF_TOKEN": TOKEN}
-        done = lingraft("push", run, "--to", "me/small", cwd=tmp_path, environment=environment)
+    with hub_commands.serve(tmp_path / "hub", token="another"):
+        done = push()
     assert (done.returncode, done.stdout) == (2, "")
     assert "me/small: the Hub responded with status 401" in done.stderr
     assert "hf auth login" in done.stderr
@@ -77,24 +64,20 @@ def test_a_token_that_is_refused_is_not_repeated(run, tmp_path):
     assert TOKEN not in done.stderr
 
 
-def test_without_a_token_nothing_is_asked(run, tmp_path):
+def test_without_a_token_nothing_is_asked(push, hub_commands, tmp_path):
     """Without a token the hub is not even asked; a hub that is gone is one line, too."""
-    with HubServer(tmp_path / "hub") as hub:
-        environment = hub.environment(tmp_path / "home")
-        environment.pop("HF_TOKEN", None)
-        done = lingraft("push", run, "--to", "me/small", cwd=tmp_path, environment=environment)
+    with hub_commands.serve(tmp_path / "hub") as hub:
+        done = push(token="")
         assert not hub.requests
     assert done.returncode == 2
     assert "no token of the hub" in done.stderr
-    gone = lingraft(
-        "push", run, "--to", "me/small", cwd=tmp_path, environment=environment | {"HF_TOKEN": TOKEN}
-    )
+    gone = push()
     assert gone.returncode == 2
     assert gone.stderr.startswith("error: me/small: ")
     assert TOKEN not in gone.stderr
 
 
-def test_an_adapter_arrives_where_its_base_is_on_a_hub(tmp_path):
+def test_an_adapter_arrives_where_its_base_is_on_a_hub(push, hub_commands, tmp_path):
     """An adapter is uploaded with card and tokenizer; one of a local base is refused."""
     folder = tmp_path / "adapter"
     folder.mkdir()
@@ -102,9 +85,8 @@ def test_an_adapter_arrives_where_its_base_is_on_a_hub(tmp_path):
     (folder / "adapter_model.safetensors").write_bytes(b"rows")
     config = folder / "adapter_config.json"
     config.write_text(json.dumps({"base_model_name_or_path": "me/base"}))
-    with HubServer(tmp_path / "hub", token=TOKEN) as hub:
-        environment = hub.environment(tmp_path / "home") | {"HF_TOKEN": TOKEN}
-        done = lingraft("push", folder, "--to", "me/small", cwd=tmp_path, environment=environment)
+    with hub_commands.serve(tmp_path / "hub", token=TOKEN) as hub:
+        done = push(folder=folder)
         assert done.returncode == 0, done.stderr
         assert {*hub.files("models", "me/small")} == {path.name for path in folder.iterdir()}
     for base in ("/home/me/base", "models/mine/base", "a model trained here on en text"):
@@ -125,31 +107,20 @@ def test_nothing_goes_without_a_card(run, tmp_path):
     assert model_folder(run) == model_folder(run / "model") == run / "model"
 
 
-def test_a_token_stands_in_no_file_of_a_run(tiny_model, hindi_file, tmp_path):
+def test_a_token_stands_in_no_file_of_a_run(tiny_model, hindi_file, hub_commands, tmp_path):
     """With a token in the environment, no file of a run and of its store holds it."""
-    with HubServer(tmp_path / "hub") as hub:
-        environment = hub.environment(tmp_path / "home") | {
-            "HF_TOKEN": TOKEN,
-            "HUGGING_FACE_HUB_TOKEN": TOKEN,
-        }
-    done = lingraft(
-        "adapt",
-        "--model",
-        tiny_model,
-        "--language",
-        "hi",
-        "--text",
-        hindi_file,
-        "--device",
-        "cpu",
-        "-o",
+    command = ["adapt", "--model", tiny_model, "--language", "hi", "--text", hindi_file]
+    settings = (
         "vocabulary.size=5",
-        "-o",
         "training={budget: 1 steps, batch_tokens: 64}",
-        "-o",
         "evaluation={heldout_bytes: 300, generation: null}",
+    )
+    options = [part for setting in settings for part in ("-o", setting)]
+    done = hub_commands.ask(
+        *("-m", "lingraft", *command, "--device", "cpu", *options),
+        home=tmp_path / "home",
         cwd=tmp_path,
-        environment=environment,
+        variables={"HF_TOKEN": TOKEN, "HUGGING_FACE_HUB_TOKEN": TOKEN},
     )
     assert done.returncode == 0, done.stderr
     files = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from lingraft.pipeline import Run, build_graph, run
 from lingraft.recipe import Recipe, Runtime, parse_recipe
 from lingraft.recipe.tree import Tree
 from lingraft.store import Stage, Store, file_digest
+from tests.command_server import CommandServer
 from tests.test_store import flipped, left_over
 from tests.torture import ROOT
 
@@ -311,16 +313,24 @@ def test_a_clock_that_goes_backwards(recipe, tmp_path, monkeypatch):
     ]
 
 
-@pytest.mark.parametrize(
-    "what", ["the model", "the place of the runs", "a file where a folder is wanted"]
-)
-def test_folders_that_may_not_be_written(what, recipe, tmp_path):
-    """A model that its user may only read is not changed; a read-only run folder is an error."""
+@pytest.fixture(scope="module")
+def powerless() -> Iterator[CommandServer]:
+    """Return what runs commands without root's right to write everywhere."""
+    is_root = os.geteuid() == 0
     if (
-        os.geteuid() == 0
+        is_root
         and subprocess.run([*POWERLESS, "true"], capture_output=True, check=False).returncode
     ):
         pytest.skip("as root, only setpriv can take away the right to write everywhere")
+    with CommandServer(os.environ, POWERLESS if is_root else ()) as commands:
+        yield commands
+
+
+@pytest.mark.parametrize(
+    "what", ["the model", "the place of the runs", "a file where a folder is wanted"]
+)
+def test_folders_that_may_not_be_written(what, recipe, powerless, tmp_path):
+    """A model that its user may only read is not changed; a read-only run folder is an error."""
     folder = tmp_path / "model" if what == "the model" else tmp_path / "closed"
     folder.mkdir(exist_ok=True)
     folder.chmod(0o555)
@@ -333,19 +343,8 @@ def test_folders_that_may_not_be_written(what, recipe, tmp_path):
     runs = {"the model": tmp_path, "the place of the runs": folder}.get(
         what, tmp_path / "tiny.yaml"
     ) / "runs"
-    command = [
-        *(POWERLESS if os.geteuid() == 0 else []),
-        sys.executable,
-        "-m",
-        "lingraft",
-        "adapt",
-        str(tmp_path / "tiny.yaml"),
-        "--device",
-        "cpu",
-        "--runs",
-        str(runs),
-    ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    command = ["-m", "lingraft", "adapt", tmp_path / "tiny.yaml", "--device", "cpu", "--runs", runs]
+    done = powerless.python(*command, cwd=tmp_path)
     if what == "the model":
         assert done.returncode == 0, done.stderr
         assert (runs / "tiny" / "model" / "model.safetensors").is_file()

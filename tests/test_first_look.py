@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,6 @@ from lingraft.errors import CorpusError
 from lingraft.recipe import Given, Runtime, chosen_recipe, load_recipe
 from tests.commands import lingraft
 from tests.conftest import ENGLISH, HINDI, ROOT, write_lines
-from tests.hub_server import HubServer
 
 CASES = """
 import json, sys
@@ -65,7 +62,7 @@ def faulty_texts(folder: Path) -> dict[str, str]:
     }
 
 
-def test_an_error_in_text_comes_before_the_model(tiny_model, tmp_path):
+def test_an_error_in_text_comes_before_the_model(tiny_model, hub_commands, tmp_path):
     """No request for the weights is made for faulty text; with good text, they are downloaded."""
     shutil.copytree(tiny_model, tmp_path / "hub/models/me/tiny")
     data = tmp_path / "hub/datasets/me/lines/train.jsonl"
@@ -78,17 +75,10 @@ def test_an_error_in_text_comes_before_the_model(tiny_model, tmp_path):
         expected += [message] * 2
     cases += [("adapt", "me/lines", None), ("extend", str(tmp_path / "texts/fields.jsonl"), "id")]
     expected += ['hf:me/lines/train:row 1: no field "text"; the fields are body', 'field "id" is a']
-    with HubServer(tmp_path / "hub") as hub:
+    with hub_commands.serve(tmp_path / "hub") as hub:
         for chosen in (slice(1, None), slice(0, 1)):
-            done = subprocess.run(
-                [sys.executable, "-c", CASES],
-                input="\n".join(map(json.dumps, cases[chosen])),
-                env=hub.environment(tmp_path / "home"),
-                cwd=tmp_path,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            given = "\n".join(map(json.dumps, cases[chosen]))
+            done = hub_commands.ask("-c", CASES, home=tmp_path / "home", cwd=tmp_path, stdin=given)
             lines = done.stderr.splitlines()
             for message in expected[chosen]:
                 assert any(message in line for line in lines), done.stderr

@@ -18,7 +18,7 @@ import yaml
 from lingraft.checkpoint.safetensors_files import Checkpoint
 from lingraft.recipe import load_recipe
 from lingraft.tokenizer import open_tokenizer
-from tests.hub_commands import HubCommands
+from tests.command_server import HubCommands
 from tests.hub_server import HubServer
 from tests.hub_stand_ins import DATA_SETS, MODELS, write_data_set, write_model
 
@@ -57,7 +57,7 @@ main()
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
+def hub(hub_commands: HubCommands, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
     """Serve a stand-in of every model and data set, at the commits that the recipes name."""
     root = tmp_path_factory.mktemp("hub")
     commits = {}
@@ -71,19 +71,18 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
     for name in DATA_SETS:
         write_data_set(name, root / "datasets" / name)
     gated = {name for name, model in MODELS.items() if model.gated}
-    with HubServer(root, gated=gated, token=TOKEN, commits=commits) as server:
+    with hub_commands.serve(root, gated=gated, token=TOKEN, commits=commits) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def commands(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubCommands]:
-    with HubCommands(hub, tmp_path_factory.mktemp("home")) as commands:
-        yield commands
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
 
 
 @pytest.mark.parametrize("path", OF_THE_HUB, ids=lambda path: path.stem)
 def test_a_recipe_of_the_hub_is_carried_out(
-    path: Path, hub: HubServer, commands: HubCommands, tmp_path: Path
+    path: Path, hub: HubServer, hub_commands: HubCommands, home: Path, tmp_path: Path
 ) -> None:
     """The plan names what is fetched; the run uses the named commits and records them.
 
@@ -94,9 +93,8 @@ def test_a_recipe_of_the_hub_is_carried_out(
     small = [*SMALL, "training.strategy.lora.rank=4"] if recipe_trains_lora(path) else SMALL
     options = [part for setting in small for part in ("-o", setting)]
     variables = {"HF_TOKEN": TOKEN} if MODELS[recipe.model.id].gated else {}
-    done = commands.python(
-        "-c", PLAN_AND_ADAPT, path, "--device", "cpu", *options, cwd=tmp_path, variables=variables
-    )
+    command = ["-c", PLAN_AND_ADAPT, path, "--device", "cpu", *options]
+    done = hub_commands.ask(*command, home=home, cwd=tmp_path, variables=variables)
     assert done.returncode == 0, done.stderr
     plan, _, outcome = done.stdout.partition("\n{")
     requests = hub.requests[asked:]
@@ -142,11 +140,12 @@ def check_layout(source: Path, result: Path) -> None:
 
 
 def test_a_gated_model_without_a_token_is_named(
-    hub: HubServer, commands: HubCommands, tmp_path: Path
+    hub: HubServer, hub_commands: HubCommands, home: Path, tmp_path: Path
 ) -> None:
     """The plan of a recipe on a gated model says in one line where to accept its conditions."""
     path = RECIPES / "llama-3.2-1b.yaml"
-    done = commands.python("-c", PLAN_WITH_EMPTY_CACHE, "plan", path, cwd=tmp_path)
+    command = ["-c", PLAN_WITH_EMPTY_CACHE, "plan", path]
+    done = hub_commands.ask(*command, home=home, cwd=tmp_path)
     assert done.returncode == 2
     assert f"meta-llama/Llama-3.2-1B: access is restricted; accept the conditions on {hub.url}" in (
         done.stderr

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,6 @@ from lingraft import model_code
 from lingraft.bases import parse_model
 from lingraft.errors import ModelError
 from tests.commands import lingraft
-from tests.hub_server import HubServer
 from tests.test_bases import loads, materialised
 
 CONFIGURATION = """
@@ -72,24 +69,6 @@ def nothing_permitted(monkeypatch):
     monkeypatch.setattr(model_code, "_permitted", set())
 
 
-def run(command: list[str], tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run lingraft with its own cache, where transformers copies the code that it runs."""
-    with HubServer(tmp_path / "hub") as hub:
-        seen = (
-            hub.environment(tmp_path / "home")
-            | {"SHOW_THAT_CODE_RAN": str(tmp_path / "ran")}
-            | environment
-        )
-        return subprocess.run(
-            [sys.executable, "-m", "lingraft", *command],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env=seen,
-            check=False,
-        )
-
-
 def recipe(tmp_path: Path, model: object, hindi: Path) -> Path:
     """Write the recipe of a short run in two phases."""
     quick = {
@@ -130,30 +109,31 @@ def test_code_that_no_recipe_permits_never_runs(own, hindi_file, tmp_path):
     assert not (tmp_path / "runs" / "run").exists()
 
 
-def test_a_permitted_model_is_adapted_with_its_code(own, hindi_file, tmp_path):
-    """A run from a pinned commit on the Hub yields a model that loads with the same code."""
+def test_a_permitted_model_is_adapted_with_its_code(own, hindi_file, hub_commands, tmp_path):
+    """A run from a pinned commit on the Hub yields a model that loads with the same code.
+
+    It is evaluated where no Hub answers.
+    """
     place = tmp_path / "hub" / "models" / "me" / "own"
     place.parent.mkdir(parents=True)
     shutil.copytree(own, place)
-    with HubServer(tmp_path / "hub") as hub:
-        commit = hub.commit("models", "me/own")
-    path = recipe(
-        tmp_path,
-        {"hub": {"id": "me/own", "revision": commit, "trust_remote_code": True}},
-        hindi_file,
-    )
-    done = run(["adapt", str(path)], tmp_path)
+    seen = {
+        "home": tmp_path / "home",  # with the cache where transformers copies the code that it runs
+        "cwd": tmp_path,
+        "variables": {"SHOW_THAT_CODE_RAN": str(tmp_path / "ran")},
+    }
+    with hub_commands.serve(tmp_path / "hub") as hub:
+        pinned = {"id": "me/own", "revision": hub.commit("models", "me/own")}
+        path = recipe(tmp_path, {"hub": {**pinned, "trust_remote_code": True}}, hindi_file)
+        done = hub_commands.ask("-m", "lingraft", "adapt", path, **seen)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "ran").exists()
     finished = tmp_path / "runs" / "run" / "model"
     assert (finished / "modeling_own.py").read_text() == MODELLING
     assert json.loads((finished / "config.json").read_text())["auto_map"] == AUTO_MAP
     assert "trust_remote_code=True" in (finished / "README.md").read_text()
-    evaluated = run(
-        ["evaluate", str(finished), "--recipe", str(path), "--output", "out"],
-        tmp_path,
-        HF_HUB_OFFLINE="1",
-    )
+    command = ["evaluate", finished, "--recipe", path, "--output", "out"]
+    evaluated = hub_commands.ask("-m", "lingraft", *command, **seen)
     assert evaluated.returncode == 0, evaluated.stderr
     with pytest.raises(ModelError, match="has its own code"):
         parse_model(str(finished)).identity()

@@ -402,7 +402,7 @@ def test_a_killed_run_goes_on(recipe_values, here, tmp_path):
     """Killed with SIGKILL during training, the same command ends bit-identical to a whole run."""
     import yaml
 
-    recipe_values["training"] = {"budget": "300 steps", "batch_tokens": 128, "heldout_points": 0}
+    recipe_values["training"] = {"budget": "120 steps", "batch_tokens": 128, "heldout_points": 0}
     (tmp_path / "r.yaml").write_text(
         yaml.safe_dump(recipe_values, allow_unicode=True), encoding="utf-8"
     )

@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from tests.command_server import HubCommands
 from tests.conftest import ENGLISH, HINDI
-from tests.hub_server import HubServer
 
 SHARDS, DOCUMENTS = 4, 400
 # Letters of Telugu at the places of the Hindi ones: text in another script is refused.
@@ -88,20 +86,14 @@ for line in sys.stdin:
 """
 
 
-def build(hub: HubServer, home: Path, *asked: tuple[str, dict]) -> list[dict]:
-    done = subprocess.run(
-        [sys.executable, "-c", BUILD],
-        input="\n".join(map(json.dumps, asked)),
-        env=hub.environment(home),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def build(hub_commands: HubCommands, folder: Path, *asked: tuple[str, dict]) -> list[dict]:
+    given = "\n".join(map(json.dumps, asked))
+    done = hub_commands.ask("-c", BUILD, home=folder / "home", cwd=folder, stdin=given)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_each_preset_is_read_from_its_configuration(root, tmp_path):
+def test_each_preset_is_read_from_its_configuration(root, hub_commands, tmp_path):
     """A preset gives the text and the key of the hub source that it stands for, and its commit."""
     presets = {
         "fineweb-2": "te",
@@ -115,8 +107,8 @@ def test_each_preset_is_read_from_its_configuration(root, tmp_path):
     asked = [(tag, {"sources": {"preset": name}, **small}) for name, tag in presets.items()]
     asked.append(("te", {"sources": written, **small}))
     asked.append(("te-Arab", {"sources": "fineweb-2", **small}))
-    with HubServer(root) as hub:
-        *answers, plain, unknown = build(hub, tmp_path, *asked)
+    with hub_commands.serve(root) as hub:
+        *answers, plain, unknown = build(hub_commands, tmp_path, *asked)
         commit = hub.commit("datasets", written["hub"])
     repositories = ["HuggingFaceFW/fineweb-2", "wikimedia/wikipedia", "allenai/c4"]
     repositories += ["HPLT/HPLT2.0_cleaned", "HuggingFaceFW/fineweb-edu"]
@@ -141,19 +133,12 @@ SMALL = [
 ]
 
 
-def test_a_model_and_a_language_are_enough(root, tmp_path):
+def test_a_model_and_a_language_are_enough(root, hub_commands, tmp_path):
     """Without text, `adapt` says which data sets it reads, and reads as much as it needs."""
     options = [part for setting in SMALL for part in ("-o", setting)]
     command = ["adapt", "--model", "me/tiny", "--language", "te", *options, "--device", "cpu"]
-    with HubServer(root) as hub:
-        done = subprocess.run(
-            [sys.executable, "-m", "lingraft", *command],
-            cwd=tmp_path,
-            env=hub.environment(tmp_path / "home"),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    with hub_commands.serve(root) as hub:
+        done = hub_commands.ask("-m", "lingraft", *command, home=tmp_path / "home", cwd=tmp_path)
         fetched = [line for line in hub.requests if "/resolve/" in line and "parquet" in line]
         commit = hub.commit("datasets", "HuggingFaceFW/fineweb-2")
     assert done.returncode == 0, done.stderr

@@ -62,7 +62,7 @@ def written_base(name, folder, **learned):
 
 
 @pytest.fixture(scope="session")
-def corpora(assets, tmp_path_factory):
+def corpora(some_text, tmp_path_factory):
     """Build a small real corpus of each language, once."""
     root = tmp_path_factory.mktemp("corpora")
 
@@ -70,11 +70,7 @@ def corpora(assets, tmp_path_factory):
         folder = root / language
         if not folder.exists():
             folder.mkdir()
-            text = assets / "text" / f"{language}.train.jsonl.gz"
-            chosen = {
-                "sources": {"path": str(text), "limit": {"bytes": 300_000}},
-                "heldout_share": 0.1,
-            }
+            chosen = {"sources": str(some_text(language, 300_000)), "heldout_share": 0.1}
             build_corpus(CorpusSettings.model_validate(chosen), language, Draft(folder))
         return Corpus.open(folder)
 
@@ -97,14 +93,14 @@ def extend(source, corpora, folder, method="continued", size=300, *, base=None, 
 
 REAL = [
     ("llama2", "ta"),
-    ("mistral", "ar"),
-    ("llama3", "ta"),
-    ("qwen2", "hi"),
-    ("pythia", "tr"),
     ("gpt2", "th"),
-    ("nemo", "hi"),
-    ("t5", "hi"),
-    ("focus-ar", "tr"),
+    ("t5", "tr"),
+    pytest.param("mistral", "ar", marks=pytest.mark.long),
+    pytest.param("llama3", "ta", marks=pytest.mark.long),
+    pytest.param("qwen2", "hi", marks=pytest.mark.long),
+    pytest.param("pythia", "tr", marks=pytest.mark.long),
+    pytest.param("nemo", "hi", marks=pytest.mark.long),
+    pytest.param("focus-ar", "tr", marks=pytest.mark.long),
 ]
 
 
@@ -126,16 +122,12 @@ def test_a_real_tokenizer_is_extended_and_every_claim_holds(
         open_tokenizer(assets / "tokenizers" / name),
     )
     texts = list(islice(corpora(language).documents("heldout"), 20))
-    without_fallback = (
-        0.95 if name == "t5" else 0.85
-    )  # T5 reads most Hindi as one unknown: nothing to shorten there
-    assert sum(map(len, target.encode(texts))) < without_fallback * sum(
-        map(len, source.encode(texts))
-    )
+    assert len(texts) == 20
+    assert sum(map(len, target.encode(texts))) < 0.85 * sum(map(len, source.encode(texts)))
 
 
 @pytest.mark.parametrize("method", ["continued", "append", "atomic", "prune", "replace", "none"])
-@pytest.mark.parametrize("name", ["llama2", "pythia"])
+@pytest.mark.parametrize("name", ["pythia", pytest.param("llama2", marks=pytest.mark.long)])
 def test_every_method_keeps_what_it_promises_on_real_tokenizers(
     assets, corpora, tmp_path, method, name
 ):
