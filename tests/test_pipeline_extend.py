@@ -285,7 +285,7 @@ def test_words_beyond_what_memory_allows_are_left_out_and_named(
     values, here, tmp_path, monkeypatch
 ):
     """Of more pre-tokens than the limit, the most frequent are used; a warning counts them."""
-    monkeypatch.setattr("lingraft.vocabulary.corpus_words.MAX_WORDS", 20)
+    monkeypatch.setattr("lingraft.vocabulary.learn_tokens.MAX_WORDS", 20)
     folder = extend(parse_recipe(Tree(values)), here, tmp_path / "out", log=lambda _line: None)
     warnings = json.loads((folder / "run.json").read_text(encoding="utf-8"))["warnings"]
     (said,) = [line for line in warnings if "distinct pre-tokens" in line]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,13 @@ from lingraft.errors import TokenizerError
 from lingraft.tokenizer import family_of, open_tokenizer
 from lingraft.tokenizer.byte_level_bpe import byte_characters, splits
 from lingraft.tokenizer.json_format import compact_ids
+from lingraft.tokenizer.unit_table import (
+    count_chunks,
+    counter_of,
+    cut_first,
+    cut_rest,
+    sum_tables,
+)
 from tests.small_bases import BASES, byte_level
 
 REAL = {
@@ -86,11 +94,17 @@ def test_units_are_what_the_model_sees(name, text):
 @settings(max_examples=50, deadline=None)
 @given(texts=st.lists(st.text("ab \n.1नि", max_size=30), max_size=6))
 def test_counting_stretches_first_counts_the_same_units(name, texts):
-    """Counting by stretches between single spaces agrees with cutting every text whole."""
+    """Counting by stretches between single spaces agrees with cutting every text whole.
+
+    So does counting in columns.
+    """
     family = family_of(BASES[name](), "made here")
     counted = family.units(texts)
     whole = [unit for text in texts for unit in family.cut(text)]
     assert dict(counted) == {unit: whole.count(unit) for unit in whole}
+    chunks = count_chunks(family, pa.chunked_array([pa.array(texts, pa.string())]))
+    cut = [chunks.units, cut_first(family, chunks.first), cut_rest(family, chunks.rest)]
+    assert counter_of(sum_tables(cut)) == counted
 
 
 def open_written(data):

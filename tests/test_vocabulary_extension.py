@@ -37,6 +37,7 @@ from lingraft.vocabulary import (
     Extension,
     SelectionRequest,
     ServingCost,
+    corpus_words,
     extend_tokenizer,
 )
 from lingraft.vocabulary.build_splice import build_splice
@@ -369,10 +370,14 @@ def test_a_special_token_that_moved_is_seen(tmp_path, name):
     assert family_of(data, "made here").size == splice.target_size
 
 
-def test_who_counts_changes_nothing(assets, corpora, tmp_path):
-    """Counting words with two processes gives the same files as with one."""
+def test_who_counts_changes_nothing(assets, corpora, tmp_path, monkeypatch):
+    """Counting words in parts with two processes gives the same files as with one at once."""
     source, made = assets / "tokenizers" / "pythia", {}
     for name, workers in (("one", Workers()), ("two", Workers(2))):
+        if name == "two":
+            monkeypatch.setattr(corpus_words, "PART_BYTES", 1)
+            monkeypatch.setattr(corpus_words, "CHUNKS_PER_TASK", 5_000)
+            assert len(corpora("hi").parts("train", 1)) > 1
         extend(
             source,
             [corpora("hi")],

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lingraft.vocabulary.corpus_words import most_frequent
+from lingraft.tokenizer.unit_table import counter_of, most_frequent
 from lingraft.vocabulary.language_shares import compute_shares, mix_counts
 
 SIZES = st.lists(st.integers(1_000, 1_000_000), min_size=2, max_size=4)
@@ -54,7 +55,14 @@ def test_of_too_many_words_the_most_frequent_stay(counts, limit, chance):
     """The most frequent words are kept up to the limit, independent of the order of counting."""
     items = list(counts.items())
     chance.shuffle(items)
-    kept, least = most_frequent(Counter(dict(items)), limit)
+    words = [word for word, _ in items]
+    table = pa.table(
+        {
+            "unit": pa.array(words, pa.large_string()),
+            "count": pa.array(list(map(counts.get, words)), pa.int64()),
+        }
+    )
+    kept, least = most_frequent(table, limit)
     ranked = sorted(counts, key=lambda word: (-counts[word], word))
-    assert kept == {word: counts[word] for word in ranked[:limit]}
+    assert counter_of(kept) == {word: counts[word] for word in ranked[:limit]}
     assert least == max((counts[word] for word in ranked[limit:]), default=0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lingraft.errors import MissingExtraError, RecipeError
+from lingraft.errors import LingraftError, MissingExtraError, RecipeError, StoreError
 from lingraft.workers import EXECUTORS, Workers, cluster
 
 
@@ -33,6 +33,17 @@ def dying(folder: Path, piece: int) -> int:
         (folder / "died").touch()
         os._exit(9)
     return piece
+
+
+def broken(name: str, _piece: int) -> None:
+    """Raise an error that names a file."""
+    msg = f"{name}: cannot be read; run again"
+    raise StoreError(msg)
+
+
+def killing(_shared: int, _piece: int) -> None:
+    """Kill this process."""
+    os._exit(9)
 
 
 @pytest.mark.parametrize("executor", EXECUTORS, indirect=True)
@@ -61,10 +72,26 @@ def test_pieces_are_taken_as_they_are_needed() -> None:
     assert len(taken) <= 4
 
 
-@pytest.mark.usefixtures("local_ray")
-def test_a_lost_task_is_done_again_on_a_cluster(tmp_path: Path) -> None:
-    """A worker of a cluster that dies only costs time."""
-    assert list(Workers(2, "ray").map(dying, tmp_path, range(4))) == [0, 1, 2, 3]
+@pytest.mark.parametrize("executor", EXECUTORS, indirect=True)
+def test_a_lost_task_is_done_again(executor: str, tmp_path: Path) -> None:
+    """A worker that dies only costs time."""
+    assert list(Workers(2, executor).map(dying, tmp_path, range(8))) == list(range(8))
+    assert (tmp_path / "died").exists()
+
+
+@pytest.mark.parametrize("executor", EXECUTORS, indirect=True)
+def test_an_error_in_a_worker_is_one_line(executor: str) -> None:
+    """An error that the user can fix has the same message from a worker as from this process."""
+    with pytest.raises(StoreError) as caught:
+        list(Workers(2, executor).map(broken, "corpus", [0]))
+    assert str(caught.value) == "corpus: cannot be read; run again"
+
+
+def test_work_that_always_kills_its_process_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work is not repeated for ever."""
+    monkeypatch.setattr("lingraft.workers.RETRIES", 0)
+    with pytest.raises(LingraftError, match="--workers 2: a worker was killed 1 times"):
+        list(Workers(2).map(killing, 0, range(2)))
 
 
 def test_options_that_would_not_act_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

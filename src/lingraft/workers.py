@@ -1,8 +1,8 @@
 """Maps a function over items: in this process, in several processes, or as tasks on a Ray cluster.
 
 The results come in order. A result depends only on its item and on a shared value, so it is the
-same with every executor. If a process or a node of a Ray cluster fails, its items are computed
-again; if a local process fails, the error is raised.
+same with every executor. If a process is killed, or a node of a Ray cluster fails, its items are
+computed again.
 """
 
 from __future__ import annotations
@@ -11,14 +11,19 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
-from lingraft.errors import MissingExtraError, RecipeError, did_you_mean
+from lingraft.errors import LingraftError, MissingExtraError, RecipeError, did_you_mean
+from lingraft.progress import warn
 
 EXECUTORS = ("local", "ray")
+RETRIES = 3
+"""How often work is done again whose process was killed."""
 Shared = TypeVar("Shared")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -58,36 +63,122 @@ class Workers:
         >>> list(Workers().map(pow, 2, [1, 2, 3]))
         [2, 4, 8]
         """
+        with self.start(function, shared) as run:
+            yield from run(items)
+
+    @contextmanager
+    def start(
+        self, function: Callable[[Shared, Item], Result], shared: Shared
+    ) -> Iterator[Callable[[Iterable[Item]], Iterator[Result]]]:
+        """Start the workers; the returned function maps several series of items one by one.
+
+        >>> with Workers().start(pow, 2) as run:
+        ...     list(run([1, 2])), list(run([3]))
+        ([2, 4], [8])
+        """
         if self.is_serial:
             # Without a pool: nothing is pickled, and errors have a short traceback.
-            for item in items:
-                yield function(shared, item)
+            yield lambda items: (function(shared, item) for item in items)
         elif self.executor == "ray":
             with cluster(self.address, self.count) as ray:
-                remote, reference = ray.remote(num_cpus=1, max_retries=3)(_run), ray.put(shared)
-                yield from self._in_order(
-                    lambda item: remote.remote(function, reference, item), ray.get, items
+                remote = ray.remote(num_cpus=1, max_retries=RETRIES)(_run)
+                reference = ray.put(shared)
+                yield partial(
+                    self._in_order,
+                    lambda item: remote.remote(function, reference, item),
+                    lambda task, _: _ray_result(ray, task),
                 )
         else:
-            # spawn, because a forked process can hang if the parent has threads, as torch has.
-            with ProcessPoolExecutor(
-                self.count, get_context("spawn"), _prepare, (function, shared)
-            ) as pool:
-                yield from self._in_order(
-                    lambda item: pool.submit(_run_prepared, item), Future.result, items
-                )
+            with _LocalProcesses(self.count, function, shared) as processes:
+                yield partial(self._in_order, processes.submit, processes.result)
 
     def _in_order(
-        self, submit: Callable[[Any], Any], result: Callable[[Any], Any], items: Iterable[Any]
+        self,
+        submit: Callable[[Any], Any],
+        result: Callable[[Any, deque[Any]], Any],
+        items: Iterable[Any],
     ) -> Iterator[Any]:
         """Yield the results in order. At most two items per worker are pending, to bound memory."""
         pending: deque[Any] = deque()
         for item in items:
             pending.append(submit(item))
             if len(pending) >= 2 * self.count:
-                yield result(pending.popleft())
+                yield result(pending.popleft(), pending)
         while pending:
-            yield result(pending.popleft())
+            yield result(pending.popleft(), pending)
+
+
+@dataclass
+class _Task:
+    """An item, and its result as soon as there is one."""
+
+    item: Any
+    future: Future[Any]
+
+
+class _LocalProcesses:
+    """A pool of processes that is started again if one of them dies."""
+
+    def __init__(self, count: int, function: Callable[[Any, Any], Any], shared: Any) -> None:
+        self.count, self.prepared = count, (function, shared)
+        self.restarts = 0
+        self.pool = self._start()
+
+    def _start(self) -> ProcessPoolExecutor:
+        # spawn, because a forked process can hang if the parent has threads, as torch has.
+        return ProcessPoolExecutor(self.count, get_context("spawn"), _prepare, self.prepared)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pool.shutdown(cancel_futures=True)
+
+    def submit(self, item: Any) -> _Task:
+        try:
+            future = self.pool.submit(_run_prepared, item)
+        except BrokenProcessPool as error:  # the result of an earlier item starts the pool again
+            future = Future()
+            future.set_exception(error)
+        return _Task(item, future)
+
+    def result(self, task: _Task, others: Iterable[_Task]) -> Any:
+        """Return the result of a task; if a process died, compute it and the others again."""
+        while True:
+            try:
+                return task.future.result()
+            except BrokenProcessPool:
+                self._restart()
+                for lost in (task, *others):
+                    if not lost.future.done() or lost.future.exception() is not None:
+                        lost.future = self.submit(lost.item).future
+
+    def _restart(self) -> None:
+        self.pool.shutdown(cancel_futures=True)
+        if self.restarts == RETRIES:
+            raise LingraftError(_lost_message(f"--workers {self.count}"))
+        self.restarts += 1
+        warn("a worker process was killed; its work is done again in a new process")
+        self.pool = self._start()
+
+
+def _ray_result(ray: Any, task: Any) -> Any:
+    """Return the result of a task of Ray; its errors are those of the function."""
+    try:
+        return ray.get(task)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, LingraftError):
+            raise error.cause from None  # without the traceback that Ray adds to the message
+        raise
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+        raise LingraftError(_lost_message("--executor ray")) from error
+
+
+def _lost_message(option: str) -> str:
+    return (
+        f"{option}: a worker was killed {RETRIES + 1} times, as happens when memory runs out; use "
+        "fewer workers, or a machine with more memory"
+    )
 
 
 HERE = Workers()
@@ -114,7 +205,7 @@ def cluster(address: str, slots: float) -> Iterator[Any]:
             options = {"address": "local", "num_cpus": slots, "include_dashboard": False}
         try:
             ray.init(**options, log_to_driver=False, logging_level="error")
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except Exception as error:  # Ray raises this class itself, for a slow start
             msg = (
                 f"--ray-address {address or 'local'}: no cluster responds ({str(error)[:150]}); "
                 "check the address and that the cluster runs (`ray status`)"

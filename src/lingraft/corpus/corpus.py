@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from operator import truediv
@@ -22,7 +23,8 @@ from lingraft.errors import CorpusError, StoreError
 from lingraft.store import Draft
 
 if TYPE_CHECKING:
-    from pyarrow.parquet import ParquetWriter
+    from pyarrow import ChunkedArray
+    from pyarrow.parquet import ParquetFile, ParquetWriter
 
 COUNTS = "counts.json"
 MESSAGES = "messages"
@@ -90,20 +92,42 @@ class Corpus:
 
         A document that is a conversation is a `Conversation`.
         """
+        with self._open(split) as table:
+            has_messages = MESSAGES in table.schema_arrow.names
+            columns = ["text", MESSAGES] if has_messages else ["text"]
+            for batch in table.iter_batches(batch_size=documents, columns=columns):
+                texts = batch.column(0).to_pylist()
+                if has_messages:
+                    for index, messages in enumerate(batch.column(1).to_pylist()):
+                        if messages:
+                            texts[index] = Conversation.from_json(messages)
+                yield texts
+
+    def parts(self, split: str, size: int) -> list[range]:
+        """Return the row groups of a split in parts of about this many bytes."""
+        parts: list[range] = []
+        start = total = 0
+        with self._open(split) as table:
+            for group in range(table.num_row_groups):
+                total += table.metadata.row_group(group).total_byte_size
+                if total >= size or group == table.num_row_groups - 1:
+                    parts.append(range(start, group + 1))
+                    start, total = group + 1, 0
+        return parts
+
+    def text_column(self, split: str, part: range) -> ChunkedArray:
+        """Return the texts of a part of a split as a column; conversations as their contents."""
+        with self._open(split) as table:
+            return table.read_row_groups(list(part), columns=["text"], use_threads=False)["text"]
+
+    @contextmanager
+    def _open(self, split: str) -> Iterator[ParquetFile]:
         import pyarrow.parquet
 
         path = self.folder / f"{_check_split(split)}.parquet"
         try:
             with pyarrow.parquet.ParquetFile(path) as table:
-                has_messages = MESSAGES in table.schema_arrow.names
-                columns = ["text", MESSAGES] if has_messages else ["text"]
-                for batch in table.iter_batches(batch_size=documents, columns=columns):
-                    texts = batch.column(0).to_pylist()
-                    if has_messages:
-                        for index, messages in enumerate(batch.column(1).to_pylist()):
-                            if messages:
-                                texts[index] = Conversation.from_json(messages)
-                    yield texts
+                yield table
         except (pyarrow.ArrowException, OSError) as error:
             reason = " ".join(str(error).split())
             msg = f"{path}: cannot be read ({reason}); remove its folder and run again"

@@ -121,21 +121,26 @@ class Family(TextEncoder, ABC):
         Spellings of special tokens are removed, so that no token is learned from them. Texts are
         split at other added tokens, which the model does not see.
         """
-        counter = self._unit_counter
+        counter = self.unit_counter
         count = counter.count if self.can_cut_chunks else counter.count_whole
         units = count(self.between_added_tokens(texts))
         return remove_special_text(self.special_text.as_pieces(self.spelled_piece), units)
 
     @cached_property
-    def _unit_counter(self) -> UnitCounter:
+    def unit_counter(self) -> UnitCounter:
+        """Counts the units of texts without added tokens."""
         return UnitCounter(self.cut, self.chunk_prefix)
 
     def between_added_tokens(self, texts: Iterable[str]) -> Iterator[str]:
         """Yield the parts of the texts between added tokens that are not special."""
-        contents = set(self.special.values()) - set(self.control.values())
-        added = SpecialText(tuple(sorted(contents)))
         for text in texts:
-            yield from added.split(text)
+            yield from self.added_text.split(text)
+
+    @cached_property
+    def added_text(self) -> SpecialText:
+        """The spellings of added tokens that are not special, at which texts are split."""
+        contents = set(self.special.values()) - set(self.control.values())
+        return SpecialText(tuple(sorted(contents)))
 
     @property
     def pieces(self) -> dict[str, int]:

@@ -42,7 +42,7 @@ class UnitCounter:
                 units.update(self.cut(text))
                 continue
             # The first chunk has no space before it.
-            first, *rest = text.split(" ") if self._cuts_at_spaces else _BEFORE_WORD.split(text)
+            first, *rest = text.split(" ") if self.cuts_at_spaces else _BEFORE_WORD.split(text)
             units.update(self.cut(first))
             chunks.update(rest)
             if len(chunks) > _MAX_CHUNKS:
@@ -58,7 +58,7 @@ class UnitCounter:
         return units
 
     @cached_property
-    def _cuts_at_spaces(self) -> bool:
+    def cuts_at_spaces(self) -> bool:
         """Whether the tokenizer cuts at a single space between any two characters.
 
         Some do so before words only: a unit of BLOOM continues over the space between full stops.

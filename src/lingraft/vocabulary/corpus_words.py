@@ -1,100 +1,132 @@
-"""Counting the words of a corpus, from which tokens are learned, within a limit on memory."""
+"""Counting the words of a corpus, from which tokens are learned, within a limit on memory.
+
+Workers read parts of the corpus from its folder and count the chunks between spaces. The distinct
+chunks of all parts are then cut into units, again in parts (`lingraft.tokenizer.unit_table`). The
+parts do not depend on the workers, and counts are sums, so the result does not depend on them.
+"""
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lingraft.corpus import Corpus
-from lingraft.progress import Advance, progress
+from lingraft.progress import progress
 from lingraft.store import Draft
 from lingraft.tokenizer import Family
 from lingraft.tokenizer.special_text import describe_mentions, most_frequent_first
-from lingraft.workers import Workers
+from lingraft.workers import HERE, Workers
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from lingraft.tokenizer.unit_table import TextChunks
 
 # Distinct words per corpus. The index of the learner takes under 56 bytes a symbol; its peak with
 # 600,000 words was 497 MB.
 MAX_WORDS = 1_000_000
 
-# Documents that a worker counts in one task: enough that sending them costs little.
-_DOCUMENTS_PER_TASK = 1000
+# Text that a worker counts in one task. It holds four times as much meanwhile.
+PART_BYTES = 32 * 10**6
+CHUNKS_PER_TASK = 250_000
 
 
 @dataclass(frozen=True)
 class CorpusWords:
-    """The units of a corpus with their counts, and the special tokens that its text spells."""
+    """The units of a corpus with their counts, and the special tokens that its text spells.
+
+    If there are more units than were asked for, `units` are the most frequent of `distinct` ones,
+    and `highest_left_out` is the highest count of the others.
+    """
 
     language: str
     bytes: int
     units: Counter[str]
     mentions: Counter[str]
+    distinct: int
+    highest_left_out: int = 0
 
 
-def count_words(family: Family, corpus: Corpus, workers: Workers) -> CorpusWords:
-    """Count the units of the training documents; the result does not depend on the workers."""
+def count_words(
+    family: Family, corpus: Corpus, workers: Workers, max_words: int | None = None
+) -> CorpusWords:
+    """Count the units of the training documents, and return the `max_words` most frequent ones.
+
+    Of equally frequent ones, the first in code point order are returned. The result does not
+    depend on the workers. Raises `StoreError` if the corpus cannot be read.
+    """
+    from lingraft.tokenizer import unit_table
+
     train = corpus.counts("train")
     mentions: Counter[str] = Counter()
-    with progress(f"counting {corpus.language} pre-tokens", train.documents) as advance:
-        texts = _count_mentions(corpus.documents("train"), advance, family, mentions)
-        if workers.is_serial:
-            units = family.units(texts)
-        else:
-            units = Counter()
-            # Reads the documents lazily; the empty list at their end stops the iterator.
-            tasks = iter(lambda: list(islice(texts, _DOCUMENTS_PER_TASK)), [])
-            for task_units in workers.map(_units, family, tasks):
-                units.update(task_units)
-    return CorpusWords(corpus.language, train.bytes, units, mentions)
+    first, units = [], []
+    parts = corpus.parts("train", PART_BYTES)
+    # Starting workers takes seconds, so a single part is counted here.
+    with (
+        progress(f"counting {corpus.language} pre-tokens", train.documents) as advance,
+        (workers if len(parts) > 1 else HERE).start(_count_or_cut, (family, corpus)) as run,
+    ):
+
+        def rest_of_parts() -> Iterator[pa.Table]:
+            for counted in run(parts):
+                mentions.update(counted.mentions)
+                first.append(counted.chunks.first)
+                units.append(counted.chunks.units)
+                yield counted.chunks.rest
+                advance(counted.documents)
+
+        rest = unit_table.sum_tables(rest_of_parts())
+        slices = [*_slices("cut_first", unit_table.sum_tables(first)), *_slices("cut_rest", rest)]
+        table = unit_table.sum_tables(chain(units, run(slices)))
+    table = unit_table.without_special(family, table)
+    kept, highest_left_out = unit_table.most_frequent(table, max_words or len(table))
+    return CorpusWords(
+        corpus.language,
+        train.bytes,
+        unit_table.counter_of(kept),
+        mentions,
+        len(table),
+        highest_left_out,
+    )
+
+
+def _slices(function: str, chunks: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+    """Yield chunks in the amounts of a task, each with the function that cuts them."""
+    for start in range(0, len(chunks), CHUNKS_PER_TASK):
+        yield function, chunks.slice(start, CHUNKS_PER_TASK)
+
+
+class _CountedPart(NamedTuple):
+    documents: int
+    mentions: Counter[str]
+    chunks: TextChunks
 
 
 # A module-level function: processes and Ray tasks must be able to pickle it.
-def _units(family: Family, texts: Sequence[str]) -> Counter[str]:
-    return family.units(texts)
+def _count_or_cut(shared: tuple[Family, Corpus], task: range | tuple[str, pa.Table]) -> Any:
+    """Count the chunks of a part of the corpus, or cut chunks into units."""
+    from lingraft.tokenizer import unit_table
+
+    family, corpus = shared
+    if not isinstance(task, range):
+        function, chunks = task
+        return getattr(unit_table, function)(family, chunks)
+    texts = corpus.text_column("train", task)
+    mentions = unit_table.count_mentions(family, texts)
+    return _CountedPart(len(texts), mentions, unit_table.count_chunks(family, texts))
 
 
-def _count_mentions(
-    texts: Iterator[str], advance: Advance, family: Family, mentions: Counter[str]
-) -> Iterator[str]:
-    """Yield the texts unchanged, and count the special tokens that they spell in `mentions`."""
-    for text in texts:
-        mentions.update(family.special_text.mentions(text))
-        yield text
-        advance(1)
-
-
-def limit_words(words: CorpusWords, draft: Draft) -> CorpusWords:
-    """Keep the `MAX_WORDS` most frequent words; warn if there are more."""
-    units, highest_left_out = most_frequent(words.units, MAX_WORDS)
-    if len(units) < len(words.units):
+def report_left_out(words: CorpusWords, draft: Draft) -> None:
+    """Warn if a corpus has more words than tokens are learned from."""
+    if len(words.units) < words.distinct:
         draft.warn(
-            f"text in {words.language}: tokens are learned from the {MAX_WORDS:,} most frequent of "
-            f"{len(words.units):,} distinct pre-tokens; each of the others occurs at most "
-            f"{highest_left_out:,} times"
+            f"text in {words.language}: tokens are learned from the {len(words.units):,} most "
+            f"frequent of {words.distinct:,} distinct pre-tokens; each of the others occurs at "
+            f"most {words.highest_left_out:,} times"
         )
-    return replace(words, units=units)
-
-
-def most_frequent(counts: Counter[str], limit: int) -> tuple[Counter[str], int]:
-    """Return the `limit` most frequent words, and the highest count of the others (0 for none).
-
-    Words with equal counts are taken in code point order, so the result does not depend on the
-    order of counting.
-
-    >>> most_frequent(Counter(b=1, a=1, c=2), 2)
-    (Counter({'c': 2, 'a': 1}), 1)
-    """
-    if len(counts) <= limit:
-        return counts, 0
-    ranked = heapq.nsmallest(limit + 1, counts.items(), key=_by_frequency)
-    return Counter(dict(ranked[:limit])), ranked[limit][1]
-
-
-def _by_frequency(item: tuple[str, int]) -> tuple[int, str]:
-    word, count = item
-    return -count, word
 
 
 def report_special_tokens(corpora: Sequence[CorpusWords], draft: Draft) -> None:

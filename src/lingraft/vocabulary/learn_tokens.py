@@ -15,9 +15,10 @@ from lingraft.vocabulary.auto_size import AutoSize, ServingCost
 from lingraft.vocabulary.base import LanguageText, Selected, Selection, SelectionRequest
 from lingraft.vocabulary.build_splice import protect_text
 from lingraft.vocabulary.corpus_words import (
+    MAX_WORDS,
     CorpusWords,
     count_words,
-    limit_words,
+    report_left_out,
     report_special_tokens,
 )
 from lingraft.vocabulary.extension_warnings import check_number_found
@@ -104,8 +105,10 @@ def learn_tokens(
         size=extension.max_size,
         where=source.folder,
     )
-    counted = [count_words(decision.family, corpus, extension.workers) for corpus in corpora]
-    words = [limit_words(corpus_words, draft) for corpus_words in counted]
+    words = []
+    for corpus in corpora:
+        words.append(count_words(decision.family, corpus, extension.workers, MAX_WORDS))
+        report_left_out(words[-1], draft)
     full, selected = _select(decision.family, words, extension, base, source.folder)
     report_special_tokens(words, draft)
     check_number_found(selected, extension.size, corpora, draft)
