@@ -37,11 +37,9 @@ from lingraft.vocabulary import (
     Extension,
     SelectionRequest,
     ServingCost,
-    corpus_words,
     extend_tokenizer,
 )
 from lingraft.vocabulary.build_splice import build_splice
-from lingraft.workers import Workers
 from tests.small_bases import BASES, ENGLISH
 
 HINDI = [
@@ -368,30 +366,6 @@ def test_a_special_token_that_moved_is_seen(tmp_path, name):
     broken = {claim.name for claim in claims if not claim.holds}
     assert {"special tokens and chat template kept", "new tokens rank below the base"} <= broken
     assert family_of(data, "made here").size == splice.target_size
-
-
-def test_who_counts_changes_nothing(assets, corpora, tmp_path, monkeypatch):
-    """Counting words in parts with two processes gives the same files as with one at once."""
-    source, made = assets / "tokenizers" / "pythia", {}
-    for name, workers in (("one", Workers()), ("two", Workers(2))):
-        if name == "two":
-            monkeypatch.setattr(corpus_words, "PART_BYTES", 1)
-            monkeypatch.setattr(corpus_words, "CHUNKS_PER_TASK", 5_000)
-            assert len(corpora("hi").parts("train", 1)) > 1
-        extend(
-            source,
-            [corpora("hi")],
-            tmp_path / name,
-            base=corpora("en"),
-            protect=True,
-            workers=workers,
-        )
-        made[name] = {
-            path.relative_to(tmp_path / name): path.read_bytes()
-            for path in (tmp_path / name).rglob("*")
-            if path.is_file()
-        }
-    assert made["one"] == made["two"]
 
 
 LATIN = [

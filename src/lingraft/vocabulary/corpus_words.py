@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 MAX_WORDS = 1_000_000
 
 # Text that a worker counts in one task. It holds four times as much meanwhile.
-PART_BYTES = 32 * 10**6
+PART_BYTES = 16 * 10**6
 CHUNKS_PER_TASK = 250_000
 
 
@@ -79,7 +79,9 @@ def count_words(
                 advance(counted.documents)
 
         rest = unit_table.sum_tables(rest_of_parts())
-        slices = [*_slices("cut_first", unit_table.sum_tables(first)), *_slices("cut_rest", rest)]
+        slices = chain(
+            _slices("cut_first", unit_table.sum_tables(first)), _slices("cut_rest", rest)
+        )
         table = unit_table.sum_tables(chain(units, run(slices)))
     table = unit_table.without_special(family, table)
     kept, highest_left_out = unit_table.most_frequent(table, max_words or len(table))
@@ -95,8 +97,10 @@ def count_words(
 
 def _slices(function: str, chunks: pa.Table) -> Iterator[tuple[str, pa.Table]]:
     """Yield chunks in the amounts of a task, each with the function that cuts them."""
-    for start in range(0, len(chunks), CHUNKS_PER_TASK):
-        yield function, chunks.slice(start, CHUNKS_PER_TASK)
+    from lingraft.tokenizer import unit_table
+
+    for rows in unit_table.split_rows(chunks, CHUNKS_PER_TASK):
+        yield function, rows
 
 
 class _CountedPart(NamedTuple):
