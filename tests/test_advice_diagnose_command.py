@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from lingraft.cli import app
 from lingraft.corpus.readers import read_parallel
 from lingraft.corpus.text_arguments import parse_text_argument
 from lingraft.errors import CorpusError, LingraftError
+from lingraft.tokenizer.premiums import gini
 from tests.small_bases import BASES
 from tests.test_advice_diagnose import made_up
 
@@ -120,6 +122,24 @@ def test_the_terminal_shows_advice_and_comparison(compared):
     assert "which base suits hi" in short
     assert "needs the fewest tokens now" in short
     assert "a lower bound that added tokens" not in " ".join(short.split())
+
+
+def test_the_gini_coefficient_is_shown_for_several_languages(compared):
+    """Terminal, page and JSON have it without and with English; for one language there is none."""
+    tokenizer = compared.tokenizers[0]
+    (finding,) = tokenizer.findings
+    other = replace(finding, language="ta", premium=3 * finding.premium)
+    several = replace(compared, tokenizers=(replace(tokenizer, findings=(finding, other)),))
+    with_english = gini([1.0, finding.premium, other.premium])
+    several = replace(several, samples={**several.samples, "ta": several.samples["hi"]})
+    sentence = f"Gini coefficient of the premiums: 0.250 over hi, ta, {with_english:.3f} with en"
+    assert sentence in " ".join(printed(diagnosis_tables(several)).split())
+    assert sentence in diagnosis_page(several)
+    (content,) = diagnosis_json(several)["tokenizers"]
+    assert content["gini_of_premiums"] == pytest.approx(0.25)
+    assert content["gini_of_premiums_with_en"] == pytest.approx(with_english)
+    assert tokenizer.gini() is None
+    assert "Gini" not in printed(diagnosis_tables(compared))
 
 
 def test_the_page_stands_alone_and_escapes(compared, place):

@@ -40,6 +40,7 @@ from lingraft.evaluation.samples import repetition, write_samples
 from lingraft.measurement import Measurement, metric_changes, select
 from lingraft.text_units import TextUnit
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
+from lingraft.tokenizer.premiums import gini
 from tests.conftest import ENGLISH, HINDI
 from tests.models import ARCHITECTURES, MemoryCorpus, extended_tokenizer
 
@@ -156,6 +157,24 @@ def test_the_premium_is_over_english(pair: tuple[Any, ModelTokenizer], tmp_path:
     assert (row.n, row.per, row.language, row.split) == (4, "sentence", "hi", "parallel")
     with pytest.raises(CorpusError, match="no column tr; the columns are en, hi"):
         read_parallel(str(file), ["tr"])
+
+
+def test_the_gini_coefficient_is_measured_with_and_without_english(
+    pair: tuple[Any, ModelTokenizer],
+) -> None:
+    """It is that of the premiums, its interval contains it, and a single language has none."""
+    columns = {"en": ENGLISH, "hi": HINDI, "same": ENGLISH}
+    *rows, without, with_english = premium(pair[1], columns, "source", BOOTSTRAP)
+    premiums = [row.value for row in rows]
+    assert premiums[1] == 1
+    assert (without.metric, without.value) == ("Gini of premiums", gini(premiums))
+    assert (with_english.language, with_english.value) == ("", gini([*premiums, 1.0]))
+    assert without.note == "over hi, same"
+    for row in (without, with_english):
+        assert row.low is not None
+        assert row.high is not None
+        assert row.low <= row.value <= row.high
+    assert len(premium(pair[1], {"en": ENGLISH, "hi": HINDI}, "source", BOOTSTRAP)) == 1
 
 
 def test_the_normalised_sequence_length_of_a_tokenizer_to_itself_is_one(folder: Path) -> None:

@@ -34,7 +34,7 @@ from tests.test_vocabulary_unigram import trained
 FAMILIES = {name: family_of(make(), Path("base")) for name, make in BASES.items()}
 WORDS = st.lists(st.text("abt eho", min_size=1, max_size=9), min_size=1, max_size=12)
 QUICK = settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -161,20 +161,20 @@ def test_text_lengths_are_those_of_the_script_of_the_text():
         relative_lengths(["hi", "pa-Arab", "domain:law"])
 
 
-SENTENCES = {tag: list(stories(tag, count=40)) for tag in ("en", "hi", "tr")}
+SENTENCES = {tag: list(stories(tag, count=20)) for tag in ("en", "hi", "tr")}
 
 
 @pytest.fixture(scope="module")
 def languages():
     """Texts of two languages, much more of the first."""
-    return {"tr": list(stories("tr", count=300)), "hi": list(stories("hi", count=60))}
+    return {"tr": list(stories("tr", count=120)), "hi": list(stories("hi", count=40))}
 
 
 def test_premiums_are_balanced_measured_and_written(languages, tmp_path):
     """Premiums become equal; certificate, notes and premiums.json show them before and after."""
     _, tokenizer = example_model("en")
     extended = lingraft.extend_tokenizer(
-        tokenizer, languages, size=100, balance="premium", parallel=SENTENCES
+        tokenizer, languages, size=60, balance="premium", parallel=SENTENCES
     )
     (claim,) = (c for c in extended.certificate.claims if c.name == "no target language longer")
     assert (claim.value, claim.of, extended.certificate.holds) == (0, 2, True)

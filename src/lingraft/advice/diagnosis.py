@@ -21,7 +21,7 @@ from lingraft.formatting import size
 from lingraft.pretokenizer.change import MARK_AWARE
 from lingraft.progress import progress
 from lingraft.tokenizer import Family, ModelTokenizer
-from lingraft.tokenizer.premiums import REFERENCE
+from lingraft.tokenizer.premiums import REFERENCE, gini
 from lingraft.vocabulary.pretokenizer_choice import THRESHOLD
 from lingraft.vocabulary.pretokenizer_options import RewriteOption, find_options, keep_effective
 
@@ -74,6 +74,25 @@ class TokenizerFindings:
     family: str
     size: int
     findings: tuple[LanguageFinding, ...]
+
+    @property
+    def premiums(self) -> dict[str, float]:
+        """The premiums that are known, by language."""
+        known = {}
+        for finding in self.findings:
+            if finding.premium is not None:
+                known[finding.language] = finding.premium
+        return known
+
+    def gini(self, *, with_reference: bool = False) -> float | None:
+        """Return the Gini coefficient of the premiums; `None` for fewer than two languages.
+
+        With `REFERENCE`, its premium of 1 is one of them.
+        """
+        premiums = list(self.premiums.values())
+        if len(premiums) < 2:
+            return None
+        return gini([*premiums, 1.0] if with_reference else premiums)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 Names contain the units. Shares are from 0 to 1. An unknown value is null.
 
     {"format": 1, "seconds", "notes": [str],
-     "tokenizers": [{"name", "family", "size", "languages": [
+     "tokenizers": [{"name", "family", "size", "gini_of_premiums", "gini_of_premiums_with_en",
+      "languages": [
         {"language",
          "unit": "word" | "syllable" | "character",
          "text": {"documents", "bytes", "characters", "units", "words", "spaced_words", "unspaced",
@@ -66,6 +67,8 @@ def diagnosis_json(diagnosis: Diagnosis) -> dict[str, Any]:
                 "name": tokenizer.name,
                 "family": tokenizer.family,
                 "size": tokenizer.size,
+                "gini_of_premiums": tokenizer.gini(),
+                "gini_of_premiums_with_en": tokenizer.gini(with_reference=True),
                 "languages": languages,
             }
         )

@@ -30,6 +30,7 @@ from lingraft.forecast.predict_fertility import FertilityCurve
 from lingraft.formatting import counted, factor, number, percent, size
 from lingraft.page_style import page_style
 from lingraft.text_units import TextUnit
+from lingraft.tokenizer.premiums import REFERENCE
 
 NOTHING = "–"
 
@@ -171,6 +172,18 @@ def vocabulary_table(tokenizer: TokenizerFindings) -> TextTable:
     return TextTable(f"{tokenizer.name}: use of the vocabulary", columns, tuple(lines))
 
 
+def gini_sentence(tokenizer: TokenizerFindings) -> str:
+    """Return how unequal the premiums are in a sentence; "" for fewer than two languages."""
+    value, with_reference = tokenizer.gini(), tokenizer.gini(with_reference=True)
+    if value is None or with_reference is None:
+        return ""
+    tags = ", ".join(tokenizer.premiums)
+    return (
+        f"Gini coefficient of the premiums: {value:.3f} over {tags}, {with_reference:.3f} with "
+        f"{REFERENCE} (0: all need equally many tokens)"
+    )
+
+
 def prediction_table(tokenizer: TokenizerFindings) -> TextTable:
     """Return the predictions with added tokens, a line for each language and pre-tokenizer."""
     columns = ("language", "pre-tokenizer", *map("+{:,}".format, TARGETS))
@@ -309,6 +322,8 @@ def _comparisons(diagnosis: Diagnosis) -> Iterator[RenderableType]:
 def _tokenizers(diagnosis: Diagnosis) -> Iterator[RenderableType]:
     for tokenizer in diagnosis.tokenizers:
         yield _rich_table(measures_table(tokenizer))
+        if sentence := gini_sentence(tokenizer):
+            yield Text(sentence)
         predicted = prediction_table(tokenizer)
         if predicted.rows:
             yield _rich_table(predicted)
@@ -366,6 +381,7 @@ def diagnosis_page(diagnosis: Diagnosis) -> str:
         languages=list(diagnosis.samples),
         measures_table=measures_table,
         vocabulary_table=vocabulary_table,
+        gini_sentence=gini_sentence,
         prediction_table=prediction_table,
         plot_curves=curve_plot.plot_curves,
         describe_curves=curve_plot.describe_curves,

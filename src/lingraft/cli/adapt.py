@@ -30,8 +30,8 @@ from lingraft.cli.options import (
     log,
     overrides_with_name,
     print_json,
-    print_pretokenizer,
     print_table,
+    print_vocabulary,
     print_warnings,
     read_recipe,
 )
@@ -180,6 +180,6 @@ def print_outcome(run: Run) -> None:
     typer.echo(f"{pipeline.measured_on(run)}\n")
     for sentence in run.headline:
         typer.echo(sentence)
-    print_pretokenizer(run.folder, run.folder)
+    print_vocabulary(run.folder, run.folder)
     typer.echo(f"\nmodel   {run.model_path}\nreport  {run.report}")
     typer.echo(f"\n{loading_code(run.record, str(run.model_path))}")

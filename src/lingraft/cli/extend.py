@@ -22,8 +22,8 @@ from lingraft.cli.options import (
     TextFiles,
     log,
     print_json,
-    print_pretokenizer,
     print_table,
+    print_vocabulary,
     print_warnings,
     read_recipe,
 )
@@ -114,20 +114,18 @@ def extend(
         return
     print_warnings(folder)
     print_table(pipeline.claims_table(folder / "lingraft" / "certificate.json"))
-    print_pretokenizer(folder, folder / "lingraft")
+    print_vocabulary(folder, folder / "lingraft")
     typer.echo(f"extended  {folder}")
 
 
 def _extension_json(folder: Path) -> dict[str, Any]:
-    """Return what `extend --json` prints: the warnings, the pre-tokenizer and the certificate."""
+    """Return what `extend --json` prints: warnings, certificate, pre-tokenizer and premiums."""
     files = {"record": "run.json", "pretokenizer": "lingraft/pretokenizer.json"}
     files["certificate"] = "lingraft/certificate.json"
+    if (folder / "lingraft" / "premiums.json").is_file():
+        files["premiums"] = "lingraft/premiums.json"
     values = {}
     for key, file in files.items():
         values[key] = json.loads((folder / file).read_text(encoding="utf-8"))
-    return {
-        "extended": str(folder),
-        "warnings": values["record"]["warnings"],
-        "pretokenizer": values["pretokenizer"],
-        **values["certificate"],
-    }
+    warnings = values.pop("record")["warnings"]
+    return {"extended": str(folder), "warnings": warnings, **values.pop("certificate"), **values}

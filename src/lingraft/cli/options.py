@@ -287,10 +287,12 @@ def print_warnings(folder: Path) -> None:
         typer.echo(line)
 
 
-def print_pretokenizer(folder: Path, evidence: Path) -> None:
-    """Print what became of the pre-tokenizer, unless a warning has said so."""
+def print_vocabulary(folder: Path, evidence: Path) -> None:
+    """Print what became of the pre-tokenizer, unless a warning has said so, and of premiums."""
     from lingraft import pipeline
 
     line = pipeline.pretokenizer_line(evidence)
     if line and not any(line in warning for warning in pipeline.warning_lines(folder)):
         typer.echo(line)
+    if premiums := pipeline.premiums_line(evidence):
+        typer.echo(premiums)

@@ -31,7 +31,7 @@ def ratio_interval(
     >>> ratio_interval([2.0, 2.0, 2.0], [1.0, 1.0, 1.0], BootstrapSettings())
     (2.0, 2.0)
     """
-    return _percentiles(resampled_ratios(numerators, denominators, settings), settings)
+    return percentiles(resampled_ratios(numerators, denominators, settings), settings)
 
 
 def difference_interval(
@@ -41,7 +41,7 @@ def difference_interval(
 ) -> tuple[float, float] | None:
     """Return the interval of ratio `first` minus ratio `second`, paired over documents."""
     differences = resampled_ratios(*first, settings) - resampled_ratios(*second, settings)
-    return _percentiles(differences, settings)
+    return percentiles(differences, settings)
 
 
 def resampled_ratios(
@@ -74,8 +74,11 @@ def _draws(documents: int, settings: BootstrapSettings) -> Iterator[Floats]:
         yield counts.reshape(count, documents).astype(np.float64)
 
 
-def _percentiles(ratios_B: Floats, settings: BootstrapSettings) -> tuple[float, float] | None:
-    """Return the interval between the percentiles; resamples without a ratio do not count."""
+def percentiles(ratios_B: Floats, settings: BootstrapSettings) -> tuple[float, float] | None:
+    """Return the interval between the percentiles; resamples without a ratio do not count.
+
+    Returns `None` if none has one.
+    """
     ratios_B = ratios_B[~np.isnan(ratios_B)]
     if not len(ratios_B):
         return None

@@ -9,20 +9,24 @@ divided by that of the same sentences in English.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lingraft.evaluation.bootstrap import measure_difference, measure_ratio
+from lingraft.evaluation.bootstrap import (
+    measure_difference,
+    measure_ratio,
+    percentiles,
+    resampled_ratios,
+)
 from lingraft.evaluation.config import BootstrapSettings
 from lingraft.measurement import Measurement
 from lingraft.tokenizer import ModelTokenizer
+from lingraft.tokenizer.premiums import REFERENCE, gini
 
 if TYPE_CHECKING:
     from lingraft.evaluation.text_scores import TextScores
-
-ENGLISH = "en"
 
 
 def fertility(
@@ -131,17 +135,20 @@ def premium(
 ) -> list[Measurement]:
     """Measure the premium of each language over English, with intervals over parallel sentences.
 
-    `columns` holds the same sentences by language tag, with `en` among them.
+    `columns` holds the same sentences by language tag, with `en` among them. With two or more other
+    languages, the Gini coefficients of their premiums follow.
     """
-    english = list(map(len, tokenizer.encode(columns[ENGLISH])))
+    english = list(map(len, tokenizer.encode(columns[REFERENCE])))
+    tokens: dict[str, list[int]] = {}
     measurements = []
     for language, texts in columns.items():
-        if language == ENGLISH:
+        if language == REFERENCE:
             continue
+        tokens[language] = list(map(len, tokenizer.encode(texts)))
         measurement = measure_ratio(
             "premium over English",
             "ratio",
-            list(map(len, tokenizer.encode(texts))),
+            tokens[language],
             english,
             subject=subject,
             language=language,
@@ -151,4 +158,43 @@ def premium(
         )
         if measurement is not None:
             measurements.append(measurement)
+    if len(tokens) > 1:
+        measurements += _gini_of_premiums(tokens, english, subject, bootstrap)
     return measurements
+
+
+def _gini_of_premiums(
+    tokens: Mapping[str, Sequence[int]],
+    english: Sequence[int],
+    subject: str,
+    bootstrap: BootstrapSettings,
+) -> Iterator[Measurement]:
+    """Yield the Gini coefficient of the premiums, without and with that of English, which is 1.
+
+    `tokens` and `english` are numbers of tokens by sentence. All languages share the resamples.
+    """
+    premiums, resampled = [], []
+    for counts in tokens.values():
+        premiums.append(sum(counts) / max(sum(english), 1))
+        resampled.append(resampled_ratios(counts, english, bootstrap))
+    tags = ", ".join(tokens)
+    for metric, extra, note in (
+        ("Gini of premiums", [], f"over {tags}"),
+        ("Gini of premiums with English", [1.0], f"over {tags} and {REFERENCE}"),
+    ):
+        ginis = [gini([*values, *extra]) for values in zip(*resampled, strict=True)]
+        interval = percentiles(np.array(ginis), bootstrap)
+        low, high = interval or (None, None)
+        yield Measurement(
+            metric,
+            subject,
+            gini([*premiums, *extra]),
+            "Gini",
+            split="parallel",
+            n=len(english),
+            per="sentence",
+            low=low,
+            high=high,
+            confidence=bootstrap.confidence if interval else None,
+            note=note,
+        )

@@ -141,6 +141,7 @@ def _identity(settings: Evaluation) -> dict[str, Any]:
     )
     if settings.parallel_file is not None:
         identity["parallel"] = [file_identity(path) for path in find_files(settings.parallel_file)]
+        identity["gini"] = True  # of the premiums, which earlier versions did not measure
     if settings.reference_tokenizer is not None:
         folder = Path(settings.reference_tokenizer).expanduser()
         identity["reference_tokenizer"] = file_digest(tokenizer_file(folder))

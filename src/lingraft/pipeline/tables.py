@@ -17,6 +17,7 @@ from lingraft.pipeline.run_folder import read_record
 from lingraft.pretokenizer.change import PRETOKENIZER
 from lingraft.store import WARNINGS
 from lingraft.text_units import FERTILITY_METRICS
+from lingraft.vocabulary.premium_balance import PREMIUMS
 
 IDENTICAL = "documents tokenised identically"
 SHOWN = (*FERTILITY_METRICS, "bits per byte", "generation speed", IDENTICAL)
@@ -77,6 +78,20 @@ def pretokenizer_line(folder: Path) -> str:
     return str(json.loads(path.read_text(encoding="utf-8"))["summary"]) if path.is_file() else ""
 
 
+def premiums_line(folder: Path) -> str:
+    """Return the Gini coefficient of the premiums in one line; "" if they were not balanced."""
+    path = folder / PREMIUMS
+    if not path.is_file():
+        return ""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change, languages = content["gini"], content["languages"]
+    tags = ", ".join(language["language"] for language in languages)
+    return (
+        f"premiums of {tags}: Gini coefficient {change['before']:.3f} before, "
+        f"{change['after']:.3f} after, on {content['measured_on']}"
+    )
+
+
 def claims_table(certificate: Path) -> Table:
     """Return the claims of a certificate as a table: claim, exceptions, whether it holds."""
     table = Table(title="certificate", title_justify="left", pad_edge=False, box=None)
@@ -105,11 +120,14 @@ def summary(run: Run) -> dict[str, Any]:
     record = run.record
     path = run.folder / PRETOKENIZER
     pretokenizer = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    path = run.folder / PREMIUMS
+    premiums = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     return {
         "run": str(run.folder),
         "model": str(run.model_path),
         "report": str(run.report),
         "pretokenizer": pretokenizer,
+        "premiums": premiums,
         "stages": record["stages"],
         "warnings": record["warnings"],
         "measurements": [asdict(row) for row in run.measurements],

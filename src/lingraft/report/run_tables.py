@@ -30,6 +30,7 @@ HEADLINE = frozenset(
         "documents tokenised identically",
         "generation speed",
         "premium over English",
+        "Gini of premiums",
         "under-trained added tokens",
         "added tokens preferred to their pieces",
     }

@@ -114,7 +114,8 @@ class Premiums:
             len(longer),
             len(self.languages),
             "languages",
-            f"tokens for the same content, on {self.measured_on}",
+            f"no language needs more tokens for the same content, on {self.measured_on}; Gini "
+            f"coefficient of the premiums: {self._change(with_reference=False)}",
             fatal=False,
             exceptions=tuple(longer),
         )
