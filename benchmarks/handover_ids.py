@@ -21,13 +21,15 @@ import numpy as np
 from lingraft.packing.mixture import IGNORED
 from lingraft.pipeline import build_graph
 from lingraft.pipeline.stage_builders import training_text
+from lingraft.pipeline.stages import training_inputs
 from lingraft.recipe import Recipe, parse_recipe
 from lingraft.recipe.tree import Tree
 from lingraft.store import Store, checksums
 from lingraft.trainers import Handover
 from lingraft.trainers.manifest import MANIFEST
 from lingraft.training import Execution
-from lingraft.training.job import Job, TrainingText
+from lingraft.training.job import Job
+from lingraft.training.phase_steps import TrainingText
 
 
 def main() -> None:
@@ -43,8 +45,8 @@ def main() -> None:
     print(f"{len(found)} files: as handover.json says")
     recipe = parse_recipe(Tree(dict(handover.origin.recipe)))
     graph, store = build_graph(recipe), Store(arguments.store)
-    places = {role: store.folder(node.stage) for role, node in graph.packing.items()}
-    text = training_text(recipe, places["target"], places.get("replay"))
+    inputs = training_inputs(recipe, graph.packing)
+    text = training_text(recipe, {role: store.folder(one.stage) for role, one in inputs.items()})
     compare_rows(folder, handover, recipe, text)
     if arguments.megatron_core:
         # After the packages of this environment, so that only megatron-core comes from there.
@@ -55,7 +57,7 @@ def main() -> None:
 def compare_rows(folder: Path, handover: Handover, recipe: Recipe, text: TrainingText) -> None:
     """Compare every row with the sequence at its place in the batches of the loop."""
     job = Job(Path(), text, recipe.training, Path(), (), recipe.seed, Execution(), None)
-    for number, phase in enumerate(job.phases(handover.model.parameters)):
+    for number, phase in enumerate(job.steps(handover.model.parameters).phases):
         for record in handover.training_data("sequences", number):
             begun, rows = time.monotonic(), iter(datasets.load_from_disk(folder / record.path))
             for step in range(phase.steps):
@@ -85,7 +87,7 @@ def compare_indexed(folder: Path, handover: Handover, text: TrainingText) -> Non
     from megatron.core.datasets.indexed_dataset import IndexedDataset
 
     for record in handover.training_data("megatron"):
-        blocks = text.replay if record.text == "replay" and text.replay else text.target
+        (blocks,) = (one.blocks for one in text.sources if one.name == record.language)
         read = IndexedDataset(str(folder / record.path))
         ids = np.concatenate([read[index] for index in range(len(read))])
         # Without BOS, the first id of the packed text is only the context of the next one.

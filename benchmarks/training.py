@@ -35,7 +35,7 @@ from lingraft.packing.blocks import Blocks
 from lingraft.packing.pack import pack_texts
 from lingraft.tokenizer import open_tokenizer
 from lingraft.training import Execution, TrainingPlan
-from lingraft.training.job import TrainingText
+from lingraft.training.phase_steps import TrainingText
 from lingraft.training.train import train
 
 BLOCK, ROWS = 512, 8
@@ -177,7 +177,7 @@ class Bench:
         output = self.folder / f"ours-{turn}"
         train(
             self.folder / "model",
-            TrainingText(self.stream),
+            TrainingText.of(self.stream),
             plan,
             output=output,
             scratch_dir=output / "work",

@@ -15,7 +15,7 @@ from pathlib import Path
 from lingraft.errors import LingraftError
 from lingraft.packing.blocks import Blocks
 from lingraft.training import Execution, loss
-from lingraft.training.job import PhaseSteps, TrainingText
+from lingraft.training.phase_steps import PhaseSteps, TrainingText
 from tests.training_cases import heldout, plan_of, run
 
 if __name__ == "__main__":
@@ -28,7 +28,7 @@ if __name__ == "__main__":
         return batch(leg, step)
 
     PhaseSteps.batch = stopping
-    text = TrainingText(Blocks.open(Path(texts) / "hi"), Blocks.open(Path(texts) / "en"), 0.2)
+    text = TrainingText.of(Blocks.open(Path(texts) / "hi"), Blocks.open(Path(texts) / "en"), 0.2)
     loss.LOGITS_AT_ONCE = {"cpu": 320 * 7}  # several pieces, the last one shorter
     try:
         notes = run(

@@ -16,7 +16,7 @@ from lingraft.errors import ModelError, StoreError
 from lingraft.export import export_peft
 from lingraft.tokenizer import open_tokenizer
 from lingraft.training import Execution, TrainingPlan
-from lingraft.training.job import TrainingText
+from lingraft.training.phase_steps import TrainingText
 from lingraft.training.train import train
 from tests.conftest import ENGLISH, HINDI
 from tests.models import ARCHITECTURES, extended_tokenizer
@@ -61,7 +61,7 @@ def run_of(kind: str, phases: list[dict[str, Any]], folder: Path, **settings: An
         {"phases": [{"batch_tokens": 64, **one} for one in phases], "heldout_points": 0, **settings}
     )
     if phases:
-        text = TrainingText(packed(folder / "grafted", folder / "packed", (*HINDI, *ENGLISH)))
+        text = TrainingText.of(packed(folder / "grafted", folder / "packed", (*HINDI, *ENGLISH)))
         notes["training"] = train(
             folder / "grafted",
             text,
@@ -232,7 +232,7 @@ def test_an_adapter_is_written_whole_and_again(tmp_path):
 
 def test_matrices_outlive_a_killed_process_and_a_trunk(tiny_model, tmp_path):
     """Matrices of a phase survive a kill in a later phase, and a shared prefix keeps them."""
-    text = TrainingText(packed(tiny_model, tmp_path / "packed", HINDI))
+    text = TrainingText.of(packed(tiny_model, tmp_path / "packed", HINDI))
 
     def trained(name: str, steps: int, stop: int | None = None) -> Path:
         def measure(_model: Any) -> dict[str, float]:

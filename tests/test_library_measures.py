@@ -215,8 +215,8 @@ def test_pack_gives_the_blocks_of_training(folders, tmp_path, layout):
     packed = lingraft.pack(load(folders["one"])[1], iter(documents), 32, layout=layout)
     assert len(packed) == len(blocks)
     assert packed.text == blocks.summary
-    batch = Mixture(blocks).batch(0, len(blocks))
-    order = Mixture(blocks).draw(0, len(blocks))[1]
+    batch = Mixture.of([(blocks, 1.0)]).batch(0, len(blocks))
+    order = Mixture.of([(blocks, 1.0)]).draw(0, len(blocks))[1]
     for place, index in enumerate(order.tolist()):
         block, size = packed[index], len(packed[index]["input_ids"])
         assert block["input_ids"].tolist() == blocks.sequence(index).tolist()

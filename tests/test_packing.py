@@ -18,7 +18,8 @@ from lingraft.corpus import Counts
 from lingraft.errors import CorpusError, StoreError, TokenizerError
 from lingraft.packing import PackingSettings
 from lingraft.packing.blocks import Blocks
-from lingraft.packing.mixture import IGNORED, Mixture, StreamOffsets, permutation
+from lingraft.packing.epoch_order import permutation
+from lingraft.packing.mixture import IGNORED, Mixture
 from lingraft.packing.pack import pack_corpus, pack_texts
 from lingraft.packing.shards import Shard, covered_bytes
 from lingraft.store import Draft
@@ -220,7 +221,7 @@ def test_packed_text_that_is_cut_short_is_refused(
 def test_replay_has_its_share_of_the_bytes(tiny_model: Path, tmp_path: Path, share: float) -> None:
     """Over many sequences, replay has its share of the bytes, spread evenly."""
     text = two_streams(tiny_model, tmp_path)
-    mixture = Mixture(text.target, text.replay, share)
+    mixture = Mixture.of([(text.target, 1.0)], text.replay.blocks, share)
     measures = mixture.measures(0, 20_000)
     assert measures[measures[:, 0] == 1, 2].sum() / measures[:, 2].sum() == pytest.approx(
         share, abs=0.002
@@ -234,12 +235,12 @@ def test_a_position_is_a_function_of_seed_and_position(
     first: int, count: int, share: float
 ) -> None:
     """Positions drawn at once or in parts are the same; an epoch has each sequence once."""
-    mixture = Mixture(_Sized(37, 100), _Sized(11, 60), share, 7)  # type: ignore[arg-type]
+    mixture = Mixture.of([(_Sized(37, 100), 1.0)], _Sized(11, 60), share, 7)  # type: ignore[list-item, arg-type]
     replayed, rows = mixture.draw(0, first + count)
     again = mixture.draw(first, count)
     assert np.array_equal(replayed[first:], again[0])
     assert np.array_equal(rows[first:], again[1])
-    own = rows[~replayed]
+    own = rows[replayed == 0]
     for epoch in range(len(own) // 37):
         assert sorted(own[epoch * 37 : (epoch + 1) * 37]) == list(range(37))
 
@@ -259,19 +260,19 @@ def test_a_later_phase_goes_on_where_the_earlier_one_ended(
 ) -> None:
     """With offsets, a mixture continues both streams without repeating a sequence."""
     text = two_streams(tiny_model, tmp_path)
-    whole = Mixture(text.target, text.replay, 0.3, 5)
-    later = Mixture(text.target, text.replay, 0.0, 5, whole.offsets_after(10))
+    whole = Mixture.of([(text.target, 1.0)], text.replay.blocks, 0.3, 5)
     used = whole.offsets_after(10)
-    assert used.target + used.replay == 10
+    later = whole.with_replay(0.0, used)
+    assert sum(used) == 10
     drawn = [row for other, row in zip(*whole.draw(0, 10), strict=True) if not other]
     assert not set(drawn) & set(later.draw(0, 10)[1])
-    assert later.offsets_after(10) == StreamOffsets(used.target + 10, used.replay)
+    assert later.offsets_after(10) == (used[0] + 10, used[1])
 
 
 def test_labels_are_the_next_tokens_and_bos_is_given(tiny_model: Path, tmp_path: Path) -> None:
     """A label is the next token; BOS and the padding of short sequences are not predicted."""
     blocks = packed(tiny_model, tmp_path, HINDI)
-    batch = Mixture(blocks, seed=3).batch(0, len(blocks))
+    batch = Mixture.of([(blocks, 1.0)], seed=3).batch(0, len(blocks))
     inner = batch.labels[:, :-1]
     known = inner != IGNORED
     assert (inner[known] == batch.inputs[:, 1:][known]).all()

@@ -9,13 +9,14 @@ import pytest
 
 from lingraft.cli import app
 from lingraft.corpus import Corpus
+from lingraft.corpus.corpus import blend_corpora
 from lingraft.errors import CorpusError, LingraftError, RecipeError
 from lingraft.measurement import select
 from lingraft.pipeline import claims_table, extend, run
 from lingraft.recipe import Runtime, load_recipe, parse_recipe
 from lingraft.recipe.tree import Tree
 from lingraft.splice import Splice
-from lingraft.store import Store
+from lingraft.store import Draft
 from lingraft.tokenizer import open_tokenizer
 from tests.conftest import write_lines
 
@@ -243,10 +244,7 @@ def test_several_languages_are_one_splice_and_each_is_measured(values, here, tmp
             for subject in ("source", "adapted")
         )
         assert before[0].value >= after[0].value
-    blend = next(stage for stage in finished.record["stages"] if stage["name"] == "blend")
-    mixed = Corpus.open(next((Store(here.store).root / "answers").glob(f"blend-{blend['key']}")))
-    assert mixed.counts("train").bytes > 0
-    assert blend["notes"]["languages"] == ["hi", "ta"]
+    assert list(finished.notes["training"]["epochs"]) == ["hi", "ta", "en"]
     again = load_recipe(finished.folder / "recipe.yaml")
     assert again == recipe
 
@@ -262,8 +260,11 @@ def test_a_blend_holds_its_shares_in_every_prefix(values, here, tmp_path):
         "heldout_share": 0.1,
     }
     recipe = parse_recipe(Tree({**values, "target": [values["target"], tamil]}))
-    run(recipe, here, write_report=report)
-    (folder,) = (here.store / "answers").glob("blend-*")
+    extend(recipe, here, tmp_path / "out", log=lambda _line: None)
+    corpora = [Corpus.open(path) for path in (here.store / "answers").glob("corpus-*")]
+    folder = tmp_path / "blend"
+    folder.mkdir()
+    blend_corpora([one for one in corpora if one.language != "en"], [0.4, 0.6], Draft(folder))
     notes = json.loads((folder / "counts.json").read_text())
     used, longest = {"hi": 0, "ta": 0}, 0
     for text in Corpus.open(folder).documents("train"):

@@ -44,7 +44,7 @@ from lingraft.trainers.indexed_files import write_indexed
 from lingraft.trainers.origin import recorded_keys
 from lingraft.trainers.write_folder import OTHER_MODEL, check_row_length, find_engine
 from lingraft.trainers.write_folder import hand_over as hand_over_stages
-from lingraft.training.job import PhaseSteps
+from lingraft.training.phase_steps import PhaseSteps
 from tests.conftest import ENGLISH, HINDI, make_tiny_model
 from tests.models import ARCHITECTURES
 from tests.short_adapt import short_adapt
@@ -84,14 +84,16 @@ def phases_of(run: Run) -> list[PhaseSteps]:
     """Return the steps of lingraft's own loop for the run."""
     from lingraft.pipeline import build_graph
     from lingraft.pipeline.stage_builders import training_text
+    from lingraft.pipeline.stages import training_inputs
     from lingraft.training import Execution
     from lingraft.training.job import Job
 
     store, graph = Store(store_of(run)), build_graph(run.recipe)
-    places = [store.folder(graph.packing[role].stage) for role in ("target", "replay")]
-    recipe, text = run.recipe, training_text(run.recipe, *places)
+    inputs = training_inputs(run.recipe, graph.packing)
+    places = {role: store.folder(node.stage) for role, node in inputs.items()}
+    recipe, text = run.recipe, training_text(run.recipe, places)
     job = Job(Path(), text, recipe.training, Path(), (), recipe.seed, Execution(), None)
-    return job.phases(run.notes["training"]["parameters"])
+    return job.steps(run.notes["training"]["parameters"]).phases
 
 
 def test_rows_are_the_sequences_of_our_loop_in_its_order(run, folder):

@@ -21,7 +21,7 @@ from lingraft.store import remove_drafts
 from lingraft.strategies import STRATEGIES
 from lingraft.training import Execution
 from lingraft.training.checkpointing import latest_checkpoint, save_checkpoint
-from lingraft.training.job import TrainingText
+from lingraft.training.phase_steps import TrainingText
 from tests.commands import start
 from tests.conftest import make_tiny_model
 from tests.training_cases import ADDED, Killed, log_of, plan_of, run, two_streams, weights_of
@@ -164,10 +164,11 @@ def test_a_process_killed_outright_loses_only_the_last_steps(
     script = (
         "import os, signal, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
         "import tests.training_cases as c; from lingraft.packing.blocks import Blocks;"
-        "from lingraft.training.job import TrainingText;"
+        "from lingraft.training.phase_steps import TrainingText;"
         "import json; seen = iter(range(99));"
         "b = Path(sys.argv[3]);"
-        "c.run(Path(sys.argv[2]), TrainingText(Blocks.open(b / 'hi'), Blocks.open(b / 'en'), 0.2),"
+        "text = TrainingText.of(Blocks.open(b / 'hi'), Blocks.open(b / 'en'), 0.2);"
+        "c.run(Path(sys.argv[2]), text,"
         " c.plan_of(**json.loads(sys.argv[5])), Path(sys.argv[4]),"
         " heldout=lambda m:"
         " os.kill(os.getpid(), signal.SIGKILL) if next(seen) == 8 else {'hi': 1.0})"
@@ -230,7 +231,7 @@ def test_training_learns(tiny_model: Path, text: TrainingText, tmp_path: Path) -
     assert rows[-1]["bits_per_byte"] < 0.7 * rows[0]["bits_per_byte"]
     assert notes["target_bytes"] == rows[-1]["target_bytes"] == 4 * text.target.summary.bytes
     assert notes["replay_share"] == pytest.approx(0.2, abs=0.01)
-    assert notes["phases"][0]["epochs"] == pytest.approx(4)
+    assert notes["phases"][0]["epochs"]["text"] == pytest.approx(4)
     assert "follows the model's size" in notes["phases"][0]["learning_rates"]["why"]
     held = [row["step"] for row in log_of(tmp_path) if "heldout" in row]
     assert len(held) == 5
@@ -243,14 +244,14 @@ def test_the_loss_is_that_of_the_text_alone(
     """The first logged value is the source model's bits per byte of the batch."""
     run(
         tiny_model,
-        TrainingText(text.target),
+        TrainingText.of(text.target),
         plan_of(strategy="full", budget="1 steps", batch_tokens=32),
         tmp_path,
     )
     row, model = log_of(tmp_path)[0], load_model(tiny_model, dtype="stored")
     from lingraft.packing.mixture import Mixture
 
-    batch = Mixture(text.target).batch(0, 1)
+    batch = Mixture.of([(text.target, 1.0)]).batch(0, 1)
     logits = model(input_ids=torch.from_numpy(batch.inputs)).logits[0].log_softmax(-1)
     wanted = [
         i
@@ -384,7 +385,7 @@ def test_replay_is_asked_for_and_not_there(
     with pytest.raises(RecipeError, match="there is no replay text"):
         run(
             tiny_model,
-            TrainingText(text.target),
+            TrainingText.of(text.target),
             plan_of(budget="2 steps", replay_share=0.2),
             tmp_path,
         )
@@ -410,8 +411,7 @@ def test_target_and_replay_are_logged_apart(
         bits = row["target_bits_per_byte"] * target + row["replay_bits_per_byte"] * replayed
         assert bits / (target + replayed) == pytest.approx(row["bits_per_byte"], rel=1e-6)
     assert notes["replay_share"] == pytest.approx(0.5, abs=0.02)
-    assert notes["replay_epochs"] > 1
-    assert "the replay text is read" in notes["warnings"][0]
+    assert notes["epochs"]["replay"] > 1
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_the_loss_in_pieces_is_the_plain_loss(
     """Losses and gradients are equal up to rounding, with padding, tied or not."""
     monkeypatch.setattr("lingraft.training.loss.LOGITS_AT_ONCE", {"cpu": 320 * 7})
     blocks = packed(folder, tmp_path, HINDI)
-    batch = Mixture(blocks).batch(len(blocks) - 4, 4)
+    batch = Mixture.of([(blocks, 1.0)]).batch(len(blocks) - 4, 4)
     inputs, labels = {"input_ids": torch.from_numpy(batch.inputs)}, torch.from_numpy(batch.labels)
     found = []
     for kind in (PlainLoss, ChunkedLoss, ChunkedInsideLoss):
@@ -131,7 +131,7 @@ def test_a_change_in_one_document_does_not_move_the_next(tiny_model: Path, tmp_p
         packed(tiny_model, tmp_path, HINDI, block_size=60),
         load_model(tiny_model, dtype="stored"),
     )
-    inputs = Mixture(blocks).batch(0, 4).inputs
+    inputs = Mixture.of([(blocks, 1.0)]).batch(0, 4).inputs
     positions = document_positions(inputs, blocks.document_start)
     assert ((inputs == blocks.document_start)[:, 1:]).any(), "a document must begin inside of a row"
     with torch.no_grad():

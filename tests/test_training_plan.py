@@ -11,11 +11,12 @@ from pydantic import ValidationError
 
 from lingraft.errors import RecipeError
 from lingraft.packing import PackingSettings
+from lingraft.packing.epoch_limits import PhaseLength
 from lingraft.packing.mixture import Mixture
 from lingraft.strategies import Differential
 from lingraft.training import SCHEDULES, Budget, Execution, Phase, TrainingPlan
 from lingraft.training.config import BATCH
-from lingraft.training.job import phase_steps
+from lingraft.training.phase_steps import phase_steps
 from lingraft.training.train_log import DivergenceMonitor
 from tests.conftest import HINDI
 from tests.training_cases import packed, two_streams
@@ -182,7 +183,8 @@ def test_a_budget_is_met_to_the_row(
     """A phase ends with the first sequence that reaches its budget."""
     text = two_streams(tiny_model, tmp_path)
     wanted = Budget.model_validate(budget)
-    leg = phase_steps(Mixture(text.target, text.replay, 0.3), wanted, 4)
+    mixture = Mixture.of([(text.target, 1.0)], text.replay.blocks, 0.3)
+    leg = phase_steps(mixture, PhaseLength(*wanted.amount, 0.3, 4))
 
     def reached(rows: int) -> int:
         measures = leg.mixture.measures(0, rows)
@@ -197,9 +199,10 @@ def test_an_epoch_sees_each_target_row_once(tiny_model: Path, tmp_path: Path) ->
     """Replay comes on top of an epoch, it does not shorten it."""
     text = two_streams(tiny_model, tmp_path)
     for share in (0.0, 0.4):
-        leg = phase_steps(Mixture(text.target, text.replay, share), Budget(epochs=1), 3)
-        replayed, rows = leg.mixture.draw(0, leg.sequences)
-        assert sorted(rows[~replayed]) == list(range(len(text.target)))
+        mixture = Mixture.of([(text.target, 1.0)], text.replay.blocks, share)
+        leg = phase_steps(mixture, PhaseLength("epochs", 1, share, 3))
+        drawn, rows = leg.mixture.draw(0, leg.sequences)
+        assert sorted(rows[drawn == 0]) == list(range(len(text.target)))
         batches = [leg.batch(step) for step in range(leg.steps)]
         assert sum(batch.target_bytes for batch in batches) == text.target.summary.bytes
 
@@ -208,11 +211,8 @@ def test_equal_bytes_are_equal_whatever_the_vocabulary(tiny_model: Path, tmp_pat
     """Rows of another length reach the same budget of bytes within one row."""
     seen = []
     for block in (16, 48):
-        leg = phase_steps(
-            Mixture(packed(tiny_model, tmp_path / str(block), HINDI, block_size=block)),
-            Budget(bytes=3000),
-            2,
-        )
+        blocks = packed(tiny_model, tmp_path / str(block), HINDI, block_size=block)
+        leg = phase_steps(Mixture.of([(blocks, 1.0)]), PhaseLength("bytes", 3000, 0, 2))
         seen.append(leg.mixture.measures(0, leg.sequences)[:, 2].sum())
     assert all(3000 <= size < 3000 + 48 * 4 for size in seen)
 

@@ -20,8 +20,8 @@ from lingraft.packing.mixture import IGNORED, Mixture
 from lingraft.recipe import Runtime, load_recipe
 from lingraft.training.checkpointing import latest_checkpoint
 from lingraft.training.distributed import ProcessGroup
-from lingraft.training.job import TrainingText
 from lingraft.training.launch import Launch, launched
+from lingraft.training.phase_steps import TrainingText
 from tests.commands import lingraft, start
 from tests.conftest import ROOT
 from tests.training_cases import heldout, log_of, plan_of, run, two_streams, weights_of
@@ -117,7 +117,7 @@ def losses(folder: Path) -> list[float]:
 
 def test_a_steps_rows_are_shared_out(tiny_model: Path, text: TrainingText) -> None:
     """Every process gets the same number of sequences; padding sequences are ignored."""
-    batch = Mixture(text.target, text.replay, 0.5).batch(0, 5)
+    batch = Mixture.of([(text.target, 1.0)], text.replay.blocks, 0.5).batch(0, 5)
     parts = [ProcessGroup(rank, 3).shard_batch(batch) for rank in range(3)]
     assert {len(part.inputs) for part in parts} == {2}
     taught = np.concatenate([part.inputs[(part.labels != IGNORED).any(axis=1)] for part in parts])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lingraft.training import Execution
-from lingraft.training.job import TrainingText
+from lingraft.training.phase_steps import TrainingText
 from tests.training_cases import Killed, log_of, plan_of, run, two_streams, weights_of
 
 WSD = {"wsd": {"warmup": 2, "decay_share": 0.4}}

@@ -11,7 +11,7 @@ from lingraft.packing.blocks import Blocks
 from lingraft.packing.pack import pack_texts
 from lingraft.tokenizer import open_tokenizer
 from lingraft.training import Execution, TrainingPlan
-from lingraft.training.job import TrainingText
+from lingraft.training.phase_steps import TrainingText
 from lingraft.training.train import train
 from tests.conftest import ENGLISH, HINDI
 
@@ -38,7 +38,7 @@ def packed(model: Path, folder: Path, sentences: tuple[str, ...], **settings: An
 
 def two_streams(model: Path, folder: Path, share: float = 0.2) -> TrainingText:
     """Return Hindi to learn and English to replay."""
-    return TrainingText(
+    return TrainingText.of(
         packed(model, folder / "hi", HINDI), packed(model, folder / "en", ENGLISH), share
     )
 

@@ -204,7 +204,7 @@ def write_vectors(graph: Graph, store: Store, path: Path) -> None:
         read_splice(vocabulary),
         "input",
         tokenizer_folder=vocabulary / "tokenizer",
-        corpus=Corpus.open(store.folder(graph.target.stage)),
+        corpus=Corpus.open(store.folder(graph.targets[0].stage)),
     )
     focus: Any = INITS.parse({"focus": {"vector_size": 100}})
     ids, vectors = focus.train(request)

@@ -25,7 +25,7 @@ from lingraft.store import Draft, atomic_folder, remove_drafts
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.convert import GPT2_REGEX
 from lingraft.training import TrainingPlan
-from lingraft.training.job import TrainingText
+from lingraft.training.phase_steps import TrainingText
 
 BEGIN, END = "<s>", "</s>"
 
@@ -120,7 +120,7 @@ class PretrainedHere(Base):
 
         return train(
             start,
-            TrainingText(Blocks.open(packed)),
+            TrainingText.of(Blocks.open(packed)),
             self.training,
             output=context.draft.folder,
             seed=self.seed,

@@ -33,7 +33,7 @@ from lingraft.embeddings.resumable_loop import first_and_last
 from lingraft.errors import CorpusError, ModelError
 from lingraft.store import digest
 from lingraft.training import Budget, Execution, Phase, TrainingPlan
-from lingraft.training.job import TrainingText
+from lingraft.training.phase_steps import TrainingText
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -148,7 +148,7 @@ class LearnedInit(EmbeddingInit):
         sides = tuple(side for side in start_rows if self._is_learned(request, side))
         model, notes = train_model(
             write_start_model(request, start_rows, empty_folder(folder / "start")),
-            TrainingText(text),
+            TrainingText.of(text),
             self._plan(sides),
             scratch_dir=folder / "training",
             added=[token.id for token in request.splice.added],

@@ -28,7 +28,7 @@ from lingraft.library.given_tokenizer import (
 )
 from lingraft.packing import PackingSettings
 from lingraft.packing.blocks import Blocks, PackingSummary
-from lingraft.packing.mixture import IGNORED, PARTS, Mixture
+from lingraft.packing.mixture import IGNORED, Mixture
 from lingraft.packing.pack import NO_TEXT, pack_texts
 from lingraft.packing.shards import Integers
 from lingraft.packing.shifted_rows import row_labels, row_positions
@@ -186,7 +186,7 @@ def pack(
         if replay is None:
             return _gather(blocks, np.arange(len(blocks)))
         replay_blocks = _pack(replay, opened, settings, Path(scratch, "replay"))
-        return _mix(Mixture(blocks, replay_blocks, replay_share, seed))
+        return _mix(Mixture.of([(blocks, 1.0)], replay_blocks, replay_share, seed))
 
 
 def _pack(
@@ -217,13 +217,13 @@ def _batches(documents: Iterable[str]) -> Iterable[list[str]]:
 
 def _mix(mixture: Mixture) -> PackedText:
     """Return the blocks in the order of training, until each target block was used once."""
-    count = len(mixture.target) * PARTS // (PARTS - mixture.replay_parts)
+    (target, replay), (rate, _) = mixture.texts, mixture.rates
+    count = int(len(target.blocks) / rate)
     # The rounding of replay positions may leave out the last target block.
-    while count - count * mixture.replay_parts // PARTS < len(mixture.target):
+    while mixture.counts(count)[0] < len(target.blocks):
         count += 1
-    replayed, sequences = mixture.draw(0, count)
-    assert mixture.replay is not None  # noqa: S101 - `pack` gives it
-    return _gather(mixture.target, sequences, mixture.replay, replayed)
+    drawn, sequences = mixture.draw(0, count)
+    return _gather(target.blocks, sequences, replay.blocks, ~mixture.is_target(drawn))
 
 
 def _gather(

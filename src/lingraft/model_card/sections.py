@@ -142,6 +142,9 @@ def _training_lines(record: Mapping[str, Any]) -> Iterator[str]:
         f"{percent(notes['replay_share'])} of it replay) in {notes['steps']:,} steps; "
         f"{notes['parameters']:,} parameters; {notes['precision']} on {notes['device']}."
     )
+    if epochs := notes.get("epochs"):
+        read = [f"{language} {number:.3g}" for language, number in epochs.items()]
+        yield f"**Epochs of each text:** {', '.join(read)}."
     if "trunk_steps" in notes:
         yield f"**Shared prefix:** {notes['trunk_steps']:,} steps of a shorter run."
     for phase in notes["phases"]:

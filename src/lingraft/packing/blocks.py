@@ -97,6 +97,21 @@ class Blocks:
         """Start, length, bytes and documents of each sequence: [sequences, 4]."""
         return np.memmap(self.folder / SPANS, dtype=np.int64, mode="r").reshape(-1, 4)
 
+    @cached_property
+    def document_ranges(self) -> tuple[Integers, Integers]:
+        """The first and the last document of which each sequence has a part, by their numbers.
+
+        In the layout `stream`, a sequence counts as a part of the document before it as well: its
+        first token may be the end of that document.
+        """
+        begun = np.cumsum(self.spans[:, 3])
+        before, after = begun - self.spans[:, 3], begun - 1
+        # Only the sequences of a stream overlap by an id.
+        starts, lengths = self.spans[:2, 0], self.spans[:2, 1]
+        if len(starts) > 1 and starts[1] == starts[0] + lengths[0]:
+            before = np.maximum(before - 1, 0)
+        return before, after
+
     @property
     def document_start(self) -> int:
         """The id from which the first token of a document is predicted."""

@@ -1,23 +1,29 @@
 """The order of the sequences in training, computed from the seed for each position.
 
-Target sequences are shuffled again in each epoch. Replay sequences are interleaved evenly, in such
-a number that they have the configured share of the *bytes*. A share p of the sequences has the
-share s of the bytes if p * r = s * (p * r + (1 - p) * t), where t and r are the mean bytes of a
-target and a replay sequence. Position k is a replay sequence if floor((k + 1) p) > floor(k p).
+Several texts are mixed: target texts, one for each language, and replay text. A text has the
+configured share of the *bytes*, and its sequences are spread evenly. A share p of the sequences has
+the share s of the bytes if p * b = s * (p * b + (1 - p) * o), where b and o are the mean bytes of a
+sequence of the text and of the others. Position k belongs to the text if
+floor((k + 1) p) > floor(k p). Replay text is split off first, then each target text but the first
+from the positions that are left.
 
-A position does not depend on those before it. A resumed run and any number of processes therefore
-see the same batches.
+Each text is read in epochs of its own order (`epoch_order`). A position does not depend on those
+before it. A resumed run and any number of processes therefore see the same batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from operator import add, truediv
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lingraft.packing.blocks import Blocks
+from lingraft.packing.epoch_order import EpochOrder
 from lingraft.packing.shards import Integers
 
 # The share p is rounded to a whole number of 2^20 parts, because integer arithmetic gives the same
@@ -46,78 +52,175 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class StreamOffsets:
-    """The number of sequences of each stream that earlier phases used; a phase starts there."""
+class MixedText:
+    """A text of a mixture, and the order in which its sequences are read.
 
-    target: int = 0
-    replay: int = 0
+    `share` is its share of the bytes: of all target texts, or of all text for replay.
+    """
+
+    order: EpochOrder
+    share: float = 1.0
+
+    @property
+    def blocks(self) -> Blocks:
+        """The packed text."""
+        return self.order.blocks
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """The order of target and replay sequences; `share` is the share of replayed bytes."""
+    """The order of the sequences of target texts and of replay text.
 
-    target: Blocks
-    replay: Blocks | None = None
-    share: float = 0.0
-    seed: int = 0
-    offsets: StreamOffsets = StreamOffsets()
-    _orders: dict[tuple[int, int], Integers] = field(
-        default_factory=dict, repr=False, compare=False
-    )
+    `offsets` are the sequences of each text that earlier phases have used: the targets, then
+    replay. A phase starts there.
+    """
+
+    targets: tuple[MixedText, ...]
+    replay: MixedText | None = None
+    offsets: tuple[int, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        targets: Sequence[tuple[Blocks, float]],
+        replay: Blocks | None = None,
+        share: float = 0.0,
+        seed: int = 0,
+    ) -> Mixture:
+        """Return a mixture of target texts with their shares and of replay text.
+
+        The orders of epochs are independent of each other; see `with_windows`.
+        """
+        mixed = []
+        for index, (blocks, part) in enumerate(targets):
+            # The number of a text is part of the seed of its order, so orders are independent.
+            # Replay has the number 1.
+            number = index + 1 if index else 0
+            mixed.append(MixedText(EpochOrder(blocks, 1, seed, number), part))
+        replayed = MixedText(EpochOrder(replay, 1, seed, 1), share) if replay is not None else None
+        return cls(tuple(mixed), replayed)
 
     @property
-    def replay_parts(self) -> int:
-        """The share p of the module docstring, in parts of 2^20."""
-        if self.replay is None or not self.share:
-            return 0
-        target = self.target.summary.bytes / len(self.target)
-        replay = self.replay.summary.bytes / len(self.replay)
-        return round(
-            PARTS * self.share * target / (self.share * target + (1 - self.share) * replay)
-        )
+    def texts(self) -> tuple[MixedText, ...]:
+        """All texts: the targets, then replay."""
+        return (*self.targets, *([self.replay] if self.replay else []))
 
-    def draw(self, first: int, count: int) -> tuple[NDArray[np.bool_], Integers]:
-        """Return whether each of `count` positions from `first` on is replay, and its sequence.
+    @property
+    def used(self) -> tuple[int, ...]:
+        """The sequences of each text before this phase."""
+        return self.offsets or (0,) * len(self.texts)
 
-        A sequence is an index into the target blocks or, for replay, into the replay blocks.
+    @cached_property
+    def parts(self) -> tuple[tuple[int, int], ...]:
+        """The texts that are split off one after another, and their share p in parts of 2^20.
+
+        The share is one of the positions that are left. The first target has the rest.
+        """
+        splits = []
+        if self.replay is not None:
+            splits.append((len(self.targets), _parts(self.replay, self.targets, self.replay.share)))
+        for index in range(len(self.targets) - 1, 0, -1):
+            text, others = self.targets[index], self.targets[:index]
+            share = text.share / (text.share + sum(other.share for other in others))
+            splits.append((index, _parts(text, others, share)))
+        return tuple(splits)
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The share of the sequences that each text has."""
+        rates, left = [0.0] * len(self.texts), 1.0
+        for index, parts in self.parts:
+            rates[index] = left * parts / PARTS
+            left -= rates[index]
+        rates[0] = left
+        return tuple(rates)
+
+    def draw(self, first: int, count: int) -> tuple[Integers, Integers]:
+        """Return the text of each of `count` positions from `first` on, and its sequence.
+
+        A text is an index into `texts`, a sequence an index into its blocks.
         """
         positions = np.arange(first, first + count, dtype=np.int64)
-        replayed_before = positions * self.replay_parts // PARTS
-        replayed = (positions + 1) * self.replay_parts // PARTS > replayed_before
-        in_stream = np.where(
-            replayed,
-            self.offsets.replay + replayed_before,
-            self.offsets.target + positions - replayed_before,
-        )
+        drawn, numbers = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
+        left = np.arange(count)
+        for index, parts in self.parts:
+            before = positions * parts // PARTS
+            taken = (positions + 1) * parts // PARTS > before
+            drawn[left[taken]], numbers[left[taken]] = index, before[taken]
+            positions, left = (positions - before)[~taken], left[~taken]
+        numbers[left] = positions
         sequences = np.empty(count, dtype=np.int64)
-        streams = ((0, ~replayed, self.target), (1, replayed, self.replay))
-        # The number of a stream is part of the seed of its order, so the orders are independent.
-        for stream, selected, blocks in streams:
-            if blocks is not None and selected.any():
-                sequences[selected] = self._shuffle(stream, in_stream[selected], len(blocks))
-        return replayed, sequences
+        for index, text in enumerate(self.texts):
+            selected = drawn == index
+            if selected.any():
+                sequences[selected] = text.order.sequences(self.used[index] + numbers[selected])
+        return drawn, sequences
 
-    def offsets_after(self, count: int) -> StreamOffsets:
+    def counts(self, count: int) -> tuple[int, ...]:
+        """Return how many of the first `count` positions each text has."""
+        counts, left = [0] * len(self.texts), count
+        for index, parts in self.parts:
+            counts[index] = left * parts // PARTS
+            left -= counts[index]
+        counts[0] = left
+        return tuple(counts)
+
+    def offsets_after(self, count: int) -> tuple[int, ...]:
         """Return the offsets for a phase that follows `count` positions of this one."""
-        replayed = count * self.replay_parts // PARTS
-        return StreamOffsets(self.offsets.target + count - replayed, self.offsets.replay + replayed)
+        return tuple(map(add, self.used, self.counts(count)))
+
+    def windows(self, count: int) -> tuple[int, ...]:
+        """Return how many of `count` positions one after another each text has at most."""
+        windows, left = [0] * len(self.texts), count
+        for index, parts in self.parts:
+            fewest = left * parts // PARTS
+            windows[index] = min(fewest + 1, left) if parts else 0
+            left -= fewest
+        windows[0] = left
+        return tuple(max(window, 1) for window in windows)
+
+    def with_windows(self, windows: Sequence[int]) -> Mixture:
+        """Return the mixture in which steps with so many sequences of each text keep epochs apart.
+
+        No step then has two epochs of a document.
+        """
+        texts = []
+        for text, window in zip(self.texts, windows, strict=True):
+            order = EpochOrder(text.blocks, window, *text.order.seeds)
+            texts.append(replace(text, order=order))
+        targets = len(self.targets)
+        return replace(
+            self, targets=tuple(texts[:targets]), replay=texts[targets] if self.replay else None
+        )
+
+    def with_replay(self, share: float, offsets: Sequence[int]) -> Mixture:
+        """Return the mixture of another phase: its share of replay, and where it starts."""
+        replay = replace(self.replay, share=share) if self.replay else None
+        return replace(self, replay=replay, offsets=tuple(offsets))
+
+    def identity(self) -> list[Any]:
+        """Return what the order depends on, except for the texts, the seed and the steps."""
+        return [list(parts) for parts in self.parts]
 
     def measures(self, first: int, count: int) -> Integers:
-        """Return replayed (0 or 1), tokens, bytes and documents of each position: [count, 4]."""
-        replayed, sequences = self.draw(first, count)
+        """Return text, tokens, bytes and documents of each position: [count, 4]."""
+        drawn, sequences = self.draw(first, count)
         measures = np.empty((count, 4), dtype=np.int64)
-        measures[:, 0] = replayed
-        measures[~replayed, 1:] = self.target.spans[sequences[~replayed], 1:]
-        if self.replay is not None and replayed.any():
-            measures[replayed, 1:] = self.replay.spans[sequences[replayed], 1:]
+        measures[:, 0] = drawn
+        for index, text in enumerate(self.texts):
+            selected = drawn == index
+            measures[selected, 1:] = text.blocks.spans[sequences[selected], 1:]
         return measures
+
+    def is_target(self, drawn: Integers) -> NDArray[np.bool_]:
+        """Return whether each of these texts is a target."""
+        return drawn < len(self.targets)
 
     def sequences(self, first: int, count: int) -> Iterator[tuple[Blocks, Integers]]:
         """Yield the blocks and the ids of the sequence at each of `count` positions."""
-        replayed, indexes = self.draw(first, count)
-        for is_replay, index in zip(replayed.tolist(), indexes.tolist(), strict=True):
-            blocks = self.replay if is_replay and self.replay else self.target
+        drawn, indexes = self.draw(first, count)
+        for text, index in zip(drawn.tolist(), indexes.tolist(), strict=True):
+            blocks = self.texts[text].blocks
             yield blocks, blocks.sequence(index)
 
     def batch(self, first: int, count: int) -> Batch:
@@ -127,7 +230,7 @@ class Mixture:
         # A sequence of L + 1 ids has L inputs and L labels, shifted by one.
         width = max(map(len, ids)) - 1
         # Padding is on the right and has no labels, so causal models are not affected by its id.
-        padding = self.target.separators[-1]
+        padding = self.targets[0].blocks.separators[-1]
         inputs = np.full((count, width), padding, dtype=np.int64)
         labels = np.full((count, width), IGNORED, dtype=np.int64)
         for i, (blocks, sequence) in enumerate(sequences):
@@ -138,36 +241,34 @@ class Mixture:
             if bos is not None:
                 labels[i, labels[i] == bos] = IGNORED
         measures = self.measures(first, count)
-        replayed = measures[:, 0] == 1
-        of_target = measures[~replayed]
+        is_target = self.is_target(measures[:, 0])
+        of_target = measures[is_target]
         return Batch(
             inputs,
             labels,
-            replayed,
+            ~is_target,
             tokens=int(measures[:, 1].sum()),
             bytes=int(measures[:, 2].sum()),
             target_bytes=int(of_target[:, 2].sum()),
             target_documents=int(of_target[:, 3].sum()),
         )
 
-    def _shuffle(self, stream: int, in_stream: Integers, size: int) -> Integers:
-        """Return the sequence at each position of a stream, in the order of its epoch."""
-        epochs, positions = in_stream // size, in_stream % size
-        sequences = np.empty_like(positions)
-        for epoch in np.unique(epochs):
-            selected = epochs == epoch
-            order = self._order(stream, int(epoch), size)
-            sequences[selected] = order[positions[selected]]
-        return sequences
 
-    def _order(self, stream: int, epoch: int, size: int) -> Integers:
-        """Return the order of an epoch; older ones than the previous epoch leave the cache."""
-        if (stream, epoch) not in self._orders:
-            # A batch can reach from one epoch into the next, so the previous order stays cached.
-            for stale in [key for key in self._orders if key[0] == stream and key[1] < epoch - 1]:
-                del self._orders[stale]
-            self._orders[stream, epoch] = permutation(size, self.seed, stream, epoch)
-        return self._orders[stream, epoch]
+def _parts(text: MixedText, others: Sequence[MixedText], share: float) -> int:
+    """Return the share of the sequences with which a text has a share of the bytes, in parts."""
+    if not share:
+        return 0
+    own, other = _mean_bytes([text]), _mean_bytes(others)
+    return round(PARTS * share * other / (share * other + (1 - share) * own))
+
+
+def _mean_bytes(texts: Sequence[MixedText]) -> float:
+    """Return the mean bytes of a sequence of texts that are mixed by their shares."""
+    means = [text.blocks.summary.bytes / len(text.blocks) for text in texts]
+    if len(means) == 1:  # exact, where the general formula rounds
+        return means[0]
+    shares = [text.share for text in texts]
+    return float(sum(shares) / sum(map(truediv, shares, means)))
 
 
 def document_positions(inputs: Integers, document_start: int) -> Integers:
@@ -180,30 +281,3 @@ def document_positions(inputs: Integers, document_start: int) -> Integers:
     starts = np.where(inputs == document_start, columns, 0)
     positions: Integers = columns - np.maximum.accumulate(starts, axis=1)
     return positions
-
-
-def permutation(size: int, *seeds: int) -> Integers:
-    """Return a permutation of 0 to size - 1 that depends on the seeds only.
-
-    It is the same on every platform and with every version of numpy.
-
-    >>> permutation(5, 0, 0).tolist() == permutation(5, 0, 0).tolist()
-    True
-    >>> sorted(permutation(5, 1, 2).tolist())
-    [0, 1, 2, 3, 4]
-    """
-    # Not numpy's generators, because their streams may change between versions.
-    state = np.uint64(0)
-    with np.errstate(over="ignore"):
-        for seed in seeds:
-            state = _splitmix64(np.array([state + np.uint64(seed % 2**64)]))[0]
-        keys = _splitmix64(np.arange(size, dtype=np.uint64) + state)
-        return np.argsort(keys, kind="stable")
-
-
-def _splitmix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64 (Steele, Lea and Flood 2014): a bijection of 64-bit numbers that looks random."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))

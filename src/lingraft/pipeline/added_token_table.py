@@ -8,7 +8,7 @@ measurements.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,12 @@ def added_measurements(
     models: Mapping[str, ScoredModel],
     language: str,
     *,
-    packed: Path | None = None,
+    packed: Sequence[Path] = (),
     table: Path | None = None,
 ) -> list[Measurement]:
     """Measure the added tokens of each model, and write `table` if there are any.
 
-    `packed` is the folder of packed training text in which they are counted.
+    `packed` are the folders of packed training text in which they are counted, each text once.
     """
     added = added_ids(models)
     measurements: list[Measurement] = []
@@ -65,15 +65,17 @@ def added_measurements(
     return measurements
 
 
-def _exposures(ids_A: Any, packed: Path | None) -> Any:
+def _exposures(ids_A: Any, packed: Sequence[Path]) -> Any:
     """Return how often the packed training text holds each token; None without training."""
-    if packed is None:
+    if not packed:
         return None
-    tokens, size = Blocks.open(packed).tokens, int(ids_A.max()) + 1
+    size = int(ids_A.max()) + 1
     counts = np.zeros(size, dtype=np.int64)
-    for begin in range(0, len(tokens), _CHUNK):
-        chunk = tokens[begin : begin + _CHUNK]
-        counts += np.bincount(chunk[chunk < size].astype(np.int64), minlength=size)
+    for folder in packed:
+        tokens = Blocks.open(folder).tokens
+        for begin in range(0, len(tokens), _CHUNK):
+            chunk = tokens[begin : begin + _CHUNK]
+            counts += np.bincount(chunk[chunk < size].astype(np.int64), minlength=size)
     return counts[ids_A]
 
 

@@ -56,15 +56,15 @@ def evaluation_nodes(
     *,
     seed: int = 0,
     learned: Mapping[str, StageNode] | None = None,
-    packed: StageNode | None = None,
+    packed: Mapping[str, StageNode] | None = None,
     separator: str = "auto",
 ) -> EvaluationNodes:
     """Return the stages that score each model, run its tasks, and compare it with the first model.
 
     `learned` are the texts of which the training part is searched for documents of tasks; by
-    default, these are all texts. `packed` is the training text in which exposures of added tokens
-    are counted. `separator` is the setting `training.packing.separator` of the recipe. Raises
-    `LingraftError` if a file that the settings name does not exist.
+    default, these are all texts. `packed` are the training texts in which exposures of added
+    tokens are counted. `separator` is the setting `training.packing.separator` of the recipe.
+    Raises `LingraftError` if a file that the settings name does not exist.
     """
     text_inputs = _prefixed("text", texts)
     learned_inputs = text_inputs if learned is None else _prefixed("text", learned)
@@ -82,7 +82,7 @@ def evaluation_nodes(
         **_prefixed("scores", scoring),
         **_prefixed("tasks", tasks),
         **text_inputs,
-        packed=packed,
+        **(packed or {}),
     )
     return EvaluationNodes(tuple(scoring.values()), tuple(tasks.values()), evaluation)
 
@@ -222,7 +222,7 @@ def make_evaluation(settings: Evaluation, names: tuple[str, ...], context: Stage
         *added_measurements(
             models,
             next(iter(texts)),
-            packed=context.folders.get("packed"),
+            packed=[path for role, path in context.folders.items() if role.startswith("packed")],
             table=context.draft.path(ADDED_TOKENS),
         ),
         *task_measurements(_task_folders(names, context)),

@@ -17,7 +17,7 @@ class Graph:
 
     source: StageNode
     targets: tuple[StageNode, ...]
-    target: StageNode
+    blend: StageNode | None
     replay: StageNode | None
     source_check: StageNode
     vocabulary: StageNode
@@ -45,11 +45,10 @@ class Graph:
         return tuple(node for node in self if node not in measuring)
 
     def __iter__(self) -> Iterator[StageNode]:
-        blend = self.target if len(self.targets) > 1 else None
         nodes = (
             self.source,
             *self.targets,
-            blend,
+            self.blend,
             self.replay,
             self.source_check,
             self.vocabulary,

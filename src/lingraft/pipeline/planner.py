@@ -12,9 +12,16 @@ from typing import Any
 
 from rich.table import Table
 
-from lingraft.bases.tokenizer_files import rows_of
+from lingraft.bases.tokenizer_files import context_of, rows_of
 from lingraft.corpus import Corpus
 from lingraft.formatting import duration, flops, join_words, number
+from lingraft.packing.epoch_limits import (
+    PhaseLength,
+    ReadingPlan,
+    TextAmount,
+    epochs_line,
+    plan_reading,
+)
 from lingraft.pipeline.export_limits import (
     describe_options,
     why_no_adapter,
@@ -27,18 +34,20 @@ from lingraft.pipeline.run_estimates import (
     EFFICIENCY,
     LEARNING_SECONDS_PER_BYTE,
     READING_SECONDS_PER_BYTE,
+    budget_tokens,
     flops_per_second,
     parameters_of,
     text_bytes,
-    training_tokens,
 )
 from lingraft.pipeline.source_summary import download_lines, source_statement
+from lingraft.pipeline.stage_builders import target_roles, target_shares
 from lingraft.pipeline.stage_node import StageNode
 from lingraft.pipeline.stage_warnings import stage_warnings
 from lingraft.pipeline.stages import build_graph, choose_recipe_tasks
 from lingraft.pipeline.tables import pretokenizer_line
 from lingraft.pipeline.text_summary import health_lines, text_lines
 from lingraft.recipe import Recipe, Runtime, Text, recipe_values
+from lingraft.recipe.text_needs import BYTES_PER_DOCUMENT
 from lingraft.store import Manifest, Store
 from lingraft.vocabulary.whole_words import Nothing
 
@@ -94,8 +103,9 @@ class _Planner:
     def __init__(self, recipe: Recipe, runtime: Runtime, graph: Graph) -> None:
         self.recipe, self.runtime, self.store = recipe, runtime, Store(runtime.store)
         self.graph = graph
-        self.replay_bytes: int | None = None
-        self.replay_bytes_per_token: float | None = None
+        self.block = 0
+        self.text_bytes: dict[str, int | None] = {}
+        self.packed_text: dict[str, TextAmount] = {}
         size = recipe.vocabulary.size
         self.size = size if isinstance(size, int) else size.max_size
 
@@ -123,22 +133,22 @@ class _Planner:
         return rows
 
     def _texts(self) -> list[PlanRow]:
-        """Return the rows of all texts, and store the size of the target text."""
+        """Return the rows of all texts, and store their sizes."""
         graph, recipe = self.graph, self.recipe
         rows: list[PlanRow] = []
-        sizes: list[int] = []
-        for node, text in zip(graph.targets, recipe.targets, strict=True):
-            row = self._corpus(node, text)
-            rows.append(row)
-            sizes.append(row.amounts.get("bytes", 0))
+        texts = zip(target_roles(recipe), graph.targets, recipe.targets, strict=True)
+        for role, node, text in texts:
+            rows.append(self._corpus(node, text))
+            self.text_bytes[role] = rows[-1].amounts.get("bytes")
+        sizes = [size for size in self.text_bytes.values() if size]
         # The sum is known only if the size of every text is.
-        self.target_bytes = sum(sizes) if all(sizes) else None
-        if len(rows) > 1:
+        self.target_bytes = sum(sizes) if len(sizes) == len(graph.targets) else None
+        if graph.blend is not None:
             size = self.target_bytes
-            rows.append(self._row(graph.target, {"bytes": size}, seconds=_reading_seconds(size)))
+            rows.append(self._row(graph.blend, {"bytes": size}, seconds=_reading_seconds(size)))
         if graph.replay is not None and recipe.replay is not None:
             rows.append(self._corpus(graph.replay, recipe.replay))
-            self.replay_bytes = rows[-1].amounts.get("bytes")
+            self.text_bytes["replay"] = rows[-1].amounts.get("bytes")
         return rows
 
     def _checks(self, nodes: Sequence[StageNode]) -> list[PlanRow]:
@@ -168,6 +178,7 @@ class _Planner:
     def _source(self, node: StageNode) -> PlanRow:
         notes = self._notes(node)
         config = dict(self.recipe.model.config() or {})
+        self.block = self.recipe.training.packing.sequence_length(context_of(config))
         total, self.input_parameters = parameters_of(config) if config else (None, 0)
         self.parameters = notes["parameters"] if notes else total
         self.source_tokens = notes["tokens"] if notes else rows_of(config)
@@ -237,32 +248,48 @@ class _Planner:
         return self._row(node, amounts, seconds=EMBEDDING_SECONDS)
 
     def _packing(self, role: str, node: StageNode) -> PlanRow:
-        notes = self._notes(node)
-        size = self.target_bytes
-        if role == "replay":
-            size = self.replay_bytes
-            self.replay_bytes_per_token = notes["bytes_per_token"] if notes else None
+        notes, size = self._notes(node), self.text_bytes[role]
+        texts = dict(zip(target_roles(self.recipe), self.recipe.targets, strict=True))
+        text = self.recipe.replay if role == "replay" else texts[role]
         tokens = notes["tokens"] if notes else size and round(size / BYTES_PER_TOKEN["after"])
-        if role == "target":
-            self.target_tokens = tokens
-            if notes:  # fewer bytes than the text has, if long documents were truncated
-                self.target_bytes = notes["bytes"]
-        amounts = {"tokens": tokens, "rows": notes["rows"] if notes else None}
-        return self._row(node, amounts, seconds=_reading_seconds(size))
+        rows = notes["rows"] if notes else None
+        if text is not None and size and tokens:
+            # Fewer bytes than the text has, if long documents were truncated.
+            size = notes["bytes"] if notes else size
+            documents = notes["documents"] if notes else size / BYTES_PER_DOCUMENT
+            counts = (size, tokens, documents, rows or tokens / self.block)
+            amount = TextAmount(text.language, *counts, max_epochs=text.max_epochs)
+            self.packed_text[role] = amount
+        return self._row(node, {"tokens": tokens, "rows": rows}, seconds=_reading_seconds(size))
 
     def _training(self, node: StageNode) -> PlanRow:
-        notes = self._notes(node)
-        if notes:
-            tokens = notes["tokens"]
-        else:
-            tokens = training_tokens(
-                self.recipe,
-                self.target_bytes,
-                self.target_tokens,
-                512,
-                replay_bytes_per_token=self.replay_bytes_per_token,
-            )
-        return self._row(node, {"tokens": tokens}, flops=self._flops(6, tokens))
+        notes, reading = self._notes(node), self._reading()
+        tokens = notes["tokens"] if notes else None
+        lines: list[str] = []
+        if reading is not None:
+            tokens = tokens or round(reading.tokens)
+            epochs = notes["epochs"] if notes else reading.epochs
+            lines = [epochs_line(epochs), *(f"warning: {line}" for line in reading.warnings)]
+        if tokens is None:
+            tokens = budget_tokens(self.recipe, self.block, self.adapted_parameters)
+        row = self._row(node, {"tokens": tokens}, flops=self._flops(6, tokens))
+        return replace(row, notes=tuple(lines))
+
+    def _reading(self) -> ReadingPlan | None:
+        """Return how often training reads each text; None if the size of a text is not known."""
+        if any(role not in self.packed_text for role in self.graph.packing):
+            return None
+        recipe, amounts = self.recipe, self.packed_text
+        targets = [amounts[role] for role in target_roles(recipe)]
+        shares = target_shares(recipe, [round(text.bytes) for text in targets])
+        phases = []
+        for phase in recipe.training.phases:
+            portion = recipe.replay.portion if recipe.replay else 0.0
+            share = portion if phase.replay_share is None else phase.replay_share
+            per_step = phase.sequences_per_step(self.block, self.adapted_parameters or 0)
+            phases.append(PhaseLength(*phase.budget.amount, share, per_step))
+        shared = [replace(text, share=share) for text, share in zip(targets, shares, strict=True)]
+        return plan_reading(shared, amounts.get("replay"), phases)
 
     def _scoring(self, graph: Graph) -> Iterator[PlanRow]:
         """Yield a row for each model; the source needs more tokens for target text than others."""

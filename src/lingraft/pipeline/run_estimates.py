@@ -30,9 +30,6 @@ READING_SECONDS_PER_BYTE = 0.5e-6
 STORY_BYTES = 300
 """Bytes of a story of the built-in miniature corpus."""
 
-DEFAULT_BATCH_BLOCKS = 8
-"""Assumed blocks per training step if the recipe sets no batch size; training chooses later."""
-
 EFFICIENCY = 0.45
 """Share of the speed of a large matrix product that small models reach in training and scoring."""
 
@@ -85,38 +82,15 @@ def parameters_of(config: dict[str, Any]) -> tuple[int | None, int]:
     return total, model.get_input_embeddings().weight.numel()
 
 
-def training_tokens(
-    recipe: Recipe,
-    target_bytes: int | None,
-    target_tokens: int | None,
-    block: int,
-    *,
-    replay_bytes_per_token: float | None = None,
-) -> int | None:
-    """Return roughly how many tokens training takes, replay included; `None` if not known.
-
-    The replay share is a share of bytes. Without `replay_bytes_per_token`, replay text is assumed
-    to need as many tokens per byte as target text.
-    """
+def budget_tokens(recipe: Recipe, block: int, parameters: int | None) -> int | None:
+    """Return the tokens that training takes if its budgets are in tokens or steps, else `None`."""
     total = 0.0
-    share = recipe.replay.portion if recipe.replay else 0.0
     for phase in recipe.training.phases:
         unit, amount = phase.budget.amount
-        if unit == "tokens":
-            total += amount
-            continue
-        if unit == "steps":
-            total += amount * (phase.batch_tokens or block * DEFAULT_BATCH_BLOCKS)
-            continue
-        if target_bytes is None or target_tokens is None or unit == "documents":
+        if unit not in {"tokens", "steps"} or (unit == "steps" and parameters is None):
             return None
-        part = amount if unit == "epochs" else amount / max(target_bytes, 1)
-        portion = share if phase.replay_share is None else phase.replay_share
-        replayed = part * portion / (1 - portion)
-        total += part * target_tokens
-        total += replayed * (
-            target_bytes / replay_bytes_per_token if replay_bytes_per_token else target_tokens
-        )
+        per_step = phase.sequences_per_step(block, parameters or 0) * block
+        total += amount * (per_step if unit == "steps" else 1)
     return round(total)
 
 

@@ -9,7 +9,7 @@ prediction.json. Stages that measure are in `evaluation_stages`, those that chec
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,7 @@ from lingraft.vocabulary import ServingCost, extend_tokenizer
 from lingraft.vocabulary.language_shares import compute_shares
 
 if TYPE_CHECKING:
-    from lingraft.training.job import TrainingText
+    from lingraft.training.phase_steps import TrainingText
 
 CURVE_BYTES = 20_000
 """Bytes of held-out text behind each point of the training curve: few, to keep points cheap."""
@@ -129,15 +129,10 @@ def make_vocabulary(context: StageContext) -> None:
 
 
 def make_blend(context: StageContext) -> None:
-    """Mix the texts of several target languages."""
+    """Mix the texts of several target languages, for initialisations that read text."""
     corpora = _targets(context)
     sizes = [corpus.counts("train").bytes for corpus in corpora]
-    weights = [text.weight for text in context.recipe.targets]
-    blend_corpora(
-        corpora,
-        compute_shares(sizes, context.recipe.vocabulary.temperature, weights),
-        context.draft,
-    )
+    blend_corpora(corpora, target_shares(context.recipe, sizes), context.draft)
 
 
 def _targets(context: StageContext) -> list[Corpus]:
@@ -202,7 +197,7 @@ def make_training(context: StageContext) -> None:
     model = context.folders["model"] / "model"
     notes = train(
         model,
-        training_text(context.recipe, context.folders["packed"], context.folders.get("replayed")),
+        training_text(context.recipe, context.folders),
         context.recipe.training,
         output=context.draft.folder,
         scratch_dir=context.scratch_dir,
@@ -219,15 +214,35 @@ def make_training(context: StageContext) -> None:
         warn_if_not_servable(context)
 
 
-def training_text(recipe: Recipe, packed: Path, replayed: Path | None) -> TrainingText:
-    """Open the packed texts of a training, and return them with the share of replay."""
-    from lingraft.training.job import TrainingText
+def packed_roles(recipe: Recipe) -> list[str]:
+    """Return the input role of each packed target text: packed, packed1, packed2 and so on."""
+    return [f"packed{index}" if index else "packed" for index in range(len(recipe.targets))]
 
-    replay, share = None, 0.0
-    if replayed is not None and recipe.replay is not None:
-        replay = Blocks.open(replayed)
-        share = recipe.replay.portion if len(replay) else 0.0
-    return TrainingText(Blocks.open(packed), replay, share)
+
+def training_text(recipe: Recipe, folders: Mapping[str, Path]) -> TrainingText:
+    """Open the packed texts of a training, and return them with their shares.
+
+    `folders` are those of `packed_roles`, and `replayed` if text is replayed.
+    """
+    from lingraft.training.phase_steps import TextSource, TrainingText
+
+    packed = [Blocks.open(folders[role]) for role in packed_roles(recipe)]
+    shares = target_shares(recipe, [blocks.summary.bytes for blocks in packed])
+    targets = []
+    for text, blocks, share in zip(recipe.targets, packed, shares, strict=True):
+        targets.append(TextSource(blocks, text.language, share, text.max_epochs))
+    replay = None
+    if "replayed" in folders and recipe.replay is not None:
+        text = recipe.replay
+        blocks = Blocks.open(folders["replayed"])
+        replay = TextSource(blocks, text.language, text.portion, text.max_epochs)
+    return TrainingText(tuple(targets), replay, keeps_epochs_apart=True)
+
+
+def target_shares(recipe: Recipe, sizes: Sequence[int]) -> list[float]:
+    """Return the share of each target language in training, given the bytes of each text."""
+    weights = [text.weight for text in recipe.targets]
+    return compute_shares(sizes, recipe.vocabulary.temperature, weights)
 
 
 def _heldout_measure(context: StageContext, folder: Path) -> Callable[[Any], dict[str, float]]:

@@ -11,6 +11,7 @@ received (in place of training): embeddings, vocabulary; the files of another en
 chat vector: the model of training (or else of embeddings), source, instruct model, vocabulary
 scoring, tasks (one of each of the models of source, embeddings and the end): model, all texts
 evaluation: those models, their scores and tasks, all texts, and the packed text
+target text, mixed (of several targets, if an initialisation reads text): target texts
 prediction: source, vocabulary, the target text (of a single target), training, evaluation
 """
 
@@ -27,7 +28,7 @@ from lingraft.pipeline.check_stages import result_check, source_check
 from lingraft.pipeline.evaluation_stages import EvaluationNodes, evaluation_nodes
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.received import ReceivedModel
-from lingraft.pipeline.stage_builders import target_roles
+from lingraft.pipeline.stage_builders import packed_roles, target_roles
 from lingraft.pipeline.stage_node import StageNode, stage_node
 from lingraft.recipe import Recipe, Text
 from lingraft.vocabulary.auto_size import SIZES, AutoSize
@@ -54,10 +55,10 @@ def build_graph(
     if not extends_only:
         recipe.model.check_trainable()
     targets = tuple(texts.values())
-    target = _blend(recipe, targets) if len(targets) > 1 else targets[0]
     vocabulary = vocabulary_node(recipe, source, texts, replay)
-    embeddings = _embeddings(recipe, source, vocabulary, target)
-    packing = _packing_nodes(recipe, source, vocabulary, target, replay)
+    read = _text_of_inits(recipe, targets)
+    embeddings = _embeddings(recipe, source, vocabulary, read)
+    packing = _packing_nodes(recipe, source, vocabulary, texts, replay)
     returned = received.node(recipe, embeddings) if received else None
     training = None
     if packing and not returned:
@@ -73,7 +74,7 @@ def build_graph(
     return Graph(
         source=source,
         targets=targets,
-        target=target,
+        blend=read if len(targets) > 1 else None,
         replay=replay,
         source_check=source_check(recipe, source, texts, replay),
         vocabulary=vocabulary,
@@ -92,7 +93,7 @@ def build_graph(
             source=source,
             vocabulary=vocabulary,
             training=training,
-            corpus=target if len(targets) == 1 else None,
+            corpus=targets[0] if len(targets) == 1 else None,
             evaluation=measured.evaluation if training else None,
         ),
     )
@@ -129,11 +130,19 @@ def _corpus(text: Text, *, for_plan: bool) -> StageNode:
     return replace(node, unread=unread is not None)
 
 
-def _blend(recipe: Recipe, targets: tuple[StageNode, ...]) -> StageNode:
-    """Return the stage that mixes the texts of several target languages.
+def _text_of_inits(recipe: Recipe, targets: tuple[StageNode, ...]) -> StageNode | None:
+    """Return the target text that initialisations read; None if they read none.
 
-    Training uses this text, and so do initialisations that read text.
+    Most read none: other text then leaves the embeddings cached.
     """
+    inits = recipe.embeddings
+    if not (inits.input.needs_corpus or inits.output.needs_corpus):
+        return None
+    return _blend(recipe, targets) if len(targets) > 1 else targets[0]
+
+
+def _blend(recipe: Recipe, targets: tuple[StageNode, ...]) -> StageNode:
+    """Return the stage that mixes the texts of several target languages."""
     settings = {
         "temperature": recipe.vocabulary.temperature,
         "weights": [text.weight for text in recipe.targets],
@@ -165,10 +174,9 @@ def vocabulary_node(
 
 
 def _embeddings(
-    recipe: Recipe, source: StageNode, vocabulary: StageNode, target: StageNode
+    recipe: Recipe, source: StageNode, vocabulary: StageNode, target: StageNode | None
 ) -> StageNode:
     inits = recipe.embeddings
-    reads_text = inits.input.needs_corpus or inits.output.needs_corpus
     return stage_node(
         "embeddings",
         "embeddings",
@@ -176,8 +184,7 @@ def _embeddings(
         stage_builders.make_embeddings,
         source=source,
         vocabulary=vocabulary,
-        # Most initialisations read no text: other text then leaves the embeddings cached.
-        target=target if reads_text else None,
+        target=target,
     )
 
 
@@ -200,16 +207,35 @@ def _packing_nodes(
     recipe: Recipe,
     source: StageNode,
     vocabulary: StageNode,
-    target: StageNode,
+    texts: Mapping[str, StageNode],
     replay: StageNode | None,
 ) -> dict[str, StageNode]:
-    """Return the stages that pack target and replay text, by role; none if nothing is trained."""
+    """Return the stages that pack the text of each language, by role.
+
+    There are none if nothing is trained. The role of a packed target text is that of the text.
+    """
     if not recipe.training.phases:
         return {}
-    nodes = {"target": _packing(recipe, "target", source, vocabulary, target)}
-    if replay is not None and replays(recipe):
-        nodes["replay"] = _packing(recipe, "replay", source, vocabulary, replay)
+    nodes = {}
+    for text, (role, corpus) in zip(recipe.targets, texts.items(), strict=True):
+        nodes[role] = _packing(recipe, text, source, vocabulary, corpus)
+    if replay is not None and recipe.replay is not None and replays(recipe):
+        nodes["replay"] = _packing(recipe, recipe.replay, source, vocabulary, replay)
     return nodes
+
+
+def packed_inputs(recipe: Recipe, packing: Mapping[str, StageNode]) -> dict[str, StageNode]:
+    """Return the stages that pack the target texts, by their roles as inputs; none without."""
+    if not packing:
+        return {}
+    roles = zip(packed_roles(recipe), target_roles(recipe), strict=True)
+    return {packed: packing[role] for packed, role in roles}
+
+
+def training_inputs(recipe: Recipe, packing: Mapping[str, StageNode]) -> dict[str, StageNode]:
+    """Return the stages that pack the text of training, by their roles as inputs."""
+    inputs = packed_inputs(recipe, packing)
+    return inputs | ({"replayed": packing["replay"]} if "replay" in packing else {})
 
 
 def replays(recipe: Recipe) -> bool:
@@ -225,12 +251,10 @@ def replays(recipe: Recipe) -> bool:
 
 
 def _packing(
-    recipe: Recipe, role: str, source: StageNode, vocabulary: StageNode, corpus: StageNode
+    recipe: Recipe, text: Text, source: StageNode, vocabulary: StageNode, corpus: StageNode
 ) -> StageNode:
-    texts = recipe.targets if role == "target" or recipe.replay is None else (recipe.replay,)
-    language = ", ".join(text.language for text in texts)
     return stage_node(
-        f"packing {language}",
+        f"packing {text.language}",
         "packing",
         recipe.training.packing.model_dump(mode="json"),
         stage_builders.make_packing,
@@ -253,7 +277,11 @@ def _training(
         "seed": recipe.seed,
         "replay": recipe.replay.portion if recipe.replay else 0.0,
         "tables": [phase.tables() for phase in plan.phases],
+        "max_epochs": [text.max_epochs for text in (*recipe.targets, recipe.replay) if text],
     }
+    if len(recipe.targets) > 1:
+        settings["temperature"] = recipe.vocabulary.temperature
+        settings["weights"] = [text.weight for text in recipe.targets]
     return stage_node(
         "training",
         "training",
@@ -261,8 +289,7 @@ def _training(
         stage_builders.make_training,
         model=embeddings,
         vocabulary=embeddings.inputs["vocabulary"],
-        packed=packing["target"],
-        replayed=packing.get("replay"),
+        **training_inputs(recipe, packing),
         replay=replay,
         **targets,
     )
@@ -305,7 +332,7 @@ def _evaluation(
         {**targets, "replay": replay} if replay else targets,
         recipe.evaluation.model_copy(update={"tasks": tasks}),
         seed=recipe.seed,
-        packed=packing.get("target"),
+        packed=packed_inputs(recipe, packing),
         separator=recipe.training.packing.separator,
     )
 

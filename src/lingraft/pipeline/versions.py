@@ -21,7 +21,7 @@ STAGE_VERSIONS = {
     "vocabulary": 11,
     "embeddings": 7,
     "packing": 4,
-    "training": 6,
+    "training": 7,
     "received": 1,
     "chat-vector": 1,
     # Checks, measurements and predictions.

@@ -71,7 +71,7 @@ class VocabularySettings(Settings):
         default=1.0,
         gt=0,
         description="with several target languages, each gets a share of size^(1/temperature); "
-        "above 1 makes the shares more even",
+        "above 1 makes the shares more even, and training repeats scarce text (`max_epochs`)",
     )
     balance: Literal["size", "premium"] = Field(
         default="size",

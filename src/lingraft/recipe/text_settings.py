@@ -46,7 +46,16 @@ class Text(CorpusSettings):
     weight: float = Field(
         default=1.0,
         gt=0,
+        allow_inf_nan=False,
         description="with several target languages: factor on this language's amount of text",
+    )
+
+    max_epochs: float | None = Field(
+        default=4.0,
+        ge=1,
+        description="how often training may read this text; with a share that needs more, the "
+        "share is lowered and other text has the rest. Up to 4 epochs, repeated text is worth "
+        "almost as much as new text (Muennighoff et al. 2023, arXiv 2305.16264); null: no limit",
     )
 
     @model_validator(mode="after")

@@ -97,6 +97,7 @@ def page(run: RunFiles, compared: list[MetricChange], drawn: list[Chart] | None)
         "frequent": run_tables.most_frequent(added),
         "row_notes": run_tables.row_notes(run),
         "stages": run_tables.stage_rows(run.record),
+        "epochs": run_tables.epochs_sentence(run.record),
         "health": run_tables.health_tables(run.record),
         "changes": run_tables.change_rows(run.record),
         "drops": run_tables.drop_rows(run.record),

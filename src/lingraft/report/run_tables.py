@@ -14,9 +14,11 @@ from itertools import islice
 from typing import Any
 
 from lingraft.corpus.health_table import HealthTable, health_table
-from lingraft.display_text import direction
+from lingraft.display_text import direction, language_name
 from lingraft.formatting import duration, flatten, number, size
 from lingraft.measurement import MIN_DOCUMENTS, TASKS, MetricChange
+from lingraft.model_card.markdown import stage_notes
+from lingraft.packing.epoch_limits import epochs_line
 from lingraft.pipeline.received import FINDINGS
 from lingraft.pipeline.run_files import RunFiles
 from lingraft.report.note_words import note_name, note_rows
@@ -135,6 +137,15 @@ class ChangeRow:
     repair: str
     documents: str
     changes: str
+
+
+def epochs_sentence(record: Mapping[str, Any]) -> str:
+    """Return how often training read each text; "" without training, and for earlier versions."""
+    epochs = stage_notes(record, "training").get("epochs") or {}
+    if not epochs:
+        return ""
+    named = {language_name(language): number for language, number in epochs.items()}
+    return f"{epochs_line(named).replace('training reads', 'Training read')}."
 
 
 def health_tables(record: Mapping[str, Any]) -> list[HealthTable]:

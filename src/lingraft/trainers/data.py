@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lingraft.corpus import Corpus
+from lingraft.corpus.corpus import MULTIPLE_LANGUAGES
 from lingraft.packing.blocks import Blocks
-from lingraft.packing.mixture import PARTS
 from lingraft.progress import progress
 from lingraft.trainers.indexed_files import write_indexed
 from lingraft.trainers.manifest import DataKind, DataRecord, PlanRecord, TextRole
@@ -23,7 +23,7 @@ from lingraft.trainers.sequences import (
     stored_sequences,
     write_sequences,
 )
-from lingraft.training.job import PhaseSteps, TrainingText
+from lingraft.training.phase_steps import PhaseSteps, TrainingText
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,22 @@ class HeldoutText:
 class HandoverText:
     """What data is written from: packed text, its phases, and the corpora that it was packed from.
 
-    `vocabulary` is the number of ids of the tokenizer. `replay` is None if nothing is replayed.
+    `vocabulary` is the number of ids of the tokenizer. `targets` are the corpora of the target
+    languages; `replay` is None if nothing is replayed.
     """
 
     packed: TrainingText
     phases: Sequence[PhaseSteps]
     plan: PlanRecord
-    target: Corpus
+    targets: Sequence[Corpus]
     replay: Corpus | None
     heldout: Sequence[HeldoutText]
     vocabulary: int
+
+    @property
+    def language(self) -> str:
+        """The language of all target text."""
+        return self.targets[0].language if len(self.targets) == 1 else MULTIPLE_LANGUAGES
 
 
 def write_data(
@@ -96,7 +102,7 @@ def _write_sequences(
             path=path,
             kind="sequences",
             use="train",
-            language=text.target.language,
+            language=text.language,
             text="mixture",
             phase=number,
             bytes=text.plan.phases[number].bytes,
@@ -122,17 +128,14 @@ def _write_sequences(
 
 
 def _write_megatron(text: HandoverText, folder: Path) -> Iterator[DataRecord]:
-    shares = [steps.mixture.replay_parts / PARTS for steps in text.phases]
-    target = _indexed(text.packed.target, text.vocabulary, folder, "data/megatron/target")
-    yield replace(
-        target,
-        language=text.target.language,
-        weights=tuple(1 - share for share in shares),
-    )
-    if text.packed.replay is not None and text.replay is not None:
-        replay = _indexed(text.packed.replay, text.vocabulary, folder, "data/megatron/replay")
-        language = text.replay.language
-        yield replace(replay, language=language, text="replay", weights=tuple(shares))
+    for index, source in enumerate(text.packed.sources):
+        weights = tuple(steps.mixture.rates[index] for steps in text.phases)
+        role: TextRole = "replay" if source is text.packed.replay else "target"
+        name: str = role
+        if role == "target" and len(text.targets) > 1:
+            name = f"target-{source.name.replace(':', '-')}"
+        written = _indexed(source.blocks, text.vocabulary, folder, f"data/megatron/{name}")
+        yield replace(written, language=source.name, text=role, weights=weights)
     for heldout in text.heldout:
         path = f"data/megatron/{heldout_name(heldout.language)}"
         written = _indexed(heldout.blocks, text.vocabulary, folder, path)
@@ -156,17 +159,18 @@ def _indexed(blocks: Blocks, vocabulary: int, folder: Path, path: str) -> DataRe
 
 
 def _write_text(text: HandoverText, folder: Path) -> Iterator[DataRecord]:
-    mixture = TextMixture(text.target, text.replay)
+    corpora = [*text.targets, *([text.replay] if text.replay else [])]
+    mixture = TextMixture({corpus.language: corpus for corpus in corpora})
     for number, name in enumerate(train_names(len(text.phases))):
         phase = text.plan.phases[number]
         path = f"data/text/{name}.jsonl"
-        documents = mixture.documents(phase.target_bytes, phase.bytes - phase.target_bytes)
+        documents = mixture.documents(phase.text_bytes)
         counts = write_text(documents, folder / path)
         yield DataRecord(
             path=path,
             kind="text",
             use="train",
-            language=text.target.language,
+            language=text.language,
             text="mixture",
             phase=number,
             bytes=counts.bytes,

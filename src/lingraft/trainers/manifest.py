@@ -126,10 +126,11 @@ class PhaseRecord:
       that is replayed.
     - `tokens`: predicted tokens; `bytes`: the bytes of text that they cover, `target_bytes` without
       replay.
-    - `target_epochs`, `replay_epochs`: passes over each text in this phase.
     - `warmup_steps`: steps with a rising learning rate.
     - `average_steps`: the result is the average of the weights over about so many last steps (0:
       the last weights).
+    - `text_bytes`, `epochs`: the bytes that are read of each text, and how often it is read, by
+      its language.
     """
 
     strategy: Mapping[str, Any]
@@ -144,8 +145,6 @@ class PhaseRecord:
     tokens: int
     bytes: int
     target_bytes: int
-    target_epochs: float
-    replay_epochs: float
     learning_rates: RateRecord
     schedule: Mapping[str, Any]
     warmup_steps: int
@@ -155,6 +154,9 @@ class PhaseRecord:
     weight_decay: float
     max_grad_norm: float
     average_steps: int
+    # Folders of earlier versions lack these two.
+    text_bytes: Mapping[str, int] = field(default_factory=dict)
+    epochs: Mapping[str, float] = field(default_factory=dict)
 
     def factor(self, step: int) -> float:
         """Return the factor of the peak learning rates in a step (from 0)."""

@@ -1,15 +1,15 @@
 """Plain text as JSON lines, for trainers that tokenise themselves.
 
 A line has the field `text`, or `messages` for a conversation. Documents are in the order of the
-corpus, which is shuffled. Replay documents are spread evenly. Each phase has as many bytes of
-target and replay text as the sequences of lingraft's loop, up to the end of a document, and begins
+corpus, which is shuffled. The documents of each text are spread evenly. Each phase has as many
+bytes of each text as the sequences of lingraft's loop, up to the end of a document, and begins
 where the previous phase ended.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,28 +28,22 @@ class TextCounts:
 
 @dataclass
 class TextMixture:
-    """Reads the documents of training; a text that ends begins again."""
+    """Reads the documents of training, by the language of each corpus; a text begins again."""
 
-    target: Corpus
-    replay: Corpus | None = None
+    corpora: Mapping[str, Corpus]
     _streams: dict[str, Iterator[str]] = field(default_factory=dict)
 
-    def documents(self, target_bytes: int, replay_bytes: int) -> Iterator[str]:
-        """Yield the documents of a phase with these amounts of text."""
-        wanted = {"target": target_bytes, "replay": replay_bytes if self.replay else 0}
+    def documents(self, wanted: Mapping[str, int]) -> Iterator[str]:
+        """Yield the documents of a phase with these bytes of each text."""
         used = dict.fromkeys(wanted, 0)
         while unfinished := [name for name in wanted if used[name] < wanted[name]]:
-            # The text that is further behind comes next.
+            # The text that is furthest behind comes next.
             name = min(unfinished, key=lambda name: used[name] / wanted[name])
-            text = next(self._stream(name))
+            if name not in self._streams:
+                self._streams[name] = _repeat(self.corpora[name])
+            text = next(self._streams[name])
             used[name] += len(text.encode())
             yield text
-
-    def _stream(self, name: str) -> Iterator[str]:
-        if name not in self._streams:
-            corpus = self.replay if name == "replay" and self.replay else self.target
-            self._streams[name] = _repeat(corpus)
-        return self._streams[name]
 
 
 def _repeat(corpus: Corpus) -> Iterator[str]:

@@ -32,8 +32,8 @@ from lingraft.trainers.manifest import (
     SeparatorRecord,
 )
 from lingraft.training import Phase
-from lingraft.training.job import CHUNK, PhaseSteps
 from lingraft.training.optimizer import BETAS, EPSILON
+from lingraft.training.phase_steps import CHUNK, PhaseSteps, TrainingText
 
 PRECISION = "weights and optimizer state in float32; the model is saved in the dtype of the source"
 
@@ -121,16 +121,20 @@ def _end_ids(folder: Path, config: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def plan_record(
-    recipe: Recipe, steps: Sequence[PhaseSteps], text: Blocks, model: ModelRecord, folder: Path
+    recipe: Recipe,
+    steps: Sequence[PhaseSteps],
+    text: TrainingText,
+    model: ModelRecord,
+    folder: Path,
 ) -> PlanRecord:
     """Describe the training of a recipe, for the extended model in a folder."""
     plan, phases = recipe.training, []
     for phase, of_phase in zip(plan.phases, steps, strict=True):
         trained = count_trained(folder, phase.strategy, model.added_ids)
-        phases.append(_phase_record(phase, of_phase, model, trained))
+        phases.append(_phase_record(phase, of_phase, text, model, trained))
     return PlanRecord(
         seed=recipe.seed,
-        sequence_length=text.summary.block,
+        sequence_length=text.target.summary.block,
         layout=plan.packing.layout,
         document_attention_mask=plan.document_attention_mask,
         precision=PRECISION,
@@ -141,13 +145,18 @@ def plan_record(
 
 
 def _phase_record(
-    phase: Phase, steps: PhaseSteps, model: ModelRecord, trained: Mapping[str, int]
+    phase: Phase,
+    steps: PhaseSteps,
+    text: TrainingText,
+    model: ModelRecord,
+    trained: Mapping[str, int],
 ) -> PhaseRecord:
     mixture, strategy = steps.mixture, phase.strategy
     rates = phase.learning_rates.resolve(strategy, model.model_type, model.parameters)
-    after = mixture.offsets_after(steps.sequences)
-    replayed = after.replay - mixture.offsets.replay
-    tokens, size, target_size = _amounts(steps)
+    counts = mixture.counts(steps.sequences)
+    targets = sum(counts[: len(text.targets)])
+    tokens, sizes = _amounts(steps, text)
+    of_targets = [sizes[source.name] for source in text.targets]
     return PhaseRecord(
         strategy=strategy.chosen(),
         trains=_first_sentence(strategy),
@@ -156,13 +165,13 @@ def _phase_record(
         steps=steps.steps,
         sequences=steps.sequences,
         sequences_per_step=steps.sequences_per_step,
-        replay_sequences=replayed,
-        replay_share=mixture.share,
+        replay_sequences=steps.sequences - targets,
+        replay_share=mixture.replay.share if mixture.replay else 0.0,
         tokens=tokens,
-        bytes=size,
-        target_bytes=target_size,
-        target_epochs=round((steps.sequences - replayed) / len(mixture.target), 4),
-        replay_epochs=round(replayed / len(mixture.replay), 4) if mixture.replay else 0.0,
+        bytes=sum(sizes.values()),
+        target_bytes=sum(of_targets),
+        text_bytes=sizes,
+        epochs=steps.epochs(text),
         learning_rates=RateRecord(rates.body, rates.added_rows, rates.why),
         schedule=phase.schedule.chosen(),
         warmup_steps=phase.schedule.rise(steps.steps),
@@ -175,15 +184,16 @@ def _phase_record(
     )
 
 
-def _amounts(steps: PhaseSteps) -> tuple[int, int, int]:
-    """Return the tokens, the bytes, and the bytes without replay of a phase."""
-    tokens = size = target_size = 0
+def _amounts(steps: PhaseSteps, text: TrainingText) -> tuple[int, dict[str, int]]:
+    """Return the tokens of a phase, and the bytes of each text in it."""
+    names = [source.name for source in text.sources]
+    tokens, sizes = 0, dict.fromkeys(names, 0)
     for first in range(0, steps.sequences, CHUNK):
         measures = steps.mixture.measures(first, min(CHUNK, steps.sequences - first))
         tokens += int(measures[:, 1].sum())
-        size += int(measures[:, 2].sum())
-        target_size += int(measures[measures[:, 0] == 0, 2].sum())
-    return tokens, size, target_size
+        for index, name in enumerate(names):
+            sizes[name] += int(measures[measures[:, 0] == index, 2].sum())
+    return tokens, sizes
 
 
 def _first_sentence(strategy: Strategy) -> str:

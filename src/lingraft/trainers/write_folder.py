@@ -39,6 +39,7 @@ from lingraft.pipeline.runner import (
     quiet_libraries,
 )
 from lingraft.pipeline.stage_builders import read_splice, training_text
+from lingraft.pipeline.stages import training_inputs
 from lingraft.pipeline.text_summary import recipe_text_lines
 from lingraft.progress import LogLine, discard_line, each_warning_once, warn
 from lingraft.recipe import Recipe, Runtime
@@ -124,7 +125,7 @@ def hand_over(
         new_run_folder(output, "--output") as draft,
         TemporaryDirectory(prefix="lingraft-") as scratch,
     ):
-        model, text = _open(recipe, graph, store, Path(scratch))
+        model, text = _open(recipe, graph, store, Path(scratch), log)
         kinds = {*engine.data, *data}
         if "sequences" in kinds:
             check_row_length(model, text.plan, _model_folder(graph, store))
@@ -203,30 +204,29 @@ def _build_stages(
 
 
 def _open(
-    recipe: Recipe, graph: Graph, store: Store, scratch: Path
+    recipe: Recipe, graph: Graph, store: Store, scratch: Path, log: LogLine
 ) -> tuple[ModelRecord, HandoverText]:
     """Return the record of the extended model, and the text to write."""
     folder = _model_folder(graph, store)
     source = open_tokenizer(store.folder(graph.source.stage) / "model")
     separators = separators_of(source, recipe.training.packing.separator)
-    packed = training_text(
-        recipe,
-        store.folder(graph.packing["target"].stage),
-        store.folder(graph.packing["replay"].stage) if "replay" in graph.packing else None,
-    )
+    inputs = training_inputs(recipe, graph.packing)
+    packed = training_text(recipe, {role: store.folder(one.stage) for role, one in inputs.items()})
     splice = read_splice(store.folder(graph.vocabulary.stage))
     parameters = count_parameters(folder)
     model = model_record(folder, parameters, splice, separators, packed.target)
     added = tuple(token.id for token in splice.added)
     job = Job(folder, packed, recipe.training, scratch, added, recipe.seed, Execution(), None)
-    phases = job.phases(parameters)
-    plan = plan_record(recipe, phases, packed.target, model, folder)
+    planned = job.steps(parameters)
+    for warning in planned.warnings:
+        warn(warning, log)
+    plan = plan_record(recipe, planned.phases, packed, model, folder)
     replay = Corpus.open(store.folder(graph.replay.stage)) if graph.replay else None
     text = HandoverText(
         packed,
-        phases,
+        planned.phases,
         plan,
-        Corpus.open(store.folder(graph.target.stage)),
+        [Corpus.open(store.folder(node.stage)) for node in graph.targets],
         replay if packed.replay else None,
         _heldout(recipe, graph, store, separators, scratch),
         model.tokens,

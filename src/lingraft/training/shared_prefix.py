@@ -26,7 +26,8 @@ from lingraft.training.checkpointing import (
     new_checkpoint,
     valid_checkpoints,
 )
-from lingraft.training.job import Job, PhaseSteps
+from lingraft.training.job import Job
+from lingraft.training.phase_steps import PhaseSteps
 from lingraft.training.save_model import LOW_RANK
 from lingraft.training.train_log import LOG
 
@@ -135,5 +136,5 @@ def prefix_checkpoint(
     phase = plan["phases"][-1]
     # Left out of the key: the length, and how the learning rate decays after the prefix.
     phase["budget"], phase["schedule"] = None, [last.schedule.name, last.schedule.rise(steps)]
-    key = digest([plan, phases[-1].sequences_per_step, *job.identity(parameters)])[:20]
+    key = digest([plan, phases[-1].sequences_per_step, *job.identity(parameters, phases)])[:20]
     return PrefixCheckpoint(job.prefix_dir / key, before + end, before + steps)

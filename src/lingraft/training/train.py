@@ -12,7 +12,8 @@ from lingraft.store import disk_errors
 from lingraft.training.config import TrainingPlan
 from lingraft.training.distributed import init_process_group
 from lingraft.training.execution import Execution
-from lingraft.training.job import Heldout, Job, TrainingText
+from lingraft.training.job import Heldout, Job
+from lingraft.training.phase_steps import TrainingText
 from lingraft.training.state import stop_signals
 from lingraft.training.trainer import Trainer
 

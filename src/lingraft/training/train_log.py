@@ -20,7 +20,8 @@ from lingraft.packing.mixture import Batch
 from lingraft.store import fsync
 from lingraft.training.config import Phase
 from lingraft.training.distributed import reshard
-from lingraft.training.job import Job, PhaseSteps
+from lingraft.training.job import Job
+from lingraft.training.phase_steps import PhaseSteps, TrainingSteps, TrainingText
 from lingraft.training.state import RunState, Totals
 from lingraft.training.trackers import Tracker, numbers_of
 from lingraft.training.train_step import StepResult
@@ -177,15 +178,14 @@ def speed_note(
 
 
 def run_notes(
-    job: Job, phases: Sequence[PhaseSteps], state: RunState, kind: str, parameters: int
+    job: Job, planned: TrainingSteps, state: RunState, kind: str, parameters: int
 ) -> dict[str, Any]:
     """Return the notes of a finished run, for the manifest of the stage.
 
     `kind` is the model type, `parameters` the size of the model.
     """
-    done, text = state.done, job.text
+    done, text, epochs = state.done, job.text, planned.epochs(job.text)
     replayed = done.bytes - done.target_bytes
-    used = phases[-1].mixture.offsets_after(phases[-1].sequences) if phases else None
     notes = {
         "parameters": parameters,
         "steps": done.step,
@@ -195,42 +195,37 @@ def run_notes(
         "replayed_bytes": replayed,
         "replay_share": round(replayed / max(done.bytes, 1), 4),
         "target_documents": done.target_documents,
-        "target_epochs": round(used.target / len(text.target), 4) if used else 0.0,
+        "epochs": epochs,
         "seconds": round(state.seconds, 1),
         "device": job.execution.device,
         "precision": "bfloat16" if job.execution.computes_in_bfloat16() else "float32",
         "phases": [
-            _phase_notes(phase, steps, kind, parameters)
-            for phase, steps in zip(job.plan.phases, phases, strict=True)
+            _phase_notes(text, phase, steps, kind, parameters)
+            for phase, steps in zip(job.plan.phases, planned.phases, strict=True)
         ],
     }
     # Keys such as `rows` and `trunk_steps` are stored in manifests, so their names stay.
     if state.prefix_steps:
         notes["trunk_steps"] = state.prefix_steps
-    if used and text.replay is not None:
-        epochs = used.replay / len(text.replay)
-        notes["replay_epochs"] = round(epochs, 4)
-        if used.replay > len(text.replay):
-            warning = (
-                f"the replay text is read {epochs:.1f} times: training asks for more than there is"
-            )
-            notes["warnings"] = [warning]
+    if planned.warnings:
+        notes["warnings"] = list(planned.warnings)
     return notes
 
 
-def _phase_notes(phase: Phase, steps: PhaseSteps, kind: str, parameters: int) -> dict[str, Any]:
+def _phase_notes(
+    text: TrainingText, phase: Phase, steps: PhaseSteps, kind: str, parameters: int
+) -> dict[str, Any]:
     rates = phase.learning_rates.resolve(phase.strategy, kind, parameters)
     mixture = steps.mixture
-    drawn = mixture.offsets_after(steps.sequences).target - mixture.offsets.target
     return {
         "strategy": phase.strategy.chosen(),
         "reference": phase.strategy.reference,
         "steps": steps.steps,
         "rows": steps.sequences,
         "rows_of_a_step": steps.sequences_per_step,
-        "replay_share": mixture.share,
+        "replay_share": mixture.replay.share if mixture.replay else 0.0,
         "average_steps": round(phase.average_share * steps.steps),
-        "epochs": round(drawn / len(mixture.target), 4),
+        "epochs": steps.epochs(text),
         "schedule": phase.schedule.chosen(),
         "learning_rates": {"body": rates.body, "added_rows": rates.added_rows, "why": rates.why},
     }

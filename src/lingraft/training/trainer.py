@@ -19,6 +19,7 @@ import torch
 from lingraft.checkpoint.load_model import load_for_training
 from lingraft.errors import Interrupted, TrainingError
 from lingraft.formatting import counted
+from lingraft.packing.epoch_limits import epochs_line
 from lingraft.progress import Advance, no_progress, progress, say
 from lingraft.store import digest, remove_drafts
 from lingraft.training.async_checkpoints import AsyncCheckpointWriter
@@ -70,8 +71,9 @@ class Trainer:
         self.kind = str(self.model.config.model_type)
         self.parameters = sum(parameter.numel() for parameter in self.model.parameters())
         self.vocabulary = self.model.get_input_embeddings().weight.shape[0]
-        self.fingerprint = job.fingerprint(self.parameters)
-        self.phases = job.phases(self.parameters)
+        self.planned = job.steps(self.parameters)
+        self.phases = self.planned.phases
+        self.fingerprint = job.fingerprint(self.parameters, self.phases)
         self.steps = sum(phase.steps for phase in self.phases)
         self.prefix = prefix_checkpoint(job, self.phases, self.parameters)
         self.loss, self.utilisation = "", Utilisation(0.0)
@@ -91,6 +93,8 @@ class Trainer:
         if first:
             remove_drafts(job.scratch_dir)
             self.log.begin(job.scratch_dir, state.log_bytes)
+            for warning in self.planned.warnings:
+                say(f"warning: {warning}")
             say(self._describe(state.done.step))
         if state.phase:
             self._load_phase(state.phase)
@@ -107,7 +111,7 @@ class Trainer:
                 resumed = checkpoint if checkpoint and number == state.phase else None
                 self._train_phase(number, state, resumed, stopped, advance)
             merged = self._merge(state.done)
-        notes = run_notes(job, self.phases, state, self.kind, self.parameters)
+        notes = run_notes(job, self.planned, state, self.kind, self.parameters)
         if self.world.size > 1:
             merged = {"processes": self.world.size, "opened": self.loaded.how, **merged}
         return {**notes, "loss": self.loss, **merged}
@@ -120,8 +124,15 @@ class Trainer:
         line = (
             f"{self.job.title}: {counted(self.steps, 'step')}, {sequences * block:,} tokens in "
             f"sequences of {block:,}, {self.parameters:,} parameters, on {device}"
+            f"{self._describe_epochs()}"
         )
         return f"{line}; continues after step {done:,}" if done else line
+
+    def _describe_epochs(self) -> str:
+        """Return how often each text is read, as the end of a line."""
+        if not self.job.text.keeps_epochs_apart:
+            return ""  # text that initialisations and base models train on has no name
+        return f"; {epochs_line(self.planned.epochs(self.job.text))}"
 
     def _stepper(self, number: int) -> Stepper:
         job, phase = self.job, self.job.plan.phases[number]

@@ -1,0 +1,331 @@
+"""How often each text is read in training, and what happens where that passes its limit.
+
+A scarce text is repeated so that it has its share of the training text. Up to 4 epochs, repeated
+text is worth almost as much as new text, and its value falls quickly after that (Muennighoff et
+al. 2023, arXiv 2305.16264). So each text has a limit in epochs. A text that would pass it is read
+that often, its share is lowered, and the other texts have more. Where all target texts would pass
+their limits, the budget counts, and each is read in proportion to its limit.
+
+All amounts are expected values: `plan` has estimates, and training the counts of packed text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+
+from lingraft.formatting import percent
+
+STEPS = 60
+"""Steps of a bisection: more than the bits of a float."""
+
+
+@dataclass(frozen=True)
+class TextAmount:
+    """The amount of a text, its share of the bytes, and how often it may be read.
+
+    `share` is that among the target texts; it has no meaning for replay, whose share is a setting
+    of each phase. `separable_epochs` is a lower limit than `max_epochs`, up to which the epochs of
+    few documents can be kept apart.
+    """
+
+    name: str
+    bytes: float
+    tokens: float
+    documents: float
+    sequences: float
+    share: float = 1.0
+    max_epochs: float | None = None
+    separable_epochs: float = inf
+
+    def limit(self, asked: float = 0) -> float:
+        """Return the most bytes that are read; a limit below the epochs `asked` is not meant."""
+        epochs = max(self.max_epochs or inf, asked)
+        return min(epochs, self.separable_epochs) * self.bytes
+
+    def per_byte(self, unit: str) -> float:
+        """Return the tokens, documents or sequences of a byte of this text."""
+        amounts = {"tokens": self.tokens, "documents": self.documents, "steps": self.sequences}
+        return amounts[unit] / self.bytes
+
+
+@dataclass(frozen=True)
+class PhaseLength:
+    """The budget of a phase, its share of replayed bytes, and the sequences of a step."""
+
+    unit: str
+    amount: float
+    replay_share: float = 0.0
+    sequences_per_step: int = 1
+
+    @property
+    def odds(self) -> float:
+        """The bytes of replay for a byte of target text."""
+        return self.replay_share / (1 - self.replay_share)
+
+
+@dataclass(frozen=True)
+class TextReading:
+    """How a text is read: its share of the bytes, as set and as it is, and its epochs.
+
+    The shares are those among the target texts, or for replay those of all text. `wanted_epochs`
+    are the epochs without the limit.
+    """
+
+    text: TextAmount
+    wanted_share: float
+    share: float
+    wanted_epochs: float
+    epochs: float
+
+    @property
+    def is_lowered(self) -> bool:
+        """Whether the share is lowered so that the text does not pass its limit."""
+        return self.share < self.wanted_share * (1 - 1e-6)
+
+    @property
+    def passes_limit(self) -> bool:
+        """Whether the text is read more often than its limit says."""
+        limit = self.text.max_epochs
+        return limit is not None and self.epochs > limit * 1.001
+
+    def warning(self, *, replay: bool = False) -> str | None:
+        """Return in one line that the limit counts or is passed, and what to change."""
+        text, limit = self.text, self.text.max_epochs or inf
+        name = f"{'replay' if replay else 'text'} in {text.name}"
+        share = "replay.share" if replay else "its weight or vocabulary.temperature"
+        if self.is_lowered and text.separable_epochs < inf:
+            return (
+                f"{name}: {text.documents:,.0f} documents are so few that a step would have two "
+                f"epochs of one: its share of the training text is lowered from "
+                f"{percent(self.wanted_share)} to {percent(self.share)}; give more text, or set a "
+                "smaller training.batch_tokens"
+            )
+        if self.is_lowered:
+            return (
+                f"{name}: {percent(self.wanted_share)} of the training text would be "
+                f"{counted_epochs(self.wanted_epochs)} of it, and its max_epochs is {limit:g}: "
+                f"its share is lowered to {percent(self.share)}, and other text has the rest; give "
+                f"more {text.name} text, change {share}, or raise its max_epochs"
+            )
+        if self.passes_limit:
+            return (
+                f"{name}: is read for {counted_epochs(self.epochs)}, and its max_epochs is "
+                f"{limit:g}, but no other text can take its place; repeated text is worth little "
+                f"after 4 epochs (arXiv 2305.16264): give more {text.name} text, lower "
+                "training.budget, or raise its max_epochs"
+            )
+        return None
+
+
+@dataclass(frozen=True)
+class ReadingPlan:
+    """The shares of the target texts, the factor on the odds of replay, and how texts are read."""
+
+    shares: tuple[float, ...]
+    replay_factor: float
+    targets: tuple[TextReading, ...]
+    replay: TextReading | None
+
+    @property
+    def epochs(self) -> dict[str, float]:
+        """The epochs of each text by its name."""
+        readings = (*self.targets, *([self.replay] if self.replay else []))
+        return {reading.text.name: reading.epochs for reading in readings}
+
+    @property
+    def tokens(self) -> float:
+        """The tokens that are read of all texts."""
+        readings = (*self.targets, *([self.replay] if self.replay else []))
+        return sum(reading.epochs * reading.text.tokens for reading in readings)
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line for each text that reaches its limit."""
+        lines = [reading.warning() for reading in self.targets]
+        if self.replay:
+            lines.append(self.replay.warning(replay=True))
+        return [line for line in lines if line]
+
+    def replay_share(self, share: float) -> float:
+        """Return the share of replay in a phase for which this share is set."""
+        if self.replay_factor == 1.0:
+            return share
+        odds = self.replay_factor * share / (1 - share)
+        return odds / (1 + odds)
+
+
+def counted_epochs(number: float) -> str:
+    """Return a number of epochs for people.
+
+    >>> counted_epochs(1.0), counted_epochs(0.034), counted_epochs(12.34)
+    ('1 epoch', '0.034 epochs', '12.3 epochs')
+    """
+    shown = f"{number:.3g}"
+    return f"{shown} epoch" if shown == "1" else f"{shown} epochs"
+
+
+def epochs_line(epochs: Mapping[str, float]) -> str:
+    """Return in one line how often training reads each text.
+
+    >>> epochs_line({"hi": 1.0, "brx": 4.0})
+    'training reads hi for 1 epoch, brx for 4 epochs'
+    """
+    described = [f"{name} for {counted_epochs(number)}" for name, number in epochs.items()]
+    return f"training reads {', '.join(described)}"
+
+
+def lead_text(targets: Sequence[TextAmount]) -> int:
+    """Return the text that has the most text for its share: a budget in epochs counts those of it.
+
+    Every text is then read at least as often.
+
+    >>> common = TextAmount("hi", 1e10, 1, 1, 1, share=0.9)
+    >>> lead_text([TextAmount("brx", 1e8, 1, 1, 1, share=0.1), common])
+    1
+    """
+    return max(range(len(targets)), key=lambda index: targets[index].bytes / targets[index].share)
+
+
+def plan_reading(
+    targets: Sequence[TextAmount], replay: TextAmount | None, phases: Sequence[PhaseLength]
+) -> ReadingPlan:
+    """Return the shares with which no text passes its limit, and the epochs that follow.
+
+    >>> hindi = TextAmount("hi", 10e9, 2e9, 1e6, 2e6, share=0.9)
+    >>> bodo = TextAmount("brx", 0.1e9, 2e7, 1e4, 2e4, share=0.1, max_epochs=4)
+    >>> planned = plan_reading([hindi, bodo], None, [PhaseLength("epochs", 1)])
+    >>> [round(reading.epochs, 2) for reading in planned.targets]
+    [1.0, 4.0]
+    >>> [round(share, 3) for share in planned.shares]
+    [0.962, 0.038]
+    """
+    total = sum(text.share for text in targets)
+    targets = [replace(text, share=text.share / total) for text in targets]
+    wanted = tuple(text.share for text in targets)
+    free = [_target_bytes(phase, wanted, targets, replay) for phase in phases]
+    factor, shares = 1.0, _limited(targets, replay, phases)
+    amounts = [_target_bytes(phase, shares, targets, replay) for phase in phases]
+    limit = replay.limit() if replay else inf
+    if _replayed(amounts, phases) > limit:
+
+        def within(factor: float) -> bool:
+            less = _with_odds(phases, factor)
+            shares = _limited(targets, replay, less)
+            sizes = [_target_bytes(phase, shares, targets, replay) for phase in less]
+            return _replayed(sizes, less) <= limit
+
+        factor = _largest(within, 1.0)
+        phases_read = _with_odds(phases, factor)
+        shares = _limited(targets, replay, phases_read)
+        amounts = [_target_bytes(phase, shares, targets, replay) for phase in phases_read]
+    else:
+        phases_read = list(phases)
+    readings = []
+    for text, share in zip(targets, shares, strict=True):
+        epochs = [sum(free) * text.share / text.bytes, sum(amounts) * share / text.bytes]
+        readings.append(TextReading(text, text.share, share, *epochs))
+    replayed = None
+    if replay is not None:
+        replayed = _replay_reading(replay, (free, phases), (amounts, phases_read))
+    return ReadingPlan(shares, factor, tuple(readings), replayed)
+
+
+def _replay_reading(
+    replay: TextAmount,
+    wanted: tuple[Sequence[float], Sequence[PhaseLength]],
+    read: tuple[Sequence[float], Sequence[PhaseLength]],
+) -> TextReading:
+    shares, epochs = [], []
+    for amounts, phases in (wanted, read):
+        replayed = _replayed(amounts, phases)
+        shares.append(replayed / max(replayed + sum(amounts), 1))
+        epochs.append(replayed / replay.bytes)
+    return TextReading(replay, *shares, *epochs)
+
+
+def _limited(
+    targets: Sequence[TextAmount], replay: TextAmount | None, phases: Sequence[PhaseLength]
+) -> tuple[float, ...]:
+    """Return the shares of the target texts with which none passes its limit, if there are such.
+
+    A level x gives each text x * share bytes, at most those of its limit. The level that fits the
+    budget is searched for.
+    """
+    wanted = tuple(text.share for text in targets)
+    # An epoch of the budget reads every text once, so that a lower limit cannot be meant.
+    asked = sum(phase.amount for phase in phases if phase.unit == "epochs")
+    limits = [text.limit(asked) for text in targets]
+
+    def bytes_at(level: float) -> list[float]:
+        return [min(level * text.share, limit) for text, limit in zip(targets, limits, strict=True)]
+
+    def below_budget(level: float) -> bool:
+        sizes = bytes_at(level)
+        shares = tuple(size / sum(sizes) for size in sizes)
+        budget = sum(_target_bytes(phase, shares, targets, replay) for phase in phases)
+        return sum(sizes) <= budget
+
+    # With enough for everyone, the shares stay exactly as set.
+    total = sum(_target_bytes(phase, wanted, targets, replay) for phase in phases)
+    fits = [total * text.share <= limit for text, limit in zip(targets, limits, strict=True)]
+    if len(targets) == 1 or all(fits):
+        return wanted
+    highest = max(limit / text.share for text, limit in zip(targets, limits, strict=True))
+    if highest == inf:
+        # An unlimited text can take all of the budget; texts differ in tokens for a byte.
+        highest = 1000 * total / min(text.share for text in targets)
+    sizes = bytes_at(_largest(below_budget, highest))
+    return tuple(size / sum(sizes) for size in sizes)
+
+
+def _largest(holds: Callable[[float], bool], highest: float) -> float:
+    """Return the largest number up to `highest` for which a condition holds that holds below it."""
+    if holds(highest):
+        return highest
+    low, high = 0.0, highest
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        if middle and holds(middle):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _target_bytes(
+    phase: PhaseLength,
+    shares: Sequence[float],
+    targets: Sequence[TextAmount],
+    replay: TextAmount | None,
+) -> float:
+    """Return the bytes of target text that a phase reads with these shares."""
+    if phase.unit == "bytes":
+        return phase.amount
+    if phase.unit == "epochs":
+        lead = lead_text(targets)
+        return phase.amount * targets[lead].bytes / shares[lead]
+    each = sum(
+        share * text.per_byte(phase.unit) for share, text in zip(shares, targets, strict=True)
+    )
+    if phase.unit != "documents" and replay is not None:  # tokens and steps include replay
+        each += phase.odds * replay.per_byte(phase.unit)
+    amount = phase.amount * (phase.sequences_per_step if phase.unit == "steps" else 1)
+    return amount / each
+
+
+def _replayed(amounts: Sequence[float], phases: Sequence[PhaseLength]) -> float:
+    total = 0.0
+    for size, phase in zip(amounts, phases, strict=True):
+        total += size * phase.odds
+    return total
+
+
+def _with_odds(phases: Sequence[PhaseLength], factor: float) -> list[PhaseLength]:
+    """Return the phases with a factor on the odds of replay."""
+    changed = []
+    for phase in phases:
+        odds = phase.odds * factor
+        changed.append(replace(phase, replay_share=odds / (1 + odds)))
+    return changed

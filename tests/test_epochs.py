@@ -1,0 +1,141 @@
+"""Texts that are read more than once: limits of epochs, shares, and the order of sequences."""
+
+import io
+from collections import Counter, defaultdict
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lingraft.errors import RecipeError
+from lingraft.packing.blocks import Blocks, PackingSummary
+from lingraft.packing.epoch_limits import PhaseLength, TextAmount, lead_text, plan_reading
+from lingraft.packing.epoch_order import EpochOrder, permutation
+from lingraft.packing.pack import _DocumentWriter, _StreamWriter
+from lingraft.training.phase_steps import TextSource, TrainingText, plan_steps
+
+BLOCK, END, FIRST = 8, 1, 10
+"""Tokens of a sequence, the separator, and the id of which all of the first document consists."""
+
+
+def blocks_of(lengths: list[int], layout: str = "stream") -> Blocks:
+    """Return documents of these lengths in memory; the tokens of a document are its number."""
+    tokens, spans = io.BytesIO(), io.BytesIO()
+    kind = _StreamWriter if layout == "stream" else _DocumentWriter
+    writer = kind(tokens, spans, BLOCK, None, END)
+    for number, length in enumerate(lengths):
+        ids = np.full(length, FIRST + number, dtype=np.int64)
+        writer.add(ids, np.ones(length, dtype=np.int64))
+    writer.close()
+    counts = (writer.sequences, writer.tokens, writer.bytes, writer.documents)
+    blocks = Blocks(Path(), PackingSummary(BLOCK, *counts, None, END))
+    blocks.__dict__["tokens"] = np.frombuffer(tokens.getvalue(), dtype=np.uint32)
+    blocks.__dict__["spans"] = np.frombuffer(spans.getvalue(), dtype=np.int64).reshape(-1, 4)
+    return blocks
+
+
+DOCUMENTS = st.lists(st.integers(1, 40), min_size=1, max_size=40)
+LAYOUT = st.sampled_from(["stream", "documents"])
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.tuples(DOCUMENTS, st.floats(0.02, 1), LAYOUT), min_size=1, max_size=3),
+    st.tuples(DOCUMENTS, st.floats(0, 0.7)),
+    st.lists(st.tuples(st.integers(1, 60), st.integers(1, 12)), min_size=1, max_size=2),
+    st.sampled_from([None, 1.0, 4.0]),
+    st.integers(0, 5),
+)
+def test_no_step_has_two_epochs_of_a_document(texts, replay, phases, limit, seed):
+    """Also not parts of a long document; each epoch has every sequence once, in every phase."""
+    sources = [
+        TextSource(blocks_of(lengths, layout), f"text{number}", share, limit)
+        for number, (lengths, share, layout) in enumerate(texts)
+    ]
+    replayed = TextSource(blocks_of(replay[0]), "replay", replay[1], limit)
+    text = TrainingText(tuple(sources), replayed, keeps_epochs_apart=True)
+    lengths = [PhaseLength("steps", steps, replay[1], per_step) for steps, per_step in phases]
+    most = max(source.blocks.summary.documents for source in sources)
+    try:
+        planned = plan_steps(text, lengths, seed)
+    except RecipeError:
+        # Only if no text has the documents to fill the places of a step.
+        planned = None
+    if planned is None:
+        assert most <= 2 * max(size for _, size in phases)
+        return
+    read = defaultdict(Counter)
+    for phase in planned.phases:
+        for step in range(phase.steps):
+            first = step * phase.sequences_per_step
+            count = min(phase.sequences_per_step, phase.sequences - first)
+            epochs = defaultdict(set)
+            drawn, indexes = phase.mixture.draw(first, count)
+            for number, index in zip(drawn.tolist(), indexes.tolist(), strict=True):
+                blocks = text.sources[number].blocks
+                epoch = read[number][index]
+                read[number][index] += 1
+                # Without the context id, which is not predicted.
+                for document in set(blocks.sequence(index)[1:].tolist()) - {END}:
+                    epochs[number, document].add(epoch)
+            assert all(len(seen) == 1 for seen in epochs.values())
+    for number, counts in read.items():
+        every = [counts[index] for index in range(len(text.sources[number].blocks))]
+        assert max(every) - min(every) <= 1
+
+
+@given(st.integers(2, 60), st.integers(1, 12), st.integers(0, 9))
+def test_the_first_epoch_is_a_permutation_that_steps_do_not_change(size, window, seed):
+    """A text that is read at most once has the order of earlier versions."""
+    order = EpochOrder(blocks_of([BLOCK - 1] * size), window, seed, 0)
+    assert order.order(0).tolist() == permutation(size, seed, 0, 0).tolist()
+
+
+def test_an_order_does_not_depend_on_what_was_asked_before():
+    """A resumed run begins in a later epoch and has the same order."""
+    blocks = blocks_of([3, 9, 30, 1] * 20)
+    order = EpochOrder(blocks, 6, 7, 0)
+    orders = [order.order(epoch).tolist() for epoch in range(6)]
+    assert EpochOrder(blocks, 6, 7, 0).order(5).tolist() == orders[5]
+    assert order.order(2).tolist() == orders[2]
+    assert all(former != latter for former, latter in pairwise(orders))
+
+
+AMOUNT = st.floats(1e3, 1e12)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.tuples(AMOUNT, st.floats(0.01, 1), st.floats(1, 9)), min_size=2, max_size=5),
+    st.tuples(AMOUNT, st.floats(0, 0.8), st.floats(1, 9)),
+    st.sampled_from(["tokens", "bytes", "documents", "steps", "epochs"]),
+    st.floats(0.01, 20),
+)
+def test_no_text_passes_its_limit_unless_all_do(texts, replay, unit, part):
+    """The budget is met; texts below their limits keep their shares relative to each other."""
+    amounts = []
+    for number, (size, share, limit) in enumerate([*texts, (replay[0], 1.0, replay[2])]):
+        counts = (size / 5, size / 5000, size / 5120)
+        amounts.append(TextAmount(str(number), size, *counts, share, limit))
+    *targets, replayed = amounts
+    total = sum(text.bytes for text in targets)
+    amount = part if unit == "epochs" else part * total / {"bytes": 1, "tokens": 5}.get(unit, 5000)
+    planned = plan_reading(targets, replayed, [PhaseLength(unit, amount, replay[1], 2)])
+    assert sum(planned.shares) == pytest.approx(1)
+    assert planned.replay.epochs <= replay[2] * (1 + 1e-6)
+    over = [one.epochs > one.text.max_epochs * (1 + 1e-6) for one in planned.targets]
+    if unit == "epochs":
+        lead = planned.targets[lead_text([one.text for one in planned.targets])]
+        assert lead.epochs == pytest.approx(amount)
+        assert all(
+            one.epochs <= max(one.text.max_epochs, amount) * (1 + 1e-6) for one in planned.targets
+        )
+    else:
+        assert all(over) or not any(over)
+    below = [one for one in planned.targets if one.epochs < one.text.max_epochs * (1 - 1e-6)]
+    if not any(over):
+        ratios = [one.share / one.wanted_share for one in below]
+        assert not ratios or max(ratios) == pytest.approx(min(ratios), rel=1e-4)
