@@ -85,6 +85,8 @@ def build_corpus(
     for warning in [*_malformed_warning(language, train.malformed), *health.warnings()]:
         draft.warn(warning)
     content = {"format": 1, "language": language, "splits": report, **notes}
+    if settings.scripts:
+        content["scripts"] = list(settings.scripts)
     draft.path(COUNTS).write_text(
         json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8"
     )
@@ -181,7 +183,11 @@ def _read_sources(
         settings,
         TextRepairs(settings.cleaning or Cleaning(), language),
         # The language of generated stories is known, and identifying it takes a second.
-        TextHealth(language, identify=any(not source.miniature for source in settings.sources)),
+        TextHealth(
+            language,
+            identify=any(not source.miniature for source in settings.sources),
+            scripts=settings.scripts,
+        ),
         [source.weighting for source in inputs],
         near_duplicates,
         0 if near_duplicates is None else len(near_duplicates),

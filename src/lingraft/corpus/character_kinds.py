@@ -60,37 +60,37 @@ def codes_of(text: str) -> Codes:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
 
 
-def uses_zero_width_spaces(language: str) -> bool:
-    """Return whether a zero-width space is a normal character in a language.
+def uses_zero_width_spaces(language: str, declared: tuple[str, ...] = ()) -> bool:
+    """Return whether a zero-width space is a normal character in a language, or its scripts.
 
     >>> uses_zero_width_spaces("km"), uses_zero_width_spaces("hi")
     (True, False)
     """
-    return bool(UNSPACED_SCRIPTS.intersection(scripts_of(language)))
+    return bool(UNSPACED_SCRIPTS.intersection(scripts_of(language, declared)))
 
 
 @cache
-def kinds_of(language: str) -> Codes:
-    """Return the kind of each code point in text of a language."""
+def kinds_of(language: str, declared: tuple[str, ...] = ()) -> Codes:
+    """Return the kind of each code point in text of a language; `declared` are its scripts."""
     table = np.zeros(CODE_POINTS, dtype=np.uint8)
     table[list(map(ord, LATER_BYTES))] = MISREAD
     for kind, characters in _CHARACTERS.items():
         table[find_code_points(f"[{characters}]")] = kind
     table[TAGS] = INVISIBLE
-    if uses_zero_width_spaces(language):
+    if uses_zero_width_spaces(language, declared):
         table[ord(ZERO_WIDTH_SPACE)] = 0
-    if RIGHT_TO_LEFT_SCRIPTS.intersection(scripts_of(language)):
+    if RIGHT_TO_LEFT_SCRIPTS.intersection(scripts_of(language, declared)):
         table[list(map(ord, BIDI_MARKS))] = 0
     return table
 
 
 @cache
-def letters_of(language: str) -> Codes | None:
+def letters_of(language: str, declared: tuple[str, ...] = ()) -> Codes | None:
     """Return for each code point `IN_SCRIPT`, `OTHER_SCRIPT` or 0 if it is no letter.
 
-    `None` for a language without a usual script.
+    `None` for a language without a usual script or declared ones.
     """
-    scripts = scripts_of(language)
+    scripts = scripts_of(language, declared)
     if not scripts:
         return None
     table = np.zeros(CODE_POINTS, dtype=np.uint8)

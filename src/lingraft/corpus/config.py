@@ -19,6 +19,7 @@ from lingraft.corpus.document_weight import DocumentWeight
 from lingraft.corpus.health_checks import REFUSING
 from lingraft.corpus.presets import DEFAULT_HELDOUT_LIMIT, DEFAULT_LIMIT, preset, presets
 from lingraft.corpus.remote_files import is_url
+from lingraft.corpus.script_check import check_scripts
 from lingraft.corpus.text_files import has_wildcards
 from lingraft.corpus.text_repairs import Cleaning
 from lingraft.corpus.where import parse_condition
@@ -359,6 +360,11 @@ class CorpusSettings(Settings):
         "[html, soft_hyphens], join_lines: true}; by default it stays as read, and problems are "
         "reported",
     )
+    scripts: tuple[str, ...] = Field(
+        default=(),
+        description="scripts that the text is written in (ISO 15924: [Deva, Latn]), for "
+        "code-switched text; by default the one of the language's tag: hi-Latn is Latin",
+    )
     allow: tuple[Literal[REFUSING], ...] = Field(  # type: ignore[valid-type]
         default=(),
         description=f"checks of the text that may find enough to refuse it: {', '.join(REFUSING)}",
@@ -394,6 +400,12 @@ class CorpusSettings(Settings):
     def share(self) -> float | None:
         """The share of documents to hold out, `None` if there are held-out sources."""
         return None if self.heldout else self.heldout_share or HELDOUT_SHARE
+
+    @field_validator("scripts")
+    @classmethod
+    def _known_scripts(cls, scripts: tuple[str, ...]) -> tuple[str, ...]:
+        check_scripts(scripts)
+        return scripts
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

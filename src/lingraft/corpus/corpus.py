@@ -70,6 +70,11 @@ class Corpus:
         """The content of counts.json: splits, sources, and the dropped documents by reason."""
         return _read_counts(self.folder)
 
+    @property
+    def scripts(self) -> tuple[str, ...]:
+        """The scripts that the text is declared to be written in; () for the language's own."""
+        return tuple(self.report.get("scripts", ()))
+
     def counts(self, split: str) -> Counts:
         """Return the amount of text of a split ("train" or "heldout")."""
         return Counts(**self.report["splits"][_check_split(split)])

@@ -103,9 +103,10 @@ class FileMix:
         mixes_heldout = len({kind.heldout for kind in self.kinds.values()}) > 1
         languages = {kind.language for kind in self.kinds.values()} - {""}
 
-        def order(item: tuple[TextFile, FileKind]) -> tuple[bool, bool]:
+        def order(item: tuple[TextFile, FileKind]) -> tuple[bool, bool, bool]:
             _, kind = item
-            return kind.heldout, kind.language.partition("-")[0] != language.partition("-")[0]
+            is_primary = kind.language.partition("-")[0] == language.partition("-")[0]
+            return kind.heldout, kind.language != language, not is_primary
 
         groups: dict[str, list[TextFile]] = {}
         for path, kind in sorted(self.kinds.items(), key=order):
@@ -158,7 +159,9 @@ def _languages_by_name(names: Mapping[TextFile, str]) -> dict[TextFile, str]:
     for path, name in names.items():
         *folders, file = name.split("/")
         tags = [_tag(folder) for folder in folders]
-        tags.append(_tag(re.split(r"[.\-]", file)[0]) or _tag(re.split(r"[._\-]", file)[0]))
+        # hi-Latn.jsonl, hi-news.jsonl and hi_news.jsonl.
+        words = (re.split(letters, file)[0] for letters in (r"\.", r"[.\-]", r"[._\-]"))
+        tags.append(next(filter(None, map(_tag, words)), None))
         known = [tag for tag in tags if tag]
         if not known:
             return {}

@@ -20,11 +20,16 @@ import numpy as np
 
 from lingraft.corpus import character_kinds as kinds
 from lingraft.corpus.cut_lines import find_cut_documents
-from lingraft.corpus.health_checks import CHECKS, EXCERPT, Finding, excerpt
+from lingraft.corpus.health_checks import CHECKS, EXCERPT, MIXED, Finding, excerpt
 from lingraft.corpus.health_sample import SAMPLE_DOCUMENTS, sample_findings
 from lingraft.corpus.markup import find_markup, strip_html
 from lingraft.corpus.mojibake import FIRST_BYTES, first_mojibake
-from lingraft.corpus.script_check import MIN_LETTERS, WrongScript, find_wrong_script
+from lingraft.corpus.script_check import (
+    MIN_LETTERS,
+    WrongScript,
+    describe_scripts,
+    find_wrong_script,
+)
 from lingraft.formatting import join_words
 
 BATCH_CHARACTERS = 200_000
@@ -60,7 +65,7 @@ class HealthReport:
     """What was found in a text, with all checks in the order of `CHECKS`.
 
     `unchecked` says which checks could not run, and why. `wrong_script` is set if most letters are
-    in another script.
+    in another script. `scripts` describes how much is in each of the declared scripts.
     """
 
     language: str
@@ -70,6 +75,7 @@ class HealthReport:
     findings: tuple[Finding, ...]
     unchecked: str = ""
     wrong_script: WrongScript | None = None
+    scripts: str = ""
 
     def warnings(self) -> list[str]:
         """Return a sentence for each finding that warns or refuses."""
@@ -83,20 +89,27 @@ class HealthReport:
             "characters": self.characters,
             "sampled_documents": self.sampled,
             "unchecked": self.unchecked,
+            **({"scripts": self.scripts} if self.scripts else {}),
             "findings": [finding.as_json() for finding in self.findings],
         }
 
 
 class TextHealth:
-    """Counts what is in the documents of a text in one language; `report` gives the findings."""
+    """Counts what is in the documents of a text in one language; `report` gives the findings.
 
-    def __init__(self, language: str, *, identify: bool = True) -> None:
-        self.language = language
+    `scripts` are those that the text is written in, if not only in the one of the language.
+    """
+
+    def __init__(
+        self, language: str, *, identify: bool = True, scripts: tuple[str, ...] = ()
+    ) -> None:
+        self.language, self.scripts = language, scripts
         self._identify = identify
         self.documents = self.characters = 0
         self._batch: list[str] = []
         self._batch_characters = 0
-        self._kinds, self._letters = kinds.kinds_of(language), kinds.letters_of(language)
+        self._kinds = kinds.kinds_of(language, scripts)
+        self._letters = kinds.letters_of(language, scripts)
         self._in_script = self._other_script = 0
         self._counts: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
@@ -157,15 +170,19 @@ class TextHealth:
         causes = [findings[name] for name in ("mojibake", "markup") if findings[name].level]
         wrong = None
         if self._letters is not None:
-            wrong = find_wrong_script(self.language, filter(None, map(plain_text, self._sample)))
+            plain = list(filter(None, map(plain_text, self._sample)))
+            wrong = find_wrong_script(self.language, plain, self.scripts)
             findings["wrong_script"] = self._script_finding(wrong)
-        identify = self._identify and not (wrong or causes)
+        # An identifier takes text in two languages for one of them.
+        identify = self._identify and not (wrong or causes or self.scripts)
         read = self.documents + self._duplicates
         example = self._examples.get("duplicates", "")
         findings["duplicates"] = Finding.of_check("duplicates", self._duplicates, read, example)
         findings["subtokens"] = self._subtoken_finding()
         sampled, unchecked = sample_findings(self.language, self._sample, identify=identify)
         findings |= sampled
+        if self.scripts and self._identify:
+            unchecked = "the language of the documents is not identified: scripts are declared"
         in_order = [findings[check.name] for check in CHECKS if check.name in findings]
         return HealthReport(
             self.language,
@@ -175,6 +192,7 @@ class TextHealth:
             tuple(in_order),
             unchecked,
             wrong,
+            describe_scripts(self._sample, self.scripts) if self.scripts else "",
         )
 
     def _finding(self, name: str) -> Finding:
@@ -190,7 +208,7 @@ class TextHealth:
             letters,
             self._examples.get("wrong_script", ""),
             unit="letters",
-            detail=f"most letters are {wrong.remedy}" if wrong else "",
+            detail=f"most letters are {wrong.remedy}; {MIXED}" if wrong else "",
         )
 
     def _subtoken_finding(self) -> Finding:

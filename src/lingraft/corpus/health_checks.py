@@ -41,6 +41,10 @@ class Check:
     remedy: str
 
 
+MIXED = "for text that mixes scripts on purpose, name them: scripts: [Deva, Latn]"
+"""The remedy for code-switched text."""
+
+
 def _strip(name: str) -> str:
     return f"set cleaning: {{strip: [{name}]}}"
 
@@ -63,7 +67,7 @@ CHECKS = (
         0.25,
         0.5,
         "the text is of several languages or scripts",
-        "give text in the language, or a tag with the script",
+        f"give text in the language, or a tag with the script; {MIXED}",
     ),
     # Largest share in clean text: 0.6% (Thai, 3 of 518 long documents).
     Check(

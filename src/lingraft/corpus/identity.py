@@ -59,8 +59,11 @@ def identity_of(
     settings = settings.resolve(language)
     # The memory bound only decides whether an error is raised, not what the corpus contains.
     identity: dict[str, Any] = settings.model_dump(
-        mode="json", exclude={"sources", "heldout", "max_document_bytes", "allow", "cleaning"}
+        mode="json",
+        exclude={"sources", "heldout", "max_document_bytes", "allow", "cleaning", "scripts"},
     )
+    if settings.scripts:
+        identity["scripts"] = list(settings.scripts)
     # Under its name of earlier versions, so that the keys of stored corpora stay.
     cleaning = settings.cleaning
     identity["unicode_normalization"] = cleaning.normalise if cleaning else None

@@ -2,14 +2,15 @@
 
 Text of another language in the wrong place (Hindi given as Telugu) is adapted to without an error,
 and the numbers look good. Most such mix-ups change the script. The usual script of a language is
-that of the likely subtags of Unicode's CLDR, or the one in the tag: `sr-Latn` expects Latin.
+that of the likely subtags of Unicode's CLDR, or the one in the tag: `sr-Latn` expects Latin. Text
+that mixes scripts on purpose (code-switching) declares them: `declared` are the codes of ISO 15924.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -89,44 +90,70 @@ class WrongScript:
         return asdict(self)
 
 
-def find_wrong_script(language: str, texts: Iterable[str]) -> WrongScript | None:
-    """Return the scripts if text is not in the usual script of its language, otherwise `None`.
+def find_wrong_script(
+    language: str, texts: Iterable[str], declared: Sequence[str] = ()
+) -> WrongScript | None:
+    """Return the scripts if text is not in the script of its language, otherwise `None`.
 
     The first `SAMPLE_DOCUMENTS` texts are read. A domain and a language without a usual script are
-    not checked.
+    not checked, unless scripts are declared.
 
     >>> find_wrong_script("te", ["नमस्ते दुनिया " * 20]).found
     'Devanagari'
     >>> find_wrong_script("hi", ["नमस्ते दुनिया " * 20])
+    >>> find_wrong_script("hi", ["kal office में meeting है " * 20], ("Deva", "Latn"))
     """
-    letters: Counter[str] = Counter()
-    for text in islice(texts, SAMPLE_DOCUMENTS):
-        letters.update(filter(str.isalpha, text))
-    return wrong_script_of_letters(language, letters)
-
-
-def wrong_script_of_letters(language: str, letters: Counter[str]) -> WrongScript | None:
-    """Return the scripts if these letters are mostly not in the usual script of the language."""
-    code = _usual_script(language)
-    if code is None or letters.total() < MIN_LETTERS:
+    codes = declared or tuple(filter(None, [_usual_script(language)]))
+    letters = _count_letters(texts)
+    if not codes or letters.total() < MIN_LETTERS:
         return None
     shares, names = _shares(letters), _script_names()
-    if code not in shares or shares[code] >= MIN_SHARE:  # Unicode does not know every script
+    own = sum(shares.get(script, 0) for script in scripts_of(language, declared))
+    if not scripts_of(language, declared) or own >= MIN_SHARE:  # Unicode does not know every script
         return None
     found = max(shares, key=shares.__getitem__)
     base = language.partition("-")[0]
-    return WrongScript(language, names[code], names[found], shares[found], f"{base}-{found}")
+    expected = " or ".join(names[code] for code in codes)
+    return WrongScript(language, expected, names[found], shares[found], f"{base}-{found}")
 
 
-def scripts_of(language: str) -> tuple[str, ...]:
+def describe_scripts(texts: Iterable[str], declared: Sequence[str]) -> str:
+    """Return the share of the letters in each of some scripts, in words.
+
+    >>> describe_scripts(["kal office में meeting है " * 20], ("Deva", "Latn"))
+    '13% Devanagari, 87% Latin'
+    """
+    shares, names = _shares(_count_letters(texts)), _script_names()
+    return ", ".join(f"{percent(shares[code])} {names[code]}" for code in declared)
+
+
+def check_scripts(codes: Sequence[str]) -> None:
+    """Raise `ValueError` if a code is not that of a script of Unicode."""
+    for code in codes:
+        if code not in _shares(Counter()):
+            msg = f"{code!r} is not the code of a script; give codes of ISO 15924, such as Deva"
+            raise ValueError(msg)
+
+
+def _count_letters(texts: Iterable[str]) -> Counter[str]:
+    letters: Counter[str] = Counter()
+    for text in islice(texts, SAMPLE_DOCUMENTS):
+        letters.update(filter(str.isalpha, text))
+    return letters
+
+
+def scripts_of(language: str, declared: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the codes of the scripts that a language is written in, none if it is not known.
 
     >>> scripts_of("hi"), scripts_of("ja"), scripts_of("domain:law"), scripts_of("und")
     (('Deva',), ('Hira', 'Kana', 'Hani'), (), ())
+    >>> scripts_of("hi", ("Deva", "Latn"))
+    ('Deva', 'Latn')
     """
-    code = _usual_script(language)
-    scripts = _COMBINED.get(code or "", (code or "",))
-    return scripts if _letter_scripts().groupindex.keys() >= set(scripts) else ()
+    scripts: list[str] = []
+    for code in declared or (_usual_script(language) or "",):
+        scripts += _COMBINED.get(code, (code,))
+    return tuple(scripts) if _letter_scripts().groupindex.keys() >= set(scripts) else ()
 
 
 def in_usual_script(language: str) -> bool:

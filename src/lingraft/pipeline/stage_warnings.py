@@ -59,7 +59,7 @@ def stage_warnings(kind: str, folder: Path, scored_bytes: int | None = None) -> 
 def wrong_script_of(corpus: Corpus) -> WrongScript | None:
     """Return the scripts if the text of a corpus is not in the script of its language."""
     split = "train" if corpus.counts("train").documents else "heldout"
-    return find_wrong_script(corpus.language, corpus.documents(split))
+    return find_wrong_script(corpus.language, corpus.documents(split), corpus.scripts)
 
 
 def few_scored_warning(corpus: Corpus, scored_bytes: int) -> str:

@@ -45,6 +45,8 @@ def health_lines(text: Text) -> list[str]:
         else:
             lines.append(f"health of {read}: the beginning, not a random sample of the text")
     warnings = preview.health.warnings()
+    if preview.health.scripts:
+        lines.append(f"letters of a sample: {preview.health.scripts}")
     if preview.remote and preview.health.documents and not warnings:
         lines.append("health: no finding")
     lines = [f"text in {text.language}: {line}" for line in lines]
