@@ -330,6 +330,9 @@ class LanguageCheck(Settings):
 class CorpusSettings(Settings):
     """The sources of a corpus, its filters and its held-out text."""
 
+    newer_settings: ClassVar[tuple[str, ...]] = ("scripts",)
+    """Settings that recipes of 0.1 do not have; they are written where they are not the default."""
+
     sources: Sources = Field(description="one source or several: a path, owner/name, or a mapping")
     heldout: Sources | None = Field(
         default=None, description="sources of the held-out text, cleaned like the others"
@@ -400,6 +403,15 @@ class CorpusSettings(Settings):
     def share(self) -> float | None:
         """The share of documents to hold out, `None` if there are held-out sources."""
         return None if self.heldout else self.heldout_share or HELDOUT_SHARE
+
+    @model_serializer(mode="wrap")
+    def _without_new_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave defaults of newer settings out: values and keys of earlier recipes stay."""
+        values: dict[str, Any] = serialize(self)
+        for name in self.newer_settings:
+            if getattr(self, name) == type(self).model_fields[name].default:
+                values.pop(name, None)
+        return values
 
     @field_validator("scripts")
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
@@ -25,6 +25,8 @@ def _language(tag: object) -> str:
 
 class Text(CorpusSettings):
     """Text in one language."""
+
+    newer_settings: ClassVar[tuple[str, ...]] = (*CorpusSettings.newer_settings, "max_epochs")
 
     model_config = ConfigDict(
         frozen=True,
