@@ -136,7 +136,8 @@ def read_indexed(prefix: Path) -> list[list[int]]:
 def test_megatron_files_have_the_packed_ids(run, folder):
     """The documents of `.bin` and `.idx` are the packed text; weights are shares of samples."""
     phase = phases_of(run)[0]
-    for name, blocks in (("target", phase.mixture.target), ("replay", phase.mixture.replay)):
+    for name, text in zip(("target", "replay"), phase.mixture.texts, strict=True):
+        blocks = text.blocks
         documents = read_indexed(folder / "data/megatron" / name)
         assert len(documents) == blocks.summary.documents
         assert np.concatenate(documents).tolist() == blocks.tokens.tolist()
