@@ -30,7 +30,7 @@ import lingraft
 from lingraft.corpus.records import read_records
 from lingraft.errors import CorpusError, HubError, LingraftError, ModelError, RecipeError
 from lingraft.evaluation.tasks import TaskSettings, check_tasks, run_tasks, task_identity
-from lingraft.evaluation.tasks.contamination import find_seen
+from lingraft.evaluation.tasks.contamination import find_seen, rule_of
 from lingraft.evaluation.tasks.lm_eval_model import FolderLM
 from lingraft.evaluation.tasks.load_tasks import load_tasks
 from lingraft.evaluation.tasks.task_catalogue import expand_names, families, find_task, known_names
@@ -552,6 +552,9 @@ def test_copied_documents_are_found() -> None:
     assert find_seen([short, short + " more", "one two"], [f"x {short}. y"]) == [1, 0, None]
     thai = "ฉันคิดว่าวันนี้อากาศดีมากเราควรออกไปเดินเล่นในสวนสาธารณะด้วยกันนะ"
     assert find_seen([thai, thai[:30] + "ก" * 40], [f"ก {thai} ข"]) == [1, 0]
+    assert rule_of("th").startswith("50 characters in a row (or all of 5 to 49)")
+    # A task of lm-eval has no language.
+    assert rule_of("").startswith("13 words in a row (or all of 5 to 12)")
 
 
 def test_contaminated_documents_are_counted_or_dropped(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def measured(metric, subject, value, language, width=0.1):
     )
 
 
-def rows(after_hi=1.20, change=(-0.6, -0.5), target="hi"):
+def rows(after_hi=1.20, change=(-0.6, -0.5), target="hi", fertility="tokens per word"):
     found = []
     for language, tokens, bits in (
         (target, (13.1, 1.76), (1.75, after_hi)),
@@ -69,7 +69,12 @@ def rows(after_hi=1.20, change=(-0.6, -0.5), target="hi"):
     ):
         for subject, index in (("source", 0), ("spliced", 1), ("adapted", 1)):
             found += [
-                measured("tokens per word", subject, tokens[index], language),
+                measured(
+                    fertility if language == target else "tokens per word",
+                    subject,
+                    tokens[index],
+                    language,
+                ),
                 measured("bits per byte", subject, bits[index], language),
             ]
         low, high = change if language == target else (0.15, 0.25)
@@ -442,6 +447,26 @@ def test_the_answer_stays_within_the_intervals(tmp_path):
     ]
     assert "measured without an interval" in sentences(tmp_path, bare)[0]
     assert "was not measured" in sentences(tmp_path, [])[0]
+
+
+def test_the_unit_of_each_text_is_named(tmp_path):
+    """Text without spaces is counted per character, and a chart with words too names both."""
+    mixed = rows(target="th", fertility="tokens per character")
+    folder = make_run(tmp_path / "run", language="th", measurements=mixed)
+    run = read_run(folder)
+    said = answer(run, metric_changes(run.measurements))
+    assert "(13.1 before, 1.76 after, tokens per character, on 26 documents)" in said[0]
+    page = html_of(folder)
+    assert '<th scope="row">tokens per character' in page.replace("\n", "")
+    drawn = (folder / "charts" / "fertility.svg").read_text()
+    assert (
+        "<title>Bar chart of tokens per unit: Thai, per character 13.1 before, 1.76 after; "
+        "English, per word 1.54 before" in drawn
+    )
+    alone = [row for row in mixed if row.language == "th"]
+    html_of(make_run(tmp_path / "alone", language="th", measurements=alone))
+    drawn = (tmp_path / "alone" / "charts" / "fertility.svg").read_text()
+    assert "<title>Bar chart of tokens per character: Thai 13.1 before" in drawn
 
 
 def test_few_documents_make_no_better_or_worse(tmp_path):

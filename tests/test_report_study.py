@@ -44,12 +44,15 @@ def measured(beside, metric, subject, role, value):
     }
 
 
+FERTILITY = "tokens per word"
+
+
 def cell_rows(beside, size, init, seed):
     bits = 1.5 - math.log1p(size) / 20 + (0.1 if init.startswith("random") else 0) + seed / 100
     yield measured(beside, "tokens added", "spliced", "", float(size))
     yield measured(beside, "parameters", "spliced", "", 1e6 + 64.0 * size)
     yield measured(beside, "training tokens", "adapted", "", 1e6 - 300.0 * size)
-    yield measured(beside, "tokens per word", "adapted", "target", 4 - math.log1p(size) / 3)
+    yield measured(beside, FERTILITY, "adapted", "target", 4 - math.log1p(size) / 3)
     yield measured(beside, "bits per byte", "adapted", "target", bits)
     yield measured(beside, "bits per byte change", "adapted", "replay", 0.05 + size / 1e5)
 
@@ -183,6 +186,18 @@ def test_the_question_then_what_is_carried_then_the_charts(page):
 def test_every_chart_is_valid_vega_lite(page, checked_charts):
     """The schema of Vega-Lite permits every chart of a study's page, which is drawn unchecked."""
     assert len(checked_charts) >= len(page.all("svg")) > 3
+
+
+def test_the_page_names_the_unit_of_the_target_text(page, tmp_path, monkeypatch):
+    """Tokens are counted per word, per syllable or per character in every heading and chart."""
+    assert "tokens per word" in page.words
+    monkeypatch.setattr("tests.test_report_study.FERTILITY", "tokens per syllable")
+    other = Outline(write_study_report(make_study(tmp_path / "s")).read_text(encoding="utf-8"))
+    words = " ".join(other.words)
+    assert "tokens per syllable" in other.words
+    assert "tokens per word" not in words
+    (chart,) = [d for d in other.all("svg") if "tokens added." in d["aria-label"]]
+    assert "tokens per syllable to" in chart["aria-label"]
 
 
 def test_choices_stand_in_the_order_of_their_bits_per_byte(tmp_path):

@@ -94,6 +94,20 @@ def test_numbers_that_no_seed_moves_are_held_to_the_documents():
     assert apart.interval() == pytest.approx((1 - math.hypot(0.1, 0.1), 1 + math.hypot(0.1, 0.1)))
 
 
+def test_fertility_is_compared_in_the_unit_of_each_language():
+    """A study that compares tokens per word compares tokens per character of Thai."""
+    values = {"a": [2.0, 2.1], "b": [3.0, 3.2]}
+    rows = [
+        *rows_of(values, metric="tokens per word", language="hi"),
+        *rows_of(values, metric="tokens per character", language="th"),
+    ]
+    found = differences(rows, ["init"], ComparedSettings(metric="tokens per word"))
+    assert [(one.metric, one.language, better_value(one)) for one in found] == [
+        ("tokens per word", "hi", "a"),
+        ("tokens per character", "th", "a"),
+    ]
+
+
 def test_a_ranking_claims_no_more_than_its_intervals():
     """Of three values two are alike: the third is worse than both, and no best one is named."""
     rows = rows_of(

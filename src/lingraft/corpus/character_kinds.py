@@ -13,8 +13,7 @@ import numpy as np
 import regex
 
 from lingraft.corpus.mojibake import LATER_BYTES
-from lingraft.corpus.script_check import scripts_of
-from lingraft.text_units import UNSPACED_SCRIPTS
+from lingraft.corpus.script_check import is_unspaced, scripts_of
 
 CODE_POINTS = 0x110000
 LETTERS_END = 0x34000
@@ -60,15 +59,6 @@ def codes_of(text: str) -> Codes:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
 
 
-def uses_zero_width_spaces(language: str, declared: tuple[str, ...] = ()) -> bool:
-    """Return whether a zero-width space is a normal character in a language, or its scripts.
-
-    >>> uses_zero_width_spaces("km"), uses_zero_width_spaces("hi")
-    (True, False)
-    """
-    return bool(UNSPACED_SCRIPTS.intersection(scripts_of(language, declared)))
-
-
 @cache
 def kinds_of(language: str, declared: tuple[str, ...] = ()) -> Codes:
     """Return the kind of each code point in text of a language; `declared` are its scripts."""
@@ -77,7 +67,7 @@ def kinds_of(language: str, declared: tuple[str, ...] = ()) -> Codes:
     for kind, characters in _CHARACTERS.items():
         table[find_code_points(f"[{characters}]")] = kind
     table[TAGS] = INVISIBLE
-    if uses_zero_width_spaces(language, declared):
+    if is_unspaced(language, declared):
         table[ord(ZERO_WIDTH_SPACE)] = 0
     if RIGHT_TO_LEFT_SCRIPTS.intersection(scripts_of(language, declared)):
         table[list(map(ord, BIDI_MARKS))] = 0

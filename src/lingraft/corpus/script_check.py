@@ -23,6 +23,7 @@ import regex
 from lingraft.corpus.language import is_domain
 from lingraft.display_text import language_name
 from lingraft.formatting import percent
+from lingraft.text_units import UNSPACED_SCRIPTS
 
 MIN_SHARE = 0.5
 """Below this share of letters in the usual script, text is in the wrong script.
@@ -45,8 +46,8 @@ _COMBINED = {
     "Aran": ("Arab",),
 }
 _IS_LETTER = regex.compile(r"[\p{L}\p{M}]")
-_NO_LANGUAGE = frozenset({"und", "mul", "mis", "zxx"})
-"""Tags of text whose language is not known, of several, without a tag, and of none."""
+_NO_LANGUAGE = frozenset({"", "und", "mul", "mis", "zxx"})
+"""Tags of text whose language is not named or not known, of several, without a tag, and of none."""
 _CJK = frozenset({*_COMBINED["Jpan"], *_COMBINED["Kore"]})
 
 
@@ -159,6 +160,15 @@ def scripts_of(language: str, declared: Sequence[str] = ()) -> tuple[str, ...]:
     for code in declared or (_usual_script(language) or "",):
         scripts += _COMBINED.get(code, (code,))
     return tuple(scripts) if _letter_scripts().groupindex.keys() >= set(scripts) else ()
+
+
+def is_unspaced(language: str, declared: tuple[str, ...] = ()) -> bool:
+    """Return whether a language, or one of its declared scripts, has no spaces between words.
+
+    >>> is_unspaced("km"), is_unspaced("zh-Latn"), is_unspaced("hi")
+    (True, False, False)
+    """
+    return bool(UNSPACED_SCRIPTS.intersection(scripts_of(language, declared)))
 
 
 def in_usual_script(language: str) -> bool:

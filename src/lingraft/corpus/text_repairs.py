@@ -20,6 +20,7 @@ from lingraft.corpus.cut_lines import join_cut_lines
 from lingraft.corpus.health import URL
 from lingraft.corpus.markup import strip_html
 from lingraft.corpus.mojibake import repair_mojibake
+from lingraft.corpus.script_check import is_unspaced
 from lingraft.registry import Settings
 
 Stripped = Literal[
@@ -96,7 +97,7 @@ class TextRepairs:
         for name, (pattern, replacement) in _CHARACTERS.items():
             if name not in settings.strip:
                 continue
-            if name == "invisible" and kinds.uses_zero_width_spaces(language):
+            if name == "invisible" and is_unspaced(language):
                 pattern = re.compile(f"[{_INVISIBLES}]")  # noqa: PLW2901
             self._steps.append((name, _substitution(pattern, replacement)))
         if settings.join_lines:

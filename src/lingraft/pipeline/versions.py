@@ -28,7 +28,7 @@ STAGE_VERSIONS = {
     "source-check": 2,
     "result-check": 1,
     "scoring": 5,
-    "tasks": 2,
+    "tasks": 3,
     "evaluation": 5,
     "prediction": 1,
     "probe": 3,

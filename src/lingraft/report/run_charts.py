@@ -74,7 +74,7 @@ def _fertility_bars(
             continue
         name = language_name(language)
         if entry and len(metrics) > 1:
-            name += f", {entry.metric}"
+            name += entry.metric.replace("tokens per", ", per")
         descriptions.append(f"{name} {number(before.value)} before, {number(after.value)} after")
         for measurement in (before, after):
             bar = {

@@ -17,6 +17,7 @@ from itertools import pairwise
 
 import regex
 
+from lingraft.corpus.script_check import is_unspaced
 from lingraft.progress import progress
 from lingraft.text_units import UNSPACED_SCRIPTS, letters_in
 
@@ -25,7 +26,17 @@ CHARACTERS = 50
 MIN_WORDS = 5
 _WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
 _UNSPACED = regex.compile(letters_in(UNSPACED_SCRIPTS))
-RULE = f"{WORDS} words in a row (or all of {MIN_WORDS} to {WORDS - 1}), case and punctuation apart"
+
+
+def rule_of(language: str) -> str:
+    """Return what counts as a match in a language.
+
+    >>> rule_of("th")
+    '50 characters in a row (or all of 5 to 49), case and punctuation apart'
+    """
+    count, unit = (CHARACTERS, "characters") if is_unspaced(language) else (WORDS, "words")
+    shorter = f"or all of {MIN_WORDS} to {count - 1}"
+    return f"{count} {unit} in a row ({shorter}), case and punctuation apart"
 
 
 def normalised_words(text: str) -> list[str]:

@@ -15,7 +15,7 @@ from lm_eval.api.metrics import mean
 from lingraft.evaluation.bootstrap import ratio_interval
 from lingraft.evaluation.config import BootstrapSettings
 from lingraft.evaluation.tasks.config import TaskSettings
-from lingraft.evaluation.tasks.contamination import RULE
+from lingraft.evaluation.tasks.contamination import rule_of
 from lingraft.evaluation.tasks.task_catalogue import find_task
 from lingraft.evaluation.tasks.task_metrics import translation_metric
 from lingraft.measurement import Measurement
@@ -85,7 +85,7 @@ def _measure_seen(
         value=found,
         unit="documents",
         n=searched + too_short,
-        note=f"{RULE}; {too_short} too short to be looked for",
+        note=f"{rule_of(common['language'])}; {too_short} too short to be looked for",
         **common,
     )
 
