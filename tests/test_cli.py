@@ -257,9 +257,7 @@ def test_bugs_show_a_traceback(tmp_path):
         "lingraft.recipe.chosen_recipe = broken\nfrom lingraft.cli import main\n"
         "import sys\nsys.argv = ['lingraft', 'plan', 'x.yaml']\nmain()"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
+    done = start("-c", code, cwd=tmp_path).finish()
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
 

@@ -227,13 +227,7 @@ def test_a_name_that_is_too_long_for_a_file_is_one_line(command, tmp_path):
         {"NAME": "9" * 400, "RECIPE": str(ROOT / "recipes" / "demo.yaml")}.get(word, word)
         for word in command.split()
     ]
-    done = subprocess.run(
-        [Path(sys.executable).with_name("lingraft"), *words],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = lingraft(*words, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in done.stderr

@@ -7,9 +7,8 @@ import json
 import shutil
 import socket
 import struct
-import subprocess
-import sys
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,9 @@ from lingraft.serving import DemoServer, find_pair, open_generators, open_server
 from lingraft.serving.server import page
 from lingraft.splice import AddedToken, identity_splice
 from lingraft.tokenizer import open_tokenizer
+from tests import commands
 from tests.chat_models import CHATML, write_chat_model
+from tests.commands import LINGRAFT
 from tests.conftest import HINDI, ROOT
 from tests.models import ARCHITECTURES, IDS
 from tests.test_report import HOSTILE, Outline, make_run
@@ -367,33 +368,25 @@ def test_errors_name_what_is_missing(tmp_path, served, server):
 
 def test_the_command_listens_on_the_loopback_address_and_ends_cleanly(served):
     """`lingraft serve --port 0` prints an address that works; an interrupt exits with 0."""
-    command = [
-        sys.executable,
-        "-u",
-        "-c",
-        "from lingraft.cli import main; main()",
-        "serve",
-        str(served),
-    ]
-    process = subprocess.Popen(
-        [*command, "--port", "0", "--device", "cpu"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
+    arguments = ["serve", served, "--port", "0", "--device", "cpu"]
+    command = commands.start(*LINGRAFT, *arguments, cwd=ROOT)
+    printed, deadline = command.printed / "stdout", time.monotonic() + 120
     try:
-        address = process.stdout.readline().split()[1]
+        while not (printed.is_file() and "\n" in printed.read_text(encoding="utf-8")):
+            assert command.process.is_alive()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        address = printed.read_text(encoding="utf-8").split()[1]
         assert address.startswith("http://127.0.0.1:")
         host, _, path = address.removeprefix("http://").partition("/")
         connection = http.client.HTTPConnection(host, timeout=30)
         connection.request("GET", f"/{path}")
         assert connection.getresponse().status == 200
     finally:
-        process.terminate()
-        errors = process.communicate(timeout=60)[1]
-    assert process.returncode == 0, errors
-    assert "stopped" in errors
+        command.process.terminate()
+        ended = command.finish(60)
+    assert ended.returncode == 0, ended.stderr
+    assert "stopped" in ended.stderr
 
 
 def hang_up(server, request: bytes) -> None:
