@@ -11,7 +11,7 @@ PIP    := -m pip install -q --disable-pip-version-check --no-compile
 # compile them again: 34 s of processor time for an import of 12 s.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Checks run next to what the tests need in addition to .venv.
+# What the tests need in addition to .venv is installed next to it and to the checks.
 MAKEFLAGS += --jobs=3
 
 # 50 kills over the demo and a small study; SEED=17 ROUNDS=1 repeats two of them.
@@ -23,8 +23,10 @@ ROUNDS ?= 25
 
 setup: $(VENV)/.ready
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+$(VENV)/pyvenv.cfg:
 	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
 	$(BIN)/python $(PIP) -c constraints.txt -e ".[dev]"
 	touch $@
 
@@ -46,7 +48,7 @@ floors: setup
 # The last transformers 4 with what it needs otherwise than 5, laid over .venv for the tests that load models there.
 FOUR := $(VENV)/transformers-4
 
-$(FOUR)/.ready: $(VENV)/.ready
+$(FOUR)/.ready: $(VENV)/pyvenv.cfg
 	rm -rf $(FOUR)
 	$(BIN)/python $(PIP) --no-deps --target $(FOUR) \
 	    transformers==4.57.6 tokenizers==0.22.2 huggingface_hub==0.36.2
@@ -56,7 +58,7 @@ $(FOUR)/.ready: $(VENV)/.ready
 LLAMA_CPP := $(VENV)/llama.cpp
 LLAMA_CPP_BINARY ?= linux-x64
 
-$(LLAMA_CPP)/.ready: $(VENV)/.ready
+$(LLAMA_CPP)/.ready: $(VENV)/pyvenv.cfg
 	if command -v npm > /dev/null; then mkdir -p $(LLAMA_CPP) && npm install --loglevel=error --prefix $(LLAMA_CPP) \
 	    --no-save --ignore-scripts --omit=optional --no-audit --no-fund \
 	    node-llama-cpp@3.22.1 @node-llama-cpp/$(LLAMA_CPP_BINARY)@3.22.1 && touch $@; \
