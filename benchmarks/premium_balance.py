@@ -156,7 +156,7 @@ def prepare(base: str, size: int, megabytes: float, files: dict[str, Path]) -> S
     for language, documents in texts.items():
         length = sum(len(text.encode()) for text in documents)
         units = decision.family.units(documents)
-        words.append(CorpusWords(language, length, units, Counter()))
+        words.append(CorpusWords(language, length, units, Counter(), len(units)))
         print(f"{language}: {length / 1e6:.2f} MB, {len(units):,} distinct words", flush=True)
     measured = {tag: texts[LEARNED:] for tag, texts in columns.items()}
     return Setting(family, decision.family, words, counted, measured, size)
