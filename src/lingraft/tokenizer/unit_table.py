@@ -175,7 +175,9 @@ class _RunningSum:
         """Return the sum of all tables that were added."""
         if self.rows:
             self.total = _sum([self.total, *self.waiting])
-        self.waiting, self.rows = [], 0
+            self.waiting, self.rows = [], 0
+            # pyarrow's allocator would keep the memory of the tables that were summed.
+            pa.default_memory_pool().release_unused()
         return self.total
 
 

@@ -42,7 +42,7 @@ class CandidateQueue:
             if surface in self.refused:
                 return False
             # A merge for a surface of the base would change how base text is cut.
-            if surface in self._known or not self._allowed(surface):
+            if surface in self._known:
                 self.refused.add(surface)
                 return False
             known = 0
@@ -81,6 +81,10 @@ class CandidateQueue:
             negative, _, surface = heapq.heappop(self._heap)
             saving = self.saving.get(surface)
             if saving is None:
+                continue
+            # Asked only here: of two million candidates, few ever become the best.
+            if saving >= -negative and not self._allowed(surface):
+                self.refuse(surface)
                 continue
             worth = worth_of(surface, saving) if saving >= -negative else saving
             if worth >= -negative:
