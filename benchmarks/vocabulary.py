@@ -5,6 +5,7 @@
     python benchmarks/vocabulary.py published   +1,000 Hindi tokens and the paper's vocabulary
     python benchmarks/vocabulary.py time        `tokenizers` BPE, and continued BPE in Python
     python benchmarks/vocabulary.py memory      peak memory at 10, 30 and 88 MB of mixed text
+    python benchmarks/vocabulary.py scale       time and memory of +30,000 tokens, up to 1 GB
 
 Assets are read from ../shared/assets. Times are the best of several alternating runs, in seconds of
 wall clock and of processor. Every measured run has its own process, so that its memory is measured
@@ -24,16 +25,26 @@ import time
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.grown_text import write_grown_text
+from lingraft.corpus import Corpus
 from lingraft.tokenizer import Family, open_tokenizer
 from lingraft.tokenizer.json_format import build_backend
 from lingraft.vocabulary import SELECTIONS, Selected, SelectionRequest
+from lingraft.vocabulary.corpus_words import MAX_WORDS, count_words
+from lingraft.workers import Workers
 
 ASSETS = Path(__file__).resolve().parents[2] / "shared" / "assets"
 LANGUAGES = ("hi", "ta", "ar", "tr")
+MIXED = "en+hi+tr+ar+ta+th"
 MB = 1_000_000
+SCALE_SIZES = (125 * MB, 250 * MB, 500 * MB, 1000 * MB)
+SAMPLE_SECONDS = 0.3
 
 
 def texts(language: str, split: str = "train", limit: float = 1e12) -> list[str]:
@@ -288,7 +299,7 @@ def timed(repeats: int) -> None:
     )
     print("|---|---|---|---|---|---|---|")
     cases = [("llama2", language, 12 * MB) for language in LANGUAGES] + [("qwen2", "hi", 12 * MB)]
-    cases += [("qwen2", "en+hi+tr+ar+ta+th", 1e12)]
+    cases += [("qwen2", MIXED, 1e12)]
     for name, languages, limit in cases:
         rounds = [
             {
@@ -321,11 +332,101 @@ def memory() -> None:
     print("| text | peak MiB beyond the documents held | wall s |")
     print("|---|---|---|")
     for limit in (1.7 * MB, 5 * MB, 1e12):
-        row = measured("continued", "qwen2", "en+hi+tr+ar+ta+th", limit, 10_000)
+        row = measured("continued", "qwen2", MIXED, limit, 10_000)
         print(
             f"| {row['bytes'] / MB:.0f} MB | {row['peak'] - row['read']:.0f} | {row['wall']:.1f} |",
             flush=True,
         )
+
+
+# -- scale: a corpus on disk, counted by workers -----------------------------------------------
+
+
+def scale(name: str = "qwen2", size: int = 30_000, workers: int = 2) -> None:
+    """Print time and memory of learning, at growing amounts of text that was grown from real text.
+
+    The text goes to a temporary folder of about 0.7 GB, which is removed.
+    """
+    with TemporaryDirectory() as folder:
+        originals = {language: texts(language) for language in MIXED.split("+")}
+        languages = write_grown_text(originals, SCALE_SIZES, Path(folder))
+        for language, grown in languages.items():
+            law = grown.law
+            print(
+                f"{language}: {law.words:,} words, {law.distinct:,} distinct, exponent "
+                f"{law.exponent:.3f}; grown to {grown.words:,} words, {len(grown.known):,} "
+                f"distinct, {law.at(grown.words):,.0f} by the law"
+            )
+        print("| text, MB | distinct | counting, s | learning, s | CPU s | peak PSS, MB |")
+        print("|---|---|---|---|---|---|")
+        for amount in SCALE_SIZES:
+            row = watched("one-scale", name, f"{folder}/{amount}", str(size), str(workers))
+            print(
+                f"| {row['bytes'] / MB:.0f} | {row['distinct']:,} | {row['counting']:.1f} | "
+                f"{row['learning']:.1f} | {row['cpu']:.1f} | {row['peak']:.0f} |",
+                flush=True,
+            )
+
+
+def one_scale(name: str, folder: str, size: int, workers: int) -> None:
+    """Learn from a corpus, as the stage does, and print seconds of wall clock and processor."""
+    started = time.monotonic()
+    family, corpus = base(name), Corpus.open(Path(folder))
+    words = count_words(family, corpus, Workers(workers), MAX_WORDS)
+    counted = time.monotonic()
+    chosen = SELECTIONS.parse("continued").select(SelectionRequest(family, words.units, size))
+    learned = time.monotonic()
+    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    print(
+        json.dumps(
+            {
+                "bytes": words.bytes,
+                "distinct": words.distinct,
+                "tokens": len(chosen.surfaces),
+                "counting": counted - started,
+                "learning": learned - counted,
+                "cpu": sum(usage.ru_utime + usage.ru_stime for usage in usages),
+            }
+        )
+    )
+
+
+def watched(*arguments: str) -> dict[str, float]:
+    """Run a part in a process; return its figures and the peak memory of it and its workers.
+
+    The memory is the proportional set size (PSS) of Linux: a page that processes share counts once.
+    """
+    command = [sys.executable, __file__, *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, sum(map(pss, process_tree(process.pid))))
+        time.sleep(SAMPLE_SECONDS)
+    output, _ = process.communicate()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return {**json.loads(output.splitlines()[-1]), "peak": peak * 1024 / MB}
+
+
+def process_tree(pid: int) -> list[int]:
+    """Return a process and all that it started, directly or indirectly."""
+    found = [pid]
+    for parent in found:
+        try:
+            for children in Path(f"/proc/{parent}/task").glob("*/children"):
+                found += map(int, children.read_text().split())
+        except OSError:  # the process has ended
+            continue
+    return found
+
+
+def pss(pid: int) -> int:
+    """Return the proportional set size of a process in KiB, 0 if it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 def main() -> None:
@@ -334,7 +435,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "part", choices=["reduction", "methods", "published", "time", "memory", "one"]
+        "part",
+        choices=[
+            "reduction",
+            "methods",
+            "published",
+            "time",
+            "memory",
+            "scale",
+            "one",
+            "one-scale",
+        ],
     )
     parser.add_argument("rest", nargs="*")
     parser.add_argument("--repeats", type=int, default=3)
@@ -342,6 +453,11 @@ def main() -> None:
     if chosen.part == "one":
         kind, name, languages, limit, size = chosen.rest
         one(kind, name, languages, float(limit), int(size))
+    elif chosen.part == "one-scale":
+        name, folder, size, workers = chosen.rest
+        one_scale(name, folder, int(size), int(workers))
+    elif chosen.part == "scale":
+        scale(*chosen.rest)
     elif chosen.part == "time":
         timed(chosen.repeats)
     elif chosen.part == "methods":
