@@ -27,10 +27,10 @@ from tokenizers import (
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lingraft
+from lingraft.corpus.contamination import find_seen, rule_of
 from lingraft.corpus.records import read_records
 from lingraft.errors import CorpusError, HubError, LingraftError, ModelError, RecipeError
 from lingraft.evaluation.tasks import TaskSettings, check_tasks, run_tasks, task_identity
-from lingraft.evaluation.tasks.contamination import find_seen, rule_of
 from lingraft.evaluation.tasks.lm_eval_model import FolderLM
 from lingraft.evaluation.tasks.load_tasks import load_tasks
 from lingraft.evaluation.tasks.task_catalogue import expand_names, families, find_task, known_names

@@ -201,6 +201,8 @@ def diagnose(
     seconds = time.monotonic() - started
     health = health or {}
     notes = _notes(samples, health)
+    for language, sentences in (parallel or {}).items():
+        notes += tuple(TextHealth.of(language, sentences).warnings("parallel sentences"))
     return Diagnosis(tuple(diagnosed), by_language, notes, seconds, health)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from lingraft.corpus.chat import decode_document
 from lingraft.corpus.cleaning import Cleaner, Reason, Tally, language_filter, sum_drops
 from lingraft.corpus.config import CorpusSettings, Limit, Source
+from lingraft.corpus.contamination import EvaluationIndex
 from lingraft.corpus.corpus import COUNTS, Counts, DocumentWriter
 from lingraft.corpus.document_weight import DocumentWeight
 from lingraft.corpus.health import NAMED_RECORDS, HealthReport, TextHealth
@@ -52,7 +53,7 @@ def build_corpus(
     """
     language = parse_language(language)
     settings = settings.resolve(language)
-    listing = listing or Listing.of((*settings.sources, *(settings.heldout or ())))
+    listing = listing or Listing.of(settings.all_sources)
     check = settings.language_check
     in_language = language_filter(check, language) if check else None
     # In the draft's folder: its disk has to hold the corpus anyway, and the shuffle is as large as
@@ -72,7 +73,13 @@ def build_corpus(
                 sources, cleaner, settings, folder, language, near_duplicates=near
             )
             heldout_digests = cleaner.seen
-        cleaner = Cleaner(settings, in_language=in_language, heldout=heldout_digests)
+        evaluation = None
+        if settings.decontaminate:
+            sources = _open_sources(settings.decontaminate, language, listing)
+            evaluation = EvaluationIndex(text for source in sources for text in source.texts)
+        cleaner = Cleaner(
+            settings, in_language=in_language, heldout=heldout_digests, evaluation=evaluation
+        )
         sources = _open_train_sources(settings, language, listing)
         folder = Path(scratch, "train")
         train = _read_sources(sources, cleaner, settings, folder, language, near_duplicates=near)
@@ -128,7 +135,7 @@ def _malformed_warning(language: str, malformed: Sequence[str]) -> list[str]:
 def _commits(settings: CorpusSettings) -> dict[str, dict[str, str]]:
     """Return the note of the commits of the hub data sets that were read, if there are any."""
     commits = {}
-    for source in (*settings.sources, *(settings.heldout or ())):
+    for source in settings.all_sources:
         if source.hub is not None:
             commits[f"{source.hub}@{source.revision or 'main'}"] = commit_of(source)
     return {"commits": commits} if commits else {}

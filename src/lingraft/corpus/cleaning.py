@@ -2,10 +2,11 @@
 
 The checks run in this order, and the first that fails is the reason that is counted: malformed (a
 record of a crawl that cannot be read), the condition `where` of the source, empty (only white
-space), too short, too long, in the held-out set, duplicate, wrong language (by lingua, from the
-extra `language-id`), a weight of 0, and near-duplicate where `cleaning` asks for it. Two documents
-are duplicates if their texts are equal after NFC normalisation and without outer white space. The
-text is not changed here: `text_repairs` does that before.
+space), too short, too long, in the held-out set, duplicate, with evaluation text (`decontaminate`),
+wrong language (by lingua, from the extra `language-id`), a weight of 0, and near-duplicate where
+`cleaning` asks for it. Two documents are duplicates if their texts are equal after NFC
+normalisation and without outer white space. The text is not changed here: `text_repairs` does that
+before.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from lingraft.corpus.contamination import EvaluationIndex
 from lingraft.corpus.language import is_domain
 from lingraft.corpus.language_identifier import lingua_language, lingua_languages
 from lingraft.corpus.warc import MalformedRecord
@@ -46,6 +48,7 @@ class Reason:
     long = "too long"
     heldout = "in the held-out set"
     duplicate = "duplicate"
+    evaluation = "with evaluation text"
     language = "wrong language"
     share = "beyond its source's share"
     limit = "beyond the limit"
@@ -141,11 +144,13 @@ class Cleaner:
         *,
         in_language: Callable[[str], bool] | None,
         heldout: Collection[bytes] = frozenset(),
+        evaluation: EvaluationIndex | None = None,
     ) -> None:
         self._min_characters = settings.min_characters
         self._max_characters = settings.max_characters
         self._in_language = in_language
         self._heldout = heldout
+        self._evaluation = evaluation
         self.seen: set[bytes] = set()
 
     def filter(self, text: str) -> tuple[str | None, bytes]:
@@ -173,6 +178,8 @@ class Cleaner:
             return Reason.duplicate
         # Also in the wrong language: the check then runs once for all copies of a text.
         self.seen.add(digest)
+        if self._evaluation is not None and self._evaluation.find(bare):
+            return Reason.evaluation
         # The language check is last: it is much slower than the others.
         if self._in_language is not None and not self._in_language(bare):
             return Reason.language

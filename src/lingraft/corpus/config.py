@@ -372,6 +372,11 @@ class CorpusSettings(Settings):
         default=(),
         description=f"checks of the text that may find enough to refuse it: {', '.join(REFUSING)}",
     )
+    decontaminate: Sources | None = Field(
+        default=None,
+        description="evaluation text: training documents with 13 words in a row of it (or with all "
+        "of 5 to 12) are dropped, and counted",
+    )
     language_check: Annotated[LanguageCheck | None, BeforeValidator(_as_check)] = Field(
         default=None,
         description="drop documents in another language; `true` or {min_confidence: 0.05}",
@@ -397,7 +402,16 @@ class CorpusSettings(Settings):
         held = Limit(bytes=self.heldout_bytes or ByteSize(DEFAULT_HELDOUT_LIMIT))
         sources = tuple(source.resolve(language, limit) for source in self.sources)
         heldout = self.heldout and tuple(source.resolve(language, held) for source in self.heldout)
-        return self.model_copy(update={"sources": sources, "heldout": heldout})
+        evaluation = self.decontaminate and tuple(
+            source.resolve(language, held) for source in self.decontaminate
+        )
+        resolved = {"sources": sources, "heldout": heldout, "decontaminate": evaluation}
+        return self.model_copy(update=resolved)
+
+    @property
+    def all_sources(self) -> tuple[Source, ...]:
+        """All sources that are read: of training, held-out and evaluation text."""
+        return (*self.sources, *(self.heldout or ()), *(self.decontaminate or ()))
 
     @property
     def share(self) -> float | None:
@@ -427,9 +441,11 @@ class CorpusSettings(Settings):
                 f"{unweighted[0]} has no weight, but others do; give all sources a weight, or none"
             )
             raise ValueError(msg)
-        if any(source.weight or source.document_weight for source in self.heldout or ()):
-            msg = "weight has no meaning in heldout; leave it out"
-            raise ValueError(msg)
+        for name in ("heldout", "decontaminate"):
+            given = getattr(self, name) or ()
+            if any(source.weight or source.document_weight for source in given):
+                msg = f"weight has no meaning in {name}; leave it out"
+                raise ValueError(msg)
         if self.heldout and self.heldout_share is not None:
             msg = "heldout and heldout_share exclude each other; remove one of them"
             raise ValueError(msg)

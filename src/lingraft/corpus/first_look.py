@@ -32,14 +32,14 @@ def look_at(settings: CorpusSettings, language: str) -> list[str]:
 
     Raises `CorpusError`.
     """
-    sources = (*settings.sources, *(settings.heldout or ()))
+    sources = settings.all_sources
     looks = [_look_at_files(source, language) for source in sources if source.path is not None]
     return [line for line in looks if line]
 
 
 def look_at_hub(settings: CorpusSettings, language: str) -> None:
     """Read the first document of each Hub data set; raises `HubError` or `CorpusError`."""
-    for source in (*settings.sources, *(settings.heldout or ())):
+    for source in settings.all_sources:
         if source.hub is not None:
             with closing(read_source(source, language)) as documents:
                 next(documents, None)

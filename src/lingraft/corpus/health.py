@@ -77,9 +77,10 @@ class HealthReport:
     wrong_script: WrongScript | None = None
     scripts: str = ""
 
-    def warnings(self) -> list[str]:
+    def warnings(self, what: str = "text") -> list[str]:
         """Return a sentence for each finding that warns or refuses."""
-        return [f"text in {self.language}: {finding}" for finding in self.findings if finding.level]
+        found = [finding for finding in self.findings if finding.level]
+        return [f"{what} in {self.language}: {finding}" for finding in found]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON."""

@@ -41,7 +41,7 @@ PLANNED_BYTES = 10**9
 
 def list_files(settings: CorpusSettings) -> Listing:
     """List the files of a corpus, remote ones too, as they are now; raises `CorpusError`."""
-    sources = (*settings.sources, *(settings.heldout or ()))
+    sources = settings.all_sources
     for source in sources:
         if source.path is not None:
             forget_listing(source.path)
@@ -58,10 +58,8 @@ def identity_of(
     listing = listing or list_files(settings)
     settings = settings.resolve(language)
     # The memory bound only decides whether an error is raised, not what the corpus contains.
-    identity: dict[str, Any] = settings.model_dump(
-        mode="json",
-        exclude={"sources", "heldout", "max_document_bytes", "allow", "cleaning", "scripts"},
-    )
+    apart = {"sources", "heldout", "decontaminate", "max_document_bytes", "allow", "cleaning"}
+    identity: dict[str, Any] = settings.model_dump(mode="json", exclude={*apart, "scripts"})
     if settings.scripts:
         identity["scripts"] = list(settings.scripts)
     # Under its name of earlier versions, so that the keys of stored corpora stay.
@@ -79,6 +77,8 @@ def identity_of(
             if source.hub is not None and not source.streaming:
                 fields["streaming"] = False
     identity["heldout"] = [_identity(source, listing) for source in settings.heldout or ()]
+    if settings.decontaminate:  # without it, the keys of stored corpora stay
+        identity["decontaminate"] = [_identity(one, listing) for one in settings.decontaminate]
     return {"version": VERSION, "language": parse_language(language), **identity}
 
 

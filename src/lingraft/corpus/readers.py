@@ -16,6 +16,7 @@ from lingraft.corpus.records import read_records
 from lingraft.corpus.remote_files import TextFile
 from lingraft.corpus.text_fields import Document, read_document, record_text
 from lingraft.corpus.text_files import MAX_DOCUMENT_BYTES, ending_of, find_files, read_lines
+from lingraft.corpus.text_repairs import Cleaning, TextRepairs
 from lingraft.errors import CorpusError
 from lingraft.miniature import stories
 
@@ -129,14 +130,18 @@ def _text_documents(path: TextFile, source: Source) -> Iterator[tuple[int, str]]
 
 
 def read_parallel(
-    path: str, languages: Sequence[str], reference: str = "en"
+    path: str,
+    languages: Sequence[str],
+    reference: str = "en",
+    cleaning: Mapping[str, Cleaning] | None = None,
 ) -> Mapping[str, Sequence[str]]:
     """Read a file of records with one column per language, and return the columns.
 
-    A record with an empty field is left out in all languages. Raises `CorpusError` if a column is
-    missing.
+    `cleaning` are the repairs of each language, as of its other text. A record with an empty field
+    is left out in all languages. Raises `CorpusError` if a column is missing.
     """
     names = list(dict.fromkeys((reference, *languages)))
+    repairs = [TextRepairs((cleaning or {}).get(name) or Cleaning(), name) for name in names]
     complete: list[list[str]] = []
     for file in find_files(path):
         for record, place in read_records(file):
@@ -146,9 +151,10 @@ def read_parallel(
                     f"{', '.join(record)}; name the columns by the tags of the languages"
                 )
                 raise CorpusError(msg)
-            texts = [
-                record_text(record, Source(path=path, text_field=name), place) for name in names
-            ]
+            texts = []
+            for name, repair in zip(names, repairs, strict=True):
+                source = Source(path=path, text_field=name)
+                texts.append(repair.repair(record_text(record, source, place)))
             if all(map(str.strip, texts)):
                 complete.append(texts)
     if not complete:

@@ -13,6 +13,7 @@ from typing import Any
 
 from lingraft.corpus import Corpus
 from lingraft.corpus.readers import read_parallel
+from lingraft.corpus.text_repairs import Cleaning
 from lingraft.evaluation.added_token_choice import (
     PREFERRED,
     WRITTEN,
@@ -78,8 +79,12 @@ def compare(
     *,
     device: str = "cpu",
     dtype: str = "auto",
+    cleaning: Mapping[str, Cleaning] | None = None,
 ) -> EvaluationResult:
-    """Compute all measures of scored models, and time them; the first is the reference."""
+    """Compute all measures of scored models, and time them; the first is the reference.
+
+    `cleaning` are the repairs of parallel sentences, by language.
+    """
     result = EvaluationResult()
     added = added_ids(models)
     tokenizers = {subject: model.tokenizer for subject, model in models.items()}
@@ -102,7 +107,7 @@ def compare(
                 where = {"subject": subject, "language": language}
                 result.samples.append({**where, "prompt": sample.prompt, "text": sample.text})
         result.measurements.extend(_measure_sequence_lengths(scores, documents, language, settings))
-    result.measurements.extend(_measure_premiums(models, list(texts), settings))
+    result.measurements.extend(_measure_premiums(models, list(texts), settings, cleaning))
     result.measurements.extend(
         _measure_preferred(models, added, texts, settings, execution=(device, dtype))
     )
@@ -249,14 +254,17 @@ def _measure_sequence_lengths(
 
 
 def _measure_premiums(
-    models: Mapping[str, ScoredModel], languages: Sequence[str], settings: EvaluationSettings
+    models: Mapping[str, ScoredModel],
+    languages: Sequence[str],
+    settings: EvaluationSettings,
+    cleaning: Mapping[str, Cleaning] | None,
 ) -> Iterator[Measurement]:
     """Yield the token premium of each language over English, if parallel text is named."""
     # English has no premium over itself; its column is read in any case.
     others = [language for language in languages if language != "en"]
     if settings.parallel_file is None or not others:
         return
-    columns = read_parallel(settings.parallel_file, others)
+    columns = read_parallel(settings.parallel_file, others, cleaning=cleaning)
     for subject, model in models.items():
         yield from premium(model.tokenizer, columns, subject, settings.bootstrap)
 

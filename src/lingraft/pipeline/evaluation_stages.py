@@ -21,6 +21,7 @@ from typing import Any
 from lingraft.corpus import Corpus
 from lingraft.corpus.identity import file_identity
 from lingraft.corpus.text_files import find_files
+from lingraft.corpus.text_repairs import Cleaning
 from lingraft.evaluation import ModelScores, ScoredModel, TextScores, compare, score_folder
 from lingraft.evaluation.samples import GeneratedSample
 from lingraft.evaluation.score_model import heldout_documents
@@ -28,7 +29,7 @@ from lingraft.evaluation.tasks import task_identity
 from lingraft.measurement import Measurement, read_measurements, write_measurements
 from lingraft.pipeline.added_token_table import ADDED_TOKENS, added_measurements
 from lingraft.pipeline.stage_node import StageContext, StageNode, stage_node
-from lingraft.recipe import Evaluation
+from lingraft.recipe import Evaluation, Recipe
 from lingraft.store import file_digest
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
@@ -58,13 +59,15 @@ def evaluation_nodes(
     learned: Mapping[str, StageNode] | None = None,
     packed: Mapping[str, StageNode] | None = None,
     separator: str = "auto",
+    cleaning: Mapping[str, Cleaning] | None = None,
 ) -> EvaluationNodes:
     """Return the stages that score each model, run its tasks, and compare it with the first model.
 
     `learned` are the texts of which the training part is searched for documents of tasks; by
     default, these are all texts. `packed` are the training texts in which exposures of added
     tokens are counted. `separator` is the setting `training.packing.separator` of the recipe.
-    Raises `LingraftError` if a file that the settings name does not exist.
+    `cleaning` are the repairs of parallel sentences, by language. Raises `LingraftError` if a file
+    that the settings name does not exist.
     """
     text_inputs = _prefixed("text", texts)
     learned_inputs = text_inputs if learned is None else _prefixed("text", learned)
@@ -76,8 +79,8 @@ def evaluation_nodes(
     evaluation = stage_node(
         "evaluation",
         "evaluation",
-        _identity(settings),
-        partial(make_evaluation, settings, tuple(models)),
+        _identity(settings, cleaning or {}),
+        partial(make_evaluation, settings, tuple(models), cleaning or {}),
         **_prefixed("model", models),
         **_prefixed("scores", scoring),
         **_prefixed("tasks", tasks),
@@ -134,7 +137,13 @@ def _tasks(
     )
 
 
-def _identity(settings: Evaluation) -> dict[str, Any]:
+def cleaning_of(recipe: Recipe) -> dict[str, Cleaning]:
+    """Return the repairs of the texts of a recipe by language."""
+    texts = (*recipe.targets, *([recipe.replay] if recipe.replay else []))
+    return {text.language: text.cleaning for text in texts if text.cleaning}
+
+
+def _identity(settings: Evaluation, cleaning: Mapping[str, Cleaning]) -> dict[str, Any]:
     """Return the settings, with files replaced by their hashes."""
     identity = settings.model_dump(
         mode="json", exclude={"parallel_file", "reference_tokenizer", "tasks"}
@@ -142,6 +151,9 @@ def _identity(settings: Evaluation) -> dict[str, Any]:
     if settings.parallel_file is not None:
         identity["parallel"] = [file_identity(path) for path in find_files(settings.parallel_file)]
         identity["gini"] = True  # of the premiums, which earlier versions did not measure
+        if cleaning:
+            repairs = {tag: one.model_dump(mode="json") for tag, one in cleaning.items()}
+            identity["parallel_cleaning"] = repairs
     if settings.reference_tokenizer is not None:
         folder = Path(settings.reference_tokenizer).expanduser()
         identity["reference_tokenizer"] = file_digest(tokenizer_file(folder))
@@ -208,7 +220,12 @@ def make_tasks(settings: Evaluation, seed: int, context: StageContext) -> None:
     context.draft.notes["tasks"] = list(settings.tasks.names)
 
 
-def make_evaluation(settings: Evaluation, names: tuple[str, ...], context: StageContext) -> None:
+def make_evaluation(
+    settings: Evaluation,
+    names: tuple[str, ...],
+    cleaning: Mapping[str, Cleaning],
+    context: StageContext,
+) -> None:
     """Compare the scores of the models, and measure the speed of each."""
     models = {}
     for name in names:
@@ -216,7 +233,7 @@ def make_evaluation(settings: Evaluation, names: tuple[str, ...], context: Stage
         scores = read_scores(context.folders[f"scores:{name}"])
         models[name] = ScoredModel(folder, open_tokenizer(folder), scores)
     texts = _heldout_texts(context, settings)
-    result = compare(models, texts, settings, device=context.execution.device)
+    result = compare(models, texts, settings, device=context.execution.device, cleaning=cleaning)
     measurements = [
         *result.measurements,
         *added_measurements(

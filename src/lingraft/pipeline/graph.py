@@ -19,6 +19,7 @@ class Graph:
     targets: tuple[StageNode, ...]
     blend: StageNode | None
     replay: StageNode | None
+    evaluation_text: StageNode | None
     source_check: StageNode
     vocabulary: StageNode
     embeddings: StageNode
@@ -50,6 +51,7 @@ class Graph:
             *self.targets,
             self.blend,
             self.replay,
+            self.evaluation_text,
             self.source_check,
             self.vocabulary,
             self.embeddings,

@@ -113,6 +113,9 @@ class _Planner:
         """Return a row for each stage."""
         graph = self.graph
         rows = [self._source(graph.source), *self._texts()]
+        if graph.evaluation_text is not None:
+            seconds = _reading_seconds(self.target_bytes)
+            rows.append(self._row(graph.evaluation_text, {}, seconds=seconds))
         rows.append(self._row(graph.source_check, {}, seconds=CHECK_SECONDS))
         rows += [self._vocabulary(graph.vocabulary), self._embeddings(graph.embeddings)]
         rows += self._checks(graph.result_checks[:1])

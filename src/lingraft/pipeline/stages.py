@@ -1,6 +1,7 @@
 """The stages of a run and the inputs of each.
 
 source, text in the target language, replay text: no inputs, the recipe names them
+evaluation text check (where the recipe names such text): all texts
 source check: source, all texts (no stage depends on a check)
 vocabulary: source, all texts
 embeddings: source, vocabulary (and target text, for initialisations that read text)
@@ -25,7 +26,8 @@ from lingraft.corpus import identity_of, list_files, look_at, unread_identity_of
 from lingraft.evaluation.tasks import ChosenTasks, choose_tasks
 from lingraft.pipeline import stage_builders
 from lingraft.pipeline.check_stages import result_check, source_check
-from lingraft.pipeline.evaluation_stages import EvaluationNodes, evaluation_nodes
+from lingraft.pipeline.evaluation_stages import EvaluationNodes, cleaning_of, evaluation_nodes
+from lingraft.pipeline.evaluation_text import evaluation_text_check
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.received import ReceivedModel
 from lingraft.pipeline.stage_builders import packed_roles, target_roles
@@ -76,6 +78,8 @@ def build_graph(
         targets=targets,
         blend=read if len(targets) > 1 else None,
         replay=replay,
+        # Text that is only extended with is not evaluated.
+        evaluation_text=None if extends_only else evaluation_text_check(recipe, texts, replay),
         source_check=source_check(recipe, source, texts, replay),
         vocabulary=vocabulary,
         embeddings=embeddings,
@@ -334,6 +338,7 @@ def _evaluation(
         seed=recipe.seed,
         packed=packed_inputs(recipe, packing),
         separator=recipe.training.packing.separator,
+        cleaning=cleaning_of(recipe),
     )
 
 

@@ -78,7 +78,7 @@ def text_lines(text: Text) -> list[str]:
     """
     role = "replay" if isinstance(text, Replay) else "text"
     lines = look_at(text.corpus, text.language)
-    for source in (*text.sources, *(text.heldout or ())):
+    for source in text.all_sources:
         if source.hub:
             lines.append(describe_source(source, text.limit))
     lines += column_lines(text.corpus)

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from lm_eval.api.metrics import mean
 
+from lingraft.corpus.contamination import rule_of
 from lingraft.evaluation.bootstrap import ratio_interval
 from lingraft.evaluation.config import BootstrapSettings
 from lingraft.evaluation.tasks.config import TaskSettings
-from lingraft.evaluation.tasks.contamination import rule_of
 from lingraft.evaluation.tasks.task_catalogue import find_task
 from lingraft.evaluation.tasks.task_metrics import translation_metric
 from lingraft.measurement import Measurement

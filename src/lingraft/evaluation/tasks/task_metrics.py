@@ -23,8 +23,8 @@ from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.tokenizers import tokenizer_spm
 from sacrebleu.utils import download_file
 
+from lingraft.corpus.contamination import normalised_words
 from lingraft.errors import HubError
-from lingraft.evaluation.tasks.contamination import normalised_words
 
 NAME = "flores200"
 """The SentencePiece model of spBLEU, by sacrebleu's name."""

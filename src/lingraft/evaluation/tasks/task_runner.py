@@ -22,9 +22,9 @@ from jinja2 import TemplateError
 from lm_eval.evaluator import evaluate
 from lm_eval.utils import handle_non_serializable
 
+from lingraft.corpus.contamination import find_seen
 from lingraft.errors import CorpusError
 from lingraft.evaluation.tasks.config import TaskSettings
-from lingraft.evaluation.tasks.contamination import find_seen
 from lingraft.evaluation.tasks.load_tasks import load_tasks
 from lingraft.evaluation.tasks.task_catalogue import find_task
 from lingraft.evaluation.tasks.task_measurements import measure_task

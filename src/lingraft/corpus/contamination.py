@@ -1,4 +1,6 @@
-"""Contamination: evaluation documents that occur in the training text.
+"""Contamination: evaluation text that occurs in the training text.
+
+`decontaminate` drops training documents with it, and `find_seen` finds the evaluation documents.
 
 Text is compared as sequences of words, in NFKC, case folded, with letters, marks and digits only:
 differences in case, punctuation and spacing do not hide a match. A document counts as seen if 13
@@ -51,38 +53,62 @@ def normalised_words(text: str) -> list[str]:
     return words
 
 
+class EvaluationIndex:
+    """Finds evaluation documents in training texts; memory grows with the documents only."""
+
+    def __init__(self, documents: Iterable[str]) -> None:
+        self._runs: dict[tuple[str, str], list[tuple[tuple[str, ...], int]]] = defaultdict(list)
+        self.skipped: set[int] = set()
+        self.documents = 0
+        for document in documents:
+            self._add(document)
+
+    def _add(self, document: str) -> None:
+        number, self.documents = self.documents, self.documents + 1
+        words = normalised_words(document)
+        length = min(len(words), _length(words))
+        if length < MIN_WORDS:
+            self.skipped.add(number)
+            return
+        runs = {tuple(words[i : i + length]) for i in range(len(words) - length + 1)}
+        # Indexed by the first two words: at each place of a text, few runs need a comparison.
+        for run in runs:
+            self._runs[run[0], run[1]].append((run, number))
+
+    def find(self, text: str) -> set[int]:
+        """Return the numbers of the documents that a text contains.
+
+        >>> EvaluationIndex(["one two three four five.", "short"]).find("ONE two three four five")
+        {0}
+        """
+        found: set[int] = set()
+        words = normalised_words(text) if self._runs else []
+        for begin, start in enumerate(pairwise(words)):
+            for run, number in self._runs.get(start, ()):
+                if number not in found and tuple(words[begin : begin + len(run)]) == run:
+                    found.add(number)
+        return found
+
+
 def find_seen(documents: Sequence[str], texts: Iterable[str]) -> list[int | None]:
     """Return for each document the number of the first text that contains it, counted from 1.
 
-    0 marks a document that no text contains, `None` one that is too short. The texts are read once;
-    memory grows with the documents, not with the texts.
+    0 marks a document that no text contains, `None` one that is too short. The texts are read once.
 
     >>> documents = ["one two three four five.", "six seven eight nine ten", "too short"]
     >>> find_seen(documents, ["0 one, two three four FIVE"])
     [1, 0, None]
     """
-    found: list[int | None] = []
-    index: dict[tuple[str, str], list[tuple[tuple[str, ...], int]]] = defaultdict(list)
-    # None: too short. 0: not found yet.
-    for number, document in enumerate(documents):
-        words = normalised_words(document)
-        length = min(len(words), _length(words))
-        found.append(0 if length >= MIN_WORDS else None)
-        if length < MIN_WORDS:
-            continue
-        runs = {tuple(words[i : i + length]) for i in range(len(words) - length + 1)}
-        # Indexed by the first two words: at each place of a text, few runs need a comparison.
-        for run in runs:
-            index[run[0], run[1]].append((run, number))
-    if not index:
+    index = EvaluationIndex(documents)
+    found: list[int | None] = [0] * len(documents)
+    for number in index.skipped:
+        found[number] = None
+    if len(index.skipped) == len(documents):
         return found
     with progress("looking for evaluation documents", unit="texts") as advance:
         for place, text in enumerate(texts, start=1):
-            words = normalised_words(text)
-            for begin, start in enumerate(pairwise(words)):
-                for run, number in index.get(start, ()):
-                    if not found[number] and tuple(words[begin : begin + len(run)]) == run:
-                        found[number] = place
+            for number in index.find(text):
+                found[number] = found[number] or place
             advance(1)
     return found
 

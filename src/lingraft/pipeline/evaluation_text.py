@@ -1,0 +1,160 @@
+"""The stage that looks for evaluation text in the training text, before anything is learned.
+
+It also reports on the health of parallel sentences.
+
+It is there if the recipe names evaluation text: parallel sentences, or held-out text of its own.
+Documents of tasks are looked for where the tasks run. The rule of a match is that of
+`lingraft.corpus.contamination`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from lingraft.corpus import Corpus
+from lingraft.corpus.contamination import EvaluationIndex
+from lingraft.corpus.health import TextHealth
+from lingraft.corpus.health_checks import EXCERPT, escaped
+from lingraft.corpus.identity import file_identity
+from lingraft.corpus.readers import read_parallel
+from lingraft.corpus.text_files import find_files
+from lingraft.evaluation.score_model import heldout_documents
+from lingraft.formatting import counted, percent
+from lingraft.pipeline.evaluation_stages import cleaning_of
+from lingraft.pipeline.stage_node import StageContext, StageNode, stage_node
+from lingraft.progress import progress
+from lingraft.recipe import Recipe, Text
+
+WARN_FROM = 0.01
+"""The share of evaluation texts in the training text from which there is a warning."""
+
+
+@dataclass(frozen=True)
+class EvaluationText:
+    """Evaluation texts in the language of a corpus, and the source that `decontaminate` takes."""
+
+    name: str
+    source: str
+    texts: Sequence[str]
+
+
+@dataclass(frozen=True)
+class FoundText:
+    """How many of the `of` evaluation texts are in how many documents of the training text.
+
+    Texts of fewer than five words are not looked for, and not counted.
+    """
+
+    language: str
+    evaluation: str
+    found: int
+    of: int
+    documents: int
+    example: str
+    source: str
+
+    @property
+    def warning(self) -> str:
+        """The warning, "" below the threshold."""
+        if not self.found or self.found < WARN_FROM * self.of:
+            return ""
+        return (
+            f"text in {self.language}: {self.found:,} of {counted(self.of, 'text')} of "
+            f"{self.evaluation} ({percent(self.found / self.of)}) are in "
+            f"{counted(self.documents, 'training document')}, such as {self.example!r}, and "
+            "results on them say less about new text; to drop these documents, set "
+            f"decontaminate: [{self.source}]"
+        )
+
+
+def evaluation_text_check(
+    recipe: Recipe, targets: Mapping[str, StageNode], replay: StageNode | None
+) -> StageNode | None:
+    """Return the stage, `None` if the recipe names no evaluation text."""
+    corpora = {**targets, "replay": replay} if replay else dict(targets)
+    given = (*recipe.targets, *([recipe.replay] if recipe.replay else []))
+    texts = dict(zip(corpora, given, strict=True))
+    heldout = [role for role, text in texts.items() if text.heldout]
+    cleaning = {tag: one.model_dump(mode="json") for tag, one in cleaning_of(recipe).items()}
+    settings: dict[str, Any] = {
+        "heldout": heldout,
+        "heldout_bytes": int(recipe.evaluation.heldout_bytes),
+        "cleaning": cleaning,
+    }
+    parallel = recipe.evaluation.parallel_file
+    if parallel is not None:
+        settings["parallel"] = [file_identity(path) for path in find_files(parallel)]
+    elif not heldout:
+        return None
+    return stage_node(
+        "evaluation text check",
+        "evaluation-text",
+        settings,
+        partial(check_evaluation_text, texts),
+        **corpora,
+    )
+
+
+def check_evaluation_text(texts: Mapping[str, Text], context: StageContext) -> None:
+    """Count the evaluation texts that each corpus contains, and warn of many."""
+    languages = [text.language for text in texts.values() if text.language != "en"]
+    parallel = context.recipe.evaluation.parallel_file
+    columns: Mapping[str, Sequence[str]] = {}
+    if parallel and languages:
+        columns = read_parallel(parallel, languages, cleaning=cleaning_of(context.recipe))
+        for language, sentences in columns.items():
+            for warning in TextHealth.of(language, sentences).warnings("parallel sentences"):
+                context.draft.warn(warning)
+    notes = []
+    for role, text in texts.items():
+        corpus = Corpus.open(context.folders[role])
+        scored = int(context.recipe.evaluation.heldout_bytes)
+        for evaluation in _evaluation_texts(text, corpus, parallel, columns, scored):
+            found = find_evaluation_text(corpus, evaluation)
+            notes.append({key: value for key, value in asdict(found).items() if key != "source"})
+            if found.warning:
+                context.draft.warn(found.warning)
+    context.draft.note({"evaluation text in training text": notes})
+
+
+def _evaluation_texts(
+    text: Text,
+    corpus: Corpus,
+    parallel: str | None,
+    columns: Mapping[str, Sequence[str]],
+    scored_bytes: int,
+) -> Iterator[EvaluationText]:
+    if parallel and text.language in columns:
+        source = f"{{path: {parallel}, text_field: {text.language}}}"
+        yield EvaluationText("the parallel sentences", source, columns[text.language])
+    if text.heldout:
+        labels = ", ".join(source.label for source in text.heldout)
+        yield EvaluationText("the held-out text", labels, heldout_documents(corpus, scored_bytes))
+
+
+def find_evaluation_text(corpus: Corpus, evaluation: EvaluationText) -> FoundText:
+    """Look for evaluation texts in all training documents of a corpus."""
+    index = EvaluationIndex(evaluation.texts)
+    found: set[int] = set()
+    documents, example = 0, ""
+    with progress("looking for evaluation text", unit="documents") as advance:
+        for batch in corpus.batches("train"):
+            for text in batch:
+                numbers = index.find(text)
+                documents += bool(numbers)
+                if numbers and not example:
+                    example = escaped(evaluation.texts[min(numbers)][: 3 * EXCERPT])
+                found |= numbers
+            advance(len(batch))
+    return FoundText(
+        corpus.language,
+        evaluation.name,
+        len(found),
+        index.documents - len(index.skipped),
+        documents,
+        example,
+        evaluation.source,
+    )

@@ -1,0 +1,115 @@
+"""Evaluation text in the training text: it is found, counted and, where asked for, dropped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lingraft.corpus import Corpus, CorpusSettings, build_corpus, identity_of, list_files
+from lingraft.corpus.contamination import EvaluationIndex
+from lingraft.corpus.readers import read_parallel
+from lingraft.corpus.text_repairs import Cleaning
+from lingraft.pipeline.evaluation_text import EvaluationText, find_evaluation_text
+from lingraft.store import Draft
+
+HINDI = [f"सुबह {number} बच्चे नदी की ओर चलते हैं और {number} नावें देखते हैं" for number in range(60)]
+SENTENCES = [f"रात को {number} तारे आकाश में चमकते हैं" for number in range(20)]
+
+
+@pytest.fixture
+def parallel(tmp_path):
+    """A file of sentences in English and Hindi."""
+    path = tmp_path / "parallel.jsonl"
+    rows = [{"en": f"At night {n} stars shine.", "hi": text} for n, text in enumerate(SENTENCES)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """A corpus in which five documents contain a sentence, with other case and punctuation."""
+    path = tmp_path / "hi.txt"
+    lines = [
+        *HINDI[5:],
+        *(f"{one} — {two}!" for one, two in zip(HINDI, SENTENCES[:5], strict=False)),
+    ]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return CorpusSettings.model_validate({"sources": str(path)})
+
+
+def built(settings: CorpusSettings, folder: Path) -> tuple[Corpus, Draft]:
+    draft = Draft(folder)
+    draft.folder.mkdir()
+    build_corpus(settings, "hi", draft)
+    return Corpus.open(folder), draft
+
+
+def with_evaluation(settings: CorpusSettings, source: dict[str, str]) -> CorpusSettings:
+    return CorpusSettings.model_validate({**settings.model_dump(), "decontaminate": source})
+
+
+def test_evaluation_text_is_found_and_the_setting_of_the_warning_drops_it(
+    settings, parallel, tmp_path
+):
+    """The warning has numbers, an example and the setting, after which nothing is found."""
+    corpus, _ = built(settings, tmp_path / "before")
+    sentences = read_parallel(str(parallel), ["hi"])["hi"]
+    evaluation = EvaluationText("the parallel sentences", "SOURCE", sentences)
+    found = find_evaluation_text(corpus, evaluation)
+    kept = [text for text in corpus.documents("train") if "रात को" in text]
+    assert (found.found, found.of, found.documents) == (len(kept), 20, len(kept))
+    assert len(kept) >= 3
+    assert f"{len(kept)} of 20 texts of the parallel sentences" in found.warning
+    assert found.warning.endswith("set decontaminate: [SOURCE]")
+    assert found.example in SENTENCES
+
+    chosen = with_evaluation(settings, {"path": str(parallel), "text_field": "hi"})
+    cleaned, draft = built(chosen, tmp_path / "after")
+    dropped = draft.notes["dropped"]["with evaluation text"]
+    assert dropped["documents"] == 5
+    after = find_evaluation_text(cleaned, evaluation)
+    assert (after.found, after.warning) == (0, "")
+
+
+def test_few_matches_are_counted_without_a_warning(settings, tmp_path):
+    """Below 1% of the evaluation texts there is a number, but no warning."""
+    corpus, _ = built(settings, tmp_path / "corpus")
+    others = [f"{number} और कोई दूसरा वाक्य है यहाँ" for number in range(1000)]
+    text = next(text for text in corpus.documents("train") if "रात को" in text)
+    found = find_evaluation_text(corpus, EvaluationText("x", "x", [*others, text.split(" — ")[1]]))
+    assert (found.found, found.of, found.warning) == (1, 1001, "")
+
+
+def test_the_key_changes_with_evaluation_text_only(settings, parallel):
+    """Without the setting a corpus keeps its key; with it, the key follows the file."""
+    plain = identity_of(settings, "hi")
+    assert "decontaminate" not in plain
+    chosen = with_evaluation(settings, {"path": str(parallel), "text_field": "hi"})
+    assert parallel in list_files(chosen).states
+    first = identity_of(chosen, "hi")
+    parallel.write_text(parallel.read_text(encoding="utf-8") * 2, encoding="utf-8")
+    assert plain != first != identity_of(chosen, "hi")
+
+
+def test_an_index_finds_runs_of_words():
+    """13 words of a longer text are a match, 12 are none; of a short one, all words are."""
+    words = [f"w{number}" for number in range(30)]
+    index = EvaluationIndex([" ".join(words), "one two three four five", "too short"])
+    assert index.find(" ".join(words[4:17])) == {0}
+    assert index.find(" ".join(words[4:16])) == set()
+    assert index.find("Zero one, TWO three four five six") == {1}
+    assert index.find("one two three four") == set()
+    assert index.skipped == {2}
+
+
+def test_parallel_sentences_are_repaired_as_the_text_is(tmp_path):
+    """The column of each language gets the repairs of its text, and no other."""
+    path = tmp_path / "p.jsonl"
+    path.write_text(
+        json.dumps({"en": "cafe\u0301 soft\u00ad", "hi": "न\u00adदी"}), encoding="utf-8"
+    )
+    cleaning = {"hi": Cleaning(strip=("soft_hyphens",)), "en": Cleaning(normalise="NFC")}
+    columns = read_parallel(str(path), ["hi"], cleaning=cleaning)
+    assert columns == {"en": ("caf\u00e9 soft\u00ad",), "hi": ("नदी",)}
