@@ -7,6 +7,7 @@ with the finished model (`result_claims`). The pipeline checks those before and 
 from lingraft.certificate.claims import (
     CLAIM_NAMES,
     NEVER_WAIVED,
+    NORMALISER,
     Certificate,
     Claim,
     Evidence,
@@ -26,6 +27,7 @@ __all__ = [
     "BASE_LOSS",
     "CLAIM_NAMES",
     "NEVER_WAIVED",
+    "NORMALISER",
     "Certificate",
     "Claim",
     "Evidence",

@@ -78,6 +78,8 @@ class Evidence:
     target_heldout: Callable[[], Iterable[str]]
     base_text: Callable[[], Iterable[str]] | None = None
     protected_text: Callable[[], Iterable[str]] | None = None
+    # the form that the target converts text to, unlike the source
+    normal_form: str | None = None
     by_rules: bool = True  # merges produce the new tokens; False: whole-word lookup only
 
 
@@ -88,6 +90,8 @@ NEVER_WAIVED = (
     "source tokens where they were",
     "source rows where they were",
 )
+
+NORMALISER = "base text as before with the normaliser"
 
 # The names of all claims. Recipes name them in `vocabulary.allow`, so they must not change.
 CLAIM_NAMES = (
@@ -113,6 +117,7 @@ CLAIM_NAMES = (
     "no target document longer",
     "no text of any kind longer",
     "no target language longer",
+    NORMALISER,
     "base-language documents identical",
     "protected documents identical",
 )

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
+from tokenizers import normalizers
+
 from lingraft.certificate.claims import Claim, Evidence
 from lingraft.tokenizer.byte_level_bpe import BPE
 from lingraft.tokenizer.edge_cases import broad_sample, edge_case_texts, word_without_spaces
@@ -96,6 +98,8 @@ def _why_not_guaranteed(evidence: Evidence, *, same_cut: bool, finer: int) -> st
         return "not promised: tokens were taken out, other tokens spell their text"
     if isinstance(evidence.source.family, Unigram):
         return "not promised: a Unigram compares whole segmentations by their scores"
+    if evidence.normal_form:
+        return f"not promised: {evidence.normal_form} writes some characters as two"
     if not same_cut:
         return (
             f"not promised: the changed pre-tokenizer cuts {finer} texts into more parts, and lets "
@@ -139,10 +143,13 @@ def _check_target_text(evidence: Evidence) -> Iterator[Claim]:
 
 def _count_lossy(evidence: Evidence, texts: list[str], unknown: str | None) -> int:
     """Count the texts that decode less faithfully with the target than with the source."""
-    source, target = evidence.source, evidence.target
+    source, target, form = evidence.source, evidence.target, evidence.normal_form
     lossy = 0
     for before, after in zip(source.encode(texts), target.encode(texts), strict=True):
-        lossy += not is_as_faithful(source.decode(before), target.decode(after), unknown)
+        expected = source.decode(before)
+        if form is not None:
+            expected = getattr(normalizers, form)().normalize_str(expected)
+        lossy += not is_as_faithful(expected, target.decode(after), unknown)
     return lossy
 
 

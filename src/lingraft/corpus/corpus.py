@@ -30,6 +30,8 @@ COUNTS = "counts.json"
 MESSAGES = "messages"
 """The column with the messages of a conversation as JSON, in a corpus with chats."""
 SPLITS = ("train", "heldout")
+NORMAL_FORMS = ("NFC", "NFKC")
+"""The normal forms of `cleaning.normalise`, which the counts of changes have as names."""
 MULTIPLE_LANGUAGES = "mul"
 """The BCP-47 tag of text in several languages."""
 # A reader holds one row group in memory, so groups are bounded in documents and in bytes.
@@ -78,6 +80,16 @@ class Corpus:
     def counts(self, split: str) -> Counts:
         """Return the amount of text of a split ("train" or "heldout")."""
         return Counts(**self.report["splits"][_check_split(split)])
+
+    @property
+    def normal_form(self) -> str | None:
+        """The Unicode normal form that all text was converted to, `None` if there is none."""
+        forms = [name for name in self.report.get("changed", ()) if name in NORMAL_FORMS]
+        return forms[0] if forms else None
+
+    def converted_documents(self, form: str) -> int:
+        """Return how many documents the conversion to a normal form changed."""
+        return int(self.report.get("changed", {}).get(form, {}).get("documents", 0))
 
     @cached_property
     def has_chats(self) -> bool:

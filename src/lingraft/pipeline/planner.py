@@ -241,7 +241,21 @@ class _Planner:
         notes = self._notes(node)
         self.added = int(notes["added"]) if notes else self.size
         seconds = 2 + (self.target_bytes or 0) * LEARNING_SECONDS_PER_BYTE
-        return self._row(node, {"tokens": self.added}, seconds=seconds)
+        row = self._row(node, {"tokens": self.added}, seconds=seconds)
+        return replace(row, notes=self._normaliser(notes))
+
+    def _normaliser(self, notes: Mapping[str, Any] | None) -> tuple[str, ...]:
+        """Return what happens to the normaliser of the tokenizer, if the text is normalised."""
+        if not any(text.cleaning and text.cleaning.normalise for text in self.recipe.targets):
+            return ()
+        if notes:
+            return (f"normaliser: {notes['normaliser']}",)
+        if self.recipe.replay is None:
+            return ("normaliser: the tokenizer keeps its own, as there is no base-language text",)
+        condition = "if this leaves base-language text as it is"
+        return (
+            f"normaliser: the stage vocabulary gives the tokenizer that of the text {condition}",
+        )
 
     def _embeddings(self, node: StageNode) -> PlanRow:
         rows = self.source_tokens and self.source_tokens + self.added

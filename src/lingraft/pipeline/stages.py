@@ -166,6 +166,8 @@ def vocabulary_node(
         settings["sizes"] = list(SIZES)  # the sizes that the rule compares decide the result
     if len(targets) > 1:
         settings["weights"] = [text.weight for text in recipe.targets]
+    if any(text.cleaning and text.cleaning.normalise for text in recipe.targets):
+        settings["normaliser"] = "by base text"  # keys of other recipes stay
     return stage_node(
         "vocabulary",
         "vocabulary",

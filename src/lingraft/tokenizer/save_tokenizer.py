@@ -88,7 +88,8 @@ def _needs_own_code(source: ModelTokenizer, data: Data) -> bool:
     model_type = source.config.get("model_config", {}).get("model_type")
     if model_type is None:
         # A config.json of any model type may be added to the folder later.
-        return bool(data.get("pre_tokenizer") != source.family.data.get("pre_tokenizer"))
+        parts = ("pre_tokenizer", "normalizer")
+        return any(data.get(part) != source.family.data.get(part) for part in parts)
     return model_type in _REBUILT_TYPES
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
-from lingraft.certificate import Certificate, Evidence, certify, write_certificate
+from lingraft.certificate import Certificate, Claim, Evidence, certify, write_certificate
 from lingraft.corpus import Corpus
 from lingraft.errors import RecipeError
 from lingraft.pretokenizer.change import PRETOKENIZER, PretokenizerChange
@@ -40,7 +40,8 @@ from lingraft.vocabulary.extension_warnings import (
     warn_of_lost_characters,
 )
 from lingraft.vocabulary.learn_tokens import Extension, learn_tokens, select_protected
-from lingraft.vocabulary.premium_balance import PREMIUMS, Premiums, measure_premiums
+from lingraft.vocabulary.premium_balance import PREMIUMS, measure_premiums
+from lingraft.vocabulary.text_normaliser import choose_normaliser
 from lingraft.vocabulary.thin_evidence import enough_texts, warn_of_thin_evidence
 
 # Held-out documents of each language on which a converted tokenizer is compared with SentencePiece.
@@ -82,6 +83,10 @@ def extend_tokenizer(
     learned = learn_tokens(source, corpora, extension, base, draft)
     selected, decision = learned.selected, learned.pretokenizer
     data, splice = build_splice(source.family, decision.family, selected, source_folder)
+    normaliser = choose_normaliser(source, corpora, base)
+    if normaliser is not None:
+        data = normaliser.added_to(data)
+        normaliser.report(draft)
     target_folder = draft.folder / "tokenizer"
     save_tokenizer(source, data, splice, target_folder, merges=not selected.whole_units)
     write_splice(splice, draft)
@@ -96,12 +101,14 @@ def extend_tokenizer(
         target_heldout=partial(_heldout_texts, corpora),
         base_text=partial(_heldout_texts, [base]) if base else None,
         protected_text=partial(_train_texts, [base]) if base and extension.protect else None,
+        normal_form=normaliser.form if normaliser and normaliser.given else None,
     )
-    premiums = None
+    others = [normaliser.claim()] if normaliser else []
     if extension.balance is not None and len(corpora) > 1:
         premiums = measure_premiums(extension.balance, corpora, source, target)
         premiums.write(draft.path(PREMIUMS))
-    certificate = _check_certificate(evidence, premiums, extension, draft)
+        others.append(premiums.claim())
+    certificate = _check_certificate(evidence, others, extension, draft)
     warn_of_thin_evidence(_all_corpora(corpora, base), draft)
     if base and learned.words and not extension.protect:
         learn_protected = partial(select_protected, learned, extension, base)
@@ -160,11 +167,14 @@ def _heldout_texts(corpora: Sequence[Corpus]) -> Iterator[str]:
 
 
 def _check_certificate(
-    evidence: Evidence, premiums: Premiums | None, extension: Extension, draft: Draft
+    evidence: Evidence, others: Sequence[Claim], extension: Extension, draft: Draft
 ) -> Certificate:
-    """Check all claims and write the certificate; raises `CertificateError` if one fails."""
+    """Check all claims and write the certificate; raises `CertificateError` if one fails.
+
+    `others` are claims that were checked already.
+    """
     with progress("checking the certificate"):
-        claims = [*certify(evidence), *([premiums.claim()] if premiums else [])]
+        claims = [*certify(evidence), *others]
         certificate = write_certificate(
             claims, draft.path("certificate.json"), waived=extension.allow
         )
