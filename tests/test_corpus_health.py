@@ -10,7 +10,14 @@ import unicodedata
 
 import pytest
 
-from lingraft.corpus import Corpus, CorpusSettings, build_corpus, identity_of, preview_text
+from lingraft.corpus import (
+    Corpus,
+    CorpusSettings,
+    build_corpus,
+    identity_of,
+    language_identifier,
+    preview_text,
+)
 from lingraft.corpus.health import TextHealth
 from lingraft.corpus.health_checks import CHECKS, REFUSING
 from lingraft.corpus.shingles import hash_word
@@ -348,3 +355,15 @@ def test_what_is_not_checked_is_reported():
     bhojpuri = TextHealth.of("bho", [line * 3 for line in HINDI])
     assert "does not know bho" in bhojpuri.unchecked
     assert "too few documents" in TextHealth.of("hi", HINDI[:5]).unchecked
+
+
+def test_an_incomplete_model_of_fasttext_is_an_error(tmp_path):
+    """A file that is shorter than its matrices is refused: fastText would read it without end."""
+    path = tmp_path / "model_v3.bin"
+    settings = [16, 5, 5, 1, 5, 1, 3, 3, 2000, 2, 4, 100]  # dimension 16, 2,000 buckets
+    head = language_identifier._HEADER.pack(793712314, 12, *settings, 1e-4, 103, 100, 3, 999, -1)
+    path.write_bytes(head + bytes(4 * 16 * 2103))
+    language_identifier._check_size(str(path))
+    path.write_bytes(head + bytes(4 * 16 * 2102))
+    with pytest.raises(ValueError, match=r"^it is not complete: 134,6\d\d bytes$"):
+        language_identifier._check_size(str(path))

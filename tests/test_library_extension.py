@@ -135,3 +135,22 @@ def test_what_is_wrong_is_said_in_one_line(base, arguments, message):
         lingraft.learn_tokens(**{"tokenizer": base, "texts": TEXTS, "size": 5, **arguments})
     assert "\n" not in str(caught.value)
     assert "/tmp/lingraft" not in str(caught.value)
+
+
+def test_text_settings_clean_and_accept_texts(base):
+    """A refusal and a warning name the argument that a caller in Python gives."""
+    with pytest.raises(lingraft.CorpusError) as refused:
+        lingraft.learn_tokens(base, TEXTS, size=5, language="te")
+    accepted = {"allow": ["wrong_script"]}
+    assert str(refused.value).endswith(f"give text_settings={accepted!r}")
+    learned = lingraft.learn_tokens(base, TEXTS, size=5, language="te", text_settings=accepted)
+    hyphens = [line.replace(" ", "\u00ad ", 1) for line in TEXTS]
+    lines: list[str] = []
+    lingraft.learn_tokens(base, hyphens, size=5, language="hi", log=lines.append)
+    cleaning = {"cleaning": {"strip": ["soft_hyphens"]}}
+    assert any(f"give text_settings={cleaning!r}" in line for line in lines)
+    given = {"language": "hi", "text_settings": cleaning}
+    cleaned = lingraft.learn_tokens(base, hyphens, size=5, **given)
+    assert cleaned.tokens == learned.tokens
+    with pytest.raises(lingraft.RecipeError, match="text_settings: .* leave out sources"):
+        lingraft.learn_tokens(base, TEXTS, size=5, text_settings={"sources": "x"})

@@ -1,25 +1,32 @@
 """Find text in another language than the one it is given as.
 
-GlotLID knows 2,000 languages. It is used if its model file is in the cache of the Hub and
-`fasttext` can be imported (the extra `glotlid`): the file has 1.6 GB and is not downloaded here.
+GlotLID knows 2,000 languages. It is used if its model file is in the cache of the Hub, or named by
+the environment variable `LINGRAFT_GLOTLID`, and `fasttext` can be imported (the extra `glotlid`):
+the file has 1.6 GB and is not downloaded here.
 Otherwise lingua identifies 75 languages (the extra `language-id`). A language that neither knows
 is not checked, nor is one in an unusual script with lingua (`hi-Latn`), which the report says.
 """
 
 from __future__ import annotations
 
+import os
+import struct
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Protocol
 
 import langcodes
 
 from lingraft.corpus.language import is_domain
 from lingraft.corpus.script_check import in_usual_script
+from lingraft.errors import CorpusError, MissingExtraError
 
 GLOTLID = ("cis-lmu/glotlid", "model_v3.bin")
 """The repository on the Hub and the file of GlotLID (Kargaran et al. 2023, arXiv 2310.16248)."""
+GLOTLID_FILE = "LINGRAFT_GLOTLID"
+"""The environment variable with the path of the model file."""
 MAX_OWN, MIN_OTHER = 0.01, 0.5
 """Text is in another language if the identifier gives at most `MAX_OWN` of its confidence to the
 stated language and at least `MIN_OTHER` to another.
@@ -93,17 +100,60 @@ def _small_lingua() -> Any:
 
 @cache
 def open_glotlid() -> Any:
-    """Return the model if it is on this machine, otherwise `None`."""
-    if find_spec("fasttext") is None:
-        return None
-    from huggingface_hub import try_to_load_from_cache
+    """Return the model if it is on this machine, otherwise `None`.
 
-    path = try_to_load_from_cache(*GLOTLID)
-    if not isinstance(path, str):
+    Raises `CorpusError` for a file that is no model, and `MissingExtraError` if a file is named and
+    `fasttext` is missing.
+    """
+    path = os.environ.get(GLOTLID_FILE)
+    if find_spec("fasttext") is None:
+        if path:
+            raise MissingExtraError("fasttext", extra="glotlid")
         return None
     import fasttext
 
-    return fasttext.load_model(path)
+    path = path or _cached_file()
+    if path is None:
+        return None
+    try:
+        _check_size(path)
+        return fasttext.load_model(path)
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        msg = (
+            f"{path}: not a model of fastText ({' '.join(str(error).split())}); download it again: "
+            f"hf download {' '.join(GLOTLID)}, and name another place of it with {GLOTLID_FILE}"
+        )
+        raise CorpusError(msg) from error
+
+
+def _check_size(path: str) -> None:
+    """Raise `ValueError` for a file that is shorter than its matrices.
+
+    Of a file that ends too early, fastText reads zeros, or letters of a word without end.
+    """
+    with Path(path).open("rb") as file:
+        head = file.read(_HEADER.size)
+        size = os.fstat(file.fileno()).st_size
+    if len(head) < _HEADER.size:
+        msg = "it is too short"
+        raise ValueError(msg)
+    magic, _, dim, *_, bucket, _, _, _, _, _, words, labels, _, _ = _HEADER.unpack(head)
+    if magic == _MAGIC and size < 4 * dim * (words + bucket + labels):
+        msg = f"it is not complete: {size:,} bytes"
+        raise ValueError(msg)
+
+
+# Magic number and version; 12 settings (the first is the dimension, the ninth the number of
+# buckets) and a float; entries, words and labels of the dictionary, and two counts.
+_HEADER = struct.Struct("<2i12id3i2q")
+_MAGIC = 793712314
+
+
+def _cached_file() -> str | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(*GLOTLID)
+    return path if isinstance(path, str) else None
 
 
 def own_labels(model: Any, language: str) -> frozenset[str]:

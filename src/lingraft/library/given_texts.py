@@ -10,12 +10,19 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
+
+import yaml
 
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.corpus.language import parse_language
 from lingraft.errors import CorpusError, RecipeError
+from lingraft.library.arguments import assignments
+from lingraft.recipe.overrides import override
+from lingraft.recipe.problems import parse_settings
+from lingraft.recipe.tree import Tree
 from lingraft.store import WARNINGS, Draft
 from lingraft.tokenizer.premiums import REFERENCE
 
@@ -117,8 +124,11 @@ def build_corpora(
     warn: Callable[[str], None],
     name: str = "texts",
     language: str | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> list[Corpus]:
     """Build one corpus for each language of `texts`; `name` is the argument that errors name.
+
+    `settings` are the argument `text_settings`, `None` if the caller has no such argument.
 
     Raises `CorpusError` if there is no text or an item is not a string, and `RecipeError` for an
     unknown language.
@@ -130,39 +140,75 @@ def build_corpora(
         raise CorpusError(msg)
     corpora = []
     for number, (tag, documents) in enumerate(texts_by_tag(texts, name).items()):
-        corpora.append(_build(documents, tag, folder / f"{name}-{number}", name, warn))
+        given = GivenTexts(name, documents, tag, settings)
+        corpora.append(given.build(folder / f"{name}-{number}", warn))
     return corpora
 
 
-def _build(
-    texts: Texts, language: str, folder: Path, name: str, warn: Callable[[str], None]
-) -> Corpus:
-    folder.mkdir(parents=True)
-    draft = Draft(folder, is_first=False)  # `warn` receives its warnings
-    file = folder / "texts.jsonl"
-    try:
-        build_corpus(_settings(texts, file, name), language, draft)
-    except CorpusError as error:
-        # The user knows the argument, not the setting and the file that it was written to.
-        error.args = (re.sub("^sources:", f"{name}:", str(error)).replace(str(file), name),)
-        raise
-    file.unlink(missing_ok=True)
-    for warning in draft.notes.get(WARNINGS, ()):
-        warn(warning)
-    return Corpus.open(folder)
+@dataclass(frozen=True)
+class GivenTexts:
+    """Texts in one language that an argument gives, and the `text_settings` of the call."""
+
+    name: str
+    texts: Texts
+    language: str
+    settings: Mapping[str, Any] | None
+
+    def build(self, folder: Path, warn: Callable[[str], None]) -> Corpus:
+        """Build the corpus; errors and warnings name the arguments of the caller."""
+        folder.mkdir(parents=True)
+        draft = Draft(folder, is_first=False)  # `warn` receives its warnings
+        file = folder / "texts.jsonl"
+        try:
+            build_corpus(self._corpus_settings(file), self.language, draft)
+        except CorpusError as error:
+            # The user knows the argument, not the setting and the file that it was written to.
+            message = re.sub("^sources:", f"{self.name}:", str(error)).replace(str(file), self.name)
+            error.args = (self._with_arguments(message),)
+            raise
+        file.unlink(missing_ok=True)
+        for warning in draft.notes.get(WARNINGS, ()):
+            warn(self._with_arguments(warning))
+        return Corpus.open(folder)
+
+    def _corpus_settings(self, file: Path) -> CorpusSettings:
+        """Return the settings of a corpus of the texts, which are written to `file`."""
+        if isinstance(self.texts, CorpusSettings):
+            if self.settings:
+                msg = f"text_settings: {self.name} has settings itself; set them there"
+                raise RecipeError(msg)
+            return self.texts
+        if isinstance(self.texts, os.PathLike):
+            sources = [os.fspath(self.texts)]
+        else:
+            # A file, because the text may be a stream that is larger than memory and is read twice.
+            with file.open("w", encoding="utf-8") as stream:
+                for text in read_documents(self.texts, self.name):
+                    stream.write(json.dumps({"text": text}) + "\n")
+            sources = [str(file)]
+        changes = assignments(self.settings, "text_settings")
+        if any(change.path == "sources" for change in changes):
+            msg = f"text_settings: {self.name} has the text already; leave out sources"
+            raise RecipeError(msg)
+        tree = override(Tree({"sources": sources}), changes, CorpusSettings)
+        return parse_settings(tree, CorpusSettings)
+
+    def _with_arguments(self, message: str) -> str:
+        """Name what a caller in Python sets where a message names a setting of a recipe."""
+        return _SETTING.sub(self._argument, message)
+
+    def _argument(self, setting: re.Match[str]) -> str:
+        values = yaml.safe_load(setting[1])
+        if self.settings is not None:
+            return f"give text_settings={values!r}"
+        (name, value), *_ = values.items()
+        return f"give lingraft.corpus.CorpusSettings(sources=FILE, {name}={value!r})"
 
 
-def _settings(texts: Texts, file: Path, name: str) -> CorpusSettings:
-    """Return the settings of a corpus of the texts, which are written to `file`."""
-    if isinstance(texts, CorpusSettings):
-        return texts
-    if isinstance(texts, os.PathLike):
-        return CorpusSettings.model_validate({"sources": [os.fspath(texts)]})
-    # A file, because the text may be a stream that is larger than memory and is read twice.
-    with file.open("w", encoding="utf-8") as stream:
-        for text in read_documents(texts, name):
-            stream.write(json.dumps({"text": text}) + "\n")
-    return CorpusSettings.model_validate({"sources": [str(file)]})
+# A setting of a text in the messages of `health_checks`.
+_SETTING = re.compile(
+    r"\bset ((?:allow|cleaning|language_check|heldout_share): (?:\{[^}]*\}|\[[^]]*\]|\w+))"
+)
 
 
 def _not_text(item: object, number: int, name: str) -> str:

@@ -42,6 +42,7 @@ def extend_tokenizer(
     parallel: Mapping[str, Sequence[str]] | None = None,
     allow: Sequence[str] | None = None,
     settings: VocabularySettings | Mapping[str, Any] | None = None,
+    text_settings: Mapping[str, Any] | None = None,
     workers: int = 1,
     log: LogLine | None = None,
 ) -> TokenizerExtension:
@@ -71,6 +72,8 @@ def extend_tokenizer(
             tokens. By default, it uses a table of text lengths.
         allow: names of claims of the certificate that may fail.
         settings: a mapping of settings, or `VocabularySettings`, in place of the keywords above.
+        text_settings: settings of a text in a recipe (`lingraft settings target`), for all texts,
+            such as `{"cleaning": {"normalise": "NFC"}, "allow": ["wrong_script"]}`.
         workers: processes that count words; they do not change the result.
         log: receives the lines of progress and the warnings. By default, they go to standard error.
 
@@ -101,7 +104,12 @@ def extend_tokenizer(
         balance=balance,
         allow=allow,
     )
-    others = {"base_texts": base_texts, "language": language, "parallel": parallel}
+    others = {
+        "base_texts": base_texts,
+        "language": language,
+        "parallel": parallel,
+        "text_settings": text_settings,
+    }
     with _prepared(tokenizer, texts, chosen, log=log, workers=workers, **others) as given:
         return given.extend()
 
@@ -120,6 +128,7 @@ def learn_tokens(
     balance: Literal["size", "premium"] | None = None,
     parallel: Mapping[str, Sequence[str]] | None = None,
     settings: VocabularySettings | Mapping[str, Any] | None = None,
+    text_settings: Mapping[str, Any] | None = None,
     workers: int = 1,
     log: LogLine | None = None,
 ) -> LearnedTokens:
@@ -145,7 +154,12 @@ def learn_tokens(
         temperature=temperature,
         balance=balance,
     )
-    others = {"base_texts": base_texts, "language": language, "parallel": parallel}
+    others = {
+        "base_texts": base_texts,
+        "language": language,
+        "parallel": parallel,
+        "text_settings": text_settings,
+    }
     with _prepared(tokenizer, texts, chosen, log=log, workers=workers, **others) as given:
         return given.learn()
 

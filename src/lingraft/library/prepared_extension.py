@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from lingraft.certificate import Certificate
 from lingraft.corpus import Corpus
@@ -66,6 +67,7 @@ class PreparedExtension:
         language: str | None,
         parallel: Mapping[str, Sequence[str]] | None,
         workers: int,
+        text_settings: Mapping[str, Any] | None,
     ) -> Self:
         """Write the inputs into a temporary folder."""
         if settings.protect_replay and base_texts is None:
@@ -78,13 +80,13 @@ class PreparedExtension:
         (files.path / RESULT).mkdir()
         draft = Draft(files.path / RESULT)
         write_given_tokenizer(tokenizer, files.path, warn=draft.warn)
-        corpora = build_corpora(texts, files.path, warn=draft.warn, language=language)
+        build = partial(
+            build_corpora, folder=files.path, warn=draft.warn, settings=text_settings or {}
+        )
+        corpora = build(texts, language=language)
         base = None
         if base_texts is not None:
-            base = only_corpus(
-                build_corpora(base_texts, files.path, warn=draft.warn, name="base_texts"),
-                "base_texts",
-            )
+            base = only_corpus(build(base_texts, name="base_texts"), "base_texts")
         languages = [corpus.language for corpus in corpora]
         balance = settings.premium_balance(languages)
         if parallel is not None:

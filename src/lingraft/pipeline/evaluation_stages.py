@@ -29,7 +29,7 @@ from lingraft.evaluation.tasks import task_identity
 from lingraft.measurement import Measurement, read_measurements, write_measurements
 from lingraft.pipeline.added_token_table import ADDED_TOKENS, added_measurements
 from lingraft.pipeline.stage_node import StageContext, StageNode, stage_node
-from lingraft.recipe import Evaluation, Recipe
+from lingraft.recipe import Evaluation
 from lingraft.store import file_digest
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
@@ -135,12 +135,6 @@ def _tasks(
         # Text is read only to find task documents in it.
         **({} if settings.tasks.contaminated == "ignore" else texts),
     )
-
-
-def cleaning_of(recipe: Recipe) -> dict[str, Cleaning]:
-    """Return the repairs of the texts of a recipe by language."""
-    texts = (*recipe.targets, *([recipe.replay] if recipe.replay else []))
-    return {text.language: text.cleaning for text in texts if text.cleaning}
 
 
 def _identity(settings: Evaluation, cleaning: Mapping[str, Cleaning]) -> dict[str, Any]:

@@ -23,7 +23,6 @@ from lingraft.corpus.readers import read_parallel
 from lingraft.corpus.text_files import find_files
 from lingraft.evaluation.score_model import heldout_documents
 from lingraft.formatting import counted, percent
-from lingraft.pipeline.evaluation_stages import cleaning_of
 from lingraft.pipeline.stage_node import StageContext, StageNode, stage_node
 from lingraft.progress import progress
 from lingraft.recipe import Recipe, Text
@@ -84,7 +83,7 @@ def evaluation_text_check(
     given = (*recipe.targets, *([recipe.replay] if recipe.replay else []))
     texts = dict(zip(corpora, given, strict=True))
     heldout = [role for role, text in texts.items() if text.heldout]
-    cleaning = {tag: one.model_dump(mode="json") for tag, one in cleaning_of(recipe).items()}
+    cleaning = {tag: one.model_dump(mode="json") for tag, one in recipe.cleaning.items()}
     settings: dict[str, Any] = {
         "heldout": heldout,
         "heldout_bytes": int(recipe.evaluation.heldout_bytes),
@@ -110,7 +109,7 @@ def check_evaluation_text(texts: Mapping[str, Text], context: StageContext) -> N
     parallel = context.recipe.evaluation.parallel_file
     columns: Mapping[str, Sequence[str]] = {}
     if parallel and languages:
-        columns = read_parallel(parallel, languages, cleaning=cleaning_of(context.recipe))
+        columns = read_parallel(parallel, languages, cleaning=context.recipe.cleaning)
         for language, sentences in columns.items():
             for warning in TextHealth.of(language, sentences).warnings("parallel sentences"):
                 context.draft.warn(warning)

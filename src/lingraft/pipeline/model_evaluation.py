@@ -30,7 +30,7 @@ from lingraft.corpus.readers import read_source
 from lingraft.errors import CorpusError, ModelError, RecipeError
 from lingraft.evaluation.tasks import check_tasks, choose_tasks
 from lingraft.hub_client import HUB_ID
-from lingraft.pipeline.evaluation_stages import EvaluationNodes, cleaning_of, evaluation_nodes
+from lingraft.pipeline.evaluation_stages import EvaluationNodes, evaluation_nodes
 from lingraft.pipeline.run_folder import (
     FORMAT,
     RUN,
@@ -112,7 +112,7 @@ def evaluate_models(
         seed=recipe.seed,
         learned={} if request.text else texts,
         separator=recipe.training.packing.separator,
-        cleaning={} if request.text else cleaning_of(recipe),
+        cleaning={} if request.text else recipe.cleaning,
     )
     nodes = _different([*model_nodes.values(), *texts.values()], measuring)
     store = Store(runtime.store)

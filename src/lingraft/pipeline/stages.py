@@ -26,7 +26,7 @@ from lingraft.corpus import identity_of, list_files, look_at, unread_identity_of
 from lingraft.evaluation.tasks import ChosenTasks, choose_tasks
 from lingraft.pipeline import stage_builders
 from lingraft.pipeline.check_stages import result_check, source_check
-from lingraft.pipeline.evaluation_stages import EvaluationNodes, cleaning_of, evaluation_nodes
+from lingraft.pipeline.evaluation_stages import EvaluationNodes, evaluation_nodes
 from lingraft.pipeline.evaluation_text import evaluation_text_check
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.received import ReceivedModel
@@ -340,7 +340,7 @@ def _evaluation(
         seed=recipe.seed,
         packed=packed_inputs(recipe, packing),
         separator=recipe.training.packing.separator,
-        cleaning=cleaning_of(recipe),
+        cleaning=recipe.cleaning,
     )
 
 

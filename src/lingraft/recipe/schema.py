@@ -26,6 +26,7 @@ from lingraft.certificate import CLAIM_NAMES, NEVER_WAIVED
 from lingraft.corpus.identity import file_identity
 from lingraft.corpus.readers import read_parallel
 from lingraft.corpus.text_files import find_files
+from lingraft.corpus.text_repairs import Cleaning
 from lingraft.embeddings import INITS, EmbeddingInit
 from lingraft.errors import did_you_mean
 from lingraft.evaluation import EvaluationSettings
@@ -141,9 +142,12 @@ class VocabularySettings(Settings):
             values.pop("parallel_file", None)
         return values
 
-    def premium_balance(self, languages: Sequence[str]) -> PremiumBalance | None:
+    def premium_balance(
+        self, languages: Sequence[str], cleaning: Mapping[str, Cleaning] | None = None
+    ) -> PremiumBalance | None:
         """Return what the premiums of these languages are counted on; `None` for balance: size.
 
+        `cleaning` are the repairs of parallel sentences, by language.
         Raises `CorpusError` or `RecipeError` that names the languages without text lengths.
         """
         if self.balance == "size" or len(languages) < 2:
@@ -151,7 +155,9 @@ class VocabularySettings(Settings):
         if self.parallel_file is None:
             balance = PremiumBalance()
         else:
-            balance = PremiumBalance(read_parallel(self.parallel_file, languages))
+            balance = PremiumBalance(
+                read_parallel(self.parallel_file, languages, cleaning=cleaning)
+            )
         balance.check(languages)
         return balance
 
@@ -416,6 +422,12 @@ class Recipe(Settings):
     def targets(self) -> tuple[Text, ...]:
         """All target languages."""
         return (self.target, *self.extra_targets)
+
+    @property
+    def cleaning(self) -> dict[str, Cleaning]:
+        """The repairs of text by language, of all languages that have any."""
+        texts = (*self.targets, *([self.replay] if self.replay else []))
+        return {text.language: text.cleaning for text in texts if text.cleaning}
 
     @property
     def run_name(self) -> str:
