@@ -152,5 +152,5 @@ def test_text_settings_clean_and_accept_texts(base):
     given = {"language": "hi", "text_settings": cleaning}
     cleaned = lingraft.learn_tokens(base, hyphens, size=5, **given)
     assert cleaned.tokens == learned.tokens
-    with pytest.raises(lingraft.RecipeError, match="text_settings: .* leave out sources"):
+    with pytest.raises(lingraft.RecipeError, match=r"text_settings: .* leave out sources"):
         lingraft.learn_tokens(base, TEXTS, size=5, text_settings={"sources": "x"})
