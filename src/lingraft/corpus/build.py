@@ -11,6 +11,7 @@ import json
 from collections.abc import Collection, Generator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,7 +29,7 @@ from lingraft.corpus.kept_documents import KeptDocuments
 from lingraft.corpus.language import parse_language
 from lingraft.corpus.listing import Listing
 from lingraft.corpus.near_duplicates import NearDuplicates
-from lingraft.corpus.readers import read_documents
+from lingraft.corpus.readers import read_documents, read_source
 from lingraft.corpus.splits import (
     HASH_RANGE,
     DocumentHashes,
@@ -75,8 +76,11 @@ def build_corpus(
             heldout_digests = cleaner.seen
         evaluation = None
         if settings.decontaminate:
-            sources = _open_sources(settings.decontaminate, language, listing)
-            evaluation = EvaluationIndex(text for source in sources for text in source.texts)
+            evaluation = EvaluationIndex(
+                chain.from_iterable(
+                    read_source(source, language, listing) for source in settings.decontaminate
+                )
+            )
         cleaner = Cleaner(
             settings, in_language=in_language, heldout=heldout_digests, evaluation=evaluation
         )

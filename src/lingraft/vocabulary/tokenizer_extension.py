@@ -104,6 +104,7 @@ def extend_tokenizer(
         normal_form=normaliser.form if normaliser and normaliser.given else None,
     )
     others = [normaliser.claim()] if normaliser else []
+    premiums = None
     if extension.balance is not None and len(corpora) > 1:
         premiums = measure_premiums(extension.balance, corpora, source, target)
         premiums.write(draft.path(PREMIUMS))
