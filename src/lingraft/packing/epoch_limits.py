@@ -17,8 +17,8 @@ from math import inf
 
 from lingraft.formatting import percent
 
-STEPS = 60
-"""Steps of a bisection: more than the bits of a float."""
+STEPS = 50
+"""Steps of a bisection: about the bits of a float."""
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,10 @@ CHUNK = 65536
 """Sequences that are measured at a time to find where a budget ends."""
 
 
+LEAST_EPOCHS = 1e-6
+"""Share of a text below which its place is not given to others: then all texts are too small."""
+
+
 @dataclass(frozen=True)
 class TextSource:
     """Packed text in one language, its share of the bytes, and how often it may be read.
@@ -144,10 +148,12 @@ def plan_steps(text: TrainingText, phases: Sequence[PhaseLength], seed: int) -> 
         # Fewer of its sequences in a step leave more choice, down to one, which always fits.
         if small == len(targets) and replay is not None and reading.replay is not None:
             replay = replace(replay, separable_epochs=reading.replay.epochs / 2)
-        elif len(targets) == 1 or targets[small].separable_epochs < 1:
+        elif len(targets) == 1 or targets[small].separable_epochs < LEAST_EPOCHS:
             raise RecipeError(_too_small_message(text.targets[small], counted, small))
         else:
-            less = reading.targets[small].epochs / 2
+            # Where all texts pass their limits, it is the limits that decide the shares.
+            limit = targets[small].limit() / targets[small].bytes
+            less = min(reading.targets[small].epochs, limit) / 2
             targets[small] = replace(targets[small], separable_epochs=less)
     if windows:
         counted = _count(mixture.with_windows(windows), reading, phases, counted)
