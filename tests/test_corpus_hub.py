@@ -100,6 +100,17 @@ def answers_of(done: subprocess.CompletedProcess[str]) -> list[dict]:
     return answers
 
 
+def test_columns_of_a_data_set_filter_and_weigh(hub, ask):
+    """The columns of a condition and of a weight are read next to the text."""
+    source = {"hub": "me/table", "text_field": "body", "where": "id < 20", "weight": "id"}
+    read, wrong = ask({"sources": source}, {"sources": {**source, "where": "score > 1"}})
+    assert read["notes"]["dropped"]["by where"]["documents"] == 1980
+    assert read["notes"]["dropped"]["of weight 0"]["documents"] == 1
+    assert set(read["texts"]) == set(ROWS["table"][1:20])
+    assert len(read["texts"]) > 50
+    assert 'row 1: no column "score"; the columns are id, body;' in wrong["message"]
+
+
 def test_data_sets_are_read_whatever_their_format(hub, ask):
     """JSON lines and parquet give their texts, streamed or stored, with the commit as identity."""
     lines, stored, table, other = ask(

@@ -171,6 +171,7 @@ def test_every_format_is_read_from_a_url(memory, web):
         memory.pipe(f"/bucket/{name}", content)
         assert read(f"memory://bucket/{name}") == TEXTS, name
         assert read(web.put(name, content)) == TEXTS, name
+    assert read("memory://bucket/hi.parquet", where="id != 2") == [TEXTS[0], TEXTS[2]]
 
 
 def test_folders_and_patterns_name_objects(memory):
