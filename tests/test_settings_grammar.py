@@ -62,6 +62,7 @@ NEEDED = {
     r"(.*\.pretrain)\.(?!corpus).*": r"\1.corpus=en.txt",
     r"(.*\.pretrain)\.corpus\.(?!sources).*": r"\1.corpus=en.txt",
     r"(.*\.document_weight)\.(?!column).*": r"\1.column=size",
+    r"(vocabulary)\.parallel_file$": r"\1.balance=premium",
     r"(chat_vector)\.weight": r"\1.instruct=owner/name",
     r"(.*\.donor)\.(?!model).*": r"\1.model=m",
     r"(.*\.wechsel)\..*": r"\1={source_vectors: a.vec, target_vectors: b.vec}",
