@@ -66,6 +66,7 @@ NEEDED = {
     r"(chat_vector)\.weight": r"\1.instruct=owner/name",
     r"(.*\.donor)\.(?!model).*": r"\1.model=m",
     r"(.*\.wechsel)\..*": r"\1={source_vectors: a.vec, target_vectors: b.vec}",
+    r"(vocabulary)\.parallel_file": r"\1.balance=premium",
     r"(extra_targets)\.(?!language).*": r"\1={language: ta, corpus: ta.txt}",
     r"(.*)\.max_characters$": r"\1.min_characters=1",
 }
