@@ -106,6 +106,23 @@ FAULTS = {
 }
 
 
+def test_declared_scripts_are_no_other_scripts():
+    """Code-switched text that declares its scripts has no finding; a third script still is one."""
+    mixed = [f"कल office में meeting है और {number} लोग आएंगे" for number in range(30)]
+    undeclared = {one.check: one for one in TextHealth.of("hi", mixed).findings}
+    assert undeclared["wrong_script"].level == "warning"
+    health = TextHealth("hi", scripts=("Deva", "Latn"))
+    for text in mixed:
+        health.add(text)
+    report = health.report()
+    assert not [found for found in report.findings if found.check == "wrong_script" and found.count]
+    assert "Devanagari" in report.scripts
+    for _ in range(60):
+        health.add("Привет, как дела, это совсем другой язык и письмо")
+    found = {one.check: one for one in health.report().findings}
+    assert found["wrong_script"].level == "refused"
+
+
 def test_every_check_has_a_case():
     """Each check of the table is found in a text of the next test."""
     assert set(FAULTS) == {check.name for check in CHECKS}
