@@ -11,7 +11,7 @@ from functools import cache
 
 from lingraft.corpus.cleaning import document_digest
 from lingraft.corpus.config import CorpusSettings, Source
-from lingraft.corpus.first_look import FileState, file_states, spread_files
+from lingraft.corpus.first_look import FileVersion, file_versions, spread_files
 from lingraft.corpus.readers import read_file
 from lingraft.corpus.remote_files import is_url
 from lingraft.corpus.text_files import find_files
@@ -33,7 +33,7 @@ def column_lines(settings: CorpusSettings) -> list[str]:
             lines.append(f"{source.label}: {_column_settings(source)}, counted when it is read")
             continue
         files = find_files(source.path)
-        lines.append(_column_line(source.model_dump_json(), tuple(file_states(files))))
+        lines.append(_column_line(source.model_dump_json(), tuple(file_versions(files))))
     return lines
 
 
@@ -45,7 +45,7 @@ def _column_settings(source: Source) -> str:
 
 
 @cache
-def _column_line(source_json: str, states: tuple[FileState, ...]) -> str:
+def _column_line(source_json: str, states: tuple[FileVersion, ...]) -> str:
     """Return the line of `column_lines` about files in a state, which are read once."""
     source = Source.model_validate_json(source_json)
     files = [path for path, _, _ in states]

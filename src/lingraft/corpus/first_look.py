@@ -19,8 +19,8 @@ from lingraft.corpus.text_files import ending_of, find_files, has_wildcards
 from lingraft.errors import CorpusError
 from lingraft.store import is_folder
 
-FileState = tuple[TextFile, int, int]
-"""A file, its size and the time of its last change."""
+FileVersion = tuple[TextFile, int, int]
+"""A file, its size and the time of its last change: the key of what was read from it."""
 LOOKED_AT_FILES = 32
 """Files of one source that are opened; of more files, the first, the last, and some between."""
 LOOKED_AT_DOCUMENTS = 20
@@ -48,13 +48,13 @@ def look_at_hub(settings: CorpusSettings, language: str) -> None:
 def _look_at_files(source: Source, language: str) -> str | None:
     pattern = str(source.path)
     files = find_files(pattern)
-    states = file_states(files)
+    states = file_versions(files)
     # The limit and the weight do not change how a file is read.
     reader = source.model_copy(update={"limit": None, "weight": None})
     return _look(reader.model_dump_json(), tuple(states), language)
 
 
-def file_states(files: Sequence[TextFile]) -> list[FileState]:
+def file_versions(files: Sequence[TextFile]) -> list[FileVersion]:
     """Return files with what changes when their content does."""
     states = []
     for path in files:
@@ -65,7 +65,7 @@ def file_states(files: Sequence[TextFile]) -> list[FileState]:
 
 
 @cache
-def _look(source_json: str, states: tuple[FileState, ...], language: str) -> str | None:
+def _look(source_json: str, states: tuple[FileVersion, ...], language: str) -> str | None:
     """Look at files in a state; the same files in the same state are looked at once."""
     source = Source.model_validate_json(source_json)
     files = [path for path, _, _ in states]

@@ -13,7 +13,7 @@ from functools import cache
 
 from lingraft.corpus.cleaning import Cleaner
 from lingraft.corpus.config import CorpusSettings, Source
-from lingraft.corpus.first_look import FileState, file_states, spread_files
+from lingraft.corpus.first_look import FileVersion, file_versions, spread_files
 from lingraft.corpus.health import HealthReport, TextHealth
 from lingraft.corpus.readers import read_documents, read_file, read_source
 from lingraft.corpus.remote_files import is_url
@@ -78,7 +78,7 @@ def preview_text(
     states = []
     for source in (*settings.sources, *(settings.heldout or ())):
         if source.path is not None:
-            states += file_states(find_files(source.path))
+            states += file_versions(find_files(source.path))
     return _local_preview(settings.model_dump_json(), tuple(states), language, identify=identify)
 
 
@@ -88,7 +88,7 @@ def _is_local(source: Source) -> bool:
 
 @cache
 def _local_preview(
-    settings_json: str, states: tuple[FileState, ...], language: str, *, identify: bool
+    settings_json: str, states: tuple[FileVersion, ...], language: str, *, identify: bool
 ) -> TextPreview:
     """Return the preview of files in a state; the same files in the same state are read once."""
     del states  # only in the key of the cache
