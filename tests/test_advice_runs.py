@@ -21,8 +21,8 @@ from lingraft.advice.choose import BaseScore, rank_bases
 from lingraft.cli import app
 from lingraft.errors import RecipeError
 from lingraft.forecast.loss_forecast import Forecast
-from lingraft.forecast.run_predictions import TrainingLog, predict_bits, predict_run
-from lingraft.forecast.training_curve import read_log
+from lingraft.forecast.run_predictions import Prediction, predict_training
+from lingraft.forecast.training_curve import ProgressForecast, read_log
 from lingraft.pipeline import Run, run
 from lingraft.recipe import Runtime, parse_recipe
 from lingraft.recipe.tree import Tree
@@ -60,7 +60,8 @@ def finished(tmp_path_factory, tiny_model):
 def test_a_run_holds_its_predictions_and_checks_them(finished):
     """prediction.json holds each prediction and its basis, compared with the measured numbers."""
     made = finished
-    assert made.record["stages"][-1]["name"] == "prediction"
+    names = [stage["name"] for stage in made.record["stages"]]
+    assert names.index("prediction") < names.index("training")
     assert "prediction.json" in made.record["files"]
     assert len(read_predictions(made.folder)) == 3
     rows = {
@@ -83,19 +84,24 @@ def test_a_run_holds_its_predictions_and_checks_them(finished):
     assert rows["bits per byte", "tr"].measured == measured["bits per byte", "tr"]
 
 
-def test_a_prediction_reads_no_later_step(finished):
-    """With the later steps of the log changed, the prediction of the end stays bit-identical."""
+def test_a_prediction_is_stored_before_the_steps_it_speaks_of(finished):
+    """A fifth of the steps are in the log before the prediction of its end, and no later one."""
     rows = read_log(finished.folder / "training.jsonl")
-    changed = [dict(row) for row in rows]
-    for row in changed:
-        if row["step"] > 8:
-            row.update(
-                {key: 7.0 for key in ("bits_per_byte", "target_bits_per_byte") if key in row}
-            )
-            row.update({"heldout": {"tr": 7.0}} if "heldout" in row else {})
-    honest, other = (list(predict_bits(TrainingLog(log, "tr"))) for log in (rows, changed))
-    assert len(honest) == 1
-    assert honest == other
+    place = [index for index, row in enumerate(rows) if "predicted" in row]
+    assert len(place) == 1
+    assert max(row["step"] for row in rows[: place[0]]) == 8
+    assert {row["step"] for row in rows[place[0] + 1 :]} == set(range(9, 41))
+    stored = {row.metric: row for row in read_predictions(finished.folder)}
+    for predicted in rows[place[0]]["predicted"]:
+        assert stored[predicted["metric"]] == Prediction(**predicted)
+
+
+def test_the_curve_ends_at_the_numbers_of_the_final_table(finished):
+    """Curve and table score the same documents in the same windows, before and after training."""
+    curve = [row for row in read_log(finished.folder / "training.jsonl") if "heldout" in row]
+    bits = {row.subject: row for row in finished.measurements if row.metric == "bits per byte"}
+    assert curve[0]["heldout"]["tr"] == pytest.approx(bits["spliced"].value, rel=1e-6)
+    assert curve[-1]["heldout"]["tr"] == pytest.approx(bits["adapted"].value, rel=1e-6)
 
 
 def test_a_missing_prediction_has_its_reason(finished, tmp_path):
@@ -104,8 +110,12 @@ def test_a_missing_prediction_has_its_reason(finished, tmp_path):
     A part with too few points is named as the reason.
     """
     assert read_predictions(tmp_path) == []
-    log = TrainingLog(read_log(finished.folder / "training.jsonl"), "tr", part=0.01)
-    assert "needs 5" in predict_run(None, log)["not predicted"]["bits per byte"]
+    records = read_log(finished.folder / "training.jsonl")[:4]
+    progress = ProgressForecast(lambda *_: 1.0, 40)
+    assert "needs 5" in predict_training(progress, records, 40)["not predicted"]["bits per byte"]
+    bare = [{key: row[key] for key in row if key != "heldout"} for row in records]
+    reasons = predict_training(progress, bare, 40)["not predicted"]
+    assert "raise training.heldout_points" in reasons["bits per byte"]
 
 
 def test_python_and_the_command_line_make_the_same_run(tiny_model, tmp_path):

@@ -28,7 +28,7 @@ from lingraft.evaluation import (
 from lingraft.evaluation.bootstrap import difference_interval, ratio_interval, resampled_ratios
 from lingraft.evaluation.fertility import fertility_changes
 from lingraft.evaluation.generation import Passage
-from lingraft.evaluation.score_model import choose_passages
+from lingraft.evaluation.score_model import choose_passages, heldout_documents
 from lingraft.evaluation.window_scorer import split_into_windows
 from lingraft.measurement import select
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
@@ -291,6 +291,19 @@ def test_a_language_without_held_out_text_is_an_error(folder: Path) -> None:
     """The error names the corpus and the setting."""
     with pytest.raises(CorpusError, match=r"no held-out text.*heldout_share"):
         evaluate({"source": folder}, {"hi": MemoryCorpus(texts=())}, EvaluationSettings())
+
+
+def test_a_choice_and_its_report_share_no_document() -> None:
+    """Halves of the held-out text are disjoint and complete; one document cannot be halved."""
+    corpus = MemoryCorpus()
+    every = heldout_documents(corpus, 10_000)
+    chosen = heldout_documents(corpus, 10_000, "chosen on")
+    reported = heldout_documents(corpus, 10_000, "reported")
+    assert len(chosen) - len(reported) in {0, 1}
+    assert set(chosen) | set(reported) == set(every)
+    assert not set(chosen) & set(reported)
+    with pytest.raises(CorpusError, match=r"one held-out document in hi.*or a single share"):
+        heldout_documents(MemoryCorpus(texts=("एक",)), 10_000, "reported")
 
 
 def test_settings_are_read_without_torch() -> None:

@@ -144,13 +144,13 @@ def test_a_named_plan_shares_its_budget_out() -> None:
 
 
 def test_a_sequence_longer_than_the_context_is_refused() -> None:
-    """A sequence longer than the context is an error; the default is the context, at most 1,024."""
+    """A sequence longer than the context is an error; the default is the context, at most 2,048."""
     with pytest.raises(RecipeError, match="context is 512 tokens; set at most 512"):
         PackingSettings(block_size=1024).sequence_length(512)
     assert [PackingSettings().sequence_length(context) for context in (512, 4096, None)] == [
         512,
-        1024,
-        1024,
+        2048,
+        2048,
     ]
 
 

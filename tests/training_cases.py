@@ -70,11 +70,12 @@ def heldout(model: Any) -> dict[str, float]:
 
 
 def log_of(folder: Path) -> list[dict[str, Any]]:
-    """Return the log of a finished run, without times."""
+    """Return the log of a finished run, without times and without what is predicted of it."""
     lines = (folder / "output" / "training.jsonl").read_text(encoding="utf-8").splitlines()
     return [
-        {key: value for key, value in json.loads(line).items() if key != "seconds"}
-        for line in lines
+        {key: value for key, value in record.items() if key != "seconds"}
+        for record in map(json.loads, lines)
+        if "predicted" not in record
     ]
 
 

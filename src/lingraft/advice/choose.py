@@ -7,9 +7,9 @@ FLOPs of a token. Each added row makes the head, and so each token, more expensi
 
 Base: all bases are scored on the same documents, so their differences are paired. A probe is the
 real run with a small budget and a constant learning rate, through the pipeline and its store. The
-end of the real run is predicted from its log. Bases are ranked by the predicted end if all were
-probed, otherwise by their bits per byte now. A base is called better than another only if the
-intervals separate them.
+end of the real run is predicted from its log, for the held-out text that the real run scores. Bases
+are ranked by the predicted end if all were probed, otherwise by their bits per byte now. A base is
+called better than another only if the intervals separate them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lingraft.evaluation import BootstrapSettings, DocumentScores, bits_per_byte
 from lingraft.evaluation.bootstrap import difference_interval, ratio_interval
 from lingraft.forecast.loss_forecast import Forecast, predict_end
 from lingraft.forecast.predict_fertility import FertilityCurve, tokens_per_byte
-from lingraft.forecast.training_curve import read_log, train_points
+from lingraft.forecast.training_curve import heldout_points, read_log, train_points
 from lingraft.pipeline import build_graph
 from lingraft.pipeline.runner import build_node, quiet_libraries
 from lingraft.progress import discard_line
@@ -136,21 +136,23 @@ def interval_of(scores: DocumentScores) -> tuple[float, float, float]:
 def probe(given: Given, size: int, probe_bytes: int, end_bytes: int, runtime: Runtime) -> Forecast:
     """Adapt a base on `probe_bytes` of text and predict its bits per byte after `end_bytes`.
 
-    The stages stay in the store, and the real run uses those that do not depend on the budget.
+    The prediction is for the held-out documents of the real run's final table. The stages stay in
+    the store, and the real run uses those that do not depend on the budget.
     """
     assignments = [
         assignment("vocabulary.size", size),
         assignment("training.budget", {"bytes": probe_bytes}),
         assignment("training.schedule", "constant"),
-        assignment("training.heldout_points", 0),
     ]
     recipe = chosen_recipe(None, given, assignments)
     graph, store = build_graph(recipe), Store(runtime.store)
     quiet_libraries()
     for node in graph.model_nodes:
         build_node(node, recipe, runtime, store, discard_line)
-    log = store.folder((graph.training or graph.final).stage) / "training.jsonl"
-    return predict_end(train_points(current_log(read_log(log))), end_bytes)
+    path = store.folder((graph.training or graph.final).stage) / "training.jsonl"
+    log = current_log(read_log(path))
+    heldout = heldout_points(log, recipe.target.language)
+    return predict_end(train_points(log), end_bytes, heldout=heldout)
 
 
 def rank_bases(scored: Sequence[BaseScore]) -> BaseRanking:

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lingraft.checkpoint import load_model
 from lingraft.corpus import Corpus
 from lingraft.errors import CorpusError, ModelError
-from lingraft.evaluation.bits_per_byte import choose_context, choose_stride, score_ids, start_id
+from lingraft.evaluation.bits_per_byte import (
+    bits_per_byte,
+    choose_context,
+    choose_stride,
+    score_ids,
+    start_id,
+)
 from lingraft.evaluation.config import EvaluationSettings
 from lingraft.evaluation.generation import Passage
 from lingraft.evaluation.samples import GeneratedSample, write_samples
@@ -88,10 +94,18 @@ def _check_rows(model: Any, tokenizer: ModelTokenizer, ids: Sequence[Sequence[in
         raise ModelError(msg)
 
 
-def heldout_documents(corpus: Corpus, limit: int) -> list[str]:
+HeldoutPart = Literal["all", "chosen on", "reported"]
+"""The held-out documents that are scored: all, or one half if a run chooses something by them.
+
+What is chosen by a number on held-out text is the best of several on just this text. So the choice
+uses every second document, and only the others are reported.
+"""
+
+
+def heldout_documents(corpus: Corpus, limit: int, part: HeldoutPart = "all") -> list[str]:
     """Return the first `limit` bytes of held-out documents; the last document is cut there.
 
-    Raises `CorpusError` if there are none.
+    Raises `CorpusError` if there are none, or if there is only one and it would be split in halves.
     """
     documents = list(cut_documents(corpus.documents("heldout"), limit))
     if not documents:
@@ -100,7 +114,37 @@ def heldout_documents(corpus: Corpus, limit: int) -> list[str]:
             "raise heldout_share, or name a held-out source (heldout)"
         )
         raise CorpusError(msg)
-    return documents
+    if part == "all":
+        return documents
+    if len(documents) < 2:
+        msg = (
+            f"{corpus.folder}: one held-out document in {corpus.language}, but training.merge_back "
+            "chooses a share on one half and reports the other; give more held-out text, or a "
+            "single share"
+        )
+        raise CorpusError(msg)
+    return documents[0 if part == "chosen on" else 1 :: 2]
+
+
+@dataclass(frozen=True)
+class HeldoutMeasure:
+    """Measures a model during training exactly as the final table does.
+
+    `documents` are the scored documents by language. `settings` has the context and the stride.
+    """
+
+    tokenizer: ModelTokenizer
+    documents: Mapping[str, Sequence[str]]
+    settings: EvaluationSettings
+
+    def __call__(self, model: Any) -> dict[str, float]:
+        """Return bits per byte by language."""
+        context, stride = self.settings.context, self.settings.stride
+        scores = {}
+        for language, texts in self.documents.items():
+            scored = bits_per_byte(model, self.tokenizer, texts, context=context, stride=stride)
+            scores[language] = scored.bits_per_byte
+        return scores
 
 
 def cut_documents(documents: Iterable[str], limit: int) -> Iterator[str]:

@@ -1,9 +1,10 @@
 """Predict the results of a run (prediction.json), and compare them with its measurements.
 
-A prediction only uses information from before its result. Tokens per byte are predicted from the
-base tokenizer, a sample of the training text, and the held-out text on which they are measured
-later; the learned tokens are not read. Bits per byte at the end and the training time are predicted
-from the first part of the training log.
+Every prediction is made and stored before what it speaks of. Tokens per byte are predicted before
+training for the documents of the final table, from the base tokenizer and tokens that are learned
+from a sample of the training text; those of the run are not read. The trainer predicts bits per
+byte at the end and the training time once a fifth of its steps are done and the held-out curve has
+a point after step 0, and writes both into its log.
 """
 
 from __future__ import annotations
@@ -11,23 +12,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from lingraft.corpus import Corpus, first_documents
-from lingraft.errors import LingraftError
-from lingraft.evaluation.score_model import heldout_documents
-from lingraft.forecast.loss_forecast import predict_end
+from lingraft.errors import LingraftError, RecipeError
+from lingraft.evaluation.score_model import HeldoutPart, heldout_documents
 from lingraft.forecast.predict_fertility import predict_fertility, text_bytes, tokens_per_byte
 from lingraft.forecast.training_curve import (
-    ANNEALED_BELOW,
-    heldout_points,
+    LogRecord,
+    ProgressForecast,
+    first_language,
     read_log,
     records_with,
-    train_points,
-    weighted_bytes,
 )
 from lingraft.measurement import read_measurements, select
 from lingraft.tokenizer import ModelTokenizer, family_of
@@ -35,7 +33,10 @@ from lingraft.vocabulary.auto_size import SIZES
 
 PREDICTION = "prediction.json"
 FIRST_PART = 0.2
-"""Share of the training steps from which the end is predicted."""
+"""Share of the training steps from which the end is predicted.
+
+If the held-out curve has no point yet, the prediction waits for the first one.
+"""
 SAMPLE_BYTES = 8_000_000
 """Bytes of training text from which tokens per byte are predicted; this takes seconds."""
 
@@ -105,41 +106,52 @@ class AddedTokens:
     heldout_bytes: int
     added: int
     pre_tokenizer: dict[str, Any] | None
+    part: HeldoutPart = "all"
 
 
-@dataclass(frozen=True)
-class TrainingLog:
-    """The inputs for the end of training: records of training.jsonl, and the target language.
+def predict_before_training(tokens: AddedTokens | None) -> dict[str, Any]:
+    """Return what is predicted before training, in the form of prediction.json."""
+    rows, reasons = [], {}
+    try:
+        rows = list(map(asdict, predict_tokens(tokens)))
+    except LingraftError as error:
+        reasons["tokens per byte"] = str(error)
+    return {"format": 1, "part": FIRST_PART, "rows": rows, "not predicted": reasons}
 
-    `spliced` is the evaluated bits per byte of the model before training, if it was measured.
+
+def predict_training(
+    forecast: ProgressForecast | None, records: Sequence[LogRecord], steps: int
+) -> dict[str, Any]:
+    """Return the predictions of the end of training, from its log so far, as a record of the log.
+
+    `forecast` is `None` if training has several phases: one curve does not continue the other.
+    `steps` is the length of the training. The record has `of_steps`, that length, `predicted`, the
+    predictions, and `not predicted`, the reasons by metric.
     """
+    rows, reasons = list(predict_time(records, steps)), {}
+    try:
+        rows = [*predict_bits(forecast, records, steps), *rows]
+    except LingraftError as error:
+        reasons["bits per byte"] = str(error)
+    step = max((record["step"] for record in records), default=0)
+    predicted = list(map(asdict, rows))
+    return {"step": step, "of_steps": steps, "predicted": predicted, "not predicted": reasons}
 
-    records: Sequence[Mapping[str, Any]]
-    language: str
-    spliced: float | None = None
-    part: float = FIRST_PART
 
+def with_training(content: Mapping[str, Any], records: Sequence[LogRecord]) -> dict[str, Any]:
+    """Return the content of prediction.json with the predictions that a training log holds.
 
-def predict_run(tokens: AddedTokens | None, training: TrainingLog) -> dict[str, Any]:
-    """Return the content of prediction.json; "not predicted" has the reason by metric."""
-    predictions: list[Prediction] = []
-    reasons: dict[str, str] = {}
-    predictors = {
-        "tokens per byte": partial(predict_tokens, tokens),
-        "bits per byte": partial(predict_bits, training),
-        TIME: partial(predict_time, training),
-    }
-    for metric, predict in predictors.items():
-        try:
-            predictions += predict()
-        except LingraftError as error:
-            reasons[metric] = str(error)
-    return {
-        "format": 1,
-        "part": training.part,
-        "rows": list(map(asdict, predictions)),
-        "not predicted": reasons,
-    }
+    A log that continues that of a shorter training also has the predictions of that one.
+    """
+    rows, reasons = list(content["rows"]), dict(content["not predicted"])
+    steps = max((record["step"] for record in records), default=0)
+    made = [record for record in records_with(records, "predicted") if record["of_steps"] == steps]
+    if steps and not made:
+        reasons["bits per byte"] = "no point of the held-out curve before the end"
+    for record in made:
+        rows += record["predicted"]
+        reasons |= record["not predicted"]
+    return {**content, "rows": rows, "not predicted": reasons}
 
 
 def read_predictions(folder: Path) -> list[Prediction]:
@@ -163,7 +175,7 @@ def check_predictions(folder: Path) -> list[CheckedPrediction]:
 
 
 def predict_tokens(inputs: AddedTokens | None) -> Iterator[Prediction]:
-    """Predict the tokens per byte of the held-out text."""
+    """Predict the tokens per byte of the held-out text that the final table scores."""
     if inputs is None or not inputs.added:
         return
     tokenizer, corpus, added = inputs.tokenizer, inputs.corpus, inputs.added
@@ -171,7 +183,7 @@ def predict_tokens(inputs: AddedTokens | None) -> Iterator[Prediction]:
     data = {**tokenizer.family.data, "pre_tokenizer": inputs.pre_tokenizer}
     is_changed = data["pre_tokenizer"] != tokenizer.family.data.get("pre_tokenizer")
     changed = family_of(data, tokenizer.folder) if is_changed else None
-    evaluated = heldout_documents(corpus, inputs.heldout_bytes)
+    evaluated = heldout_documents(corpus, inputs.heldout_bytes, inputs.part)
     curves = predict_fertility(
         tokenizer.family,
         changed,
@@ -198,65 +210,40 @@ def predict_tokens(inputs: AddedTokens | None) -> Iterator[Prediction]:
     )
 
 
-def predict_bits(inputs: TrainingLog) -> Iterator[Prediction]:
+def predict_bits(
+    forecast: ProgressForecast | None, seen: Sequence[LogRecord], steps: int
+) -> Iterator[Prediction]:
     """Predict the target's bits per byte after training from the first part of the log.
 
-    Raises `RecipeError` if this part has too few points.
+    Raises `RecipeError` if this part has too few points, or no held-out text.
     """
-    records, language = inputs.records, inputs.language
-    steps = records_with(records, "bits_per_byte")
-    # With several phases, one curve does not continue the other.
-    if not steps or steps[-1]["phase"] != 0:
+    if forecast is None:
         return
-    last_step = inputs.part * steps[-1]["steps"]
-    seen = [record for record in records if record["step"] <= last_step]
-    # The bytes and the learning rate of the later steps are planned, so they may be used.
-    planned, points = train_points(steps), train_points(seen)
-    ahead = weighted_bytes(planned[max(len(points) - 1, 0) :])
-    forecast = predict_end(
-        points,
-        planned[-1].bytes,
-        heldout=heldout_points(seen, language),
-        annealed=planned[-1].factor < ANNEALED_BELOW,
-        ahead=ahead,
-    )
-    scale = _evaluation_scale(inputs)
-    yield Prediction(
-        "bits per byte",
-        language,
-        "bits/byte",
-        forecast.value * scale,
-        forecast.low * scale,
-        forecast.high * scale,
-        f"the first {inputs.part:.0%} of the training log",
-    )
+    language = first_language(seen)
+    if not language:
+        msg = "no point of the held-out curve so far; raise training.heldout_points"
+        raise RecipeError(msg)
+    done = max((record["step"] for record in seen), default=0)
+    end = forecast.predict_end(seen, done)
+    known = _known(done, steps)
+    yield Prediction("bits per byte", language, "bits/byte", end.value, end.low, end.high, known)
 
 
-def _evaluation_scale(inputs: TrainingLog) -> float:
-    """Return the evaluated bits per byte over those of the held-out curve, both before training.
-
-    The held-out curve and the evaluation score different amounts of text, so their levels can
-    differ. Without an evaluation before training, the ratio is 1.
-    """
-    # The ratio before training is assumed to hold at the end. The curve uses the first 20 kB of
-    # held-out text (CURVE_BYTES), the evaluation up to `heldout_bytes`.
-    before = inputs.records[0].get("heldout", {}).get(inputs.language)
-    return inputs.spliced / float(before) if inputs.spliced and before else 1.0
-
-
-def predict_time(inputs: TrainingLog) -> Iterator[Prediction]:
-    """Predict the seconds of training from the seconds of its first part."""
-    steps = records_with(inputs.records, "seconds")
-    seen = list(takewhile(lambda step: step["step"] <= inputs.part * steps[-1]["steps"], steps))
-    if len(seen) < 2:
+def predict_time(seen: Sequence[LogRecord], steps: int) -> Iterator[Prediction]:
+    """Predict the seconds of training from those of its first part."""
+    timed = records_with(seen, "seconds")
+    if len(timed) < 2:
         return
     # The time up to the first record includes the start, so only later steps give a time per step.
-    first, last = seen[0], seen[-1]
+    first, last = timed[0], timed[-1]
     step_seconds = (last["seconds"] - first["seconds"]) / (last["step"] - first["step"])
-    value = first["seconds"] + step_seconds * (steps[-1]["steps"] - first["step"])
+    value = first["seconds"] + step_seconds * (steps - first["step"])
     low, high = TIME_RANGE[0] * value, TIME_RANGE[1] * value
-    source = f"the first {inputs.part:.0%} of the training log"
-    yield Prediction(TIME, "", "seconds", value, low, high, source)
+    yield Prediction(TIME, "", "seconds", value, low, high, _known(last["step"], steps))
+
+
+def _known(done: int, steps: int) -> str:
+    return f"the first {done / steps:.0%} of the training log"
 
 
 def _read_measured(folder: Path) -> dict[tuple[str, str], float]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +65,11 @@ def heldout_points(records: Sequence[LogRecord], language: str) -> list[LossPoin
     return points
 
 
-def weighted_bytes(points: Sequence[LossPoint]) -> float:
-    """Return the bytes from the first to the last point, weighted by the rate over its peak."""
-    areas = []
-    for before, after in pairwise(points):
-        areas.append((after.bytes - before.bytes) * (after.factor + before.factor) / 2)
-    return sum(areas)
+def first_language(records: Sequence[LogRecord]) -> str:
+    """Return the first language of the held-out curve, which is a target; "" without a curve."""
+    for record in records_with(records, "heldout"):
+        return next(iter(record["heldout"]), "")
+    return ""
 
 
 def _peak_rate(records: Sequence[LogRecord]) -> float:
@@ -105,23 +103,28 @@ class ProgressForecast:
 
     def predict(self, records: Sequence[LogRecord], step: int) -> Forecast | None:
         """Predict the end of the phase from the records of its log; `None` with too few points."""
-        points = train_points(records)
-        if not points or not step:
-            return None
-        language = ""
-        for record in records:
-            if record.get("heldout"):
-                language = next(iter(record["heldout"]))
-                break
-        step_bytes = points[-1].bytes / step
-        factors = [self.factor(later, self.steps) for later in range(step, self.steps)]
         try:
-            return predict_end(
-                points,
-                step_bytes * self.steps,
-                heldout=heldout_points(records, language),
-                annealed=self.factor(self.steps - 1, self.steps) < ANNEALED_BELOW,
-                ahead=step_bytes * sum(factors),
-            )
+            return self.predict_end(records, step)
         except RecipeError:  # too few points so far
             return None
+
+    def predict_end(self, records: Sequence[LogRecord], step: int) -> Forecast:
+        """Predict the end of the phase from its log up to a step.
+
+        The prediction is for held-out text of the first language if there is a held-out curve,
+        otherwise for the training text. Raises `RecipeError` with too few points.
+        """
+        points, language = train_points(records), first_language(records)
+        heldout = heldout_points(records, language)
+        if language and not heldout:
+            msg = "the held-out curve has no point after step 0 so far; wait, or measure more"
+            raise RecipeError(msg)
+        step_bytes = points[-1].bytes / step if points and step else 0.0
+        factors = [self.factor(later, self.steps) for later in range(step, self.steps)]
+        return predict_end(
+            points,
+            step_bytes * self.steps,
+            heldout=heldout,
+            annealed=self.factor(self.steps - 1, self.steps) < ANNEALED_BELOW,
+            ahead=step_bytes * sum(factors),
+        )

@@ -9,7 +9,7 @@ from pydantic import Field
 from lingraft.errors import RecipeError
 from lingraft.registry import Settings
 
-DEFAULT_BLOCK = 1024
+DEFAULT_BLOCK = 2048
 """The maximum tokens per sequence if the recipe sets none."""
 
 

@@ -24,7 +24,7 @@ from lingraft.corpus.text_files import find_files
 from lingraft.corpus.text_repairs import Cleaning
 from lingraft.evaluation import ModelScores, ScoredModel, TextScores, compare, score_folder
 from lingraft.evaluation.samples import GeneratedSample
-from lingraft.evaluation.score_model import heldout_documents
+from lingraft.evaluation.score_model import HeldoutPart, heldout_documents
 from lingraft.evaluation.tasks import task_identity
 from lingraft.measurement import Measurement, read_measurements, write_measurements
 from lingraft.pipeline.added_token_table import ADDED_TOKENS, added_measurements
@@ -35,10 +35,15 @@ from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
 
 SCORING_SETTINGS = ("heldout_bytes", "context", "stride")
-"""The evaluation settings that the scores of a model depend on."""
+"""The evaluation settings that the scores of a model depend on, and the held-out curve."""
 
 SAMPLE_SETTINGS = ("prompt_bytes", "samples", "sample_bytes")
 """The generation settings that the generated samples of a model depend on."""
+
+
+def scoring_settings(settings: Evaluation) -> dict[str, Any]:
+    """Return the settings of `SCORING_SETTINGS` as plain JSON."""
+    return settings.model_dump(mode="json", include=set(SCORING_SETTINGS))
 
 
 @dataclass(frozen=True)
@@ -60,27 +65,28 @@ def evaluation_nodes(
     packed: Mapping[str, StageNode] | None = None,
     separator: str = "auto",
     cleaning: Mapping[str, Cleaning] | None = None,
+    part: HeldoutPart = "all",
 ) -> EvaluationNodes:
     """Return the stages that score each model, run its tasks, and compare it with the first model.
 
     `learned` are the texts of which the training part is searched for documents of tasks; by
     default, these are all texts. `packed` are the training texts in which exposures of added
     tokens are counted. `separator` is the setting `training.packing.separator` of the recipe.
-    `cleaning` are the repairs of parallel sentences, by language. Raises `LingraftError` if a file
-    that the settings name does not exist.
+    `cleaning` are the repairs of parallel sentences, by language, and `part` the held-out documents
+    that are scored. Raises `LingraftError` if a file that the settings name does not exist.
     """
     text_inputs = _prefixed("text", texts)
     learned_inputs = text_inputs if learned is None else _prefixed("text", learned)
     scoring, tasks = {}, {}
     for name, model in models.items():
-        scoring[name] = _scoring(name, model, text_inputs, settings, separator)
+        scoring[name] = _scoring(name, model, text_inputs, settings, separator, part=part)
         if settings.tasks.names:
             tasks[name] = _tasks(name, model, learned_inputs, settings, seed)
     evaluation = stage_node(
         "evaluation",
         "evaluation",
         _identity(settings, cleaning or {}),
-        partial(make_evaluation, settings, tuple(models), cleaning or {}),
+        partial(make_evaluation, settings, tuple(models), cleaning or {}, part),
         **_prefixed("model", models),
         **_prefixed("scores", scoring),
         **_prefixed("tasks", tasks),
@@ -100,8 +106,12 @@ def _scoring(
     texts: Mapping[str, StageNode],
     settings: Evaluation,
     separator: str,
+    *,
+    part: HeldoutPart,
 ) -> StageNode:
-    identity: dict[str, Any] = settings.model_dump(mode="json", include=set(SCORING_SETTINGS))
+    identity = scoring_settings(settings)
+    if part != "all":
+        identity["part"] = part
     if settings.generation is not None:
         identity["samples"] = settings.generation.model_dump(
             mode="json", include=set(SAMPLE_SETTINGS)
@@ -111,7 +121,7 @@ def _scoring(
         f"scoring {name}",
         "scoring",
         identity,
-        partial(make_scoring, settings, separator),
+        partial(make_scoring, settings, separator, part),
         model=model,
         **texts,
     )
@@ -154,11 +164,13 @@ def _identity(settings: Evaluation, cleaning: Mapping[str, Cleaning]) -> dict[st
     return identity
 
 
-def make_scoring(settings: Evaluation, separator: str, context: StageContext) -> None:
+def make_scoring(
+    settings: Evaluation, separator: str, part: HeldoutPart, context: StageContext
+) -> None:
     """Score a model on every text."""
     scored = score_folder(
         context.folders["model"] / "model",
-        _heldout_texts(context, settings),
+        _heldout_texts(context, settings, part),
         settings,
         device=context.execution.device,
         separator=separator,
@@ -218,6 +230,7 @@ def make_evaluation(
     settings: Evaluation,
     names: tuple[str, ...],
     cleaning: Mapping[str, Cleaning],
+    part: HeldoutPart,
     context: StageContext,
 ) -> None:
     """Compare the scores of the models, and measure the speed of each."""
@@ -226,7 +239,7 @@ def make_evaluation(
         folder = context.folders[f"model:{name}"] / "model"
         scores = read_scores(context.folders[f"scores:{name}"])
         models[name] = ScoredModel(folder, open_tokenizer(folder), scores)
-    texts = _heldout_texts(context, settings)
+    texts = _heldout_texts(context, settings, part)
     result = compare(models, texts, settings, device=context.execution.device, cleaning=cleaning)
     measurements = [
         *result.measurements,
@@ -289,9 +302,11 @@ def text_corpora(context: StageContext) -> list[Corpus]:
     return corpora
 
 
-def _heldout_texts(context: StageContext, settings: Evaluation) -> dict[str, Any]:
+def _heldout_texts(
+    context: StageContext, settings: Evaluation, part: HeldoutPart
+) -> dict[str, Any]:
     """Return the held-out documents of each language that are scored."""
     texts = {}
     for corpus in text_corpora(context):
-        texts[corpus.language] = heldout_documents(corpus, settings.heldout_bytes)
+        texts[corpus.language] = heldout_documents(corpus, settings.heldout_bytes, part)
     return texts

@@ -57,6 +57,8 @@ class Graph:
             self.embeddings,
             # The first check runs before training, so that a broken model costs no training time.
             *self.result_checks[:1],
+            # Before training, which its predictions speak of.
+            self.prediction,
             # Received before text is packed, so that a checkpoint is refused early.
             self.received,
             *self.packing.values(),
@@ -67,6 +69,5 @@ class Graph:
             *self.scoring,
             *self.tasks,
             self.evaluation,
-            self.prediction,
         )
         return (node for node in nodes if node is not None)

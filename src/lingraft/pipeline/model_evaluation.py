@@ -47,8 +47,9 @@ from lingraft.pipeline.runner import (
     warnings_of,
     wrong_scripts_of,
 )
-from lingraft.pipeline.stage_builders import make_model
+from lingraft.pipeline.stage_builders import make_model, reported_part
 from lingraft.pipeline.stage_node import StageContext, StageNode, stage_node
+from lingraft.pipeline.stage_warnings import ScoredText
 from lingraft.pipeline.stages import corpus_nodes
 from lingraft.pipeline.versions import package_versions
 from lingraft.progress import LogLine, discard_line, each_warning_once
@@ -105,6 +106,7 @@ def evaluate_models(
     evaluation = recipe.evaluation.model_copy(update={"tasks": tasks.settings})
     model_nodes = {name: _model_node(name, parse_model(path)) for name, path in models.items()}
     texts = _texts(request, recipe)
+    part = reported_part(recipe.training)
     measuring = evaluation_nodes(
         model_nodes,
         texts,
@@ -113,6 +115,7 @@ def evaluate_models(
         learned={} if request.text else texts,
         separator=recipe.training.packing.separator,
         cleaning={} if request.text else recipe.cleaning,
+        part=part,
     )
     nodes = _different([*model_nodes.values(), *texts.values()], measuring)
     store = Store(runtime.store)
@@ -120,9 +123,9 @@ def evaluate_models(
         check_tasks(tasks.settings)
     if not all(node.is_cached(store) for node in nodes):
         quiet_libraries()
-    scored = int(recipe.evaluation.heldout_bytes)
+    scored = ScoredText(int(recipe.evaluation.heldout_bytes), part)
     with each_warning_once(), new_run_folder(output, "--output") as draft:
-        build = partial(build_node, scored_bytes=scored)
+        build = partial(build_node, scored=scored)
         done = [build(node, recipe, runtime, store, log) for node in nodes]
         return _write_results(draft, models, measuring, store=store, done=done)
 

@@ -119,6 +119,7 @@ class _Planner:
         rows.append(self._row(graph.source_check, {}, seconds=CHECK_SECONDS))
         rows += [self._vocabulary(graph.vocabulary), self._embeddings(graph.embeddings)]
         rows += self._checks(graph.result_checks[:1])
+        rows.append(self._row(graph.prediction, {}, seconds=PREDICTION_SECONDS))
         if graph.received is not None:
             rows.append(self._row(graph.received, {}, seconds=EMBEDDING_SECONDS))
         rows += [self._packing(role, node) for role, node in graph.packing.items()]
@@ -132,7 +133,6 @@ class _Planner:
         rows += [self._row(node, {}) for node in graph.tasks]
         task_lines = choose_recipe_tasks(self.recipe).lines if self.with_notes else ()
         rows.append(replace(self._timing(graph.evaluation), notes=task_lines))
-        rows.append(self._row(graph.prediction, {}, seconds=PREDICTION_SECONDS))
         return rows
 
     def _texts(self) -> list[PlanRow]:
@@ -289,7 +289,12 @@ class _Planner:
             lines = [epochs_line(epochs), *(f"warning: {line}" for line in reading.warnings)]
         if tokens is None:
             tokens = budget_tokens(self.recipe, self.block, self.adapted_parameters)
-        row = self._row(node, {"tokens": tokens}, flops=self._flops(6, tokens))
+        flops, plan = self._flops(6, tokens), self.recipe.training
+        if flops is not None and plan.heldout_points:
+            # Each point of the held-out curve scores what the final table scores.
+            scored = self._scored_tokens("after") * (plan.heldout_points + 1)
+            flops += self._flops(2, scored) or 0.0
+        row = self._row(node, {"tokens": tokens}, flops=flops)
         return replace(row, notes=tuple(lines))
 
     def _reading(self) -> ReadingPlan | None:
@@ -308,13 +313,19 @@ class _Planner:
         shared = [replace(text, share=share) for text, share in zip(targets, shares, strict=True)]
         return plan_reading(shared, amounts.get("replay"), phases)
 
+    def _scored_tokens(self, kind: str) -> int:
+        """Return roughly how many tokens of held-out text a model is scored on."""
+        size, targets = int(self.recipe.evaluation.heldout_bytes), len(self.recipe.targets)
+        others = 1 if self.recipe.replay else 0
+        return round(targets * size / BYTES_PER_TOKEN[kind] + others * size / 4)
+
     def _scoring(self, graph: Graph) -> Iterator[PlanRow]:
         """Yield a row for each model; the source needs more tokens for target text than others."""
         size, others = int(self.recipe.evaluation.heldout_bytes), 1 if self.recipe.replay else 0
         targets = len(graph.targets)
         for node in graph.scoring:
             kind = "before" if node.inputs["model"] is graph.source else "after"
-            tokens = round(targets * size / BYTES_PER_TOKEN[kind] + others * size / 4)
+            tokens = self._scored_tokens(kind)
             amounts = {"bytes": size * (targets + others)}
             yield self._row(node, amounts, flops=self._flops(2, tokens))
 

@@ -6,6 +6,7 @@ or was stopped continues with the first unfinished stage.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,8 @@ from typing import Any
 
 from lingraft.corpus import look_at_hub
 from lingraft.evaluation.tasks import check_tasks
-from lingraft.forecast.run_predictions import PREDICTION
+from lingraft.forecast.run_predictions import PREDICTION, with_training
+from lingraft.forecast.training_curve import read_log
 from lingraft.formatting import duration
 from lingraft.model_card import write_card
 from lingraft.pipeline.added_token_table import ADDED_TOKENS
@@ -42,14 +44,15 @@ from lingraft.pipeline.run_folder import (
     write_record,
 )
 from lingraft.pipeline.source_summary import SourceStatement, source_statement
+from lingraft.pipeline.stage_builders import reported_part
 from lingraft.pipeline.stage_node import StageNode
-from lingraft.pipeline.stage_warnings import StageWarnings, stage_warnings
+from lingraft.pipeline.stage_warnings import ScoredText, StageWarnings, stage_warnings
 from lingraft.pipeline.stages import build_graph, choose_recipe_tasks
 from lingraft.pipeline.text_summary import recipe_text_lines
 from lingraft.pipeline.versions import package_versions
 from lingraft.progress import LogLine, discard_line, each_warning_once, warn
 from lingraft.recipe import Recipe, Runtime, recipe_values, recipe_yaml
-from lingraft.recipe.old_names import names_of_0_1
+from lingraft.recipe.old_names import current_log, names_of_0_1
 from lingraft.store import Manifest, Store, digest
 from lingraft.vocabulary.premium_balance import PREMIUMS
 
@@ -117,10 +120,11 @@ def run(
         for warning in _recipe_warnings(recipe):
             warn(warning, log)
         done = []
-        scored = int(recipe.evaluation.heldout_bytes)
+        heldout_bytes = int(recipe.evaluation.heldout_bytes)
+        scored = ScoredText(heldout_bytes, reported_part(recipe.training))
         for node in graph:
             with training_group(node, graph, runtime, store):
-                done.append(build_node(node, recipe, runtime, store, log, scored_bytes=scored))
+                done.append(build_node(node, recipe, runtime, store, log, scored=scored))
             if node is graph.source:
                 source = store.folder(node.stage) / "model"
                 statement = log_source_statement(recipe, source, log)
@@ -214,11 +218,11 @@ def build_node(
     store: Store,
     log: LogLine,
     *,
-    scored_bytes: int | None = None,
+    scored: ScoredText | None = None,
 ) -> FinishedStage:
     """Take the output of a stage from the store, or build it; log it and its warnings.
 
-    `scored_bytes` is how much held-out text is scored later; `None` if nothing is measured. Raises
+    `scored` is the held-out text that is scored later; `None` if nothing is measured. Raises
     `StoreError` if the disk is full.
     """
     cached = node.is_cached(store)
@@ -227,7 +231,7 @@ def build_node(
         folder = node.build(store, recipe, runtime)
         manifest = Manifest.read(folder)
         log(f"{node.title:<24} {'from the store' if cached else duration(manifest.seconds)}")
-        warnings = stage_warnings(node.stage.name, folder, scored_bytes)
+        warnings = stage_warnings(node.stage.name, folder, scored)
         for warning in warnings.lines:
             warn(warning, log)
     return FinishedStage(node, manifest, cached, warnings)
@@ -256,10 +260,18 @@ def _write_results(draft: Path, recipe: Recipe, graph: Graph, store: Store) -> N
     for name in ("generated.json", ADDED_TOKENS):
         if (evaluated / name).is_file():
             link_same_names(evaluated, draft, (name,))
-    link_same_names(store.folder(graph.prediction.stage), draft, (PREDICTION,))
+    _write_predictions(draft, store.folder(graph.prediction.stage) / PREDICTION)
     for node in graph.tasks:
         link_task_results(store.folder(node.stage), draft, node.title.removeprefix("tasks of "))
     copy_measurements(evaluated, draft)
+
+
+def _write_predictions(draft: Path, before_training: Path) -> None:
+    """Write prediction.json: what was predicted before training, and what its log predicted."""
+    content = json.loads(before_training.read_text(encoding="utf-8"))
+    content = with_training(content, current_log(read_log(draft / "training.jsonl")))
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    (draft / PREDICTION).write_text(text, encoding="utf-8")
 
 
 def _stage_records(done: Sequence[FinishedStage], runtime: Runtime) -> dict[str, Any]:

@@ -9,10 +9,10 @@ prediction.json. Stages that measure are in `evaluation_stages`, those that chec
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lingraft.bases import Base, BuildContext
 from lingraft.bases.folder import read_config
@@ -20,30 +20,27 @@ from lingraft.bases.tokenizer_files import complete_tokenizer, context_of
 from lingraft.checkpoint import Checkpoint, embedding_names, resize_embeddings
 from lingraft.checkpoint.config_files import COMPANIONS, copy_matching
 from lingraft.checkpoint.weight_checks import check_finite
-from lingraft.corpus import Corpus, Listing, build_corpus, first_documents
+from lingraft.corpus import Corpus, Listing, build_corpus
 from lingraft.corpus.corpus import blend_corpora
-from lingraft.evaluation import bits_per_byte
-from lingraft.forecast.run_predictions import PREDICTION, AddedTokens, TrainingLog, predict_run
-from lingraft.forecast.training_curve import read_log
-from lingraft.measurement import read_measurements, select
+from lingraft.evaluation.score_model import HeldoutMeasure, HeldoutPart, heldout_documents
+from lingraft.forecast.run_predictions import PREDICTION, AddedTokens, predict_before_training
 from lingraft.packing.blocks import Blocks
 from lingraft.packing.pack import pack_corpus
+from lingraft.pipeline.evaluation_stages import scoring_settings
 from lingraft.pipeline.stage_node import StageContext
 from lingraft.recipe import Recipe, Text
-from lingraft.recipe.old_names import current_log
 from lingraft.splice import Splice
-from lingraft.store import Manifest
+from lingraft.store import Manifest, digest
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.chat_template import chat_template_of
 from lingraft.tokenizer.separators import separators_of
+from lingraft.training import TrainingPlan
 from lingraft.vocabulary import ServingCost, extend_tokenizer
 from lingraft.vocabulary.language_shares import compute_shares
 
 if TYPE_CHECKING:
     from lingraft.training.phase_steps import TrainingText
 
-CURVE_BYTES = 20_000
-"""Bytes of held-out text behind each point of the training curve: few, to keep points cheap."""
 
 COMPANION_FILES = (
     *COMPANIONS,
@@ -194,24 +191,38 @@ def make_training(context: StageContext) -> None:
     """Continue pretraining on the packed text."""
     from lingraft.training.train import train
 
-    model = context.folders["model"] / "model"
+    model, plan = context.folders["model"] / "model", context.recipe.training
     notes = train(
         model,
         training_text(context.recipe, context.folders),
-        context.recipe.training,
+        plan,
         output=context.draft.folder,
         scratch_dir=context.scratch_dir,
         added=[token.id for token in read_splice(context.folders["vocabulary"]).added],
         seed=context.recipe.seed,
         execution=context.execution,
-        heldout=_heldout_measure(context, model),
-        prefix_dir=context.prefix_dir,
+        heldout=_heldout_measure(context, model, reported_part(plan))
+        if plan.heldout_points
+        else None,
+        choosing=_heldout_measure(context, model, "chosen on") if plan.chooses else None,
+        # A shared prefix has points of the held-out curve: all of a curve is one measure.
+        prefix_dir=context.prefix_dir / digest(scoring_settings(context.recipe.evaluation))[:8],
     )
     context.draft.note(notes)
     trained = context.draft.folder / "model"
     if trained.is_dir():  # of several processes, only the first writes the model
         copy_matching(model, trained, COMPANION_FILES)
         warn_if_not_servable(context)
+
+
+def reads_heldout(plan: TrainingPlan) -> bool:
+    """Return whether training measures held-out text: for its curve, or to choose a share."""
+    return plan.heldout_points > 0 or plan.chooses
+
+
+def reported_part(plan: TrainingPlan) -> HeldoutPart:
+    """Return the held-out documents that a run reports on: those that chose nothing."""
+    return "reported" if plan.chooses else "all"
 
 
 def packed_roles(recipe: Recipe) -> list[str]:
@@ -245,29 +256,23 @@ def target_shares(recipe: Recipe, sizes: Sequence[int]) -> list[float]:
     return compute_shares(sizes, recipe.vocabulary.temperature, weights)
 
 
-def _heldout_measure(context: StageContext, folder: Path) -> Callable[[Any], dict[str, float]]:
-    """Return the function that measures bits per byte on held-out text during training."""
+def _heldout_measure(context: StageContext, folder: Path, part: HeldoutPart) -> HeldoutMeasure:
+    """Return the function that measures held-out text during training, as the evaluation does."""
+    settings = context.recipe.evaluation
     separator = context.recipe.training.packing.separator
-    tokenizer = replace(open_tokenizer(folder), separator=separator)
     documents = {}
     for language, corpus in heldout_of(context).items():
-        documents[language] = list(first_documents(corpus.documents("heldout"), CURVE_BYTES))
-
-    def measure(model: Any) -> dict[str, float]:
-        scores = {}
-        for language, texts in documents.items():
-            scores[language] = bits_per_byte(model, tokenizer, texts).bits_per_byte
-        return scores
-
-    return measure
+        documents[language] = heldout_documents(corpus, settings.heldout_bytes, part)
+    tokenizer = replace(open_tokenizer(folder), separator=separator)
+    return HeldoutMeasure(tokenizer, documents, settings)
 
 
 def make_prediction(context: StageContext) -> None:
-    """Predict tokens per byte, bits per byte and training time.
+    """Predict tokens per byte, before training.
 
-    Each prediction uses only results that were known before what it predicts.
+    Of the vocabulary stage only the number of added tokens and the pre-tokenizer are read.
     """
-    recipe, tokens, log, spliced = context.recipe, None, [], None
+    recipe, tokens = context.recipe, None
     if "corpus" in context.folders:
         notes = Manifest.read(context.folders["vocabulary"]).notes
         target = open_tokenizer(context.folders["vocabulary"] / "tokenizer")
@@ -277,16 +282,9 @@ def make_prediction(context: StageContext) -> None:
             int(recipe.evaluation.heldout_bytes),
             notes.get("added", 0),
             target.family.data.get("pre_tokenizer"),
+            reported_part(recipe.training),
         )
-    if "training" in context.folders:
-        log = current_log(read_log(context.folders["training"] / "training.jsonl"))
-        rows = read_measurements(context.folders["evaluation"] / "measurements.parquet")
-        before = select(
-            rows, metric="bits per byte", subject="spliced", language=recipe.target.language
-        )
-        spliced = before[0].value if before else None
-    content = predict_run(tokens, TrainingLog(log, recipe.target.language, spliced))
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(predict_before_training(tokens), indent=1, ensure_ascii=False) + "\n"
     context.draft.path(PREDICTION).write_text(text, encoding="utf-8")
 
 

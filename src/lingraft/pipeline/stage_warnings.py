@@ -15,6 +15,7 @@ from pathlib import Path
 from lingraft.certificate.source_claims import SOURCE_READ
 from lingraft.corpus import Corpus, first_documents
 from lingraft.corpus.script_check import WrongScript, find_wrong_script
+from lingraft.evaluation.score_model import HeldoutPart
 from lingraft.formatting import counted, number
 from lingraft.measurement import MIN_DOCUMENTS
 from lingraft.pipeline.check_stages import CLAIMS
@@ -33,10 +34,18 @@ class StageWarnings:
     wrong_script: WrongScript | None = None
 
 
-def stage_warnings(kind: str, folder: Path, scored_bytes: int | None = None) -> StageWarnings:
+@dataclass(frozen=True)
+class ScoredText:
+    """The held-out text of a language that is scored: its first `bytes`, all or one half."""
+
+    bytes: int
+    part: HeldoutPart = "all"
+
+
+def stage_warnings(kind: str, folder: Path, scored: ScoredText | None = None) -> StageWarnings:
     """Return the warnings of a stage of this kind, given the folder of its output.
 
-    `scored_bytes` is how much of the held-out text is scored; `None` if nothing is measured.
+    `scored` is the held-out text that is scored; `None` if nothing is measured.
     """
     wrong = None
     lines = list(Manifest.read(folder).notes.get(WARNINGS, ()))
@@ -48,8 +57,8 @@ def stage_warnings(kind: str, folder: Path, scored_bytes: int | None = None) -> 
             lines += [str(wrong)] if wrong else []
             held_out = corpus.counts("heldout")
             lines.append(few_documents_warning(corpus.language, held_out.documents, held_out.bytes))
-        if scored_bytes is not None:
-            lines.append(few_scored_warning(corpus, scored_bytes))
+        if scored is not None:
+            lines.append(few_scored_warning(corpus, scored))
     if kind == "vocabulary":
         lines.append(pretokenizer_warning(folder))
     lines += claim_warnings(folder)
@@ -62,19 +71,25 @@ def wrong_script_of(corpus: Corpus) -> WrongScript | None:
     return find_wrong_script(corpus.language, corpus.documents(split), corpus.scripts)
 
 
-def few_scored_warning(corpus: Corpus, scored_bytes: int) -> str:
+def few_scored_warning(corpus: Corpus, scored: ScoredText) -> str:
     """Return the warning that few held-out documents are scored; "" if enough are.
 
     If the corpus itself has few, `few_documents_warning` says so.
     """
     held_out = corpus.counts("heldout").documents
-    texts = first_documents(corpus.documents("heldout"), scored_bytes)
-    scored = sum(1 for _ in islice(texts, MIN_DOCUMENTS))
-    if scored >= MIN_DOCUMENTS or held_out < MIN_DOCUMENTS:
+    texts = first_documents(corpus.documents("heldout"), scored.bytes)
+    documents = sum(1 for _ in islice(texts, 2 * MIN_DOCUMENTS))
+    if scored.part == "reported" and held_out >= MIN_DOCUMENTS > documents // 2:
+        return (
+            f"evaluation: {counted(documents // 2, 'held-out document')} in {corpus.language} are "
+            "reported, because a share of training.merge_back is chosen on the other half: too few "
+            f"to judge (at least {MIN_DOCUMENTS}); give more held-out text"
+        )
+    if documents >= MIN_DOCUMENTS or held_out < MIN_DOCUMENTS:
         return ""
     return (
-        f"evaluation: {scored} of {counted(held_out, 'held-out document')} in {corpus.language} "
-        f"fit into evaluation.heldout_bytes: {scored_bytes:,}, too few to judge (at least "
+        f"evaluation: {documents} of {counted(held_out, 'held-out document')} in {corpus.language} "
+        f"fit into evaluation.heldout_bytes: {scored.bytes:,}, too few to judge (at least "
         f"{MIN_DOCUMENTS}); raise evaluation.heldout_bytes"
     )
 

@@ -13,7 +13,7 @@ chat vector: the model of training (or else of embeddings), source, instruct mod
 scoring, tasks (one of each of the models of source, embeddings and the end): model, all texts
 evaluation: those models, their scores and tasks, all texts, and the packed text
 target text, mixed (of several targets, if an initialisation reads text): target texts
-prediction: source, vocabulary, the target text (of a single target), training, evaluation
+prediction: source, vocabulary, the target text (of a single target)
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ from lingraft.corpus import identity_of, list_files, look_at, unread_identity_of
 from lingraft.evaluation.tasks import ChosenTasks, choose_tasks
 from lingraft.pipeline import stage_builders
 from lingraft.pipeline.check_stages import result_check, source_check
-from lingraft.pipeline.evaluation_stages import EvaluationNodes, evaluation_nodes
+from lingraft.pipeline.evaluation_stages import (
+    EvaluationNodes,
+    evaluation_nodes,
+    scoring_settings,
+)
 from lingraft.pipeline.evaluation_text import evaluation_text_check
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.received import ReceivedModel
@@ -96,9 +100,7 @@ def build_graph(
             recipe,
             source=source,
             vocabulary=vocabulary,
-            training=training,
             corpus=targets[0] if len(targets) == 1 else None,
-            evaluation=measured.evaluation if training else None,
         ),
     )
 
@@ -288,6 +290,8 @@ def _training(
     if len(recipe.targets) > 1:
         settings["temperature"] = recipe.vocabulary.temperature
         settings["weights"] = [text.weight for text in recipe.targets]
+    if stage_builders.reads_heldout(plan):
+        settings["heldout"] = scoring_settings(recipe.evaluation)
     return stage_node(
         "training",
         "training",
@@ -341,18 +345,21 @@ def _evaluation(
         packed=packed_inputs(recipe, packing),
         separator=recipe.training.packing.separator,
         cleaning=recipe.cleaning,
+        part=stage_builders.reported_part(recipe.training),
     )
 
 
 def _prediction(recipe: Recipe, **inputs: StageNode | None) -> StageNode:
-    """Return the stage that writes prediction.json.
+    """Return the stage that predicts tokens per byte, if there is one target, before training.
 
-    Tokens per byte are predicted if there is one target, the end of training if there is training.
+    The trainer predicts the end of training itself.
     """
     settings = {
         "heldout_bytes": int(recipe.evaluation.heldout_bytes),
         "language": recipe.target.language,
     }
+    if recipe.training.chooses:
+        settings["part"] = stage_builders.reported_part(recipe.training)
     return stage_node(
         "prediction", "prediction", settings, stage_builders.make_prediction, **inputs
     )

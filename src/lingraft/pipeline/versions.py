@@ -20,8 +20,8 @@ STAGE_VERSIONS = {
     # What a run builds from them.
     "vocabulary": 11,
     "embeddings": 7,
-    "packing": 4,
-    "training": 7,
+    "packing": 5,
+    "training": 8,
     "received": 1,
     "chat-vector": 1,
     # Checks, measurements and predictions.
@@ -31,7 +31,7 @@ STAGE_VERSIONS = {
     "scoring": 5,
     "tasks": 3,
     "evaluation": 5,
-    "prediction": 1,
+    "prediction": 2,
     "probe": 3,
 }
 """Name of a stage -> version of the code that builds it. Every stage has its entry here."""

@@ -38,7 +38,7 @@ from lingraft.pipeline.runner import (
     look_at_hub_texts,
     quiet_libraries,
 )
-from lingraft.pipeline.stage_builders import read_splice, training_text
+from lingraft.pipeline.stage_builders import read_splice, reported_part, training_text
 from lingraft.pipeline.stages import training_inputs
 from lingraft.pipeline.text_summary import recipe_text_lines
 from lingraft.progress import LogLine, discard_line, each_warning_once, warn
@@ -243,7 +243,8 @@ def _heldout(
     heldout: list[HeldoutText] = []
     for node in (*graph.targets, *([graph.replay] if graph.replay else [])):
         corpus = Corpus.open(store.folder(node.stage))
-        documents = heldout_documents(corpus, int(recipe.evaluation.heldout_bytes))
+        part = reported_part(recipe.training)
+        documents = heldout_documents(corpus, int(recipe.evaluation.heldout_bytes), part)
         folder = scratch / f"heldout-{len(heldout)}"
         folder.mkdir()
         pack_shards(

@@ -184,12 +184,17 @@ class TrainingPlan(Settings):
     merge_back: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         default=(),
         description="at the end, mix this share of the weights before training into the weights "
-        "of the base; of several values, the one with the lowest mean bits per byte "
-        "on held-out text is used",
+        "of the base; of several values, the one with the lowest mean bits per byte on one half of "
+        "the held-out documents is used, and everything is reported on the other half",
     )
     heldout_points: int = Field(
         default=8, ge=0, description="points of the held-out curve, including the end"
     )
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the result is chosen among several by held-out text."""
+        return len(self.merge_back) > 1
 
     written: ClassVar[str] = "the settings of one phase, {phases: [...]}, or the name of a plan"
     left_out: ClassVar[str] = "phases"

@@ -32,6 +32,7 @@ class Job:
     heldout: Heldout | None
     prefix_dir: Path | None = None
     title: str = "training"
+    choosing: Heldout | None = None
 
     def folder(self, phase: int) -> Path:
         """Return the folder of the model that a phase starts with."""

@@ -140,8 +140,8 @@ def merge_back(
 
     merged = (1 - share) * trained + share * before, for every weight of the base. Added rows stay
     as trained, because before training they were only an initialisation. Of several shares, the one
-    with the lowest held-out bits per byte, averaged over the languages, is used. The notes are the
-    `share` and the results of all that were `tried`. Raises `RecipeError` if there are several
+    with the lowest bits per byte by `heldout`, averaged over the languages, is used. The notes are
+    the `share` and the results of all that were `tried`. Raises `RecipeError` if there are several
     shares and no held-out text.
     """
     if len(shares) > 1 and heldout is None:

@@ -29,15 +29,17 @@ def train(
     seed: int = 0,
     execution: Execution | None = None,
     heldout: Heldout | None = None,
+    choosing: Heldout | None = None,
     prefix_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Train a model by a plan; write `output/model` and `output/training.jsonl`, return notes.
 
     Low-rank matrices are merged into the weights and also saved (`output/low-rank-N.safetensors`
     for phase N). `added` are the ids of the added tokens. Checkpoints are in `scratch_dir`: the
-    same call resumes a stopped run. In the folder `prefix_dir`, if given, runs of different length
-    share their first steps (`shared_prefix`). After SIGTERM or Ctrl-C, the progress is saved and
-    `Interrupted` is raised. Raises `TrainingError` if the loss is NaN or diverges.
+    same call resumes a stopped run. `heldout` measures the held-out curve, `choosing` other text by
+    which a share of `merge_back` is chosen. In the folder `prefix_dir`, if given, runs of different
+    length share their first steps (`shared_prefix`). After SIGTERM or Ctrl-C, the progress is saved
+    and `Interrupted` is raised. Raises `TrainingError` if the loss is NaN or diverges.
     """
 
     def write(trainer: Trainer) -> None:
@@ -58,6 +60,7 @@ def train(
             execution,
             heldout,
             prefix_dir,
+            choosing=choosing,
         ),
         write,
     )

@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 
-from lingraft.forecast.training_curve import ProgressForecast
+from lingraft.forecast.run_predictions import FIRST_PART, predict_training
+from lingraft.forecast.training_curve import ProgressForecast, read_log
 from lingraft.packing.mixture import Batch
 from lingraft.store import fsync
 from lingraft.training.config import Phase
 from lingraft.training.distributed import reshard
-from lingraft.training.job import Job
+from lingraft.training.job import Heldout, Job
 from lingraft.training.phase_steps import PhaseSteps, TrainingSteps, TrainingText
 from lingraft.training.state import RunState, Totals
 from lingraft.training.trackers import Tracker, numbers_of
@@ -59,6 +60,7 @@ class TrainLog:
         self.log: JsonlLog | None = None
         self.trackers: Sequence[Tracker] = ()
         phases = job.plan.phases
+        self.is_predicted, self.has_point = False, False
         self.forecast: ProgressForecast | None = None
         # The loss of one phase does not predict that of another.
         if len(phases) == 1:
@@ -67,6 +69,9 @@ class TrainLog:
     def begin(self, scratch_dir: Path, log_bytes: int) -> None:
         """Open the log, cut back to its size at the last checkpoint."""
         self.log = JsonlLog(scratch_dir, log_bytes)
+        for record in read_log(self.log.path):
+            self.is_predicted |= record.get("of_steps") == self.steps
+            self.has_point |= "heldout" in record and record["step"] > 0
 
     def write(self, record: dict[str, Any]) -> None:
         """Write a record to the log and its numbers to the trackers."""
@@ -82,6 +87,17 @@ class TrainLog:
         fsync(self.log.path)
         return self.log.size
 
+    def predict(self, step: int) -> None:
+        """Predict the end of training and store it in the log, once its first part is done."""
+        has_curve = self.job.heldout is not None and self.job.plan.heldout_points > 0
+        is_due = FIRST_PART * self.steps <= step < self.steps
+        if not is_due or (has_curve and not self.has_point):
+            return
+        if self.log and not self.is_predicted:
+            self.is_predicted = True
+            records = read_log(self.log.path)
+            self.log.write(predict_training(self.forecast, records, self.steps))
+
     def note(self, step: int) -> str:
         """Return the predicted result after the last step, as text for the progress bar."""
         return self.forecast.update(self.log.path, step) if self.forecast and self.log else ""
@@ -94,14 +110,15 @@ class TrainLog:
         points = self.job.plan.heldout_points
         due = {round(i * self.steps / points) for i in range(points + 1)} if points else set()
         if self.job.heldout is not None and (done.step in due or more):
-            values = self.heldout(model)
+            values = self.heldout(model, self.job.heldout)
+            self.has_point |= done.step > 0
             self.write({"step": done.step, "bytes": done.bytes, "heldout": values, **more})
 
-    def heldout(self, model: Any) -> dict[str, float]:
-        """Return the bits per byte of held-out text by language."""
+    def heldout(self, model: Any, measure: Heldout | None) -> dict[str, float]:
+        """Return the bits per byte of held-out text by language, as `measure` measures them."""
         model.eval()
         with torch.no_grad():
-            values = dict(self.job.heldout(model)) if self.job.heldout else {}
+            values = dict(measure(model)) if measure else {}
         model.train()
         # A forward pass without a backward pass leaves the parameters of a sharded model whole.
         reshard(model)

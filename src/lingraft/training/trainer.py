@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import time
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +251,7 @@ class Trainer:
             record["mfu"] = mfu
         self.log.write(record)
         self.log.measure(self.model, state.done)
+        self.log.predict(state.done.step)
         seconds = time.monotonic() - state.started
         return speed_note(state, record["bits_per_byte"], seconds, mfu) + self.log.note(step + 1)
 
@@ -277,9 +279,13 @@ class Trainer:
         if not shares or not self.world.is_first:
             return {}
         source, _ = load_for_training(self.job.model_folder)
-        heldout = self.log.heldout if self.job.heldout else None
+        choosing = partial(self.log.heldout, measure=self.job.choosing)
         notes = merge_back(
-            self.model, dict(source.named_parameters()), self.job.added, shares, heldout
+            self.model,
+            dict(source.named_parameters()),
+            self.job.added,
+            shares,
+            choosing if self.job.choosing else None,
         )
         self.log.measure(self.model, done, merged=notes["share"])
         return {"merge_back": notes}
