@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,9 +53,9 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     calls: list[str] = []
     plain = evaluation_stages.make_scoring
 
-    def counted(chosen: object, separator: str, work: object) -> None:
+    def counted(*arguments: Any) -> None:
         calls.append("scored")
-        plain(chosen, separator, work)
+        plain(*arguments)
 
     monkeypatch.setattr(evaluation_stages, "make_scoring", counted)
     return calls
