@@ -318,7 +318,7 @@ def test_without_replay_and_without_training(recipe_values, here):
     """
     del recipe_values["replay"]
     finished, made = carry_out(read(recipe_values, "training={phases: []}"), here)
-    assert made == ["source", "corpus", *EXTENDED, "scoring", "scoring", "evaluation", "prediction"]
+    assert made == ["source", "corpus", *EXTENDED, "prediction", "scoring", "scoring", "evaluation"]
     assert {row.subject for row in finished.measurements} == {"source", "spliced"}
     assert {row.language for row in finished.measurements} == {"hi"}
     assert "no replay text" in finished.record["warnings"][0]
