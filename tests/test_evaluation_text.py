@@ -11,6 +11,7 @@ from lingraft.corpus import Corpus, CorpusSettings, build_corpus, identity_of, l
 from lingraft.corpus.contamination import EvaluationIndex
 from lingraft.corpus.readers import read_parallel
 from lingraft.corpus.text_repairs import Cleaning
+from lingraft.errors import CorpusError
 from lingraft.pipeline.evaluation_text import EvaluationText, find_evaluation_text
 from lingraft.store import Draft
 
@@ -71,6 +72,17 @@ def test_evaluation_text_is_found_and_the_setting_of_the_warning_drops_it(
     assert dropped["documents"] == 5
     after = find_evaluation_text(cleaned, evaluation)
     assert (after.found, after.warning) == (0, "")
+
+
+@pytest.mark.parametrize("content", ["", "रात\n"])
+def test_evaluation_text_of_which_nothing_can_be_looked_for_is_an_error(
+    settings, tmp_path, content
+):
+    """An empty file, or one of too short texts, would drop nothing and say nothing."""
+    path = tmp_path / "evaluation.txt"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(CorpusError, match=r"evaluation\.txt: nothing can be looked for"):
+        built(with_evaluation(settings, {"path": str(path)}), tmp_path / "corpus")
 
 
 def test_few_matches_are_counted_without_a_warning(settings, tmp_path):

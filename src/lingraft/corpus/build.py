@@ -11,7 +11,6 @@ import json
 from collections.abc import Collection, Generator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, replace
-from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 from lingraft.corpus.chat import decode_document
 from lingraft.corpus.cleaning import Cleaner, Reason, Tally, language_filter, sum_drops
 from lingraft.corpus.config import CorpusSettings, Limit, Source
-from lingraft.corpus.contamination import EvaluationIndex
+from lingraft.corpus.contamination import MIN_WORDS, EvaluationIndex
 from lingraft.corpus.corpus import COUNTS, Counts, DocumentWriter
 from lingraft.corpus.document_weight import DocumentWeight
 from lingraft.corpus.health import NAMED_RECORDS, HealthReport, TextHealth
@@ -74,13 +73,7 @@ def build_corpus(
                 sources, cleaner, settings, folder, language, near_duplicates=near
             )
             heldout_digests = cleaner.seen
-        evaluation = None
-        if settings.decontaminate:
-            evaluation = EvaluationIndex(
-                chain.from_iterable(
-                    read_source(source, language, listing) for source in settings.decontaminate
-                )
-            )
+        evaluation = _evaluation_index(settings, language, listing)
         cleaner = Cleaner(
             settings, in_language=in_language, heldout=heldout_digests, evaluation=evaluation
         )
@@ -101,6 +94,30 @@ def build_corpus(
     draft.path(COUNTS).write_text(
         json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8"
     )
+
+
+def _evaluation_index(
+    settings: CorpusSettings, language: str, listing: Listing
+) -> EvaluationIndex | None:
+    """Return the index of the evaluation text, `None` without such sources.
+
+    Raises `CorpusError` for a source of which nothing can be looked for.
+    """
+    if not settings.decontaminate:
+        return None
+    index = EvaluationIndex(())
+    for source in settings.decontaminate:
+        before = index.documents, len(index.skipped)
+        for text in read_source(source, language, listing):
+            index.add(text)
+        read, skipped = index.documents - before[0], len(index.skipped) - before[1]
+        if read == skipped:
+            msg = (
+                f"decontaminate: {source.label}: nothing can be looked for, because no document "
+                f"({read:,} were read) has {MIN_WORDS} words; name a source with evaluation text"
+            )
+            raise CorpusError(msg)
+    return index
 
 
 def _near_duplicates(

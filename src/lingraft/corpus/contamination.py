@@ -61,9 +61,10 @@ class EvaluationIndex:
         self.skipped: set[int] = set()
         self.documents = 0
         for document in documents:
-            self._add(document)
+            self.add(document)
 
-    def _add(self, document: str) -> None:
+    def add(self, document: str) -> None:
+        """Index a document, or skip it if it is too short."""
         number, self.documents = self.documents, self.documents + 1
         words = normalised_words(document)
         length = min(len(words), _length(words))

@@ -36,6 +36,9 @@ def _refuse_no_steps(steps: Any) -> Any:
     return steps
 
 
+_Step = Annotated[float, Field(allow_inf_nan=False)]
+
+
 class DocumentWeight(Settings):
     """How often each document counts in the training text, by a column of its record."""
 
@@ -50,7 +53,7 @@ class DocumentWeight(Settings):
         min_length=1, description="column with a number of at least 0; `metadata.x` is nested"
     )
     steps: Annotated[
-        dict[float, Annotated[float, Field(ge=0, le=MAX_COPIES)]] | None,
+        dict[_Step, Annotated[float, Field(ge=0, le=MAX_COPIES)]] | None,
         BeforeValidator(_refuse_no_steps),
     ] = Field(
         default=None,
@@ -75,8 +78,8 @@ class DocumentWeight(Settings):
             return None
         if value < 0 or math.isinf(value):
             msg = (
-                f'{place}: column "{self.column}" is {value:g}, and a weight is a number from 0 '
-                f"on; correct the record, or {setting}"
+                f'{place}: column "{self.column}" is {value:g}, and a weight is a finite number '
+                f"of at least 0; correct the record, or {setting}"
             )
             raise CorpusError(msg)
         if self.steps is None:

@@ -177,6 +177,8 @@ def _comparison(tokens: list[Token], text: str) -> Comparison:
             raise _problem(text, column, f"{literal} is compared by == or !=")
     else:
         hint = f"; text has quotation marks: '{literal}'" if kind == "word" else ""
+        if literal.lower() in {"null", "none", "nan"}:
+            hint = "; documents with a null are dropped by every comparison of the column"
         what = repr(literal) if literal else "the end"
         raise _problem(text, column, f"a value is expected, not {what}{hint}")
     return Comparison(name, sign, value)
@@ -212,7 +214,8 @@ def as_number(value: Any, column: str, place: str, setting: str) -> float | None
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
-        return None if math.isnan(value) else float(value)
+        number = _as_float(value)
+        return None if math.isnan(number) else number
     if isinstance(value, str):
         try:
             number = float(value)
@@ -221,6 +224,14 @@ def as_number(value: Any, column: str, place: str, setting: str) -> float | None
         else:
             return None if math.isnan(number) else number
     raise _wrong_type(value, column, "a number", place, setting)
+
+
+def _as_float(value: float | Decimal) -> float:
+    """Return a number as a float; a whole number beyond the floats is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _as_text(value: Any, column: str, place: str, setting: str) -> str | None:
@@ -241,6 +252,8 @@ def _as_boolean(value: Any, column: str, place: str, setting: str) -> bool | Non
 
 def _wrong_type(value: Any, column: str, wanted: str, place: str, setting: str) -> CorpusError:
     is_short = isinstance(value, (str, int, float)) and len(str(value)) <= 40
-    what = f"{value!r}" if is_short else kind_of_value(value)
+    what = repr(value) if is_short else kind_of_value(value)
+    if isinstance(value, bool):
+        what = str(value).lower()
     msg = f'{place}: column "{column}" is {what}, not {wanted}; correct {setting}, or the record'
     return CorpusError(msg)

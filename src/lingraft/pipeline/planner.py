@@ -375,14 +375,22 @@ def describe_pretokenizer_plan(recipe: Recipe, runtime: Runtime, graph: Graph) -
 
 
 def describe_balance_plan(recipe: Recipe) -> str:
-    """Return in one line how tokens are divided among several target languages; "" for one."""
+    """Return in one line how tokens are divided among several target languages.
+
+    "" if there is nothing to say.
+    """
     languages = [text.language for text in recipe.targets]
-    if len(languages) < 2 or _adds_nothing(recipe):
-        return ""
     settings = recipe.vocabulary
+    if _adds_nothing(recipe):
+        return ""
+    if len(languages) < 2:
+        unused = "balance: premium has no effect with one target language"
+        return f"tokens: vocabulary.{unused}" if settings.balance == "premium" else ""
     if settings.balance == "size":
+        power = settings.temperature
+        size = "its amount of text" if power == 1 else f"(its amount of text)^(1/{power:g})"
         return (
-            f"tokens of each language: by its text, size^(1/{settings.temperature:g}); "
+            f"tokens of each language: in proportion to {size}; "
             "vocabulary.balance: premium makes all languages need equally many for the same content"
         )
     balance = settings.premium_balance(languages)
