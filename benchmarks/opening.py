@@ -84,7 +84,9 @@ def open_one(
         watching.start()
         begun = time.monotonic()
         opened = load_sharded(Path(folder), "cpu", whole=reason)
-        world.shard_model(opened.model, Full().prepare(opened.model, ()), opened.materialize)
+        world.shard_model(
+            opened.model, Full().prepare(opened.model, ()), opened.materialize, torch.float32
+        )
         seconds = time.monotonic() - begun
         done.set()
         watching.join()

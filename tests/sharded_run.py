@@ -1,7 +1,8 @@
 """One of several training processes, started by a test with the environment variables of torchrun.
 
 Arguments: model folder, folder with the packed texts hi and en, output folder, plan as JSON, and
-the step after which the second process gets SIGTERM (0: none).
+the step after which the second process gets SIGTERM (0: none). A run that reaches its end writes a
+line of JSON for each data type of gathered weights: `traffic_of`.
 """
 
 from __future__ import annotations
@@ -11,12 +12,86 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.fsdp import FSDPModule
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lingraft.errors import LingraftError
 from lingraft.packing.blocks import Blocks
+from lingraft.packing.mixture import Mixture
+from lingraft.strategies.base import Rates
+from lingraft.strategies.weight_strategies import Full
 from lingraft.training import Execution, loss
+from lingraft.training.config import Phase
+from lingraft.training.distributed import ProcessGroup, full_tensor, init_process_group, reshard
 from lingraft.training.phase_steps import PhaseSteps, TrainingText
-from tests.training_cases import heldout, plan_of, run
+from lingraft.training.prepare_model import load_sharded
+from lingraft.training.train_step import Stepper
+from tests.training_cases import ADDED, heldout, plan_of, run
+
+
+class Traffic(TorchDispatchMode):
+    """Counts the bytes that this process gathers from others, and its gradient reductions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gathered, self.reductions, self.reduced = 0, 0, set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if "allgather_base" in str(func):
+            self.gathered += args[0].nbytes
+        if "reduce_scatter_base" in str(func):
+            self.reductions += 1
+            self.reduced.add(str(args[1].dtype))
+        return func(*args, **(kwargs or {}))
+
+
+def gradients_of(folder: Path, text: Blocks, world: ProcessGroup, dtype: torch.dtype) -> Any:
+    """Return the model, its gradients of a step of six sequences, and the traffic.
+
+    Each of two processes computes three micro-batches.
+    """
+    opened = load_sharded(folder, "cpu")
+    if world.size == 1:
+        opened.materialize()
+    groups = Full().prepare(opened.model, ADDED)
+    groups = world.shard_model(opened.model, groups, opened.materialize, dtype)
+    sharded, autocast = world.size > 1, dtype == torch.bfloat16
+    stepper = Stepper(
+        opened.model,
+        groups,
+        Rates(1e-3, 1e-3),
+        phase=Phase(max_grad_norm=1e9),
+        steps=1,
+        execution=Execution(sharded=sharded, tokens_at_once=text.summary.block),
+        text=text,
+        world=world,
+        loss=loss.make_loss(opened.model, "chunked", autocast=autocast, sharded=sharded),
+    )
+    reshard(opened.model)
+    with Traffic() as traffic:
+        stepper.forward_backward(Mixture.of([(text, 1.0)]).batch(0, 6))
+    gradients = {name: full_tensor(one.grad) for name, one in stepper.parameters.items()}
+    return opened.model, gradients, traffic
+
+
+def traffic_of(folder: Path, text: Blocks, world: ProcessGroup, dtype: torch.dtype) -> Any:
+    """Return the traffic of a step, and how far its gradients are from those of one process."""
+    model, gradients, traffic = gradients_of(folder, text, world, dtype)
+    alone = gradients_of(folder, text, ProcessGroup(), dtype)[1]
+    difference = sum(float((gradients[name] - alone[name]).norm() ** 2) for name in alone)
+    length = sum(float(gradient.norm() ** 2) for gradient in alone.values())
+    return {
+        "gathered": traffic.gathered,
+        "reductions": traffic.reductions,
+        "reduced": sorted(traffic.reduced),
+        "modules": sum(isinstance(module, FSDPModule) for module in model.modules()),
+        "types": sorted({str(gradient.dtype) for gradient in gradients.values()}),
+        "difference": (difference / length) ** 0.5,
+    }
+
 
 if __name__ == "__main__":
     model, texts, folder, plan, stop = sys.argv[1:]
@@ -31,14 +106,19 @@ if __name__ == "__main__":
     text = TrainingText.of(Blocks.open(Path(texts) / "hi"), Blocks.open(Path(texts) / "en"), 0.2)
     loss.LOGITS_AT_ONCE = {"cpu": 320 * 7}  # several pieces, the last one shorter
     try:
-        notes = run(
-            Path(model),
-            text,
-            plan_of(**json.loads(plan)),
-            Path(folder),
-            execution=Execution(sharded=True),
-            heldout=heldout,
-        )
+        # The processes stay together after the run.
+        with init_process_group(sharded=True, device="cpu") as world:
+            notes = run(
+                Path(model),
+                text,
+                plan_of(**json.loads(plan)),
+                Path(folder),
+                execution=Execution(sharded=True),
+                heldout=heldout,
+            )
+            for dtype in (torch.float32, torch.bfloat16):
+                found = traffic_of(Path(model), text.target, world, dtype)
+                sys.stdout.write(json.dumps(found) + "\n")
         sys.stdout.write(f"{notes['loss']}, opened {notes['opened']}")
     except LingraftError as error:
         sys.stdout.write(str(error))

@@ -73,7 +73,9 @@ def test_two_processes_train_as_one_and_go_on_as_one(
 ) -> None:
     """Two processes give the losses of one, and a stopped run resumes with either number.
 
-    Each of two processes writes its own file of a checkpoint.
+    Each of two processes writes its own file of a checkpoint. A step reduces gradients once per
+    sharded module, in float32, however many micro-batches it has; computing in bfloat16 halves the
+    bytes of gathered weights; and gradients are those of one process.
     """
     run(tiny_model, text, plan_of(**PLAN), tmp_path / "one", heldout=heldout)
     stopped = launch(tiny_model, text, tmp_path / "two", stop=5)
@@ -105,6 +107,15 @@ def test_two_processes_train_as_one_and_go_on_as_one(
     for other in ("two", "alone", "joined"):
         for name, tensor in weights_of(tmp_path / other / "output" / "model").items():
             torch.testing.assert_close(tensor, whole[name], rtol=0, atol=5e-4)
+    for _, told in went_on:
+        plain, bfloat16 = map(json.loads, told.splitlines()[:2])
+        for found in (plain, bfloat16):
+            assert found["reductions"] == found["modules"] > 1
+            assert found["reduced"] == found["types"] == ["torch.float32"]
+        assert 2 * bfloat16["gathered"] == plain["gathered"]
+        assert plain["difference"] < 1e-6
+        # bfloat16 has 8 significant bits: one rounding is up to 0.004.
+        assert bfloat16["difference"] < 0.02
 
 
 def losses(folder: Path) -> list[float]:

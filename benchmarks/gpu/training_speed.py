@@ -168,10 +168,10 @@ def stepper_of(
         recompute_activations(model)
     groups = strategy.prepare(model, range(SOURCE_ROWS, SOURCE_ROWS + ADDED))
     utilisation = Utilisation.of(model, execution, world.size)
-    groups = world.shard_model(model, groups, lambda: None)
-    loss = make_loss(
-        model, case.loss, autocast=execution.computes_in_bfloat16(), sharded=world.size > 1
-    )
+    bfloat16 = execution.computes_in_bfloat16()
+    dtype = torch.bfloat16 if bfloat16 else torch.float32
+    groups = world.shard_model(model, groups, lambda: None, dtype)
+    loss = make_loss(model, case.loss, autocast=bfloat16, sharded=world.size > 1)
     reshard(model)
     if case.compile:
         backend = "inductor" if execution.device.startswith("cuda") else "eager"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lingraft.errors import RecipeError, did_you_mean
+from lingraft.training.execution import WHOLE_GRADIENTS
 from lingraft.training.mfu import SPEEDS, flops_per_token
 from lingraft.vocabulary import ServingCost
 
@@ -25,7 +26,8 @@ CHECKPOINTS_KEPT = 2
 MICRO_TOKENS = 4096
 # Two blocks of 16M float32 numbers: the loss is computed for one block of positions at a time.
 LOGITS_BYTES = 2 * 4 * 2**24
-# Per gathered parameter of a sharded model: the weight and its gradient, in float32.
+# Per gathered parameter of a sharded model: the weight and its gradient in bfloat16, and the
+# gradient in float32 while it is reduced.
 GATHERED_BYTES = 8
 # Per token and unit of width, in the one layer that is recomputed (Korthikanti et al. 2022).
 ACTIVATION_BYTES = 34
@@ -184,6 +186,9 @@ def cost_of(
     memory = states / (gpus.count if gpus else 1) + activations + LOGITS_BYTES
     if gpus and gpus.count > 1:
         memory += GATHERED_BYTES * shape.whole
+        # A step of several micro-batches reduces gradients once where whole ones fit.
+        gradients = 4.0 * trained
+        memory += gradients if gradients <= WHOLE_GRADIENTS * gpus.memory else 0
     # Two models in bfloat16, the extended and the adapted one; and the checkpoints of training,
     # each with the weight and two moments of a trained parameter in float32.
     disk = 2.0 * shape.parameters * 2 + CHECKPOINTS_KEPT * 12.0 * trained

@@ -2,13 +2,16 @@
 
 With a launcher such as torchrun, each process holds a shard of every weight and of the optimizer
 state, and computes some of the sequences of each step. Gradients are averaged over the processes.
+
+Shards are in float32. A run that computes in bfloat16 gathers weights in bfloat16, which halves the
+bytes of a gather, and reduces gradients in float32.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,13 +20,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from lingraft.errors import TrainingError
 from lingraft.packing.mixture import IGNORED, Batch
 from lingraft.strategies.base import ParameterGroup
 from lingraft.strategies.model_parts import layer_stack
+from lingraft.training.execution import WHOLE_GRADIENTS
 
 TIMEOUT = timedelta(hours=1)
 """How long processes wait for rank 0, which writes the whole model: 141 GB for 70B in bfloat16."""
@@ -59,9 +63,16 @@ class ProcessGroup:
         )
 
     def shard_model(
-        self, model: Any, groups: Sequence[ParameterGroup], materialize: Callable[[], None]
+        self,
+        model: Any,
+        groups: Sequence[ParameterGroup],
+        materialize: Callable[[], None],
+        dtype: torch.dtype,
     ) -> list[ParameterGroup]:
         """Shard a model layer by layer, materialize it, and return the groups with their shards.
+
+        The gathered weights and the activations have the data type `dtype`. Shards, gradients and
+        their reductions keep float32.
 
         Raises `TrainingError` where a parameter cannot be sharded.
         """
@@ -81,9 +92,10 @@ class ProcessGroup:
             raise TrainingError(msg)
         # Layer by layer, so that the whole weights of only one layer are in memory at a time.
         prefix, _ = layer_stack(model)
+        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
         for layer in model.get_submodule(prefix):
-            fully_shard(layer)
-        fully_shard(model)
+            fully_shard(layer, mp_policy=policy)
+        fully_shard(model, mp_policy=policy)
         # After sharding, so that each process reads its own shards only.
         materialize()
         # `fully_shard` replaces the parameter objects, so the groups are built again by name.
@@ -123,6 +135,25 @@ def reshard(model: Any) -> None:
     """Reshard after a forward-only call, which leaves parameters unsharded."""
     if hasattr(model, "reshard"):
         model.reshard()
+
+
+def reduces_once(parameters: Iterable[Tensor], device: str) -> bool:
+    """Return whether a step should reduce gradients once, after its last micro-batch.
+
+    Until then, each process holds whole gradients in float32 of all trained parameters. On a GPU,
+    they may take at most `WHOLE_GRADIENTS` of its memory; otherwise each micro-batch reduces them.
+    """
+    if not device.startswith("cuda"):
+        return True
+    size = sum(parameter.numel() * 4 for parameter in parameters)
+    memory = torch.cuda.get_device_properties(device).total_memory
+    return size <= WHOLE_GRADIENTS * memory
+
+
+def set_gradient_reduction(model: Any, *, enabled: bool) -> None:
+    """Let the next backward pass of a sharded model reduce gradients, or only accumulate them."""
+    if hasattr(model, "set_requires_gradient_sync"):
+        model.set_requires_gradient_sync(enabled)
 
 
 def full_tensor(tensor: Tensor) -> Tensor:

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from lingraft.errors import RecipeError
 
+WHOLE_GRADIENTS = 0.25
+"""The share of a GPU's memory that the unreduced gradients of a sharded step may take."""
+
 
 @dataclass(frozen=True)
 class Execution:

@@ -145,7 +145,8 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, chunks: _Chunks, hidden_PD: Tensor, *trained: Tensor) -> Tensor:
         """Return the loss; save the gradients of the hidden states and of the head's parameters."""
         of_hidden: list[Tensor] = []
-        of_trained = [torch.zeros_like(parameter) for parameter in trained]
+        # A sum of many chunks in float32; autograd rounds it to the data type of the parameter.
+        of_trained = [torch.zeros_like(one, dtype=torch.float32) for one in trained]
         parts = torch.split(hidden_PD, chunks.size), torch.split(chunks.labels_P, chunks.size)
         for hidden_CD, labels_C in zip(*parts, strict=True):
             with torch.enable_grad():

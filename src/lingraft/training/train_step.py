@@ -19,7 +19,12 @@ from lingraft.packing.mixture import IGNORED, Batch, document_positions
 from lingraft.strategies.base import ParameterGroup, Rates
 from lingraft.training.checkpointing import TrainingCheckpoint
 from lingraft.training.config import Phase
-from lingraft.training.distributed import ProcessGroup, full_tensor
+from lingraft.training.distributed import (
+    ProcessGroup,
+    full_tensor,
+    reduces_once,
+    set_gradient_reduction,
+)
 from lingraft.training.execution import Execution
 from lingraft.training.loss import Loss
 from lingraft.training.optimizer import (
@@ -81,8 +86,11 @@ class Stepper:
             [{"params": list(group.parameters.values())} for group in groups],
             weight_decay=phase.weight_decay,
             sharded=world.size > 1,
-            fused=world.size == 1 and kind in {"cpu", "cuda"},
+            fused=kind in {"cpu", "cuda"},
         )
+        # Processes may have different GPUs, but all must reduce in the same micro-batches.
+        alone = not reduces_once(self.parameters.values(), execution.device)
+        self.reduces_once = not world.any_rank(alone, execution.device)
         self.average: WeightAverage | None = None
         if phase.average_share:
             self.average = WeightAverage(self.parameters, round(phase.average_share * steps))
@@ -100,6 +108,8 @@ class Stepper:
         # by the number of processes, so the weight multiplies by it.
         weight = self.world.size / predicted
         for first in range(0, len(own.inputs), at_once):
+            last = first + at_once >= len(own.inputs)
+            set_gradient_reduction(self.model, enabled=last or not self.reduces_once)
             sums += self._part(own, slice(first, first + at_once), weight)
         parameters = self.parameters.values()
         norm = full_tensor(torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm))

@@ -147,12 +147,12 @@ class Trainer:
         if execution.recompute:
             recompute_activations(self.model)
         self.utilisation = Utilisation.of(self.model, execution, self.world.size)
-        groups = self.world.shard_model(self.model, groups, self.loaded.materialize)
+        bfloat16 = execution.computes_in_bfloat16()
+        dtype = torch.bfloat16 if bfloat16 else torch.float32
+        groups = self.world.shard_model(self.model, groups, self.loaded.materialize, dtype)
         if job.plan.document_attention_mask:
             check_document_mask(self.model, job.text.target.document_start)
-        loss = make_loss(
-            self.model, execution.loss, sharded=sharded, autocast=execution.computes_in_bfloat16()
-        )
+        loss = make_loss(self.model, execution.loss, sharded=sharded, autocast=bfloat16)
         reshard(self.model)
         rates = phase.learning_rates.resolve(phase.strategy, self.kind, self.parameters)
         self.loss = type(loss).__name__
