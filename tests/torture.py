@@ -29,8 +29,8 @@ from lingraft.progress import say
 from lingraft.store import Manifest, output_damage
 
 ROOT = Path(__file__).resolve().parent.parent
-TIMED = {"evaluation", "prediction", "training.jsonl"}
-"""Stage outputs and files with measured seconds; a prediction holds those of the training."""
+TIMED = {"evaluation", "training.jsonl"}
+"""Stage outputs and files with measured seconds."""
 
 STUDY = """
 name: small
