@@ -116,6 +116,7 @@ def test_a_file_is_read_as_the_command_reads_it(base, hindi_file):
         ({"texts": "one string"}, r"texts: one string, but an iterable .* give \[text\]"),
         ({"texts": []}, "texts: contains no document; .* generator can be read only once"),
         ({"texts": [{"text": "a"}]}, r"item 0 is a record \(dict\) .*dataset\['text'\]"),
+        ({"texts": {"hi": ["क", "ख"], "tr": []}}, "texts: tr: contains no document"),
         ({"texts": [7]}, "texts: item 0 is of type int; expected str"),
         ({"texts": {}}, "texts: give the documents by language"),
         ({"texts": {"hi": TEXTS}, "language": "hi"}, "leave out `language`"),

@@ -209,10 +209,15 @@ def test_one_language_gets_what_it_gets_without_balance(languages):
             CorpusError,
             "parallel: no sentences in hi",
         ),
+        (
+            {"balance": "premium", "parallel": {"en": ["a"], "tr": ["b"], "hi": [None]}},
+            CorpusError,
+            "parallel: no sentence has text in all of en, tr, hi",
+        ),
     ],
 )
 def test_sentences_that_cannot_be_used_are_refused(languages, given, error, message):
-    """Parallel sentences without `balance`, or not of every language, are an error."""
+    """Parallel sentences without `balance`, or without text in every language, are an error."""
     _, tokenizer = example_model("en")
     with pytest.raises(error, match=message):
         lingraft.learn_tokens(tokenizer, languages, size=10, **given)

@@ -100,7 +100,8 @@ def texts_by_tag(texts: Any, name: str) -> dict[str, Any]:
 def read_sentences(parallel: Any, languages: Sequence[str]) -> dict[str, list[str]]:
     """Return the sentences of these languages and of `REFERENCE`, and of others that are given.
 
-    Raises `CorpusError` if some are missing, or if they are not parallel.
+    A sentence that is empty in one language is left out in all, as in a file. Raises `CorpusError`
+    if some are missing, or if they are not parallel.
     """
     sentences = {}
     for tag, given in texts_by_tag(parallel, "parallel").items():
@@ -114,7 +115,11 @@ def read_sentences(parallel: Any, languages: Sequence[str]) -> dict[str, list[st
         counts = ", ".join(f"{tag} has {count:,}" for tag, count in lengths.items())
         msg = f"parallel: {counts} sentences; give the same sentences in the same order"
         raise CorpusError(msg)
-    return sentences
+    complete = [row for row in zip(*sentences.values(), strict=True) if all(map(str.strip, row))]
+    if not complete:
+        msg = f"parallel: no sentence has text in all of {', '.join(sentences)}; give such ones"
+        raise CorpusError(msg)
+    return dict(zip(sentences, map(list, zip(*complete, strict=True)), strict=True))
 
 
 def build_corpora(
@@ -140,7 +145,8 @@ def build_corpora(
         raise CorpusError(msg)
     corpora = []
     for number, (tag, documents) in enumerate(texts_by_tag(texts, name).items()):
-        given = GivenTexts(name, documents, tag, settings)
+        place = name if len(texts) == 1 else f"{name}: {tag}"
+        given = GivenTexts(place, documents, tag, settings)
         corpora.append(given.build(folder / f"{name}-{number}", warn))
     return corpora
 
