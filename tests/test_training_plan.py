@@ -15,8 +15,9 @@ from lingraft.packing.epoch_limits import PhaseLength
 from lingraft.packing.mixture import Mixture
 from lingraft.strategies import Differential
 from lingraft.training import SCHEDULES, Budget, Execution, Phase, TrainingPlan
-from lingraft.training.config import BATCH
-from lingraft.training.phase_steps import phase_steps
+from lingraft.training.batch_rule import BATCH, DEFAULT_STEPS
+from lingraft.training.phase_outline import expected_steps, phase_lengths
+from lingraft.training.phase_steps import phase_steps, plan_steps
 from lingraft.training.train_log import DivergenceMonitor
 from tests.conftest import HINDI
 from tests.training_cases import packed, two_streams
@@ -223,6 +224,52 @@ def test_the_batch_follows_the_size_of_the_model() -> None:
     assert Phase(batch_tokens=100).sequences_per_step(512, 8_000_000) == 1
 
 
+@pytest.mark.parametrize("parameters", [8_000_000, 7_000_000_000])
+def test_the_batch_leaves_two_hundred_steps(parameters: int) -> None:
+    """A small budget takes smaller steps than the model's size allows, but whole sequences."""
+    for sequences in (1, 150, 700, 20_000, 10**7):
+        per_step = Phase().sequences_per_step(512, parameters, sequences)
+        assert sequences / per_step >= min(200, sequences)
+        assert 1 <= per_step <= Phase().sequences_per_step(512, parameters)
+    assert Phase(batch_tokens=1024).sequences_per_step(512, parameters, 10) == 2
+
+
+def test_rates_follow_the_batch() -> None:
+    """A quarter of the batch has half of the default rates; rates of the recipe stay."""
+    whole, quarter = (Phase().rates("llama", 8_000_000, 512, count) for count in (4, 1))
+    assert (whole.body, whole.added_rows) == (6e-4, 6e-3)
+    assert (quarter.body, quarter.added_rows) == (3e-4, 3e-3)
+    assert "smaller batch" in quarter.why
+    assert Phase().rates("llama", 8_000_000, 512, 64) == whole
+    own = Phase.model_validate({"learning_rates": {"body": 1e-4}})
+    rates = own.rates("llama", 8_000_000, 512, 1)
+    assert (rates.body, rates.added_rows) == (1e-4, 3e-3)
+    paper = TrainingPlan.model_validate("paper").phases[0]
+    assert paper.rates("llama", 6_900_000_000, 1024, 1).body == 6e-5
+
+
+def test_rates_that_were_not_measured_say_so() -> None:
+    """The reason of a default rate names a measurement near the size, or that there is none."""
+    near, far = (Phase().rates("llama", n, 512, 256).why for n in (9_000_000, 135_000_000))
+    assert "measured at 8.6M parameters" in near
+    assert "not measured at this size" in far
+
+
+def test_the_steps_that_are_planned_are_those_of_the_training(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """The steps that a plan expects are about the counted ones, for budgets that count text."""
+    text = two_streams(tiny_model, tmp_path)
+    amounts = [source.amount() for source in text.targets], text.replay.amount()
+    for budget in ("3 kB", "1000 tokens", "1 epoch"):
+        phase = Phase.model_validate({"budget": budget})
+        (length,) = phase_lengths([phase], [0.3], text.target.summary.block, 10**6, amounts)
+        (expected,) = expected_steps([length], text.target.summary.block, amounts)
+        counted = plan_steps(text, [length], 0).phases[0]
+        assert expected.sequences_per_step == counted.sequences_per_step == 1
+        assert abs(expected.steps - counted.steps) <= max(2, 0.15 * counted.steps)
+
+
 def test_a_diverging_loss_differs_from_a_bad_batch() -> None:
     """One high loss passes; a high mean of twenty steps, NaN and inf do not."""
     calm = DivergenceMonitor(320)
@@ -252,6 +299,6 @@ def test_what_is_left_out_is_part_of_the_question(monkeypatch: pytest.MonkeyPatc
     told, default = Phase.model_validate({"learning_rates": 1e-4}), Phase()
     before = told.tables(), default.tables()
     monkeypatch.setattr(Differential, "small_rates", (1e-9, 1e-9))
-    assert told.tables() == before[0] == {"batch_tokens": BATCH}
+    assert told.tables() == before[0] == {"batch_tokens": BATCH, "min_steps": DEFAULT_STEPS}
     assert default.tables() != before[1]
     assert "paper" in Phase.model_validate({"learning_rates": "paper"}).tables()

@@ -97,9 +97,8 @@ def steps_of(base: Base, runtime: Runtime) -> int:
         tokens += base.sizes.init_megabytes * 1e6 * part / notes["bytes_per_token"]
     parameters = Manifest.read(store.folder(graph.source.stage)).notes["parameters"]
     block = base.sizes.block
-    return math.ceil(
-        tokens / (recipe.training.phases[0].sequences_per_step(block, parameters) * block)
-    )
+    per_step = recipe.training.phases[0].sequences_per_step(block, parameters, tokens / block)
+    return math.ceil(tokens / (per_step * block))
 
 
 def sentences(rows: list[dict[str, Any]]) -> list[str]:

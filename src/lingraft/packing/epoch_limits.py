@@ -232,6 +232,31 @@ def plan_reading(
     return ReadingPlan(shares, factor, tuple(readings), replayed)
 
 
+def expected_sequences(
+    targets: Sequence[TextAmount], replay: TextAmount | None, phases: Sequence[PhaseLength]
+) -> list[float]:
+    """Return about how many sequences each phase reads, replay included.
+
+    >>> hindi = TextAmount("hi", 1e6, 2e5, 500, 800)
+    >>> english = TextAmount("en", 1e6, 2.5e5, 500, 1000)
+    >>> counts = expected_sequences([hindi], english, [PhaseLength("bytes", 5e5, 0.2)])
+    >>> [round(count) for count in counts]
+    [525]
+    """
+    reading = plan_reading(targets, replay, phases)
+    texts = [source.text for source in reading.targets]
+    counts = []
+    for phase in _with_odds(phases, reading.replay_factor):
+        each = sum(
+            share * text.per_byte("steps")
+            for share, text in zip(reading.shares, texts, strict=True)
+        )
+        if replay is not None:
+            each += phase.odds * replay.per_byte("steps")
+        counts.append(_target_bytes(phase, reading.shares, texts, replay) * each)
+    return counts
+
+
 def _replay_reading(
     replay: TextAmount,
     wanted: tuple[Sequence[float], Sequence[PhaseLength]],

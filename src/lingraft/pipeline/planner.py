@@ -49,6 +49,14 @@ from lingraft.pipeline.text_summary import health_lines, text_lines
 from lingraft.recipe import Recipe, Runtime, Text, recipe_values
 from lingraft.recipe.text_needs import BYTES_PER_DOCUMENT
 from lingraft.store import Manifest, Store
+from lingraft.training.phase_outline import (
+    Texts,
+    expected_steps,
+    outline_lines,
+    outline_phase,
+    phase_lengths,
+    warn_of_few_steps,
+)
 from lingraft.vocabulary.whole_words import Nothing
 
 EMBEDDING_SECONDS = 3.0
@@ -182,6 +190,7 @@ class _Planner:
         notes = self._notes(node)
         config = dict(self.recipe.model.config() or {})
         self.block = self.recipe.training.packing.sequence_length(context_of(config))
+        self.kind = str(config.get("model_type", ""))
         total, self.input_parameters = parameters_of(config) if config else (None, 0)
         self.parameters = notes["parameters"] if notes else total
         self.source_tokens = notes["tokens"] if notes else rows_of(config)
@@ -287,6 +296,7 @@ class _Planner:
             tokens = tokens or round(reading.tokens)
             epochs = notes["epochs"] if notes else reading.epochs
             lines = [epochs_line(epochs), *(f"warning: {line}" for line in reading.warnings)]
+        lines += self._outline()
         if tokens is None:
             tokens = budget_tokens(self.recipe, self.block, self.adapted_parameters)
         flops, plan = self._flops(6, tokens), self.recipe.training
@@ -297,21 +307,42 @@ class _Planner:
         row = self._row(node, {"tokens": tokens}, flops=flops)
         return replace(row, notes=tuple(lines))
 
-    def _reading(self) -> ReadingPlan | None:
-        """Return how often training reads each text; None if the size of a text is not known."""
+    def _texts_of_training(self) -> Texts | None:
+        """Return the amounts of the texts; None if the size of a text is not known."""
         if any(role not in self.packed_text for role in self.graph.packing):
             return None
-        recipe, amounts = self.recipe, self.packed_text
-        targets = [amounts[role] for role in target_roles(recipe)]
-        shares = target_shares(recipe, [round(text.bytes) for text in targets])
-        phases = []
-        for phase in recipe.training.phases:
-            portion = recipe.replay.portion if recipe.replay else 0.0
-            share = portion if phase.replay_share is None else phase.replay_share
-            per_step = phase.sequences_per_step(self.block, self.adapted_parameters or 0)
-            phases.append(PhaseLength(*phase.budget.amount, share, per_step))
+        amounts = self.packed_text
+        targets = [amounts[role] for role in target_roles(self.recipe)]
+        shares = target_shares(self.recipe, [round(text.bytes) for text in targets])
         shared = [replace(text, share=share) for text, share in zip(targets, shares, strict=True)]
-        return plan_reading(shared, amounts.get("replay"), phases)
+        return shared, amounts.get("replay")
+
+    def _lengths(self, texts: Texts | None) -> list[PhaseLength]:
+        portion = self.recipe.replay.portion if self.recipe.replay else 0.0
+        phases = self.recipe.training.phases
+        shares = [portion if phase.replay_share is None else phase.replay_share for phase in phases]
+        return phase_lengths(phases, shares, self.block, self.adapted_parameters or 0, texts)
+
+    def _reading(self) -> ReadingPlan | None:
+        """Return how often training reads each text; None if the size of a text is not known."""
+        texts = self._texts_of_training()
+        return texts and plan_reading(*texts, self._lengths(texts))
+
+    def _outline(self) -> list[str]:
+        """Return the steps, the batch and the rates of each phase, as far as they are known."""
+        phases, texts = self.recipe.training.phases, self._texts_of_training()
+        if not phases or not self.adapted_parameters:
+            return []
+        steps = expected_steps(self._lengths(texts), self.block, texts)
+        if steps is None:
+            return ["training: the steps are known once the sizes of the texts are"]
+        outlines = []
+        for phase, of_phase in zip(phases, steps, strict=True):
+            outlines.append(
+                outline_phase(phase, of_phase, self.block, self.kind, self.adapted_parameters)
+            )
+        few = warn_of_few_steps(phases, steps, self.block)
+        return [*outline_lines(outlines), *([f"warning: {few}"] if few else [])]
 
     def _scored_tokens(self, kind: str) -> int:
         """Return roughly how many tokens of held-out text a model is scored on."""

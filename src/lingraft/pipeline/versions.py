@@ -11,17 +11,17 @@ from importlib.metadata import version
 
 STAGE_VERSIONS = {
     # Models, tokenizers and text that a recipe, a command or a diagnosis names.
-    "source": 6,
+    "source": 7,
     "tokenizer": 6,
-    "advised model": 6,
+    "advised model": 7,
     "corpus": 3,
     "blend": 2,
     "text": 1,
     # What a run builds from them.
     "vocabulary": 11,
-    "embeddings": 7,
+    "embeddings": 8,
     "packing": 5,
-    "training": 8,
+    "training": 9,
     "received": 1,
     "chat-vector": 1,
     # Checks, measurements and predictions.
@@ -32,7 +32,7 @@ STAGE_VERSIONS = {
     "tasks": 3,
     "evaluation": 5,
     "prediction": 2,
-    "probe": 3,
+    "probe": 4,
 }
 """Name of a stage -> version of the code that builds it. Every stage has its entry here."""
 

@@ -9,8 +9,8 @@ Default learning rates take three steps:
 - Each strategy class states them for two model sizes: `small_rates` and `large_rates`
   (`weight_strategies`, `lora`).
 - `Strategy.default_rates` interpolates between the two sizes.
-- `training.config.LearningRates.resolve` replaces them by the settings of the recipe. The trainer
-  (`Trainer._stepper`) calls it for each phase, and `train_log` calls it again for the notes.
+- `training.config.Phase.rates` lowers them for a small batch, and replaces them by the settings of
+  the recipe. The trainer (`Trainer._stepper`) calls it for each phase.
 """
 
 from __future__ import annotations
@@ -42,6 +42,19 @@ class Rates:
     added_rows: float
     why: str = "as the recipe says"
 
+    def scaled(self, factor: float) -> Rates:
+        """Return the rates for a smaller batch than that of the table: times this factor.
+
+        >>> Rates(6e-4, 6e-3, "by size").scaled(0.5)
+        Rates(body=0.0003, added_rows=0.003, why='by size; times 0.5 for a smaller batch')
+        """
+        if factor == 1:
+            return self
+        why = f"{self.why}; times {factor:g} for a smaller batch"
+        return Rates(
+            _three_digits(self.body * factor), _three_digits(self.added_rows * factor), why
+        )
+
 
 @dataclass(frozen=True)
 class ParameterGroup:
@@ -64,6 +77,8 @@ class Strategy(Choice, ABC):
 
     small_rates: ClassVar[tuple[float, float]]
     large_rates: ClassVar[tuple[float, float]]
+    measured_sizes: ClassVar[tuple[float, ...]] = ()
+    """The numbers of parameters of the models on which the default rates were measured."""
     full_load_reason: ClassVar[str] = ""
     """Why `prepare` needs the weights of the body; empty if it only needs embeddings and head.
 
@@ -106,9 +121,16 @@ class Strategy(Choice, ABC):
         why = (
             f"follows the model's size: {parameters / 1e6:.3g}M parameters, between "
             f"{self.small_rates} (body, added rows) at 8M and {self.large_rates} at 7B on a "
-            f"log-log line"
+            f"log-log line; {self._evidence(parameters)}"
         )
         return Rates(body, added_rows, why)
+
+    def _evidence(self, parameters: int) -> str:
+        """Return whether the default rates were measured on a model of about this size."""
+        for size in self.measured_sizes:
+            if abs(math.log(max(parameters, 1) / size)) < math.log(1.5):
+                return f"measured at {size / 1e6:.3g}M parameters"
+        return "not measured at this size"
 
 
 STRATEGIES: Registry[Strategy] = Registry("training strategy")
@@ -123,7 +145,11 @@ def interpolate_by_size(small: float, large: float, parameters: int) -> float:
     position = math.log(max(parameters, 1) / SMALL) / math.log(LARGE / SMALL)
     position = min(max(position, 0.0), 1.0)
     # Three digits, because a default is not known more precisely.
-    return float(f"{small ** (1 - position) * large**position:.3g}")
+    return _three_digits(small ** (1 - position) * large**position)
+
+
+def _three_digits(value: float) -> float:
+    return float(f"{value:.3g}")
 
 
 def train_only(model: Any, names: set[str]) -> list[ParameterGroup]:

@@ -59,6 +59,7 @@ class Differential(Full):
     small_rates: ClassVar[tuple[float, float]] = (6e-4, 6e-3)
     # At 7B: the rates of the reference.
     large_rates: ClassVar[tuple[float, float]] = (1e-5, 1e-4)
+    measured_sizes: ClassVar[tuple[float, ...]] = (8.6e6,)
 
     base_rows: Literal["body", "added_rows"] = Field(
         default="body", description="learning rate of the base's own rows of embeddings and head"

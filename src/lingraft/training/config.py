@@ -14,15 +14,11 @@ from pydantic import Field
 from lingraft.packing import PackingSettings
 from lingraft.registry import Settings
 from lingraft.strategies import STRATEGIES, Strategy
-from lingraft.strategies.base import Rates, interpolate_by_size
+from lingraft.strategies.base import Rates
+from lingraft.training.batch_rule import BATCH, DEFAULT_STEPS, default_sequences, rate_factor
 from lingraft.training.budget import Budget
 from lingraft.training.named_plans import PAPER_RATES, PLANS, named_plan, paper_rate
 from lingraft.training.schedules import SCHEDULES, Schedule
-
-# Small steps at 8M, because a phase over little text must have enough of them: 88 steps over 1 MB
-# of Hindi gained 0.320 bits per byte, 44 steps 0.260 (docs/decisions.md).
-BATCH = (2048, 131072)
-"""Default tokens per step at 8M and at 7B parameters."""
 
 OptimizerName = Literal["adamw", "adamw8bit"]
 
@@ -31,8 +27,9 @@ class LearningRates(Settings):
     """Peak learning rates of a phase.
 
     A rate that is not set gets the default of the phase's strategy: `small_rates` and `large_rates`
-    of its class (`strategies.weight_strategies`, `strategies.lora`), interpolated by model size.
-    With `table: paper` the defaults are those of `PAPER_RATES`.
+    of its class (`strategies.weight_strategies`, `strategies.lora`), interpolated by model size,
+    and lower for a batch that is smaller than the one by model size (`training.batch_rule`). With
+    `table: paper` the defaults are those of `PAPER_RATES`, for any batch.
     """
 
     table: Literal["size", "paper"] = Field(
@@ -62,13 +59,13 @@ class LearningRates(Settings):
         is_rate = isinstance(value, int | float) and not isinstance(value, bool)
         return {"body": value, "added_rows": value} if is_rate else value
 
-    def resolve(self, strategy: Strategy, kind: str, parameters: int) -> Rates:
+    def resolve(self, strategy: Strategy, kind: str, parameters: int, factor: float = 1.0) -> Rates:
         """Return the peak rates of a phase with this strategy, and why they apply.
 
-        `kind` is the model type (`config.model_type`), `parameters` the size of the model. The
-        trainer calls this at the start of each phase.
+        `kind` is the model type (`config.model_type`), `parameters` the size of the model, and
+        `factor` that of `rate_factor` for the batch. `Phase.rates` calls this.
         """
-        default = strategy.default_rates(parameters)
+        default = strategy.default_rates(parameters).scaled(factor)
         if self.table == "paper":
             rate = paper_rate(kind, parameters)
             if rate:
@@ -111,7 +108,7 @@ class Phase(Settings):
         default=None,
         gt=0,
         description="tokens per step, rounded to whole sequences; default: 2,048 at 8M "
-        "parameters to 131,072 at 7B",
+        "parameters to 131,072 at 7B, less where fewer than 200 steps would remain",
     )
     optimizer: OptimizerName = Field(
         default="adamw",
@@ -141,15 +138,26 @@ class Phase(Settings):
         They are part of a stage's key: if a release changes a table, the same settings train
         differently, so a cached result must not be used.
         """
-        batch = {} if self.batch_tokens else {"batch_tokens": BATCH}
+        batch = {} if self.batch_tokens else {"batch_tokens": BATCH, "min_steps": DEFAULT_STEPS}
         if None not in (self.learning_rates.body, self.learning_rates.added_rows):
             return batch
         paper = {"paper": PAPER_RATES} if self.learning_rates.table == "paper" else {}
-        return {**batch, **paper, "rates": [self.strategy.small_rates, self.strategy.large_rates]}
+        rates = [self.strategy.small_rates, self.strategy.large_rates]
+        return {**batch, **paper, "rates": rates, "rates_batch": BATCH}
 
-    def sequences_per_step(self, block: int, parameters: int) -> int:
-        """Return the number of sequences per step, for sequences of `block` tokens."""
-        return max(1, round((self.batch_tokens or interpolate_by_size(*BATCH, parameters)) / block))
+    def sequences_per_step(self, block: int, parameters: int, expected: float | None = None) -> int:
+        """Return the number of sequences per step, for sequences of `block` tokens.
+
+        `expected` are the sequences of the whole training, if its budget is not in steps.
+        """
+        if self.batch_tokens:
+            return max(1, round(self.batch_tokens / block))
+        return default_sequences(block, parameters, expected)
+
+    def rates(self, kind: str, parameters: int, block: int, sequences_per_step: int) -> Rates:
+        """Return the peak learning rates for a model and a batch, and why they apply."""
+        factor = rate_factor(sequences_per_step, block, parameters)
+        return self.learning_rates.resolve(self.strategy, kind, parameters, factor)
 
 
 class NamedPlan(Settings):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lingraft.errors import RecipeError
-from lingraft.packing.epoch_limits import PhaseLength
 from lingraft.store import digest
 from lingraft.training.config import TrainingPlan
 from lingraft.training.execution import Execution
+from lingraft.training.phase_outline import phase_lengths, warn_of_few_steps
 from lingraft.training.phase_steps import PhaseSteps, TrainingSteps, TrainingText, plan_steps
 
 Heldout = Callable[[Any], Mapping[str, float]]
@@ -43,7 +43,7 @@ class Job:
 
         Raises `RecipeError` if a phase replays text and there is none, or if a text is too small.
         """
-        lengths = []
+        shares = []
         for phase in self.plan.phases:
             share = self.text.replay.share if self.text.replay else 0.0
             if phase.replay_share is not None:
@@ -54,9 +54,17 @@ class Job:
                     f"name some under replay, or set training.replay_share: 0"
                 )
                 raise RecipeError(msg)
-            per_step = phase.sequences_per_step(self.text.target.summary.block, parameters)
-            lengths.append(PhaseLength(*phase.budget.amount, share, per_step))
-        return plan_steps(self.text, lengths, self.seed)
+            shares.append(share)
+        block, text = self.text.target.summary.block, self.text
+        targets = [source.amount() for source in text.targets]
+        replay = text.replay.amount() if text.replay else None
+        lengths = phase_lengths(self.plan.phases, shares, block, parameters, (targets, replay))
+        planned = plan_steps(text, lengths, self.seed)
+        # Text that initialisations and base models train on has no recipe of a run.
+        few = warn_of_few_steps(self.plan.phases, planned.phases, block)
+        if few and text.keeps_epochs_apart:
+            planned = replace(planned, warnings=(*planned.warnings, few))
+        return planned
 
     def fingerprint(self, parameters: int, phases: Sequence[PhaseSteps]) -> str:
         """Return a hash of the job: a checkpoint is resumed only if its fingerprint is equal."""

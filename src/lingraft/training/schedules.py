@@ -8,7 +8,11 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from lingraft.formatting import percent
 from lingraft.registry import Choice, Registry
+
+MIN_WARMUP = 5
+"""The least number of warm-up steps, if the warm-up is a share of the steps."""
 
 
 class Schedule(Choice, ABC):
@@ -17,8 +21,8 @@ class Schedule(Choice, ABC):
     warmup: float = Field(
         default=0.03,
         ge=0,
-        description="below 1: share of the steps with a rising learning rate; from 1: number of "
-        "steps, at most half of all",
+        description="below 1: share of the steps with a rising learning rate, at least 5 steps; "
+        "from 1: number of steps; at most half of all. 0: no warm-up",
     )
 
     def rise(self, steps: int) -> int:
@@ -26,13 +30,32 @@ class Schedule(Choice, ABC):
 
         >>> Cosine(warmup=0.03).rise(1000), Cosine(warmup=50).rise(1000)
         (30, 50)
-        >>> Cosine(warmup=50).rise(60)
-        30
+        >>> Cosine(warmup=50).rise(60), Cosine(warmup=0.03).rise(60), Cosine(warmup=0.03).rise(6)
+        (30, 5, 3)
         """
-        if self.warmup < 1:
-            return math.ceil(self.warmup * steps)
         # A short run would otherwise never reach the peak.
-        return min(round(self.warmup), steps // 2)
+        half = steps // 2
+        if self.warmup >= 1:
+            return min(round(self.warmup), half)
+        # AdamW's second moments are estimates over few steps at first, so that 1 or 2 steps of
+        # warm-up are as good as none.
+        least = MIN_WARMUP if self.warmup else 0
+        return max(math.ceil(self.warmup * steps), min(least, half))
+
+    def rise_reason(self, steps: int) -> str:
+        """Return why a phase of `steps` steps has so many warm-up steps.
+
+        >>> Cosine(warmup=0.03).rise_reason(1000), Cosine(warmup=0.03).rise_reason(60)
+        ('3% of the steps', 'at least 5 steps')
+        """
+        if not self.warmup:
+            return "none is set"
+        rise = self.rise(steps)
+        if self.warmup < 1 and rise == math.ceil(self.warmup * steps):
+            return f"{percent(self.warmup)} of the steps"
+        if rise == steps // 2 and rise < (self.warmup if self.warmup >= 1 else MIN_WARMUP):
+            return "at most half of the steps"
+        return f"at least {MIN_WARMUP} steps" if self.warmup < 1 else "a number of steps"
 
     def factor(self, step: int, steps: int) -> float:
         """Return the factor of the peak learning rate in `step` (from 0) of `steps`.

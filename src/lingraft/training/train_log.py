@@ -22,6 +22,7 @@ from lingraft.store import fsync
 from lingraft.training.config import Phase
 from lingraft.training.distributed import reshard
 from lingraft.training.job import Heldout, Job
+from lingraft.training.phase_outline import outline_phase
 from lingraft.training.phase_steps import PhaseSteps, TrainingSteps, TrainingText
 from lingraft.training.state import RunState, Totals
 from lingraft.training.trackers import Tracker, numbers_of
@@ -232,14 +233,16 @@ def run_notes(
 def _phase_notes(
     text: TrainingText, phase: Phase, steps: PhaseSteps, kind: str, parameters: int
 ) -> dict[str, Any]:
-    rates = phase.learning_rates.resolve(phase.strategy, kind, parameters)
-    mixture = steps.mixture
+    outline = outline_phase(phase, steps, text.target.summary.block, kind, parameters)
+    rates, mixture = outline.rates, steps.mixture
     return {
         "strategy": phase.strategy.chosen(),
         "reference": phase.strategy.reference,
         "steps": steps.steps,
         "rows": steps.sequences,
         "rows_of_a_step": steps.sequences_per_step,
+        "tokens_of_a_step": {"tokens": outline.tokens_per_step, "why": outline.batch_why},
+        "warmup": {"steps": outline.warmup_steps, "why": outline.warmup_why},
         "replay_share": mixture.replay.share if mixture.replay else 0.0,
         "average_steps": round(phase.average_share * steps.steps),
         "epochs": steps.epochs(text),

@@ -35,6 +35,7 @@ from lingraft.training.job import Job
 from lingraft.training.loss import make_loss
 from lingraft.training.mfu import Utilisation
 from lingraft.training.optimizer import merge_back
+from lingraft.training.phase_outline import outline_lines, outline_phase
 from lingraft.training.prepare_model import (
     check_document_mask,
     gather_model,
@@ -97,6 +98,8 @@ class Trainer:
             for warning in self.planned.warnings:
                 say(f"warning: {warning}")
             say(self._describe(state.done.step))
+            for line in self._describe_phases():
+                say(line)
         if state.phase:
             self._load_phase(state.phase)
         bar = progress(job.title, self.steps, unit="steps") if first else nullcontext(no_progress)
@@ -129,6 +132,14 @@ class Trainer:
         )
         return f"{line}; continues after step {done:,}" if done else line
 
+    def _describe_phases(self) -> list[str]:
+        """Return the batch, the warm-up and the peak rates of each phase, and why."""
+        block = self.job.text.target.summary.block
+        outlines = []
+        for phase, steps in zip(self.job.plan.phases, self.phases, strict=True):
+            outlines.append(outline_phase(phase, steps, block, self.kind, self.parameters))
+        return outline_lines(outlines)
+
     def _describe_epochs(self) -> str:
         """Return how often each text is read, as the end of a line."""
         if not self.job.text.keeps_epochs_apart:
@@ -154,7 +165,8 @@ class Trainer:
             check_document_mask(self.model, job.text.target.document_start)
         loss = make_loss(self.model, execution.loss, sharded=sharded, autocast=bfloat16)
         reshard(self.model)
-        rates = phase.learning_rates.resolve(phase.strategy, self.kind, self.parameters)
+        block, per_step = job.text.target.summary.block, self.phases[number].sequences_per_step
+        rates = phase.rates(self.kind, self.parameters, block, per_step)
         self.loss = type(loss).__name__
         return Stepper(
             self.model,

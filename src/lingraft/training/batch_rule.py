@@ -1,0 +1,150 @@
+"""The rule for the batch, the learning rates and the warm-up that a recipe does not set.
+
+- Batch: a number of tokens per step that grows with the model's size, but at most a two-hundredth
+  of the training, so that a small budget still has about 200 steps. It is never less than one
+  sequence.
+- Learning rates: the table of the strategy by model size holds for the batch by size. A smaller
+  batch lowers them by the square root of the ratio (Malladi et al. 2022, arXiv 2205.10287, for
+  Adam). A larger one does not raise them.
+- Warm-up: `Schedule.rise`.
+
+The batch up to which larger steps save steps grows as the loss falls (McCandlish et al. 2018, arXiv
+1812.06162). The rule stays far below it, and uses the size in place of the loss, because the size
+is known before the training. docs/decisions.md has the derivation and what was measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from lingraft.formatting import counted, size
+from lingraft.strategies.base import interpolate_by_size
+
+# Small steps at 8M, because a phase over little text must have enough of them: 88 steps over 1 MB
+# of Hindi gained 0.320 bits per byte, 44 steps 0.260 (docs/decisions.md).
+BATCH = (2048, 131072)
+"""Default tokens per step at 8M and at 7B parameters, if the budget is large enough."""
+
+DEFAULT_STEPS = 200
+"""The least number of steps that the default batch leaves, where the budget allows it."""
+
+FEW_STEPS = 50
+"""A training of fewer steps is warned of."""
+
+MIN_BLOCK = 64
+"""The shortest sequences that are proposed for more steps, in tokens."""
+
+MAX_EPOCHS = 4
+"""Up to so many epochs, repeated text is worth almost as much as new text (arXiv 2305.16264)."""
+
+
+def sequences_by_size(block: int, parameters: int) -> int:
+    """Return the sequences per step for a model size, whatever the budget.
+
+    >>> sequences_by_size(512, 8_000_000), sequences_by_size(512, 7_000_000_000)
+    (4, 256)
+    """
+    return max(1, round(interpolate_by_size(*BATCH, parameters) / block))
+
+
+def default_sequences(block: int, parameters: int, expected: float | None) -> int:
+    """Return the default sequences per step.
+
+    `expected` are the sequences of the whole training; None if they do not depend on the batch, as
+    with a budget in steps.
+
+    >>> [default_sequences(512, 8_000_000, expected) for expected in (100, 700, 10_000, None)]
+    [1, 3, 4, 4]
+    """
+    by_size = sequences_by_size(block, parameters)
+    if expected is None:
+        return by_size
+    return max(1, min(by_size, int(expected / DEFAULT_STEPS)))
+
+
+def rate_factor(sequences_per_step: int, block: int, parameters: int) -> float:
+    """Return the factor on default learning rates for a batch.
+
+    >>> rate_factor(1, 512, 8_000_000), rate_factor(4, 512, 8_000_000)
+    (0.5, 1.0)
+    >>> rate_factor(64, 512, 8_000_000)
+    1.0
+    """
+    ratio = sequences_per_step / sequences_by_size(block, parameters)
+    # Not above 1: at 8M, higher rates than those of the table cost more English than they gain.
+    return float(f"{min(1.0, math.sqrt(ratio)):.3g}")
+
+
+def batch_reason(
+    sequences_per_step: int, block: int, parameters: int, *, is_set: bool = False
+) -> str:
+    """Return why a step has so many sequences.
+
+    >>> batch_reason(1, 512, 8_000_000)
+    'one sequence, the least; 2,048 at 8M parameters, less for 200 steps'
+    >>> batch_reason(4, 512, 8_000_000)
+    'by the size of 8M parameters'
+    """
+    if is_set:
+        return "as the recipe says"
+    by_size = sequences_by_size(block, parameters)
+    model = f"{parameters / 1e6:.3g}M parameters"
+    if sequences_per_step >= by_size:
+        return f"by the size of {model}"
+    least = "one sequence, the least; " if sequences_per_step == 1 else ""
+    return f"{least}{by_size * block:,} at {model}, less for {DEFAULT_STEPS} steps"
+
+
+def few_steps_warning(
+    steps: int, sequences: int, block: int, budgets: Sequence[tuple[str, float]]
+) -> str | None:
+    """Return a warning of a training of few steps, with what gives more.
+
+    `sequences` are those of the whole training, `budgets` the units and amounts of its phases.
+
+    >>> few_steps_warning(13, 400, 256, [("bytes", 4e5)])
+    'training has 13 steps, which are few: training.batch_tokens: 512 gives 200'
+    >>> few_steps_warning(20, 20, 2048, [("bytes", 4e5)])  # doctest: +NORMALIZE_WHITESPACE
+    'training has 20 steps, which are few: training.packing.block_size: 204 gives about 200, and
+    so does training.budget: 4 MB'
+    >>> few_steps_warning(5, 20, 256, [("epochs", 1)])  # doctest: +NORMALIZE_WHITESPACE
+    'training has 5 steps, which are few: training.batch_tokens: 256 gives 20, and 10 times as
+    much text then gives about 200'
+    >>> few_steps_warning(2, 8, 256, [("steps", 2)])
+    'training has 2 steps, which are few: training.budget: 200 steps gives 200'
+    """
+    if not 0 < steps < FEW_STEPS:
+        return None
+    few = f"training has {counted(steps, 'step')}, which are few"
+    if any(unit == "steps" for unit, _ in budgets):
+        return f"{few}: {_longer(budgets, DEFAULT_STEPS / steps)} gives {DEFAULT_STEPS}"
+    per_step = max(1, sequences // DEFAULT_STEPS)
+    reached = math.ceil(sequences / per_step)
+    batch = ""
+    if reached > steps:
+        where = "training.batch_tokens:" if len(budgets) == 1 else "batch_tokens of each phase:"
+        batch = f"{where} {per_step * block} gives {reached}"
+    if reached >= 0.9 * DEFAULT_STEPS:
+        return f"{few}: {batch}"
+    longer = _longer(budgets, DEFAULT_STEPS / reached)
+    shorter = sequences * block // DEFAULT_STEPS
+    # A step is never less than a sequence, so that shorter sequences allow more steps.
+    if shorter >= MIN_BLOCK and not batch:
+        rows = f"training.packing.block_size: {shorter} gives about {DEFAULT_STEPS}"
+        return f"{few}: {rows}, and so does {longer}"
+    then = f"{batch}, and {longer} then" if batch else longer
+    return f"{few}: {then} gives about {DEFAULT_STEPS}"
+
+
+def _longer(budgets: Sequence[tuple[str, float]], times: float) -> str:
+    """Return the setting for a training that is so many times as long."""
+    if len(budgets) > 1:
+        return f"{times:.2g} times the budget of each phase"
+    unit, amount = budgets[0]
+    longer = float(f"{amount * times:.2g}")
+    # Text that is read more than four times is worth little (`packing.epoch_limits`).
+    if unit == "epochs" and longer > MAX_EPOCHS:
+        return f"{times:.2g} times as much text"
+    written = size(longer) if unit == "bytes" else f"{longer:.15g} {unit}"
+    return f"training.budget: {written}"

@@ -1,0 +1,166 @@
+"""The steps, the batch, the warm-up and the peak learning rates of phases, each with its reason.
+
+A plan makes them from estimates, the trainer from counted sequences. Both print the same lines.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from lingraft.formatting import counted
+from lingraft.packing.epoch_limits import PhaseLength, TextAmount, expected_sequences
+from lingraft.strategies.base import Rates
+from lingraft.training.batch_rule import batch_reason, few_steps_warning
+from lingraft.training.config import Phase
+
+Texts = tuple[Sequence[TextAmount], TextAmount | None]
+"""The amounts of the target texts, and of the replay text if there is any."""
+
+
+class CountedSteps(Protocol):
+    """The steps of a phase: counted (`PhaseSteps`) or expected (`ExpectedSteps`)."""
+
+    @property
+    def sequences(self) -> int:
+        """The number of sequences."""
+
+    @property
+    def sequences_per_step(self) -> int:
+        """The number of sequences in each step but the last."""
+
+    @property
+    def steps(self) -> int:
+        """The number of optimizer steps."""
+
+
+@dataclass(frozen=True)
+class ExpectedSteps:
+    """The steps of a phase over an estimated amount of text."""
+
+    sequences: int
+    sequences_per_step: int
+
+    @property
+    def steps(self) -> int:
+        """The number of optimizer steps."""
+        return -(-self.sequences // self.sequences_per_step)
+
+
+@dataclass(frozen=True)
+class PhaseOutline:
+    """The steps of a phase, the tokens of each step, the warm-up and the rates, with reasons."""
+
+    steps: int
+    tokens_per_step: int
+    batch_why: str
+    warmup_steps: int
+    warmup_why: str
+    rates: Rates
+
+    @property
+    def line(self) -> str:
+        """Everything in one line.
+
+        >>> rates = Rates(6e-4, 6e-3, "as the recipe says")
+        >>> PhaseOutline(400, 2048, "by size", 12, "3% of the steps", rates).line
+        ... # doctest: +NORMALIZE_WHITESPACE
+        '400 steps of 2,048 tokens (by size); warm-up 12 steps (3% of the steps); peak learning
+        rates: body 0.0006, added rows 0.006 (as the recipe says)'
+        """
+        return (
+            f"{counted(self.steps, 'step')} of {self.tokens_per_step:,} tokens ({self.batch_why}); "
+            f"warm-up {counted(self.warmup_steps, 'step')} ({self.warmup_why}); peak learning "
+            f"rates: body {self.rates.body:g}, added rows {self.rates.added_rows:g} "
+            f"({self.rates.why})"
+        )
+
+
+def outline_phase(
+    phase: Phase, steps: CountedSteps, block: int, kind: str, parameters: int
+) -> PhaseOutline:
+    """Return the outline of a phase, for sequences of `block` tokens.
+
+    `kind` is the model type, `parameters` the size of the model.
+    """
+    per_step = steps.sequences_per_step
+    return PhaseOutline(
+        steps.steps,
+        per_step * block,
+        batch_reason(per_step, block, parameters, is_set=phase.batch_tokens is not None),
+        phase.schedule.rise(steps.steps),
+        phase.schedule.rise_reason(steps.steps),
+        phase.rates(kind, parameters, block, per_step),
+    )
+
+
+def outline_lines(outlines: Sequence[PhaseOutline]) -> list[str]:
+    """Return a line for each phase, for a log or a plan."""
+    if len(outlines) == 1:
+        return [f"training: {outlines[0].line}"]
+    return [f"training, phase {number + 1}: {one.line}" for number, one in enumerate(outlines)]
+
+
+def phase_lengths(
+    phases: Sequence[Phase],
+    replay_shares: Sequence[float],
+    block: int,
+    parameters: int,
+    texts: Texts | None,
+) -> list[PhaseLength]:
+    """Return the lengths of phases; their batch leaves enough steps for the budget of all phases.
+
+    Phases whose budget is in steps have the batch by model size. `texts` is None if the amount of a
+    text is not known.
+    """
+    lengths = []
+    for phase, share in zip(phases, replay_shares, strict=True):
+        per_step = phase.sequences_per_step(block, parameters)
+        lengths.append(PhaseLength(*phase.budget.amount, share, per_step))
+    by_size = expected_steps(lengths, block, texts)
+    if by_size is None:
+        return lengths
+    # One number for all phases: a phase over a tenth of the text has a tenth of the steps.
+    total = 0
+    for steps, length in zip(by_size, lengths, strict=True):
+        total += 0 if length.unit == "steps" else steps.sequences
+    chosen = []
+    for phase, length in zip(phases, lengths, strict=True):
+        expected = None if length.unit == "steps" else total
+        per_step = phase.sequences_per_step(block, parameters, expected)
+        chosen.append(replace(length, sequences_per_step=per_step))
+    return chosen
+
+
+def expected_steps(
+    lengths: Sequence[PhaseLength], block: int, texts: Texts | None
+) -> list[ExpectedSteps] | None:
+    """Return about how many steps each phase has; None if that depends on an unknown amount."""
+    if texts is not None:
+        counts = expected_sequences(*texts, lengths)
+    elif all(length.unit in {"tokens", "steps"} for length in lengths):
+        counts = []
+        for length in lengths:
+            per_unit = length.sequences_per_step if length.unit == "steps" else 1 / block
+            counts.append(length.amount * per_unit)
+    else:
+        return None
+    steps = []
+    for count, length in zip(counts, lengths, strict=True):
+        # A budget ends with the sequence that reaches it.
+        steps.append(ExpectedSteps(math.ceil(round(count, 6)), length.sequences_per_step))
+    return steps
+
+
+def warn_of_few_steps(
+    phases: Sequence[Phase], steps: Sequence[CountedSteps], block: int
+) -> str | None:
+    """Return a warning if the phases have few steps together, with the settings that give more."""
+    return few_steps_warning(
+        sum(phase.steps for phase in steps),
+        sum(phase.sequences for phase in steps),
+        block,
+        [phase.budget.amount for phase in phases],
+    )
