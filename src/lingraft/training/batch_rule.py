@@ -106,8 +106,11 @@ def few_steps_warning(
     >>> few_steps_warning(13, 400, 256, [("bytes", 4e5)])
     'training has 13 steps, which are few: training.batch_tokens: 512 gives 200'
     >>> few_steps_warning(20, 20, 2048, [("bytes", 4e5)])  # doctest: +NORMALIZE_WHITESPACE
-    'training has 20 steps, which are few: training.packing.block_size: 204 gives about 200, and
-    so does training.budget: 4 MB'
+    'training has 20 steps, which are few: training.packing.block_size: 204 gives about 200;
+    training.budget: 4 MB gives about 200'
+    >>> few_steps_warning(3, 3, 2048, [("bytes", 3e4)])  # doctest: +NORMALIZE_WHITESPACE
+    'training has 3 steps, which are few: training.packing.block_size: 64 gives about 96;
+    training.budget: 2 MB gives about 200'
     >>> few_steps_warning(5, 20, 256, [("epochs", 1)])  # doctest: +NORMALIZE_WHITESPACE
     'training has 5 steps, which are few: training.batch_tokens: 256 gives 20, and 10 times as
     much text then gives about 200'
@@ -128,13 +131,15 @@ def few_steps_warning(
     if reached >= 0.9 * DEFAULT_STEPS:
         return f"{few}: {batch}"
     longer = _longer(budgets, DEFAULT_STEPS / reached)
-    shorter = sequences * block // DEFAULT_STEPS
+    if batch:
+        return f"{few}: {batch}, and {longer} then gives about {DEFAULT_STEPS}"
     # A step is never less than a sequence, so that shorter sequences allow more steps.
-    if shorter >= MIN_BLOCK and not batch:
-        rows = f"training.packing.block_size: {shorter} gives about {DEFAULT_STEPS}"
-        return f"{few}: {rows}, and so does {longer}"
-    then = f"{batch}, and {longer} then" if batch else longer
-    return f"{few}: {then} gives about {DEFAULT_STEPS}"
+    shorter = max(MIN_BLOCK, sequences * block // DEFAULT_STEPS)
+    rows = ""
+    if shorter < block:
+        reached = min(DEFAULT_STEPS, sequences * block // shorter)
+        rows = f"training.packing.block_size: {shorter} gives about {reached}; "
+    return f"{few}: {rows}{longer} gives about {DEFAULT_STEPS}"
 
 
 def _longer(budgets: Sequence[tuple[str, float]], times: float) -> str:
