@@ -218,8 +218,8 @@ CHANGED = {
     "training.budget=7 steps": TRAINED,
     "embeddings.input=random": SPLICED,
     "replay.share=0.3": TRAINED,
-    # The held-out curve scores what the final table scores.
-    "evaluation.heldout_bytes=500": ["prediction", "training", "result-check", *MEASURED],
+    # Not the training, although its held-out curve scores the same text.
+    "evaluation.heldout_bytes=500": ["prediction", *MEASURED],
     "evaluation.bootstrap.resamples=30": ["evaluation"],
     "evaluation.generation.timed_repeats=3": ["evaluation"],
     "training.packing.block_size=32": ["packing", "packing", *TRAINED],
@@ -275,6 +275,18 @@ def test_only_what_changed_is_made_again(recipe_values, here):
     third, made = carry_out(read(recipe_values), here)
     assert made == []
     assert file_digest(third.model_path / "model.safetensors") == weights
+
+
+def test_another_evaluation_does_not_train_again(recipe_values, here):
+    """With other scoring settings only the scores are made again, and the old curve is named."""
+    carry_out(read(recipe_values, "evaluation.context=32"), here)
+    finished, made = carry_out(read(recipe_values, "evaluation.context=16"), here)
+    assert "training" not in made
+    assert made[-1] == "evaluation"
+    (line,) = [line for line in finished.record["warnings"] if "curve" in line]
+    assert "evaluation.context 32 (now 16)" in line
+    again, _ = carry_out(read(recipe_values, "evaluation.context=32"), here)
+    assert not [line for line in again.record["warnings"] if "curve" in line]
 
 
 def test_the_plan_names_every_stage_and_what_is_cached(recipe_values, here):

@@ -96,10 +96,11 @@ def phases_of(run: Run) -> list[PhaseSteps]:
     return job.steps(run.notes["training"]["parameters"]).phases
 
 
-def test_rows_are_the_sequences_of_our_loop_in_its_order(run, folder):
-    """Each step's batch is the next rows: inputs, labels, replay and epochs, in every phase."""
-    for number, phase in enumerate(phases_of(run)):
-        rows = iter(datasets.load_from_disk(folder / f"data/sequences/train-{number + 1}"))
+def check_rows(run: Run, folder: Path) -> None:
+    """Check that each step's batch is the next rows: inputs and labels, in every phase."""
+    parts = sorted((folder / "data/sequences").glob("train*"))
+    for part, phase in zip(parts, phases_of(run), strict=True):
+        rows = iter(datasets.load_from_disk(part))
         for step in range(phase.steps):
             batch = phase.batch(step)
             for inputs, labels in zip(batch.inputs, batch.labels, strict=True):
@@ -111,6 +112,31 @@ def test_rows_are_the_sequences_of_our_loop_in_its_order(run, folder):
                 assert row["labels"][0] == IGNORED
                 assert (labels[length:] == IGNORED).all()
         assert next(rows, None) is None
+
+
+def test_rows_are_the_sequences_of_our_loop_in_its_order(run, folder):
+    """Each step's batch is the next rows, with replay and epochs."""
+    check_rows(run, folder)
+
+
+def test_a_hand_over_has_every_language_in_the_order_of_our_loop(tiny_model, tmp_path):
+    """With two languages, of which one is repeated, rows are our batches; each has its files."""
+    files = {"hi": tmp_path / "hi.jsonl", "hi-Latn": tmp_path / "en.jsonl"}
+    targets = [
+        {"language": tag, "corpus": str(file), "heldout_share": 0.1} for tag, file in files.items()
+    ]
+    targets[1]["weight"] = 4
+    overrides = (f"target={json.dumps(targets)}", "training.budget=40 steps")
+    run = short_adapt(tiny_model, tmp_path, *overrides)
+    folder = tmp_path / "over"
+    hand_over(run, folder, data=["sequences", "megatron"])
+    check_rows(run, folder)
+    assert Handover.read(folder).plan.phases[0].epochs["hi-Latn"] > 1
+    phase = phases_of(run)[0]
+    names = ("target-hi", "target-hi-Latn", "replay")
+    for name, text in zip(names, phase.mixture.texts, strict=True):
+        documents = read_indexed(folder / "data/megatron" / name)
+        assert np.concatenate(documents).tolist() == text.blocks.tokens.tolist()
 
 
 def read_indexed(prefix: Path) -> list[list[int]]:

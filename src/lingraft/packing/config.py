@@ -9,8 +9,11 @@ from pydantic import Field
 from lingraft.errors import RecipeError
 from lingraft.registry import Settings
 
-DEFAULT_BLOCK = 2048
-"""The maximum tokens per sequence if the recipe sets none."""
+DEFAULT_BLOCK = {"stream": 2048, "documents": 1024}
+"""The maximum tokens per sequence if the recipe sets none, by layout.
+
+Documents are cut at 1,024 tokens as in Tejaswi et al. 2024; longer ones would mostly be padding.
+"""
 
 
 class PackingSettings(Settings):
@@ -19,7 +22,8 @@ class PackingSettings(Settings):
     block_size: int | None = Field(
         default=None,
         ge=2,
-        description=f"tokens per sequence; default: the model's context, at most {DEFAULT_BLOCK}",
+        description="tokens per sequence; default: the model's context, at most 2048, or 1024 "
+        "where a sequence is a document",
     )
     layout: Literal["stream", "documents"] = Field(
         default="stream",
@@ -47,4 +51,5 @@ class PackingSettings(Settings):
                 f"{context} tokens; set at most {context}, or leave it out"
             )
             raise RecipeError(msg)
-        return self.block_size or min(context or DEFAULT_BLOCK, DEFAULT_BLOCK)
+        most = DEFAULT_BLOCK[self.layout]
+        return self.block_size or min(context or most, most)

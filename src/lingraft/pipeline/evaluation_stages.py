@@ -37,6 +37,9 @@ from lingraft.tokenizer.load_tokenizer import tokenizer_file
 SCORING_SETTINGS = ("heldout_bytes", "context", "stride")
 """The evaluation settings that the scores of a model depend on, and the held-out curve."""
 
+CURVE_SETTINGS = "heldout"
+"""The note of a training with the settings that its held-out curve was measured with."""
+
 SAMPLE_SETTINGS = ("prompt_bytes", "samples", "sample_bytes")
 """The generation settings that the generated samples of a model depend on."""
 

@@ -30,7 +30,11 @@ from lingraft.corpus.readers import read_source
 from lingraft.errors import CorpusError, ModelError, RecipeError
 from lingraft.evaluation.tasks import check_tasks, choose_tasks
 from lingraft.hub_client import HUB_ID
-from lingraft.pipeline.evaluation_stages import EvaluationNodes, evaluation_nodes
+from lingraft.pipeline.evaluation_stages import (
+    EvaluationNodes,
+    evaluation_nodes,
+    scoring_settings,
+)
 from lingraft.pipeline.run_folder import (
     FORMAT,
     RUN,
@@ -123,7 +127,7 @@ def evaluate_models(
         check_tasks(tasks.settings)
     if not all(node.is_cached(store) for node in nodes):
         quiet_libraries()
-    scored = ScoredText(int(recipe.evaluation.heldout_bytes), part)
+    scored = ScoredText(scoring_settings(recipe.evaluation), part)
     with each_warning_once(), new_run_folder(output, "--output") as draft:
         build = partial(build_node, scored=scored)
         done = [build(node, recipe, runtime, store, log) for node in nodes]

@@ -22,6 +22,7 @@ from lingraft.model_card import write_card
 from lingraft.pipeline.added_token_table import ADDED_TOKENS
 from lingraft.pipeline.all_ranks import train_as_worker, training_group
 from lingraft.pipeline.check_stages import run_certificate, write_run_certificate
+from lingraft.pipeline.evaluation_stages import scoring_settings
 from lingraft.pipeline.finished_run import Run
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.opening import describe_model, describe_run, estimate_run
@@ -120,8 +121,7 @@ def run(
         for warning in _recipe_warnings(recipe):
             warn(warning, log)
         done = []
-        heldout_bytes = int(recipe.evaluation.heldout_bytes)
-        scored = ScoredText(heldout_bytes, reported_part(recipe.training))
+        scored = ScoredText(scoring_settings(recipe.evaluation), reported_part(recipe.training))
         for node in graph:
             with training_group(node, graph, runtime, store):
                 done.append(build_node(node, recipe, runtime, store, log, scored=scored))

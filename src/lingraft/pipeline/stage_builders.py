@@ -26,7 +26,7 @@ from lingraft.evaluation.score_model import HeldoutMeasure, HeldoutPart, heldout
 from lingraft.forecast.run_predictions import PREDICTION, AddedTokens, predict_before_training
 from lingraft.packing.blocks import Blocks
 from lingraft.packing.pack import pack_corpus
-from lingraft.pipeline.evaluation_stages import scoring_settings
+from lingraft.pipeline.evaluation_stages import CURVE_SETTINGS, scoring_settings
 from lingraft.pipeline.stage_node import StageContext
 from lingraft.recipe import Recipe, Text
 from lingraft.splice import Splice
@@ -209,15 +209,12 @@ def make_training(context: StageContext) -> None:
         prefix_dir=context.prefix_dir / digest(scoring_settings(context.recipe.evaluation))[:8],
     )
     context.draft.note(notes)
+    if plan.heldout_points:
+        context.draft.note({CURVE_SETTINGS: scoring_settings(context.recipe.evaluation)})
     trained = context.draft.folder / "model"
     if trained.is_dir():  # of several processes, only the first writes the model
         copy_matching(model, trained, COMPANION_FILES)
         warn_if_not_servable(context)
-
-
-def reads_heldout(plan: TrainingPlan) -> bool:
-    """Return whether training measures held-out text: for its curve, or to choose a share."""
-    return plan.heldout_points > 0 or plan.chooses
 
 
 def reported_part(plan: TrainingPlan) -> HeldoutPart:

@@ -7,10 +7,11 @@ has no such warning, and some depend on settings that are not part of the key of
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from lingraft.certificate.source_claims import SOURCE_READ
 from lingraft.corpus import Corpus, first_documents
@@ -19,6 +20,7 @@ from lingraft.evaluation.score_model import HeldoutPart
 from lingraft.formatting import counted, number
 from lingraft.measurement import MIN_DOCUMENTS
 from lingraft.pipeline.check_stages import CLAIMS
+from lingraft.pipeline.evaluation_stages import CURVE_SETTINGS
 from lingraft.pretokenizer.change import PRETOKENIZER, PretokenizerChange
 from lingraft.store import WARNINGS, Manifest
 
@@ -36,10 +38,18 @@ class StageWarnings:
 
 @dataclass(frozen=True)
 class ScoredText:
-    """The held-out text of a language that is scored: its first `bytes`, all or one half."""
+    """The held-out text of a language that is scored, all or one half, and how.
 
-    bytes: int
+    `settings` are those of `SCORING_SETTINGS`.
+    """
+
+    settings: Mapping[str, Any]
     part: HeldoutPart = "all"
+
+    @property
+    def bytes(self) -> int:
+        """The bytes from which on no further document of a language is scored."""
+        return int(self.settings["heldout_bytes"])
 
 
 def stage_warnings(kind: str, folder: Path, scored: ScoredText | None = None) -> StageWarnings:
@@ -59,6 +69,8 @@ def stage_warnings(kind: str, folder: Path, scored: ScoredText | None = None) ->
             lines.append(few_documents_warning(corpus.language, held_out.documents, held_out.bytes))
         if scored is not None:
             lines.append(few_scored_warning(corpus, scored))
+    if kind == "training" and scored is not None:
+        lines.append(other_curve_warning(folder, scored))
     if kind == "vocabulary":
         lines.append(pretokenizer_warning(folder))
     lines += claim_warnings(folder)
@@ -91,6 +103,19 @@ def few_scored_warning(corpus: Corpus, scored: ScoredText) -> str:
         f"evaluation: {documents} of {counted(held_out, 'held-out document')} in {corpus.language} "
         f"fit into evaluation.heldout_bytes: {scored.bytes:,}, too few to judge (at least "
         f"{MIN_DOCUMENTS}); raise evaluation.heldout_bytes"
+    )
+
+
+def other_curve_warning(training: Path, scored: ScoredText) -> str:
+    """Return the warning that a held-out curve was measured otherwise than the table; "" if not."""
+    measured = Manifest.read(training).notes.get(CURVE_SETTINGS, scored.settings)
+    pairs = ((name, value, scored.settings[name]) for name, value in measured.items())
+    differing = [f"{name} {before} (now {now})" for name, before, now in pairs if before != now]
+    if not differing:
+        return ""
+    return (
+        "training: the stored held-out curve and its prediction were measured with evaluation."
+        f"{', evaluation.'.join(differing)}; the table is not comparable with them"
     )
 
 

@@ -290,7 +290,9 @@ def _training(
     if len(recipe.targets) > 1:
         settings["temperature"] = recipe.vocabulary.temperature
         settings["weights"] = [text.weight for text in recipe.targets]
-    if stage_builders.reads_heldout(plan):
+    # The model depends on held-out text only if a share is chosen on it. The curve depends on it as
+    # well, but another evaluation must not train again: `stage_warnings` names the difference.
+    if plan.chooses:
         settings["heldout"] = scoring_settings(recipe.evaluation)
     return stage_node(
         "training",

@@ -38,8 +38,7 @@ def paper_rate(kind: str, parameters: int) -> float | None:
 def _paper(budget: Budget) -> dict[str, Any]:
     """Train all weights in one pass without replay, as arXiv 2406.14670 does.
 
-    Documents are cut at the default length of a sequence. The paper cuts them at 1,024 tokens; a
-    model with a shorter context could not have that setting, so a recipe sets it itself.
+    Documents are cut at 1,024 tokens, or at the context.
     """
     phase = {
         "strategy": "full",
