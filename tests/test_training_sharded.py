@@ -28,7 +28,8 @@ from tests.training_cases import heldout, log_of, plan_of, run, two_streams, wei
 
 PLAN: dict[str, Any] = {
     "phases": [
-        {"strategy": "rows", "budget": "4 steps", "batch_tokens": 160},
+        {"strategy": "shielded", "budget": "2 steps", "batch_tokens": 160, "weight_decay": 0.1},
+        {"strategy": "rows", "budget": "2 steps", "batch_tokens": 160},
         {
             "strategy": "differential",
             "budget": "6 steps",
@@ -83,7 +84,7 @@ def test_two_processes_train_as_one_and_go_on_as_one(
     assert "stopped by SIGTERM after step 9 of 10" in stopped[1][1]
     saved = latest_checkpoint(tmp_path / "two" / "work")
     assert saved is not None
-    assert (saved.state["phase"], saved.state["step"]) == (1, 5)
+    assert (saved.state["phase"], saved.state["step"]) == (2, 5)
     assert len(list(saved.folder.glob("*.safetensors"))) == 2
     assert not [
         path for path in saved.folder.iterdir() if path.suffix not in {".safetensors", ".json"}

@@ -65,8 +65,8 @@ def export(
     llama.cpp would compute or tokenise otherwise is refused.
 
     PEFT: runs without training, or trained with the strategies lora, rows or embeddings.
-    Strategies that change full weights (full, differential, layers) cannot be written as an
-    adapter: they are refused.
+    Strategies that change full weights (full, differential, shielded, layers) cannot be written as
+    an adapter: they are refused.
     """
     from lingraft.export import export_gguf, export_peft
     from lingraft.export.gguf import Exported

@@ -227,7 +227,7 @@ def _packing_nodes(
     nodes = {}
     for text, (role, corpus) in zip(recipe.targets, texts.items(), strict=True):
         nodes[role] = _packing(recipe, text, source, vocabulary, corpus)
-    if replay is not None and recipe.replay is not None and replays(recipe):
+    if replay is not None and recipe.replay is not None and reads_replay(recipe):
         nodes["replay"] = _packing(recipe, recipe.replay, source, vocabulary, replay)
     return nodes
 
@@ -246,14 +246,14 @@ def training_inputs(recipe: Recipe, packing: Mapping[str, StageNode]) -> dict[st
     return inputs | ({"replayed": packing["replay"]} if "replay" in packing else {})
 
 
-def replays(recipe: Recipe) -> bool:
-    """Say whether any phase mixes replay text into training."""
+def reads_replay(recipe: Recipe) -> bool:
+    """Say whether any phase of training reads replay text."""
     if recipe.replay is None:
         return False
     for phase in recipe.training.phases:
         share = phase.replay_share
         # A phase without a share of its own has that of the recipe.
-        if recipe.replay.portion if share is None else share:
+        if phase.strategy.reads_replay or (recipe.replay.portion if share is None else share):
             return True
     return False
 

@@ -416,6 +416,14 @@ class Recipe(Settings):
                 "replay, or remove replay_share"
             )
             raise ValueError(msg)
+        for phase in self.training.phases:
+            if self.replay is None and phase.strategy.reads_replay:
+                msg = (
+                    f"training.strategy: {phase.strategy.name} reads base-language text, but the "
+                    f"recipe names no replay text; set replay (with share: 0, training does not "
+                    f"mix it in)"
+                )
+                raise ValueError(msg)
         return self
 
     @property

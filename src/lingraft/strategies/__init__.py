@@ -5,6 +5,7 @@ Importing this package does not import torch, because recipes are read without i
 
 from lingraft.strategies.base import STRATEGIES, ParameterGroup, Rates, Strategy
 from lingraft.strategies.lora import Lora
+from lingraft.strategies.shielded import Shielded
 from lingraft.strategies.weight_strategies import Differential, Embeddings, Full, Layers, Rows
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "ParameterGroup",
     "Rates",
     "Rows",
+    "Shielded",
     "Strategy",
 ]

@@ -84,6 +84,10 @@ class Strategy(Choice, ABC):
 
     With a reason, every process of a sharded run loads the whole model.
     """
+    reads_replay: ClassVar[bool] = False
+    """Whether training needs replay text even where none is mixed in."""
+    trained_only_here: ClassVar[bool] = False
+    """Whether no other trainer can train it: its steps need lingraft's own loop."""
 
     @abstractmethod
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:
@@ -104,6 +108,10 @@ class Strategy(Choice, ABC):
 
         Afterwards the model has only the modules of its architecture.
         """
+
+    def plan_note(self) -> str:
+        """Return a line for `plan` about what the name does not say; by default there is none."""
+        return ""
 
     def default_rates(self, parameters: int) -> Rates:
         """Return the default peak learning rates for a model with this number of parameters.

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lingraft.errors import RecipeError
-from lingraft.strategies import Lora, Rates, Strategy
+from lingraft.strategies import Rates, Strategy
 from lingraft.strategies.row_modules import RowsEmbedding
 
 
@@ -50,15 +50,15 @@ class RoleRates:
 
     Creating it freezes all parameters that do not train, so it must be created before the
     optimizer. `rate` is the peak learning rate of the optimizer. Call `before_step` and
-    `after_step` around each of its steps, and `close` at the end. Raises `RecipeError` for LoRA,
-    which inserts modules into the model.
+    `after_step` around each of its steps, and `close` at the end. Raises `RecipeError` for a
+    strategy that only lingraft trains, such as LoRA.
     """
 
     def __init__(self, model: Any, strategy: Strategy, added: Sequence[int], rates: Rates) -> None:
-        if isinstance(strategy, Lora):
+        if strategy.trained_only_here:
             msg = (
-                "training.strategy is lora, which only lingraft itself trains; choose differential "
-                "or rows, or train with `lingraft adapt`"
+                f"training.strategy is {strategy.name}, which only lingraft itself trains; choose "
+                f"differential or rows, or train with `lingraft adapt`"
             )
             raise RecipeError(msg)
         groups = strategy.prepare(model, added)

@@ -6,7 +6,7 @@ Shapes: B sequences, T tokens, P predicted tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from lingraft.packing.blocks import Blocks
 from lingraft.packing.mixture import IGNORED, Batch, document_positions
 from lingraft.strategies.base import ParameterGroup, Rates
 from lingraft.training.checkpointing import TrainingCheckpoint
+from lingraft.training.column_shield import ColumnShield
 from lingraft.training.config import Phase
 from lingraft.training.distributed import (
     ProcessGroup,
@@ -55,7 +56,7 @@ class Stepper:
     """Runs the steps of a phase: the model, its loss, and the optimizer of the trained parameters.
 
     `groups` are the parameters that train, `rates` their peak learning rates. `apart` masks
-    attention between the documents of a sequence.
+    attention between the documents of a sequence. `frozen` masks what is kept of the parameters.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Stepper:
         world: ProcessGroup,
         loss: Loss,
         apart: bool = False,
+        frozen: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.model, self.rates, self.loss, self.world = model, rates, loss, world
         self.max_grad_norm, self.device = phase.max_grad_norm, execution.device
@@ -81,10 +83,13 @@ class Stepper:
         kind = execution.device.split(":")[0]
         # Apple's GPUs have no float64.
         self.sum_type = torch.float32 if kind == "mps" else torch.float64
+        self.shield = ColumnShield(self.parameters, frozen) if frozen else None
+        self.weight_decay = phase.weight_decay
         self.optimizer = make_optimizer(
             phase.optimizer,
             [{"params": list(group.parameters.values())} for group in groups],
-            weight_decay=phase.weight_decay,
+            # The weight decay of an optimizer would change what is frozen.
+            weight_decay=0.0 if self.shield else phase.weight_decay,
             sharded=world.size > 1,
             fused=kind in {"cpu", "cuda"},
         )
@@ -112,6 +117,8 @@ class Stepper:
             set_gradient_reduction(self.model, enabled=last or not self.reduces_once)
             sums += self._part(own, slice(first, first + at_once), weight)
         parameters = self.parameters.values()
+        if self.shield:
+            self.shield.mask_gradients()
         norm = full_tensor(torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm))
         nats, text, replayed = self.world.all_reduce(sums).tolist()
         return StepResult(text / math.log(2), replayed / math.log(2), nats / predicted, float(norm))
@@ -139,6 +146,8 @@ class Stepper:
         """Update the parameters at `factor` of the peak learning rates; `step` is of the phase."""
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
+            if self.shield:
+                self.shield.decay(group["params"], peak * factor * self.weight_decay)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lingraft.checkpoint.load_model import load_for_training
 from lingraft.errors import Interrupted, TrainingError
@@ -23,6 +25,7 @@ from lingraft.formatting import counted
 from lingraft.packing.epoch_limits import epochs_line
 from lingraft.progress import Advance, no_progress, progress, say
 from lingraft.store import digest, remove_drafts
+from lingraft.strategies import ParameterGroup, Shielded
 from lingraft.training.async_checkpoints import AsyncCheckpointWriter
 from lingraft.training.checkpointing import (
     TrainingCheckpoint,
@@ -30,6 +33,7 @@ from lingraft.training.checkpointing import (
     latest_checkpoint,
     save_checkpoint,
 )
+from lingraft.training.column_shield import SHIELD, choose_frozen, read_frozen
 from lingraft.training.distributed import ProcessGroup, reshard
 from lingraft.training.job import Job
 from lingraft.training.loss import make_loss
@@ -158,6 +162,7 @@ class Trainer:
         if execution.recompute:
             recompute_activations(self.model)
         self.utilisation = Utilisation.of(self.model, execution, self.world.size)
+        frozen = self._frozen(number, groups)
         bfloat16 = execution.computes_in_bfloat16()
         dtype = torch.bfloat16 if bfloat16 else torch.float32
         groups = self.world.shard_model(self.model, groups, self.loaded.materialize, dtype)
@@ -179,7 +184,28 @@ class Trainer:
             world=self.world,
             loss=loss,
             apart=job.plan.document_attention_mask,
+            frozen=frozen,
         )
+
+    def _frozen(self, number: int, groups: Sequence[ParameterGroup]) -> dict[str, Tensor]:
+        """Return what a phase freezes of the parameters that train; {} unless it is shielded."""
+        job, strategy = self.job, self.job.plan.phases[number].strategy
+        if not isinstance(strategy, Shielded):
+            return {}
+        path = job.scratch_dir / SHIELD.format(number)
+        # Rank 0 chooses for all, so that rounding cannot give processes different columns.
+        if self.world.is_first:
+            choose_frozen(
+                self.model,
+                [name for group in groups if group.role == "body" for name in group.parameters],
+                strategy,
+                job.text.replay.blocks if job.text.replay else None,
+                path=path,
+                fingerprint=self.fingerprint,
+                autocast=job.execution.computes_in_bfloat16(),
+            )
+        self.world.barrier()
+        return read_frozen(path)
 
     def _train_phase(
         self,

@@ -16,7 +16,7 @@ from lingraft.trainers.engines.transformers_settings import (
     EVEN_BATCHES,
     freezes_weights,
     plan_limits,
-    refuse_lora,
+    refuse_own_loop,
     training_settings,
 )
 from lingraft.trainers.manifest import Handover, PhaseRecord
@@ -146,5 +146,5 @@ class Phase{number}(HandoverPlugin):
     phase = {number}
 '''
 ENGINE = Engine(
-    "axolotl", "Axolotl", ("sequences",), configure, refusal=refuse_lora, attention_mask=True
+    "axolotl", "Axolotl", ("sequences",), configure, refusal=refuse_own_loop, attention_mask=True
 )

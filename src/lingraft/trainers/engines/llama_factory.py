@@ -15,7 +15,7 @@ from lingraft.trainers.engines.transformers_settings import (
     EVEN_BATCHES,
     freezes_weights,
     plan_limits,
-    refuse_lora,
+    refuse_own_loop,
     training_settings,
 )
 from lingraft.trainers.manifest import Handover, PhaseRecord
@@ -97,7 +97,7 @@ def refuse(plan: TrainingPlan) -> str:
             "LLaMA-Factory does not pass on; set training.document_attention_mask: false, or use "
             "--to hf"
         )
-    return refuse_lora(plan)
+    return refuse_own_loop(plan)
 
 
 _SCRIPT = '''\

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lingraft.strategies import STRATEGIES, Full, Lora
+from lingraft.strategies import STRATEGIES, Full
 from lingraft.trainers.manifest import Handover, PhaseRecord
 from lingraft.training import TrainingPlan
 from lingraft.training.execution import Execution
@@ -15,13 +15,14 @@ EVEN_BATCHES = (
 )
 
 
-def refuse_lora(plan: TrainingPlan) -> str:
+def refuse_own_loop(plan: TrainingPlan) -> str:
     """Return why a plan cannot be handed over, "" if it can."""
-    if any(isinstance(phase.strategy, Lora) for phase in plan.phases):
-        return (
-            "training.strategy is lora, which only lingraft itself trains; set training.strategy: "
-            "differential or rows"
-        )
+    for phase in plan.phases:
+        if phase.strategy.trained_only_here:
+            return (
+                f"training.strategy is {phase.strategy.name}, which only lingraft itself trains; "
+                f"set training.strategy: differential or rows"
+            )
     return ""
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lingraft.trainers.engine import Engine, EngineFiles
 from lingraft.trainers.engines.transformers_script import ScriptTrainer, script_files
-from lingraft.trainers.engines.transformers_settings import refuse_lora
+from lingraft.trainers.engines.transformers_settings import refuse_own_loop
 from lingraft.trainers.manifest import Handover
 
 TRAINER = ScriptTrainer(
@@ -25,4 +25,4 @@ def configure(handover: Handover, folder: Path) -> EngineFiles:
     return script_files(handover, TRAINER)
 
 
-ENGINE = Engine("hf", "the Trainer of transformers", ("sequences",), configure, refuse_lora)
+ENGINE = Engine("hf", "the Trainer of transformers", ("sequences",), configure, refuse_own_loop)
