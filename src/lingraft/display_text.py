@@ -46,6 +46,19 @@ def language_tag(language: str) -> str:
     return "" if ":" in language else language
 
 
+def invisible_as_escapes(pattern: str) -> str:
+    r"""Return a regular expression with its invisible format characters as escapes.
+
+    >>> print(invisible_as_escapes("[\u200c\u200d]a"))
+    [\u200C\u200D]a
+    """
+    shown = []
+    for character in pattern:
+        is_invisible = unicodedata.category(character) == "Cf"
+        shown.append(f"\\u{ord(character):04X}" if is_invisible else character)
+    return "".join(shown)
+
+
 def direction(text: str) -> str:
     """Return "ltr" or "rtl", from the first character of a text that has a direction.
 

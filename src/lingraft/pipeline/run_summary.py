@@ -200,16 +200,19 @@ def _speed_sentence(entry: MetricChange | None, target: str) -> str:
 def _certificate_sentence(run: RunFiles) -> str:
     if run.claims is None:
         return "No certificate was written."
-    count, broken = 0, []
+    count, broken, informative = 0, [], []
     for claim in run.claims:
+        # A claim about 0 items was not checked, so it does not count as one that holds.
+        holds = claim["holds"] and claim.get("of", 1)
         if not claim.get("fatal", True):
+            informative += [] if claim["holds"] else [str(claim["name"])]
             continue
         count += 1
-        # A claim about 0 items was not checked, so it does not count as one that holds.
-        if not (claim["holds"] and claim.get("of", 1)):
-            broken.append(str(claim["name"]))
+        broken += [] if holds else [str(claim["name"])]
+    others = f", except for information: {join_words(informative)}" if informative else ""
     if not broken:
-        return f"All {count} certified claims about the tokenizer hold."
+        what = f"All {count} certified claims" if count > 1 else "The certified claim"
+        return f"{what} about the tokenizer hold{'' if count > 1 else 's'}{others}."
     return (
         f"{count - len(broken)} of {count} certified claims about the tokenizer hold; these do "
         f"not: {join_words(broken)}."

@@ -157,6 +157,7 @@ def environment() -> Environment:
         "signed_percent": formatting.signed_percent,
         "interval": formatting.interval_of,
         "shown": formatting.value_of,
+        "invisible_as_escapes": display_text.invisible_as_escapes,
     }
     return jinja
 

@@ -91,7 +91,7 @@ def choose_normaliser(
         return None
     form = " and ".join(sorted(filter(None, forms)))
     if len(forms) > 1:
-        return TextNormaliser(form, "not all texts were converted to the same form")
+        return TextNormaliser(form, "not all target texts have the same cleaning.normalise")
     convert: Callable[[str], str] = getattr(normalizers, form)().normalize_str
     reason = _reason_against(source, convert, base)
     if reason or base is None:
