@@ -16,6 +16,7 @@ from lingraft.errors import MissingExtraError, ModelError, RecipeError
 from lingraft.packing.mixture import IGNORED, Mixture, document_positions
 from lingraft.strategies import STRATEGIES
 from lingraft.training import Execution
+from lingraft.training.config import ReplayKl
 from lingraft.training.loss import (
     ChunkedInsideLoss,
     ChunkedLoss,
@@ -26,6 +27,7 @@ from lingraft.training.loss import (
 from lingraft.training.mfu import Utilisation
 from lingraft.training.optimizer import WeightAverage, merge_back
 from lingraft.training.prepare_model import check_document_mask
+from lingraft.training.reference_model import ReferenceModel
 from lingraft.training.trackers import TRACKERS, tracking
 from tests.conftest import HINDI, make_tiny_model
 from tests.training_cases import (
@@ -99,14 +101,19 @@ class Largest(TorchDispatchMode):
 def test_the_loss_in_pieces_never_holds_all_logits(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The largest tensor of a step no longer grows with tokens times vocabulary."""
+    """The largest tensor of a step no longer grows with tokens times vocabulary.
+
+    That holds for the logits of a reference model too.
+    """
     monkeypatch.setattr("lingraft.training.loss.LOGITS_AT_ONCE", {"cpu": 320 * 64})
     ids = torch.arange(2048).view(32, 64) % 300
     sizes = {}
+    before = load_model(tiny_model, dtype="stored")
+    reference = ReferenceModel(before, ReplayKl(weight=1), ADDED, autocast=False)
     for kind in (PlainLoss, ChunkedLoss, ChunkedInsideLoss):
         with Largest() as largest:
             kind(load_model(tiny_model, dtype="stored"), autocast=False).backward(
-                {"input_ids": ids}, ids, 1.0
+                {"input_ids": ids}, ids, 1.0, reference if kind is ChunkedLoss else None
             )
         sizes[kind] = largest.size
     assert sizes[PlainLoss] >= 2048 * 320

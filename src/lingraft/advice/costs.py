@@ -22,6 +22,8 @@ UTILISATION = 0.4
 
 # Per parameter in float32: weight, gradient and AdamW's two moments; only the weight if frozen.
 TRAINED_BYTES, FROZEN_BYTES = 16, 4
+# On a GPU, a second copy of the weights keeps the data type of its files: bfloat16.
+REFERENCE_BYTES = 2
 CHECKPOINTS_KEPT = 2
 MICRO_TOKENS = 4096
 # Two blocks of 16M float32 numbers: the loss is computed for one block of positions at a time.
@@ -166,11 +168,13 @@ def cost_of(
     *,
     trained: int | None = None,
     micro_tokens: int = MICRO_TOKENS,
+    keeps_reference: bool = False,
 ) -> Cost:
     """Return the cost of training on `tokens` tokens.
 
     `trained` is the number of parameters that train, by default all. `micro_tokens` are the tokens
-    of a micro-batch on a device.
+    of a micro-batch on a device. `keeps_reference`: the model before training stays in memory
+    (`training.replay_kl`), in 2 bytes per parameter.
 
     >>> llama = Shape(6_738_000_000, 32_000, 4096, 32, tied=False)
     >>> cost = cost_of(llama, 200_000_000, Gpus.parse("A40:4"))
@@ -184,6 +188,7 @@ def cost_of(
     # With recomputation, each layer keeps only its input, in 2 bytes per number.
     activations = micro_tokens * shape.width * (ACTIVATION_BYTES + 2.0 * shape.layers)
     memory = states / (gpus.count if gpus else 1) + activations + LOGITS_BYTES
+    memory += REFERENCE_BYTES * shape.parameters if keeps_reference else 0
     if gpus and gpus.count > 1:
         memory += GATHERED_BYTES * shape.whole
         # A step of several micro-batches reduces gradients once where whole ones fit.

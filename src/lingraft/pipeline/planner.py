@@ -297,7 +297,8 @@ class _Planner:
             epochs = notes["epochs"] if notes else reading.epochs
             lines = [epochs_line(epochs), *(f"warning: {line}" for line in reading.warnings)]
         lines += self._outline()
-        lines += filter(None, (phase.strategy.plan_note() for phase in self.recipe.training.phases))
+        for phase in self.recipe.training.phases:
+            lines += phase.plan_notes()
         if tokens is None:
             tokens = budget_tokens(self.recipe, self.block, self.adapted_parameters)
         flops, plan = self._flops(6, tokens), self.recipe.training

@@ -417,6 +417,14 @@ class Recipe(Settings):
             )
             raise ValueError(msg)
         for phase in self.training.phases:
+            share = phase.replay_share
+            portion = self.replay.portion if self.replay else 0.0
+            if phase.replay_kl and not (portion if share is None else share):
+                msg = (
+                    "training.replay_kl compares the model on replay text, but the phase replays "
+                    "none; set replay with a share, or remove replay_kl"
+                )
+                raise ValueError(msg)
             if self.replay is None and phase.strategy.reads_replay:
                 msg = (
                     f"training.strategy: {phase.strategy.name} reads base-language text, but the "

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from lingraft.packing import PackingSettings
 from lingraft.registry import Settings
@@ -82,6 +82,26 @@ class LearningRates(Settings):
         return Rates(body, added_rows, Rates.why)
 
 
+class ReplayKl(Settings):
+    """A second term of the loss on replay text: the divergence from the model before training."""
+
+    weight: float = Field(
+        gt=0, description="weight of the divergence of a token, compared with its cross entropy"
+    )
+    direction: Literal["forward", "reverse"] = Field(
+        default="forward",
+        description="forward: KL(before training || in training); reverse: the other way round",
+    )
+
+    written: ClassVar[str] = "a weight, or {weight, direction}"
+
+    @classmethod
+    def long_form(cls, value: Any) -> Any:
+        """Read a weight."""
+        is_weight = isinstance(value, int | float) and not isinstance(value, bool)
+        return {"weight": value} if is_weight else value
+
+
 class Phase(Settings):
     """One phase of training: which weights train, how long, and at which learning rates."""
 
@@ -131,6 +151,42 @@ class Phase(Settings):
         lt=1,
         description="share of replayed bytes in this phase; default: the recipe's replay.share",
     )
+    replay_kl: ReplayKl | None = Field(
+        default=None,
+        description="weight of a second term of the loss on replay text, the KL divergence of the "
+        "model from the one before training, over the tokens of the base; it keeps a second copy "
+        "of the weights (one process only)",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_kl(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `replay_kl` out where it is not set: keys of runs from before it stay the same."""
+        values: dict[str, Any] = serialize(self)
+        if self.replay_kl is None:
+            values.pop("replay_kl", None)
+        return values
+
+    @property
+    def own_loop_reason(self) -> str:
+        """Why only lingraft itself can train this phase; "" if other trainers can."""
+        if self.strategy.trained_only_here:
+            return (
+                f"training.strategy is {self.strategy.name}, which only lingraft itself trains; "
+                f"set training.strategy: differential or rows"
+            )
+        if self.replay_kl:
+            return "training.replay_kl is set, which only lingraft itself trains; leave it out"
+        return ""
+
+    def plan_notes(self) -> list[str]:
+        """Return lines for `plan` about the phase."""
+        lines = [self.strategy.plan_note()]
+        if self.replay_kl:
+            lines.append(
+                f"replay KL: weight {self.replay_kl.weight:g} on replay text; the model before "
+                f"training is a second copy of the weights in memory, and reads this text too"
+            )
+        return [line for line in lines if line]
 
     def tables(self) -> dict[str, Any]:
         """Return the tables of defaults that this phase uses.

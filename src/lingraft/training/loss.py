@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from lingraft.packing.mixture import IGNORED
+from lingraft.training.reference_model import ReferenceModel
 
 # Elements of a chunk of logits, by device: 2^23 in float32 are 32 MB, 2^27 are 512 MB.
 LOGITS_AT_ONCE = {"cpu": 1 << 23, "cuda": 1 << 27}
@@ -37,10 +38,17 @@ class Loss(ABC):
     autocast: bool
 
     @abstractmethod
-    def backward(self, inputs: Mapping[str, Tensor], labels_BT: Tensor, weight: float) -> Tensor:
+    def backward(
+        self,
+        inputs: Mapping[str, Tensor],
+        labels_BT: Tensor,
+        weight: float,
+        reference: ReferenceModel | None = None,
+    ) -> Tensor:
         """Add the gradient of weight * (sum of nats) to the parameters; return the nats, [P].
 
-        `labels_BT` is IGNORED where no token is predicted. The nats are detached.
+        `labels_BT` is IGNORED where no token is predicted. The nats are detached. With `reference`,
+        the gradient is that of weight * (sum of nats + its penalty).
         """
 
     def _precision(self, device: torch.device) -> torch.autocast:
@@ -50,21 +58,36 @@ class Loss(ABC):
 class PlainLoss(Loss):
     """Computes all logits at once."""
 
-    def backward(self, inputs: Mapping[str, Tensor], labels_BT: Tensor, weight: float) -> Tensor:
+    def backward(
+        self,
+        inputs: Mapping[str, Tensor],
+        labels_BT: Tensor,
+        weight: float,
+        reference: ReferenceModel | None = None,
+    ) -> Tensor:
         """Add the gradient and return the nats."""
         with self._precision(labels_BT.device):
             logits_BTV = self.model(**inputs, use_cache=False).logits
         predicted_BT = labels_BT != IGNORED
         logits_PV = logits_BTV[predicted_BT].float()
         nats_P = cross_entropy(logits_PV, labels_BT[predicted_BT], reduction="none")
-        (nats_P.sum() * weight).backward()  # type: ignore[no-untyped-call]
+        total = nats_P.sum()
+        if reference:
+            total = total + reference.penalty(logits_PV, reference.logits(inputs)[predicted_BT])
+        (total * weight).backward()  # type: ignore[no-untyped-call]
         return nats_P.detach()
 
 
 class ChunkedLoss(Loss):
     """Computes the logits of a part of the tokens at a time, outside the model."""
 
-    def backward(self, inputs: Mapping[str, Tensor], labels_BT: Tensor, weight: float) -> Tensor:
+    def backward(
+        self,
+        inputs: Mapping[str, Tensor],
+        labels_BT: Tensor,
+        weight: float,
+        reference: ReferenceModel | None = None,
+    ) -> Tensor:
         """Add the gradient and return the nats."""
         with self._precision(labels_BT.device):
             hidden_BTD = self.model.base_model(**inputs, use_cache=False).last_hidden_state
@@ -76,12 +99,16 @@ class ChunkedLoss(Loss):
         gradients: list[Tensor] = []
         # Detached, so the graph of a chunk is freed by its own backward pass.
         chunks = torch.split(hidden_PD.detach(), size), torch.split(labels_P, size)
-        for hidden_CD, labels_C in zip(*chunks, strict=True):
+        before = torch.split(reference.hidden(inputs)[predicted_BT], size) if reference else ()
+        for number, (hidden_CD, labels_C) in enumerate(zip(*chunks, strict=True)):
             hidden_CD.requires_grad_()
             with self._precision(labels_BT.device):
                 logits_CV = head(hidden_CD)
             nats_C = cross_entropy(logits_CV.float(), labels_C, reduction="none")
-            (nats_C.sum() * weight).backward()  # type: ignore[no-untyped-call]
+            total = nats_C.sum()
+            if reference:
+                total = total + reference.penalty(logits_CV, reference.head(before[number]))
+            (total * weight).backward()  # type: ignore[no-untyped-call]
             nats.append(nats_C.detach())
             gradient = hidden_CD.grad
             gradients.append(torch.zeros_like(hidden_CD) if gradient is None else gradient)
@@ -96,8 +123,17 @@ class ChunkedInsideLoss(Loss):
     FSDP gathers the whole head of a sharded model only during this forward pass.
     """
 
-    def backward(self, inputs: Mapping[str, Tensor], labels_BT: Tensor, weight: float) -> Tensor:
+    def backward(
+        self,
+        inputs: Mapping[str, Tensor],
+        labels_BT: Tensor,
+        weight: float,
+        reference: ReferenceModel | None = None,
+    ) -> Tensor:
         """Add the gradient and return the nats."""
+        if reference:
+            msg = "a sharded model has no reference model"  # the trainer refuses it first
+            raise NotImplementedError(msg)
         predicted_BT = labels_BT != IGNORED
         head = self.model.get_output_embeddings()
         plain = head.forward

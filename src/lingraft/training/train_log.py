@@ -176,6 +176,8 @@ def step_record(batch: Batch, result: StepResult, state: RunState) -> dict[str, 
         record["target_bits_per_byte"] = (result.bits - result.replayed_bits) / batch.target_bytes
     if replayed:
         record["replay_bits_per_byte"] = result.replayed_bits / replayed
+    if result.replay_kl is not None:
+        record["replay_kl"] = result.replay_kl
     return record
 
 

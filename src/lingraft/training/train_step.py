@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lingraft.packing.blocks import Blocks
 from lingraft.packing.mixture import IGNORED, Batch, document_positions
+from lingraft.packing.shards import Integers
 from lingraft.strategies.base import ParameterGroup, Rates
 from lingraft.training.checkpointing import TrainingCheckpoint
 from lingraft.training.column_shield import ColumnShield
@@ -35,6 +36,7 @@ from lingraft.training.optimizer import (
     restore_numbers,
     state_tensors,
 )
+from lingraft.training.reference_model import ReferenceModel
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,15 @@ class StepResult:
 
     `nats_a_token` is the minimised loss: the mean over all predicted tokens, separators included.
     `bits` is the sum over tokens of text, without separators, and `replayed_bits` the part of it
-    that belongs to replay.
+    that belongs to replay. `replay_kl` is the mean divergence from the reference model on replay
+    text, in nats per token.
     """
 
     bits: float
     replayed_bits: float
     nats_a_token: float
     gradient_norm: float
+    replay_kl: float | None = None
 
 
 class Stepper:
@@ -73,8 +77,10 @@ class Stepper:
         loss: Loss,
         apart: bool = False,
         frozen: Mapping[str, Tensor] | None = None,
+        reference: ReferenceModel | None = None,
     ) -> None:
         self.model, self.rates, self.loss, self.world = model, rates, loss, world
+        self.reference = reference
         self.max_grad_norm, self.device = phase.max_grad_norm, execution.device
         self.parameters = {
             name: parameter for group in groups for name, parameter in group.parameters.items()
@@ -115,15 +121,28 @@ class Stepper:
         for first in range(0, len(own.inputs), at_once):
             last = first + at_once >= len(own.inputs)
             set_gradient_reduction(self.model, enabled=last or not self.reduces_once)
-            sums += self._part(own, slice(first, first + at_once), weight)
+            part = np.arange(first, min(first + at_once, len(own.inputs)))
+            # Only replay sequences have the second term, so that they are a pass of their own.
+            for rows in self._passes(own, part):
+                sums += self._part(own, rows, weight)
         parameters = self.parameters.values()
         if self.shield:
             self.shield.mask_gradients()
         norm = full_tensor(torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm))
         nats, text, replayed = self.world.all_reduce(sums).tolist()
-        return StepResult(text / math.log(2), replayed / math.log(2), nats / predicted, float(norm))
+        divergence = self.reference.take() if self.reference else None
+        return StepResult(
+            text / math.log(2), replayed / math.log(2), nats / predicted, float(norm), divergence
+        )
 
-    def _part(self, batch: Batch, part: slice, weight: float) -> Tensor:
+    def _passes(self, batch: Batch, part: Integers) -> list[Integers]:
+        """Split sequences into those without and those with the divergence from the reference."""
+        if self.reference is None:
+            return [part]
+        replayed = batch.replayed[part]
+        return [rows for rows in (part[~replayed], part[replayed]) if len(rows)]
+
+    def _part(self, batch: Batch, part: Integers, weight: float) -> Tensor:
         """Compute the gradient of a part of a batch; return sums of nats: all, text, replayed text.
 
         `weight` multiplies the gradient of each predicted token.
@@ -135,7 +154,8 @@ class Stepper:
                 document_positions(batch.inputs[part], self.document_start)
             )
             inputs["position_ids"] = positions.to(self.device)
-        nats_P = self.loss.backward(inputs, labels_BT, weight).to(self.sum_type)
+        reference = self.reference if batch.replayed[part].any() else None
+        nats_P = self.loss.backward(inputs, labels_BT, weight, reference).to(self.sum_type)
         predicted_BT = labels_BT != IGNORED
         text_P = nats_P * ~torch.isin(labels_BT[predicted_BT], self.separators)
         replayed = np.broadcast_to(batch.replayed[part, None], batch.labels[part].shape).copy()

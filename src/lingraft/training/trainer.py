@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lingraft.checkpoint.load_model import load_for_training
-from lingraft.errors import Interrupted, TrainingError
+from lingraft.errors import Interrupted, RecipeError, TrainingError
 from lingraft.formatting import counted
 from lingraft.packing.epoch_limits import epochs_line
 from lingraft.progress import Advance, no_progress, progress, say
@@ -34,6 +34,7 @@ from lingraft.training.checkpointing import (
     save_checkpoint,
 )
 from lingraft.training.column_shield import SHIELD, choose_frozen, read_frozen
+from lingraft.training.config import Phase
 from lingraft.training.distributed import ProcessGroup, reshard
 from lingraft.training.job import Job
 from lingraft.training.loss import make_loss
@@ -46,6 +47,7 @@ from lingraft.training.prepare_model import (
     load_phase_model,
     recompute_activations,
 )
+from lingraft.training.reference_model import ReferenceModel
 from lingraft.training.save_model import (
     LOW_RANK,
     save_final_model,
@@ -185,6 +187,29 @@ class Trainer:
             loss=loss,
             apart=job.plan.document_attention_mask,
             frozen=frozen,
+            reference=self._reference(phase),
+        )
+
+    def _reference(self, phase: Phase) -> ReferenceModel | None:
+        """Return the model before training, if the phase compares replay text with it.
+
+        Raises `RecipeError` if the model is sharded.
+        """
+        if phase.replay_kl is None:
+            return None
+        if self.world.size > 1:
+            msg = (
+                f"training.replay_kl needs the whole model before training, but each of "
+                f"{self.world.size} processes holds a shard; use one process, or leave it out"
+            )
+            raise RecipeError(msg)
+        execution = self.job.execution
+        return ReferenceModel.load(
+            self.job.model_folder,
+            phase.replay_kl,
+            self.job.added,
+            device=execution.device,
+            autocast=execution.computes_in_bfloat16(),
         )
 
     def _frozen(self, number: int, groups: Sequence[ParameterGroup]) -> dict[str, Tensor]:

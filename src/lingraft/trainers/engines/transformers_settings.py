@@ -17,13 +17,7 @@ EVEN_BATCHES = (
 
 def refuse_own_loop(plan: TrainingPlan) -> str:
     """Return why a plan cannot be handed over, "" if it can."""
-    for phase in plan.phases:
-        if phase.strategy.trained_only_here:
-            return (
-                f"training.strategy is {phase.strategy.name}, which only lingraft itself trains; "
-                f"set training.strategy: differential or rows"
-            )
-    return ""
+    return next((phase.own_loop_reason for phase in plan.phases if phase.own_loop_reason), "")
 
 
 def refuse_frozen(plan: TrainingPlan) -> str:
@@ -34,7 +28,7 @@ def refuse_frozen(plan: TrainingPlan) -> str:
                 f"training.strategy is {phase.strategy.name}, which freezes weights, and this "
                 f"trainer has no setting for that; set training.strategy: differential"
             )
-    return ""
+    return refuse_own_loop(plan)
 
 
 def freezes_weights(phase: PhaseRecord) -> bool:
