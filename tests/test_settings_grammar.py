@@ -47,6 +47,7 @@ EXAMPLES = {
     "preset": "fineweb-2",
     "where": "score >= 0.9",
     "near_duplicates": 0.8,
+    "replay_kl": 0.5,
     "document_weight": {"column": "size"},
     "steps": {"1": 1, "5": 2},
 }

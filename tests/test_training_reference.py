@@ -14,9 +14,12 @@ from lingraft.errors import RecipeError
 from lingraft.recipe import Recipe
 from lingraft.strategies import STRATEGIES
 from lingraft.trainers.engines.transformers_settings import refuse_own_loop
+from lingraft.training import Execution
 from lingraft.training.config import ReplayKl, TrainingPlan
 from lingraft.training.distributed import ProcessGroup
+from lingraft.training.job import Job
 from lingraft.training.loss import ChunkedLoss, PlainLoss
+from lingraft.training.phase_steps import TrainingText
 from lingraft.training.reference_model import ReferenceModel
 from lingraft.training.trainer import Trainer
 from tests.training_cases import ADDED, log_of, plan_of, run, two_streams
@@ -109,9 +112,15 @@ def test_where_there_is_no_reference_model(tiny_model: Path, tmp_path: Path) -> 
         Recipe.model_validate(recipe)
     assert refuse_own_loop(plan).startswith("training.replay_kl is set, which only lingraft")
     assert "replay_kl" not in TrainingPlan().model_dump(mode="json")["phases"][0]
-    trainer = object.__new__(Trainer)
+    text = two_streams(tiny_model, tmp_path / "text", share=0)
+    with pytest.raises(RecipeError, match="replay_kl compares the model on replay text"):
+        run(tiny_model, text, plan, tmp_path)
+    scratch, execution = tmp_path / "work", Execution(sharded=True)
+    shared = TrainingText.of(text.target, text.replay.blocks, 0.2)
+    job = Job(tiny_model, shared, plan, scratch, ADDED, 0, execution, None)
+    trainer = Trainer(job, ProcessGroup())
     trainer.world = ProcessGroup(0, 2)
     with pytest.raises(RecipeError, match="each of 2 processes holds a shard; use one process"):
-        trainer._reference(plan.phases[0])
+        trainer._reference(0)
     assert STRATEGIES.parse("differential").plan_note() == ""
     assert "second copy of the weights" in plan.phases[0].plan_notes()[0]

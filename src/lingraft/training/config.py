@@ -86,7 +86,9 @@ class ReplayKl(Settings):
     """A second term of the loss on replay text: the divergence from the model before training."""
 
     weight: float = Field(
-        gt=0, description="weight of the divergence of a token, compared with its cross entropy"
+        default=1.0,
+        gt=0,
+        description="weight of the divergence of a token, compared with its cross entropy",
     )
     direction: Literal["forward", "reverse"] = Field(
         default="forward",

@@ -34,7 +34,6 @@ from lingraft.training.checkpointing import (
     save_checkpoint,
 )
 from lingraft.training.column_shield import SHIELD, choose_frozen, read_frozen
-from lingraft.training.config import Phase
 from lingraft.training.distributed import ProcessGroup, reshard
 from lingraft.training.job import Job
 from lingraft.training.loss import make_loss
@@ -187,16 +186,26 @@ class Trainer:
             loss=loss,
             apart=job.plan.document_attention_mask,
             frozen=frozen,
-            reference=self._reference(phase),
+            reference=self._reference(number),
         )
 
-    def _reference(self, phase: Phase) -> ReferenceModel | None:
+    def _reference(self, number: int) -> ReferenceModel | None:
         """Return the model before training, if the phase compares replay text with it.
 
-        Raises `RecipeError` if the model is sharded.
+        Raises `RecipeError` if the phase replays no text, or if the model is sharded.
         """
-        if phase.replay_kl is None:
+        settings, replay = (
+            self.job.plan.phases[number].replay_kl,
+            self.phases[number].mixture.replay,
+        )
+        if settings is None:
             return None
+        if replay is None or not replay.share:
+            msg = (
+                "training.replay_kl compares the model on replay text, but no text is replayed; "
+                "set a share of replay, or remove replay_kl"
+            )
+            raise RecipeError(msg)
         if self.world.size > 1:
             msg = (
                 f"training.replay_kl needs the whole model before training, but each of "
@@ -206,7 +215,7 @@ class Trainer:
         execution = self.job.execution
         return ReferenceModel.load(
             self.job.model_folder,
-            phase.replay_kl,
+            settings,
             self.job.added,
             device=execution.device,
             autocast=execution.computes_in_bfloat16(),
