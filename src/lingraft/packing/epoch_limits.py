@@ -111,7 +111,7 @@ class TextReading:
             )
         if self.passes_limit:
             return (
-                f"{name}: is read for {counted_epochs(self.epochs)}, and its max_epochs is "
+                f"{name} is read for {counted_epochs(self.epochs)}, and its max_epochs is "
                 f"{limit:g}, but no other text can take its place; repeated text is worth little "
                 f"after 4 epochs (arXiv 2305.16264): give more {text.name} text, lower "
                 "training.budget, or raise its max_epochs"

@@ -23,7 +23,7 @@ from lingraft.checkpoint.load_model import load_for_training
 from lingraft.errors import Interrupted, RecipeError, TrainingError
 from lingraft.formatting import counted
 from lingraft.packing.epoch_limits import epochs_line
-from lingraft.progress import Advance, no_progress, progress, say
+from lingraft.progress import Advance, no_progress, progress, say, warn
 from lingraft.store import digest, remove_drafts
 from lingraft.strategies import ParameterGroup, Shielded
 from lingraft.training.async_checkpoints import AsyncCheckpointWriter
@@ -101,7 +101,7 @@ class Trainer:
             remove_drafts(job.scratch_dir)
             self.log.begin(job.scratch_dir, state.log_bytes)
             for warning in self.planned.warnings:
-                say(f"warning: {warning}")
+                warn(warning)
             say(self._describe(state.done.step))
             for line in self._describe_phases():
                 say(line)
