@@ -165,9 +165,12 @@ def test_python_and_the_command_line_make_the_same_run(tiny_model, tmp_path):
 
 
 def test_two_bases_are_advised_on(tiny_model, tmp_path, hindi_file, english_file):
-    """Each base gets its answers, as a table and as JSON; a base is not better than itself."""
+    """Each base gets its answers, as a table and as JSON; a base is not better than itself.
+
+    Text in another script than its language's is a warning.
+    """
     request = AdviceRequest(
-        "hi", (str(hindi_file),), "en", (str(english_file),), Gpus.parse("H100:8"), budget=10**6
+        "hi", (str(hindi_file),), "ta", (str(english_file),), Gpus.parse("H100:8"), budget=10**6
     )
     found = advise(
         [str(tiny_model), str(tiny_model)], request, Runtime(tmp_path / "runs", device="cpu")
@@ -177,6 +180,7 @@ def test_two_bases_are_advised_on(tiny_model, tmp_path, hindi_file, english_file
     assert first.shape.rows == 320
     assert found.ranking.carried == ()
     assert json.loads(json.dumps(advice_json(found)))["bases"][0]["budget"] == 10**6
+    assert any("text in ta: letters of another script" in line for line in found.warnings)
     assert len(advice_tables(found)) == 2
 
 

@@ -28,6 +28,7 @@ def advice_json(advice: Advice) -> dict[str, Any]:
         bases.append(content)
     return {
         "language": advice.language,
+        "warnings": list(advice.warnings),
         "bases": bases,
         "ranking": asdict(advice.ranking) if advice.ranking else None,
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -25,7 +26,7 @@ from lingraft.advice.choose import (
     score_base,
 )
 from lingraft.advice.costs import Cost, Gpus, Shape, cost_of, serving_gain
-from lingraft.advice.diagnosis import LanguageFinding, diagnose
+from lingraft.advice.diagnosis import LanguageFinding, diagnose, health_of_samples
 from lingraft.advice.measures import SAMPLE_BYTES, TextSample, read_sample
 from lingraft.bases import BuildContext, parse_model
 from lingraft.corpus import first_documents, parse_language
@@ -127,11 +128,12 @@ class BaseAdvice:
 
 @dataclass(frozen=True)
 class Advice:
-    """The advice on each base, and their ranking if there are several."""
+    """The advice on each base, their ranking if there are several, and warnings about the text."""
 
     bases: tuple[BaseAdvice, ...]
     ranking: BaseRanking | None
     language: str
+    warnings: tuple[str, ...] = ()
 
 
 def parse_request(
@@ -207,7 +209,9 @@ def advise(models: Sequence[str], request: AdviceRequest, runtime: Runtime | Non
         scores.append(score)
     can_rank = len(scores) > 1 and any(score.now for score in scores)
     ranking = rank_bases(scores) if can_rank else None
-    return Advice(tuple(bases), ranking, request.language)
+    health = health_of_samples([target, *([base] if base else [])])
+    warnings = chain.from_iterable(report.warnings() for report in health.values())
+    return Advice(tuple(bases), ranking, request.language, tuple(warnings))
 
 
 def _advise_base(

@@ -264,5 +264,7 @@ def advise(
     if as_json:
         print_json(advice.advice_json(advised))
         return
+    for warning in advised.warnings:
+        log(f"warning: {warning}")
     for table in advice.advice_tables(advised):
         print_table(table)
