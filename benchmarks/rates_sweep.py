@@ -66,6 +66,7 @@ class Point:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", default="full", choices=("full", "smollm2", "smoke"))
+    parser.add_argument("--model", help="another model folder than that of the recipe")
     parser.add_argument("--cost", action="store_true", help="only print what the grid costs")
     parser.add_argument("--runs", type=Path, default=Path("runs/rates-sweep"))
     parser.add_argument("--workers", type=int, default=1)
@@ -73,7 +74,7 @@ def main() -> None:
     if arguments.cost:
         cost(arguments)
         return
-    points = run(arguments, "study-rates", {})
+    points = points_of(run(arguments, "study-rates", {}))
     print_grid(points)
     best = choose(points)
     print_fit(points)
@@ -81,15 +82,17 @@ def main() -> None:
         print_seeds(arguments, place, point)
 
 
-def run(arguments: argparse.Namespace, name: str, changes: dict[str, Any]) -> list[Point]:
-    """Run the study with changes; return its points."""
+def run(arguments: argparse.Namespace, name: str, changes: dict[str, Any]) -> list[dict[str, Any]]:
+    """Run the study with changes; return its table."""
+    named = {"scale": arguments.scale, "study.name": f"{name}-{arguments.scale}"}
+    model = {"model": arguments.model} if arguments.model else {}
     finished = lingraft.study(
         STUDY,
-        overrides={"scale": arguments.scale, "study.name": f"{name}-{arguments.scale}", **changes},
+        overrides={**named, **model, **changes},
         runs=arguments.runs,
         workers=arguments.workers,
     )
-    return points_of(finished.table())
+    return finished.table()
 
 
 def points_of(table: list[dict[str, Any]]) -> list[Point]:
@@ -166,34 +169,25 @@ def print_seeds(arguments: argparse.Namespace, place: Place, point: Point) -> No
     shared = {"language": language_axis(arguments, language), BUDGET: [budget], "seeds": SEEDS}
     name = f"study-rates-{language}-{budget}".replace(" ", "")
     own = {BATCH: [int(point.batch)], BODY: [point.body], ROWS: [point.rows]}
-    best = run(arguments, f"{name}-best", {**shared, **own})
+    best = target_bits(run(arguments, f"{name}-best", {**shared, **own}))
     # A setting without a value has its default: the batch and the rates of the rule.
-    default = default_points(arguments, f"{name}-default", shared)
-    pairs = [mine.target - theirs for mine, theirs in zip(best, default, strict=True)]
+    unset = {BATCH: [None], BODY: [None], ROWS: [None]}
+    default = target_bits(run(arguments, f"{name}-default", {**shared, **unset}))
+    pairs = [mine - theirs for mine, theirs in zip(best, default, strict=True)]
     print(
         f"{budget} of {language}: best {point.batch:,.0f} tokens a step, {point.body:.3g} and "
-        f"{point.rows:.3g}: {interval([one.target for one in best])} bits per byte, the rule's "
+        f"{point.rows:.3g}: {interval(best)} bits per byte, the rule's "
         f"{interval(default)}, difference {interval(pairs)}"
     )
 
 
-def default_points(arguments: argparse.Namespace, name: str, shared: dict[str, Any]) -> list[float]:
-    """Run the default batch and rates with three seeds; return the target's bits per byte."""
-    finished = lingraft.study(
-        STUDY,
-        overrides={
-            "scale": arguments.scale,
-            "study.name": f"{name}-{arguments.scale}",
-            **shared,
-            BATCH: [None],
-            BODY: [None],
-            ROWS: [None],
-        },
-        runs=arguments.runs,
-        workers=arguments.workers,
-    )
-    rows = [row for row in finished.table() if row["metric"] == "bits per byte"]
-    return [row["value"] for row in rows if (row["subject"], row["role"]) == ("adapted", "target")]
+def target_bits(table: list[dict[str, Any]]) -> list[float]:
+    """Return the bits per byte of the target language after training, by seed."""
+    found = {}
+    for row in table:
+        if (row["metric"], row["subject"], row["role"]) == ("bits per byte", "adapted", "target"):
+            found[row["seed"]] = row["value"]
+    return [found[seed] for seed in sorted(found)]
 
 
 def language_axis(arguments: argparse.Namespace, language: str) -> dict[str, Any]:
@@ -204,7 +198,8 @@ def language_axis(arguments: argparse.Namespace, language: str) -> dict[str, Any
 
 def cost(arguments: argparse.Namespace) -> None:
     """Print the cells of the grid and the time of their training and scoring on this machine."""
-    study = read_study(STUDY, [f"scale={arguments.scale}"])
+    model = [f"model={arguments.model}"] if arguments.model else []
+    study = read_study(STUDY, [f"scale={arguments.scale}", *model])
     cells = cells_of(study, STUDY.parent)
     planned: dict[Place, tuple[float, float]] = {}
     seconds = flops = 0.0

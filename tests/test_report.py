@@ -25,6 +25,8 @@ from lingraft.report import compare_runs, write_report
 from lingraft.report.charts import inlined
 from lingraft.report.run_tables import token_boxes
 from lingraft.splice import AddedToken, identity_splice
+from lingraft.strategies.base import Rates
+from lingraft.training.phase_outline import PhaseOutline
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -94,6 +96,11 @@ def rows(after_hi=1.20, change=(-0.6, -0.5), target="hi", fertility="tokens per 
     return found
 
 
+def outline_of(word):
+    """Return the outline of a phase of 78 steps."""
+    return PhaseOutline(78, 256, f"least {word}", 5, "at least 5 steps", Rates(2e-4, 2e-3, word))
+
+
 def make_run(folder, *, word="plain", language="hi", measurements=None, warnings=()):
     """Write a finished run with `word` in every field that a corpus, a hub or a recipe can fill."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -129,6 +136,14 @@ def make_run(folder, *, word="plain", language="hi", measurements=None, warnings
                         "input": {"method": {"mean": {}}, "origins": {f"subtoken mean {word}": 2}}
                     }
                 },
+            },
+            {
+                "name": "training",
+                "title": "training",
+                "key": "t",
+                "cached": False,
+                "seconds": 90,
+                "notes": {"phases": [{"steps": 78, **outline_of(word).notes()}]},
             },
         ],
         "versions": {"lingraft": "0.1.0", "python": word},
@@ -272,6 +287,12 @@ def test_one_page_that_needs_nothing_beside_it(tmp_path):
         (folder / "charts" / name).stat().st_size > 2000
         for name in ("fertility.png", "training.svg")
     )
+
+
+def test_the_page_says_how_the_training_was_set(tmp_path):
+    """Steps, tokens per step, warm-up and peak rates of each phase are on it, with reasons."""
+    page = write_report(make_run(tmp_path / "run")).read_text(encoding="utf-8")
+    assert f"<p>Training: {outline_of('plain').line}.</p>" in page
 
 
 def test_the_order_of_the_sections_and_their_landmarks(tmp_path):

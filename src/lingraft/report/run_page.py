@@ -98,6 +98,7 @@ def page(run: RunFiles, compared: list[MetricChange], drawn: list[Chart] | None)
         "row_notes": run_tables.row_notes(run),
         "stages": run_tables.stage_rows(run.record),
         "epochs": run_tables.epochs_sentence(run.record),
+        "training_lines": run_tables.training_lines(run.record),
         "health": run_tables.health_tables(run.record),
         "changes": run_tables.change_rows(run.record),
         "drops": run_tables.drop_rows(run.record),

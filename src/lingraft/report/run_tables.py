@@ -24,6 +24,7 @@ from lingraft.pipeline.run_files import RunFiles
 from lingraft.report.note_words import note_name, note_rows
 from lingraft.splice import AddedToken
 from lingraft.text_units import FERTILITY_METRICS
+from lingraft.training.phase_outline import outline_lines, outline_of_notes
 
 HEADLINE = frozenset(
     {
@@ -146,6 +147,13 @@ def epochs_sentence(record: Mapping[str, Any]) -> str:
         return ""
     named = {language_name(language): number for language, number in epochs.items()}
     return f"{epochs_line(named).replace('training reads', 'Training read')}."
+
+
+def training_lines(record: Mapping[str, Any]) -> list[str]:
+    """Return steps, batch, warm-up and rates of each phase; none for earlier versions."""
+    phases = stage_notes(record, "training").get("phases") or ()
+    outlines = [outline for outline in map(outline_of_notes, phases) if outline]
+    return [f"{line[:1].upper()}{line[1:]}." for line in outline_lines(outlines)]
 
 
 def health_tables(record: Mapping[str, Any]) -> list[HealthTable]:

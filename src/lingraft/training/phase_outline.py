@@ -6,9 +6,9 @@ A plan makes them from estimates, the trainer from counted sequences. Both print
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from lingraft.formatting import counted
 from lingraft.packing.epoch_limits import PhaseLength, TextAmount, expected_sequences
@@ -60,6 +60,18 @@ class PhaseOutline:
     warmup_why: str
     rates: Rates
 
+    def notes(self) -> dict[str, Any]:
+        """Return what a training notes of it; `outline_of_notes` reads that."""
+        return {
+            "tokens_of_a_step": {"tokens": self.tokens_per_step, "why": self.batch_why},
+            "warmup": {"steps": self.warmup_steps, "why": self.warmup_why},
+            "learning_rates": {
+                "body": self.rates.body,
+                "added_rows": self.rates.added_rows,
+                "why": self.rates.why,
+            },
+        }
+
     @property
     def line(self) -> str:
         """Everything in one line.
@@ -101,6 +113,22 @@ def outline_lines(outlines: Sequence[PhaseOutline]) -> list[str]:
     if len(outlines) == 1:
         return [f"training: {outlines[0].line}"]
     return [f"training, phase {number + 1}: {one.line}" for number, one in enumerate(outlines)]
+
+
+def outline_of_notes(notes: Mapping[str, Any]) -> PhaseOutline | None:
+    """Return the outline in the notes of a phase; None if an earlier version wrote them.
+
+    >>> outline = PhaseOutline(8, 512, "by size", 4, "at most half", Rates(6e-4, 6e-3))
+    >>> outline_of_notes({"steps": 8, **outline.notes()}) == outline
+    True
+    """
+    if "tokens_of_a_step" not in notes:
+        return None
+    batch, warmup = notes["tokens_of_a_step"], notes["warmup"]
+    rates = Rates(**notes["learning_rates"])
+    return PhaseOutline(
+        notes["steps"], batch["tokens"], batch["why"], warmup["steps"], warmup["why"], rates
+    )
 
 
 def phase_lengths(

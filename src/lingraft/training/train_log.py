@@ -236,18 +236,16 @@ def _phase_notes(
     text: TrainingText, phase: Phase, steps: PhaseSteps, kind: str, parameters: int
 ) -> dict[str, Any]:
     outline = outline_phase(phase, steps, text.target.summary.block, kind, parameters)
-    rates, mixture = outline.rates, steps.mixture
+    mixture = steps.mixture
     return {
         "strategy": phase.strategy.chosen(),
         "reference": phase.strategy.reference,
         "steps": steps.steps,
         "rows": steps.sequences,
         "rows_of_a_step": steps.sequences_per_step,
-        "tokens_of_a_step": {"tokens": outline.tokens_per_step, "why": outline.batch_why},
-        "warmup": {"steps": outline.warmup_steps, "why": outline.warmup_why},
         "replay_share": mixture.replay.share if mixture.replay else 0.0,
         "average_steps": round(phase.average_share * steps.steps),
         "epochs": steps.epochs(text),
         "schedule": phase.schedule.chosen(),
-        "learning_rates": {"body": rates.body, "added_rows": rates.added_rows, "why": rates.why},
+        **outline.notes(),
     }
