@@ -164,7 +164,9 @@ class LearnedInit(EmbeddingInit):
         for side in start_rows:
             matrices[side] = modules[side].weight.detach()[:size].cpu()
         log = (folder / "training" / LOG).read_text(encoding="utf-8").splitlines()
-        bits = [(float(json.loads(line)["bits_per_byte"]),) for line in log]
+        records = map(json.loads, log)
+        # A record of the predicted result is no step.
+        bits = [(float(record["bits_per_byte"]),) for record in records if "tokens" in record]
         return LearnedRows(
             matrices,
             start_rows,
