@@ -26,6 +26,7 @@ from lingraft.vocabulary import ContinuedBPE, SelectionRequest, balanced_bpe
 from lingraft.vocabulary.balanced_bpe import BalancedLearner, cut_languages
 from lingraft.vocabulary.base import LanguageText
 from lingraft.vocabulary.bpe_learner import BPELearner
+from lingraft.vocabulary.premium_balance import PremiumBalance
 from lingraft.vocabulary.text_lengths import relative_lengths
 from lingraft.vocabulary.word_counts import cut_by_base
 from tests.small_bases import BASES
@@ -191,6 +192,12 @@ def test_premiums_are_balanced_measured_and_written(languages, tmp_path):
         assert record["gini_with_reference"][when] == pytest.approx(gini(with_english))
     assert record["gini"]["after"] < 0.01 < record["gini"]["before"]
     assert extended.notes["Gini of premiums (tr, hi)"].endswith("after")
+
+
+def test_sentences_that_are_not_translated_are_a_warning():
+    """English in the column of Hindi has the premium of English, so Hindi would get no tokens."""
+    [warning] = PremiumBalance({"en": SENTENCES["en"], "hi": SENTENCES["en"]}).warnings()
+    assert warning.startswith("parallel sentences in hi: letters of another script")
 
 
 def test_one_language_gets_what_it_gets_without_balance(languages):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lingraft.certificate import Claim
 from lingraft.corpus import Corpus
+from lingraft.corpus.health import TextHealth
 from lingraft.errors import RecipeError
 from lingraft.formatting import factor, number
 from lingraft.tokenizer import Family, ModelTokenizer
@@ -45,6 +46,13 @@ class PremiumBalance:
         if missing:
             msg = f"parallel: no sentences in {', '.join(missing)}; give those of every language"
             raise RecipeError(msg)
+
+    def warnings(self) -> list[str]:
+        """Return what the parallel sentences contain besides text in their languages."""
+        found: list[str] = []
+        for language, sentences in (self.parallel or {}).items():
+            found += TextHealth.of(language, sentences).warnings("parallel sentences")
+        return found
 
     def texts(self, family: Family, words: Sequence[CorpusWords]) -> tuple[LanguageText, ...]:
         """Return the texts of each language; raises `RecipeError` as `check` does."""

@@ -106,6 +106,8 @@ def extend_tokenizer(
     others = [normaliser.claim()] if normaliser else []
     premiums = None
     if extension.balance is not None and len(corpora) > 1:
+        for warning in extension.balance.warnings():
+            draft.warn(warning)
         premiums = measure_premiums(extension.balance, corpora, source, target)
         premiums.write(draft.path(PREMIUMS))
         others.append(premiums.claim())
