@@ -229,7 +229,7 @@ def test_shapes_are_those_of_the_model(tmp_path, tied):
 def test_costs_add_up():
     """Twice the tokens cost twice; twice the GPUs take half the hours and the same GPU-hours.
 
-    Frozen weights save memory.
+    Frozen weights save memory, and a second copy of the weights takes 2 bytes per parameter.
     """
     one, two = (cost_of(LLAMA, tokens, Gpus.parse("H100:4")) for tokens in (10**8, 2 * 10**8))
     assert two.flops == 2 * one.flops == pytest.approx(2 * 6e8 * LLAMA.multiplied)
@@ -243,6 +243,8 @@ def test_costs_add_up():
     )
     assert (cost_of(LLAMA, 1, Gpus.parse("A100")).fits, eight.fits) == (False, True)
     assert cost_of(LLAMA, 1).hours is None
+    kept = cost_of(LLAMA, 1, keeps_reference=True).memory_per_device
+    assert kept - cost_of(LLAMA, 1).memory_per_device == pytest.approx(2 * LLAMA.parameters)
 
 
 def test_a_gain_is_net_of_the_larger_head():
