@@ -373,6 +373,17 @@ def test_a_recipe_that_trains_nothing_is_refused(run, tmp_path):
         )
 
 
+def test_weights_in_bfloat16_are_not_handed_over(run, tmp_path):
+    """No configuration would round as lingraft does, so the optimizer is refused."""
+    with pytest.raises(RecipeError, match="adamw8bit_bfloat16 cannot be handed over; set adamw"):
+        hand_over(
+            run,
+            tmp_path / "out",
+            run.folder / "recipe.yaml",
+            overrides={"training": {"optimizer": "adamw8bit_bfloat16", "budget": "1 steps"}},
+        )
+
+
 def test_the_command_shows_and_writes_a_hand_over(run, tmp_path, monkeypatch):
     """--dry-run writes nothing; the command says what is there, and how to start."""
     monkeypatch.chdir(tmp_path)

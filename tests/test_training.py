@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,9 @@ PLANS: dict[str, dict[str, Any]] = {
     },
     "two phases": {
         "phases": [
-            {"strategy": "rows", "budget": "5 steps", "batch_tokens": 128},
-            {"strategy": "differential", "budget": "6 steps", "batch_tokens": 128},
+            # The second kill is in step 3: the run resumes from the end of the first phase.
+            {"strategy": "rows", "budget": "2 steps", "batch_tokens": 128},
+            {"strategy": "differential", "budget": "9 steps", "batch_tokens": 128},
         ]
     },
     "average": {
@@ -65,6 +67,19 @@ PLANS: dict[str, dict[str, Any]] = {
     },
     "merged": {"strategy": "full", "budget": "11 steps", "batch_tokens": 128, "merge_back": [0.25]},
 }
+if find_spec("torchao"):  # an extra
+    PLANS["bfloat16"] = {
+        "phases": [
+            {"strategy": "rows", "budget": "3 steps", "batch_tokens": 128},
+            {
+                "strategy": "full",
+                "budget": "8 steps",
+                "batch_tokens": 128,
+                "optimizer": "adamw8bit_bfloat16",
+                "average_share": 0.5,
+            },
+        ],
+    }
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,13 @@ from lingraft.training.optimizer import (
     make_optimizer,
     merge_back,
     restore_numbers,
+    set_learning_rate,
     set_merged,
+    set_weight_dtype,
     state_tensors,
+    weight_dtype,
 )
+from lingraft.training.optimizer_memory import STATE_BYTES
 
 VALUES = st.lists(st.floats(-100, 100), min_size=1, max_size=12)
 SHARES = st.floats(0, 1)
@@ -183,10 +187,58 @@ def test_a_new_state_moves_no_weight():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_moments_in_8_bits_need_whole_tensors():
+def test_weights_in_bfloat16_follow_small_updates_on_average():
+    """A step of an eighth of the distance of two numbers moves an eighth of the weights.
+
+    A checkpoint of its state is plain tensors, and buffers keep their data type.
+    """
+    pytest.importorskip("torchao", reason="the extra torchao is not installed")
+    torch.manual_seed(0)
+    model = torch.nn.Linear(64, 256, bias=False)
+    model.register_buffer("frequencies", torch.tensor([1.0009765625]))
+    torch.nn.init.ones_(model.weight)
+    set_weight_dtype(model, torch.bfloat16)
+    assert model.frequencies.dtype == torch.float32
+    groups = [{"params": [model.weight]}]
+    optimizer = make_optimizer(
+        "adamw8bit_bfloat16", groups, weight_decay=0.0, fused=False, sharded=False
+    )
+    init_state(optimizer)
+    assert torch.equal(model.weight, torch.ones_like(model.weight))
+    # Adam's first step moves each weight by the rate, here an eighth of 1/128.
+    set_learning_rate(optimizer.param_groups[0], 2.0**-10)
+    optimizer.state[model.weight]["step"].zero_()
+    model.weight.grad = -torch.ones_like(model.weight)
+    optimizer.step()
+    moved = model.weight == 1 + 2.0**-7
+    assert torch.equal(moved | (model.weight == 1), torch.ones_like(moved))
+    assert moved.float().mean().item() == pytest.approx(1 / 8, abs=0.01)
+    stored = state_tensors(optimizer, {"weight": model.weight})
+    assert {name: str(tensor.dtype) for name, tensor in stored.items()} == {
+        "step/weight": "torch.float32",
+        "exp_avg_codes/weight": "torch.uint8",
+        "exp_avg_scale/weight": "torch.float32",
+        "exp_avg_sq_codes/weight": "torch.uint8",
+        "exp_avg_sq_scale/weight": "torch.float32",
+    }
+    size = sum(tensor.nbytes for tensor in stored.values()) + 2 * model.weight.nbytes
+    trained, _ = STATE_BYTES["adamw8bit_bfloat16"]
+    assert size == pytest.approx(trained * model.weight.numel(), rel=1e-3)
+
+
+def test_weights_in_bfloat16_are_not_computed_in_float32():
+    """The option of the command line that contradicts the recipe is refused."""
+    assert weight_dtype("adamw8bit_bfloat16", "auto") == torch.bfloat16
+    assert weight_dtype("adamw8bit", "bfloat16") == torch.float32
+    with pytest.raises(RecipeError, match=r"--precision float32: training\.optimizer adamw8b"):
+        weight_dtype("adamw8bit_bfloat16", "float32")
+
+
+@pytest.mark.parametrize("name", ["adamw8bit", "adamw8bit_bfloat16"])
+def test_moments_in_8_bits_need_whole_tensors(name):
     """With shards of several processes the setting is refused by name."""
-    with pytest.raises(RecipeError, match=r"training\.optimizer: adamw8bit needs whole tensors"):
-        make_optimizer("adamw8bit", [], weight_decay=0.0, fused=False, sharded=True)
+    with pytest.raises(RecipeError, match=rf"training\.optimizer: {name} needs whole tensors"):
+        make_optimizer(name, [], weight_decay=0.0, fused=False, sharded=True)
     assert (
         "adamw"
         in TrainingPlan.model_json_schema()["$defs"]["Phase"]["properties"]["optimizer"]["enum"]

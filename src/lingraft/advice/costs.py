@@ -15,13 +15,12 @@ from pathlib import Path
 from lingraft.errors import RecipeError, did_you_mean
 from lingraft.training.execution import WHOLE_GRADIENTS
 from lingraft.training.mfu import SPEEDS, flops_per_token
+from lingraft.training.optimizer_memory import STATE_BYTES, OptimizerName
 from lingraft.vocabulary import ServingCost
 
 UTILISATION = 0.4
 """Share of a GPU's data-sheet speed in training of dense models; well-tuned ones reach half."""
 
-# Per parameter in float32: weight, gradient and AdamW's two moments; only the weight if frozen.
-TRAINED_BYTES, FROZEN_BYTES = 16, 4
 # On a GPU, a second copy of the weights keeps the data type of its files: bfloat16.
 REFERENCE_BYTES = 2
 CHECKPOINTS_KEPT = 2
@@ -168,13 +167,14 @@ def cost_of(
     *,
     trained: int | None = None,
     micro_tokens: int = MICRO_TOKENS,
+    optimizer: OptimizerName = "adamw",
     keeps_reference: bool = False,
 ) -> Cost:
     """Return the cost of training on `tokens` tokens.
 
     `trained` is the number of parameters that train, by default all. `micro_tokens` are the tokens
-    of a micro-batch on a device. `keeps_reference`: the model before training stays in memory
-    (`training.replay_kl`), in 2 bytes per parameter.
+    of a micro-batch on a device. `optimizer` is the setting of `training`. `keeps_reference`: the
+    model before training stays in memory (`training.replay_kl`), in 2 bytes per parameter.
 
     >>> llama = Shape(6_738_000_000, 32_000, 4096, 32, tied=False)
     >>> cost = cost_of(llama, 200_000_000, Gpus.parse("A40:4"))
@@ -182,9 +182,13 @@ def cost_of(
     '7.9e+18 FLOPs, 9 h, 34 GB'
     >>> cost.fits
     True
+    >>> one = cost_of(llama, 200_000_000, Gpus.parse("A100"), optimizer="adamw8bit_bfloat16")
+    >>> f"{one.memory_per_device / 1e9:.0f} GB"
+    '42 GB'
     """
     trained = shape.parameters if trained is None else trained
-    states = TRAINED_BYTES * trained + FROZEN_BYTES * (shape.parameters - trained)
+    of_trained, of_frozen = STATE_BYTES[optimizer]
+    states = of_trained * trained + of_frozen * (shape.parameters - trained)
     # With recomputation, each layer keeps only its input, in 2 bytes per number.
     activations = micro_tokens * shape.width * (ACTIVATION_BYTES + 2.0 * shape.layers)
     memory = states / (gpus.count if gpus else 1) + activations + LOGITS_BYTES
@@ -195,8 +199,8 @@ def cost_of(
         gradients = 4.0 * trained
         memory += gradients if gradients <= WHOLE_GRADIENTS * gpus.memory else 0
     # Two models in bfloat16, the extended and the adapted one; and the checkpoints of training,
-    # each with the weight and two moments of a trained parameter in float32.
-    disk = 2.0 * shape.parameters * 2 + CHECKPOINTS_KEPT * 12.0 * trained
+    # each with the weight and two moments of a trained parameter: its state without the gradient.
+    disk = 2.0 * shape.parameters * 2 + CHECKPOINTS_KEPT * (of_trained - of_frozen) * trained
     flops = tokens * flops_per_token(shape.multiplied, shape.multiplied)
     return Cost(tokens, flops, memory, disk, gpus)
 

@@ -49,6 +49,7 @@ from lingraft.pipeline.text_summary import health_lines, text_lines
 from lingraft.recipe import Recipe, Runtime, Text, recipe_values
 from lingraft.recipe.text_needs import BYTES_PER_DOCUMENT
 from lingraft.store import Manifest, Store
+from lingraft.training.optimizer_memory import describe_memory
 from lingraft.training.phase_outline import (
     Texts,
     expected_steps,
@@ -302,6 +303,10 @@ class _Planner:
         if tokens is None:
             tokens = budget_tokens(self.recipe, self.block, self.adapted_parameters)
         flops, plan = self._flops(6, tokens), self.recipe.training
+        optimizers = [phase.optimizer for phase in plan.phases]
+        if optimizers and self.adapted_parameters:
+            memory = describe_memory(optimizers, self.adapted_parameters)
+            lines += [memory] if memory else []
         if flops is not None and plan.heldout_points:
             # Each point of the held-out curve scores what the final table scores.
             scored = self._scored_tokens("after") * (plan.heldout_points + 1)

@@ -18,9 +18,8 @@ from lingraft.strategies.base import Rates
 from lingraft.training.batch_rule import BATCH, DEFAULT_STEPS, default_sequences, rate_factor
 from lingraft.training.budget import Budget
 from lingraft.training.named_plans import PAPER_RATES, PLANS, named_plan, paper_rate
+from lingraft.training.optimizer_memory import OptimizerName
 from lingraft.training.schedules import SCHEDULES, Schedule
-
-OptimizerName = Literal["adamw", "adamw8bit"]
 
 
 class LearningRates(Settings):
@@ -134,7 +133,9 @@ class Phase(Settings):
     )
     optimizer: OptimizerName = Field(
         default="adamw",
-        description="adamw, or adamw8bit (extra `bits`): a quarter of its memory, one process only",
+        description="adamw; adamw8bit (extra `bits`): a quarter of its memory; adamw8bit_bfloat16 "
+        "(extra `torchao`): weights and gradients in bfloat16 too, with stochastic rounding, for a "
+        "7B model on one GPU of 80 GB; the last two in one process only",
     )
     weight_decay: float = Field(default=0.0, ge=0, description="weight decay of AdamW")
     max_grad_norm: float = Field(

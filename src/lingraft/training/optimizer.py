@@ -1,12 +1,16 @@
 """AdamW with moments in float32 or 8 bits, its state as tensors, and averages of weights.
 
+`adamw8bit_bfloat16` also keeps weights and gradients in bfloat16, and rounds each new weight up or
+down at random, with probabilities that give the exact value on average. An update below half of the
+distance of two bfloat16 numbers would otherwise be lost: rates of 1e-5 would change few weights.
+
 Two averages reduce noise and forgetting: `WeightAverage` over the last steps of a phase, and
 `merge_back` of the trained weights with those before training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +18,7 @@ from torch import Tensor
 
 from lingraft.errors import MissingExtraError, RecipeError
 from lingraft.strategies.model_parts import embedding_parameters
-from lingraft.training.config import OptimizerName
+from lingraft.training.optimizer_memory import OptimizerName
 
 BETAS = (0.9, 0.95)
 EPSILON = 1e-8
@@ -33,12 +37,15 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """Return an optimizer; the trainer sets its learning rates in each step.
 
-    Raises `RecipeError` for adamw8bit with a sharded model, and `MissingExtraError` if it needs
-    bitsandbytes and this is not installed.
+    Raises `RecipeError` for moments in 8 bits with a sharded model, and `MissingExtraError` if the
+    package for them is not installed.
 
     adamw8bit: each moment is quantised in blocks with their own scale (Dettmers et al. 2022, arXiv
     2110.02861), which takes 2 bytes per trained parameter instead of 8. Parameters with fewer than
     4,096 elements keep moments in float32.
+
+    adamw8bit_bfloat16: the same moments from torchao, for parameters in bfloat16 that are rounded
+    stochastically. Small parameters keep moments in bfloat16.
     """
     if name == "adamw":
         return torch.optim.AdamW(
@@ -46,10 +53,12 @@ def make_optimizer(
         )
     if sharded:
         msg = (
-            "training.optimizer: adamw8bit needs whole tensors, but each of several processes "
-            "holds a shard; use adamw, or one process"
+            f"training.optimizer: {name} needs whole tensors, but each of several processes "
+            f"holds a shard; use adamw, or one process"
         )
         raise RecipeError(msg)
+    if name == "adamw8bit_bfloat16":
+        return _stochastic_rounding(groups, weight_decay)
     try:
         from bitsandbytes.optim import AdamW8bit
     except ModuleNotFoundError as error:
@@ -58,6 +67,63 @@ def make_optimizer(
         list(groups), lr=0.0, betas=BETAS, eps=EPSILON, weight_decay=weight_decay
     )
     return optimizer
+
+
+def _stochastic_rounding(
+    groups: Sequence[dict[str, Any]], weight_decay: float
+) -> torch.optim.Optimizer:
+    try:
+        from torchao.optim import AdamW8bit
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("torchao", extra="torchao") from error
+    optimizer: torch.optim.Optimizer = AdamW8bit(
+        list(groups),
+        lr=0.0,
+        betas=BETAS,
+        eps=EPSILON,
+        weight_decay=weight_decay,
+        bf16_stochastic_round=True,
+    )
+    # torchao compiles the update of a tensor. On a CPU, that needs a C++ compiler and minutes.
+    if any(tensor.device.type == "cpu" for group in groups for tensor in group["params"]):
+        eager = torch.compiler.set_stance("force_eager")(optimizer.step)
+        optimizer.step = eager  # type: ignore[method-assign]
+    return optimizer
+
+
+def weight_dtype(name: OptimizerName, precision: str) -> torch.dtype:
+    """Return the data type of weights in training; `precision` is the one of `Execution`.
+
+    Raises `RecipeError` if weights in bfloat16 are to be computed in float32.
+    """
+    if name != "adamw8bit_bfloat16":
+        return torch.float32
+    if precision == "float32":
+        msg = (
+            f"--precision float32: training.optimizer {name} trains weights in bfloat16; "
+            f"leave the option out, or use another optimizer"
+        )
+        raise RecipeError(msg)
+    return torch.bfloat16
+
+
+@torch.no_grad()
+def set_weight_dtype(model: Any, dtype: torch.dtype) -> None:
+    """Convert the parameters between float32 and bfloat16 in place.
+
+    Buffers stay as they are, because rotary frequencies lose their meaning in bfloat16.
+    """
+    for parameter in model.parameters():
+        if parameter.dtype in {torch.float32, torch.bfloat16}:
+            parameter.data = parameter.data.to(dtype)
+
+
+def set_learning_rate(group: dict[str, Any], rate: float) -> None:
+    """Set the rate of a parameter group; torchao keeps it in a tensor."""
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
 
 
 def init_state(optimizer: torch.optim.Optimizer) -> None:
@@ -81,12 +147,21 @@ def state_tensors(
     """
     stored = {}
     for name, parameter in parameters.items():
-        for key, value in optimizer.state[parameter].items():
+        for key, value in _plain_state(optimizer.state[parameter]):
             if key not in CONSTANT:
                 tensor = value if isinstance(value, Tensor) else torch.tensor(float(value))
                 # A vector of one element, because safetensors cannot slice a scalar.
                 stored[f"{key}/{name}"] = tensor if tensor.ndim else tensor.view(1)
     return stored
+
+
+def _plain_state(state: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the state of a parameter; an 8-bit moment of torchao is its codes and its scale."""
+    for key, value in state.items():
+        if hasattr(value, "codes"):
+            yield from ((f"{key}_codes", value.codes), (f"{key}_scale", value.scale))
+        else:
+            yield key, value
 
 
 def restore_numbers(
@@ -113,14 +188,20 @@ class WeightAverage:
 
     def __init__(self, parameters: Mapping[str, Tensor], horizon: int) -> None:
         self.parameters, self.horizon = parameters, max(1, horizon)
-        self.means = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+        # In bfloat16, a mean would not move by a small part of a difference.
+        self.means = {
+            name: parameter.detach().to(
+                torch.promote_types(parameter.dtype, torch.float32), copy=True
+            )
+            for name, parameter in parameters.items()
+        }
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Add the weights after a step."""
         weight = 1 / min(step + 1, self.horizon)
         for name, mean in self.means.items():
-            mean.lerp_(self.parameters[name].detach(), weight)
+            mean.lerp_(self.parameters[name].detach().to(mean.dtype), weight)
 
     @torch.no_grad()
     def apply(self) -> None:

@@ -205,6 +205,8 @@ def run_notes(
     `kind` is the model type, `parameters` the size of the model.
     """
     done, text, epochs = state.done, job.text, planned.epochs(job.text)
+    low = any(phase.optimizer == "adamw8bit_bfloat16" for phase in job.plan.phases)
+    bfloat16 = low or job.execution.computes_in_bfloat16()
     replayed = done.bytes - done.target_bytes
     notes = {
         "parameters": parameters,
@@ -218,7 +220,7 @@ def run_notes(
         "epochs": epochs,
         "seconds": round(state.seconds, 1),
         "device": job.execution.device,
-        "precision": "bfloat16" if job.execution.computes_in_bfloat16() else "float32",
+        "precision": "bfloat16" if bfloat16 else "float32",
         "phases": [
             _phase_notes(text, phase, steps, kind, parameters)
             for phase, steps in zip(job.plan.phases, planned.phases, strict=True)
@@ -238,6 +240,7 @@ def _phase_notes(
     outline = outline_phase(phase, steps, text.target.summary.block, kind, parameters)
     mixture = steps.mixture
     return {
+        **({} if phase.optimizer == "adamw" else {"optimizer": phase.optimizer}),
         "strategy": phase.strategy.chosen(),
         "reference": phase.strategy.reference,
         "steps": steps.steps,

@@ -34,6 +34,7 @@ from lingraft.training.optimizer import (
     init_state,
     make_optimizer,
     restore_numbers,
+    set_learning_rate,
     state_tensors,
 )
 from lingraft.training.reference_model import ReferenceModel
@@ -165,7 +166,7 @@ class Stepper:
     def update(self, step: int, factor: float) -> None:
         """Update the parameters at `factor` of the peak learning rates; `step` is of the phase."""
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
-            group["lr"] = peak * factor
+            set_learning_rate(group, peak * factor)
             if self.shield:
                 self.shield.decay(group["params"], peak * factor * self.weight_decay)
         self.optimizer.step()

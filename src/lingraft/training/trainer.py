@@ -2,8 +2,8 @@
 
 The sequences and the dropout of a step depend only on the seed, the phase and the number of the
 step. On a CPU, a run that was killed and resumes from its last checkpoint therefore ends
-bit-identical to a run without interruption. Weights train in float32 and are saved in the data
-types of the source.
+bit-identical to a run without interruption. Weights train in float32, or in bfloat16 if the
+optimizer says so, and are saved in the data types of the source.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from lingraft.training.distributed import ProcessGroup, reshard
 from lingraft.training.job import Job
 from lingraft.training.loss import make_loss
 from lingraft.training.mfu import Utilisation
-from lingraft.training.optimizer import merge_back
+from lingraft.training.optimizer import merge_back, set_weight_dtype, weight_dtype
 from lingraft.training.phase_outline import outline_lines, outline_phase
 from lingraft.training.prepare_model import (
     check_document_mask,
@@ -116,9 +116,11 @@ class Trainer:
         )
         with bar as advance, trackers as self.log.trackers:
             advance(state.done.step)
+            # A later phase starts from its own model: the checkpoint is not of it.
+            resumed = checkpoint
             for number in range(state.phase, len(self.phases)):
-                resumed = checkpoint if checkpoint and number == state.phase else None
                 self._train_phase(number, state, resumed, stopped, advance)
+                resumed = None
             merged = self._merge(state.done)
         notes = run_notes(job, self.planned, state, self.kind, self.parameters)
         if self.world.size > 1:
@@ -154,9 +156,12 @@ class Trainer:
     def _stepper(self, number: int) -> Stepper:
         job, phase = self.job, self.job.plan.phases[number]
         execution, sharded = job.execution, self.world.size > 1
+        weights = weight_dtype(phase.optimizer, execution.precision)
         # The initial low-rank matrices are random. They must be the same when a run resumes.
         torch.manual_seed(int(digest([job.seed, number])[:15], 16))
         groups = phase.strategy.prepare(self.model, job.added)
+        if not sharded:
+            set_weight_dtype(self.model, weights)
         # Inserted parameters are on the CPU; a sharded model moves when it is sharded.
         if not sharded:
             self.model.to(execution.device)
@@ -164,7 +169,7 @@ class Trainer:
             recompute_activations(self.model)
         self.utilisation = Utilisation.of(self.model, execution, self.world.size)
         frozen = self._frozen(number, groups)
-        bfloat16 = execution.computes_in_bfloat16()
+        bfloat16 = weights is torch.bfloat16 or execution.computes_in_bfloat16()
         dtype = torch.bfloat16 if bfloat16 else torch.float32
         groups = self.world.shard_model(self.model, groups, self.loaded.materialize, dtype)
         if job.plan.document_attention_mask:

@@ -1,0 +1,42 @@
+"""The optimizers of a recipe, and the memory that each takes per parameter; without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from lingraft import formatting
+
+OptimizerName = Literal["adamw", "adamw8bit", "adamw8bit_bfloat16"]
+
+# Moments of 8 bits have a float32 scale for each block of 256.
+MOMENTS_8BIT = 2 * (1 + 4 / 256)
+STATE_BYTES: dict[OptimizerName, tuple[float, float]] = {
+    "adamw": (16, 4),
+    "adamw8bit": (8 + MOMENTS_8BIT, 4),
+    "adamw8bit_bfloat16": (4 + MOMENTS_8BIT, 2),
+}
+"""Bytes of a trained parameter (weight, gradient, two moments) and of a frozen one (weight)."""
+
+NOTED_MEMORY = 1e9
+"""Bytes from which a plan states the memory of training."""
+
+
+def describe_memory(optimizers: Sequence[OptimizerName], parameters: int) -> str:
+    """Return the memory of training in one line; "" if it is small. One optimizer for each phase.
+
+    >>> describe_memory(["adamw"], 6_800_000_000)[:32]
+    'training memory: at most 109 GB '
+    >>> describe_memory(["adamw8bit_bfloat16"], 6_800_000_000)[:33]
+    'training memory: at most 41.0 GB '
+    >>> describe_memory(["adamw"], 8_000_000)
+    ''
+    """
+    largest = max(optimizers, key=lambda name: STATE_BYTES[name][0])
+    size = STATE_BYTES[largest][0] * parameters
+    if size < NOTED_MEMORY:
+        return ""
+    return (
+        f"training memory: at most {formatting.size(size)} for weights, gradients and moments "
+        f"(optimizer {largest}); activations come on top"
+    )
