@@ -73,6 +73,14 @@ def test_the_three_tables_show_the_same_cells(tmp_path):
     assert shown == card_cells(rows) == report_cells(html_of(folder))
 
 
+def test_the_table_names_every_target_language(tmp_path):
+    """With two target languages the title names both, without that of the replay text."""
+    rows = measurements()
+    rows.append(Measurement("bits per byte", "adapted", 1.2, "bits/byte", "ta"))
+    title = str(before_after(Run(make_run(tmp_path / "run", measurements=rows))).title)
+    assert ": hi and ta added to " in title
+
+
 def test_a_share_that_is_not_all_never_reads_100_percent():
     """3,277 of 3,278 documents are not shown as 100%."""
     row = Measurement("documents tokenised identically", "adapted", 3277 / 3278, "share", "en")

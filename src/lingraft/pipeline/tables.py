@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from lingraft.formatting import change, counted, number, value_of
+from lingraft.formatting import change, counted, join_words, number, value_of
 from lingraft.measurement import SUBJECTS, MetricChange, metric_changes
 from lingraft.model_card.markdown import heldout_text
 from lingraft.pipeline.finished_run import Run
@@ -27,11 +27,15 @@ SHOWN = (*FERTILITY_METRICS, "bits per byte", "generation speed", IDENTICAL)
 def before_after(run: Run) -> Table:
     """Return the final table of a run: for each metric and language its values and the change."""
     record = run.record
-    title = f"{record['name']}: {record['language']} added to {record['source']}"
+    changes = metric_changes(run.measurements)
+    scored = {entry.language: None for entry in changes if entry.metric == "bits per byte"}
+    languages = {record["language"]: None} | scored
+    languages.pop(record["replay_language"], None)
+    title = f"{record['name']}: {join_words([*languages])} added to {record['source']}"
     table = Table(title=title, title_justify="left", pad_edge=False, box=None)
     for heading in ("metric", "language", *SUBJECTS, "change"):
         table.add_column(heading, justify="right" if heading in {*SUBJECTS, "change"} else "left")
-    for metric in metric_changes(run.measurements):
+    for metric in changes:
         # Target text is cut into other tokens on purpose: only base text must stay as it was.
         if metric.metric == IDENTICAL and metric.language != record["replay_language"]:
             continue
