@@ -3,7 +3,7 @@
     python benchmarks/rates_sweep.py --cost                  # cells and hours of the grid
     python benchmarks/rates_sweep.py                         # english-8m, Hindi and Turkish
     python benchmarks/rates_sweep.py --scale smollm2         # SmolLM2-135M at small budgets
-    python benchmarks/rates_sweep.py --scale smoke           # minutes: a smoke test
+    python benchmarks/rates_sweep.py --scale small           # minutes: a smoke test
 
 Run from the root of the repository; ../shared/assets must exist. The grid is the study
 benchmarks/recipes/study-rates.yaml with one seed. Its best points, and the default that the rule
@@ -65,7 +65,7 @@ class Point:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--scale", default="full", choices=("full", "smollm2", "smoke"))
+    parser.add_argument("--scale", default="full", choices=("full", "smollm2", "small"))
     parser.add_argument("--model", help="another model folder than that of the recipe")
     parser.add_argument("--cost", action="store_true", help="only print what the grid costs")
     parser.add_argument("--runs", type=Path, default=Path("runs/rates-sweep"))

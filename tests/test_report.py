@@ -143,7 +143,23 @@ def make_run(folder, *, word="plain", language="hi", measurements=None, warnings
                 "key": "t",
                 "cached": False,
                 "seconds": 90,
-                "notes": {"phases": [{"steps": 78, **outline_of(word).notes()}]},
+                "notes": {
+                    "tokens": 19_968,
+                    "bytes": 120_000,
+                    "replay_share": 0.2,
+                    "steps": 78,
+                    "parameters": 8_883_456,
+                    "precision": "float32",
+                    "device": "cpu",
+                    "phases": [
+                        {
+                            "strategy": {"differential": {}},
+                            "schedule": {"cosine": {}},
+                            "steps": 78,
+                            **outline_of(word).notes(),
+                        }
+                    ],
+                },
             },
         ],
         "versions": {"lingraft": "0.1.0", "python": word},

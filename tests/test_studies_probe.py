@@ -43,7 +43,8 @@ def test_trials_differ_in_init_and_seed_alone(recipe: Recipe) -> None:
         ("calibrated", 1),
     ]
     graphs = [build_graph(trial.recipe) for trial in trials]
-    for shared in ("source", "target", "replay", "vocabulary"):
+    assert len({tuple(node.stage.key for node in graph.targets) for graph in graphs}) == 1
+    for shared in ("source", "replay", "vocabulary"):
         assert len({getattr(graph, shared).stage.key for graph in graphs}) == 1
     assert len({graph.packing["target"].stage.key for graph in graphs}) == 1
     assert build_graph(recipe).packing["target"].stage.key == graphs[0].packing["target"].stage.key
