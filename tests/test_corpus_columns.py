@@ -6,9 +6,11 @@ import gzip
 import json
 from collections import Counter
 from datetime import UTC, datetime
+from functools import reduce
 from itertools import pairwise
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -17,7 +19,7 @@ from pydantic import ValidationError
 
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus, column_lines, identity_of, look_at
 from lingraft.corpus.document_weight import DocumentWeight
-from lingraft.corpus.where import parse_condition
+from lingraft.corpus.where import OPERATORS, parse_condition
 from lingraft.errors import CorpusError
 from lingraft.store import Draft
 
@@ -308,6 +310,30 @@ def test_a_condition_is_read_again_as_it_was_written(number, text):
 def test_values_are_compared_as_in_sql(condition, record, expected):
     """A null decides nothing; text of a CSV file is a number where one is expected."""
     assert parse_condition(condition).holds(record, "a.csv:1") is expected
+
+
+NUMBERS, NAMES = st.sampled_from([None, -2.25, 0, 0.5, 1, 3]), st.sampled_from([None, "hi", "Ω"])
+COMPARISONS = st.one_of(
+    st.tuples(st.just("a"), st.sampled_from(list(OPERATORS)), st.sampled_from([-1, 0, 0.5, 3])),
+    st.tuples(st.just("t"), st.sampled_from(list(OPERATORS)), st.sampled_from(["hi", "m", "Ω"])),
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.fixed_dictionaries({"a": NUMBERS, "t": NAMES}), min_size=1, max_size=20),
+    st.lists(COMPARISONS, min_size=1, max_size=3),
+)
+def test_a_condition_keeps_the_records_that_pyarrow_keeps(records, comparisons):
+    """Conditions select the rows of a table that the filter of pyarrow selects, nulls included."""
+    written = " and ".join(f"{name} {sign} {value!r}" for name, sign, value in comparisons)
+    condition = parse_condition(written)
+    kept = [record for record in records if condition.holds(record, "x.jsonl:1")]
+    parts = [OPERATORS[sign](ds.field(name), value) for name, sign, value in comparisons]
+    schema = pa.schema([("a", pa.float64()), ("t", pa.string())])
+    table = pa.Table.from_pylist(records, schema)
+    selected = table.filter(reduce(lambda one, other: one & other, parts))
+    assert selected.to_pylist() == kept
 
 
 @pytest.mark.parametrize("steps", [{}, {1: -1}, {1: 101}, {float("nan"): 1}])

@@ -10,8 +10,9 @@ import pytest
 from langcodes.registry_parser import parse_registry
 from pydantic import ValidationError
 
-from lingraft.corpus.config import CorpusSettings, Source
+from lingraft.corpus.config import CorpusSettings
 from lingraft.corpus.presets import describe_names, preset, preset_of, presets
+from lingraft.corpus.source import Source
 from lingraft.corpus.text_files import find_files
 from lingraft.errors import CorpusError, RecipeError
 from lingraft.pipeline.text_summary import recipe_text_lines

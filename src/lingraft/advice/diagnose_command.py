@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lingraft.advice.diagnosis import Diagnosis, diagnose, health_of_samples
 from lingraft.advice.measures import SAMPLE_BYTES, TextSample, read_sample
@@ -51,18 +52,7 @@ def diagnose_command(
     if sample_bytes < 1:
         msg = f"--sample-bytes {sample_bytes}: expected a number of bytes above 0"
         raise RecipeError(msg)
-    places = texts_by_language(text, text_field, language)
-    if not places:
-        if language is None:
-            msg = (
-                "there is no text to diagnose on; give --text LANG=FILE, for example --text "
-                "hi=news.jsonl.gz, or --language hi for web text of the Hub"
-            )
-            raise CorpusError(msg)
-        given = with_default_text(Given(language=language))
-        places[parse_language(language)] = list(given.text)
-    if where is not None:
-        places = {tag: with_where(files, where) for tag, files in places.items()}
+    places = _text_places(text, text_field, language, where)
     # Text first: an error in it must not wait for a download.
     samples = [read_sample(tag, files, sample_bytes) for tag, files in places.items()]
     tokenizers: dict[str, ModelTokenizer] = {}
@@ -74,6 +64,25 @@ def diagnose_command(
     if html is not None:
         _write_page(html, diagnosis_page(diagnosis))
     return diagnosis
+
+
+def _text_places(
+    text: Sequence[str], text_field: str | None, language: str | None, where: str | None
+) -> dict[str, list[Any]]:
+    """Return the sources of each language; those of a preset of the Hub if no text is given."""
+    places = texts_by_language(text, text_field, language)
+    if not places:
+        if language is None:
+            msg = (
+                "there is no text to diagnose on; give --text LANG=FILE, for example --text "
+                "hi=news.jsonl.gz, or --language hi for web text of the Hub"
+            )
+            raise CorpusError(msg)
+        given = with_default_text(Given(language=language))
+        places[parse_language(language)] = list(given.text)
+    if where is not None:
+        return {tag: with_where(files, where) for tag, files in places.items()}
+    return places
 
 
 def open_named_tokenizer(model: str) -> ModelTokenizer:

@@ -91,16 +91,7 @@ def _finding(finding: LanguageFinding, sample: TextSample) -> dict[str, Any]:
     return {
         "language": finding.language,
         "unit": measures.unit,
-        "text": {
-            "documents": measures.documents,
-            "bytes": measures.bytes,
-            "characters": measures.characters,
-            "units": measures.units,
-            "words": measures.words,
-            "spaced_words": measures.spaced_words,
-            "unspaced": measures.words is None,
-            "given_bytes": sample.given_bytes,
-        },
+        "text": _text(measures, sample),
         "tokens": measures.tokens,
         "tokens_per_unit": measures.tokens_per_unit,
         "tokens_per_word": measures.tokens_per_word,
@@ -137,6 +128,19 @@ def _finding(finding: LanguageFinding, sample: TextSample) -> dict[str, Any]:
             "reasons": list(advice.reasons),
             "warnings": list(advice.warnings),
         },
+    }
+
+
+def _text(measures: Measures, sample: TextSample) -> dict[str, Any]:
+    return {
+        "documents": measures.documents,
+        "bytes": measures.bytes,
+        "characters": measures.characters,
+        "units": measures.units,
+        "words": measures.words,
+        "spaced_words": measures.spaced_words,
+        "unspaced": measures.words is None,
+        "given_bytes": sample.given_bytes,
     }
 
 

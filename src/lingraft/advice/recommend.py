@@ -99,13 +99,7 @@ def recommend(
     `apostrophes` is the number of ASCII or typographic apostrophes between Latin letters per unit.
     """
     warnings = _warnings(measures, keep, repaired, repaired_floor, rewrite.name)
-    if apostrophes > MANY_APOSTROPHES and measures.floor > BINDING_FLOOR:
-        warning = (
-            f"{percent(apostrophes)} of the {measures.unit}s hold ' or ’ between Latin letters, "
-            "where no repair is possible: English contractions have the same context; the letters "
-            "ʻ (U+02BB) and ʼ (U+02BC) are not split"
-        )
-        warnings = (*warnings, warning)
+    warnings += _apostrophe_warnings(measures, apostrophes)
     if measures.unknown > UNREADABLE:
         reason = (
             f"{percent(measures.unknown)} of its tokens are unknown characters, which are lost, so "
@@ -240,6 +234,17 @@ def _warnings(
     if measures.round_trip.changed:
         warnings.append(f"the tokenizer itself loses text: {measures.round_trip}")
     return tuple(warnings)
+
+
+def _apostrophe_warnings(measures: Measures, apostrophes: float) -> tuple[str, ...]:
+    if apostrophes <= MANY_APOSTROPHES or measures.floor <= BINDING_FLOOR:
+        return ()
+    warning = (
+        f"{percent(apostrophes)} of the {measures.unit}s hold ' or ’ between Latin letters, where "
+        "no repair is possible: English contractions have the same context; the letters ʻ (U+02BB) "
+        "and ʼ (U+02BC) are not split"
+    )
+    return (warning,)
 
 
 def _describe_floor(measures: Measures) -> str:

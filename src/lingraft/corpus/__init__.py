@@ -7,12 +7,13 @@ in a split or counted under the reason to drop it, by source, in documents and b
 
 from lingraft.corpus.build import build_corpus
 from lingraft.corpus.column_sample import column_lines
-from lingraft.corpus.config import CorpusSettings, LanguageCheck, Limit, Miniature, Source
+from lingraft.corpus.config import CorpusSettings, LanguageCheck
 from lingraft.corpus.corpus import Corpus, Counts, first_documents
 from lingraft.corpus.first_look import look_at, look_at_hub
 from lingraft.corpus.identity import identity_of, list_files, unread_identity_of
 from lingraft.corpus.language import is_domain, parse_language
 from lingraft.corpus.listing import Listing
+from lingraft.corpus.source import Limit, Miniature, Source
 from lingraft.corpus.text_preview import preview_text
 
 __all__ = [

@@ -8,7 +8,7 @@ second pass writes the splits in shuffled order.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 from lingraft.corpus.chat import decode_document
 from lingraft.corpus.cleaning import Cleaner, Reason, Tally, language_filter, sum_drops
-from lingraft.corpus.config import CorpusSettings, Limit, Source
+from lingraft.corpus.config import CorpusSettings
 from lingraft.corpus.contamination import MIN_WORDS, EvaluationIndex
 from lingraft.corpus.corpus import COUNTS, Counts, DocumentWriter
 from lingraft.corpus.document_weight import DocumentWeight
@@ -29,6 +29,7 @@ from lingraft.corpus.language import parse_language
 from lingraft.corpus.listing import Listing
 from lingraft.corpus.near_duplicates import NearDuplicates
 from lingraft.corpus.readers import read_documents, read_source
+from lingraft.corpus.source import Limit, Source
 from lingraft.corpus.splits import (
     HASH_RANGE,
     DocumentHashes,
@@ -64,18 +65,16 @@ def build_corpus(
     ):
         # Held-out sources are read first: their documents are dropped from the training text.
         heldout: KeptDocuments | None = None
-        heldout_digests: Collection[bytes] = frozenset()
+        held_cleaner = Cleaner(settings, in_language=in_language)
         if settings.heldout:
-            cleaner = Cleaner(settings, in_language=in_language)
             sources = _open_sources(settings.heldout, language, listing)
             folder = Path(scratch, "heldout")
             heldout = _read_sources(
-                sources, cleaner, settings, folder, language, near_duplicates=near
+                sources, held_cleaner, settings, folder, language, near_duplicates=near
             )
-            heldout_digests = cleaner.seen
         evaluation = _evaluation_index(settings, language, listing)
         cleaner = Cleaner(
-            settings, in_language=in_language, heldout=heldout_digests, evaluation=evaluation
+            settings, in_language=in_language, heldout=held_cleaner.seen, evaluation=evaluation
         )
         sources = _open_train_sources(settings, language, listing)
         folder = Path(scratch, "train")

@@ -10,10 +10,11 @@ from contextlib import closing
 from functools import cache
 
 from lingraft.corpus.cleaning import document_digest
-from lingraft.corpus.config import CorpusSettings, Source
+from lingraft.corpus.config import CorpusSettings
 from lingraft.corpus.first_look import FileVersion, file_versions, spread_files
 from lingraft.corpus.readers import read_file
 from lingraft.corpus.remote_files import is_url
+from lingraft.corpus.source import Source
 from lingraft.corpus.text_files import find_files
 from lingraft.corpus.text_preview import SAMPLE_CHARACTERS
 from lingraft.errors import CorpusError

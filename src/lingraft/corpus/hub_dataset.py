@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.corpus.columnar_files import columns_of
-from lingraft.corpus.config import Source
 from lingraft.corpus.presets import describe_names, preset_of
+from lingraft.corpus.source import Source
 from lingraft.corpus.text_fields import Document, read_document
 from lingraft.errors import HubError
 from lingraft.hub_client import (

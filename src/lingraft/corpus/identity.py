@@ -16,11 +16,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lingraft.corpus.config import CorpusSettings, Source
+from lingraft.corpus.config import CorpusSettings
 from lingraft.corpus.hub_dataset import commit_of
 from lingraft.corpus.language import parse_language
 from lingraft.corpus.listing import Listing
 from lingraft.corpus.remote_files import RemoteFile, TextFile, forget_listing
+from lingraft.corpus.source import Source
 from lingraft.corpus.text_files import ending_of
 from lingraft.formatting import size
 from lingraft.progress import progress

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from lingraft.corpus.config import Source
 from lingraft.corpus.remote_files import RemoteFile, TextFile
+from lingraft.corpus.source import Source
 from lingraft.corpus.text_files import find_files
 from lingraft.errors import CorpusError
 

@@ -9,11 +9,11 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 
 from lingraft.corpus.chat import parse_markup
-from lingraft.corpus.config import Source
 from lingraft.corpus.hub_dataset import read_hub
 from lingraft.corpus.listing import Listing
 from lingraft.corpus.records import read_records
 from lingraft.corpus.remote_files import TextFile
+from lingraft.corpus.source import Source
 from lingraft.corpus.text_fields import Document, read_document, record_text
 from lingraft.corpus.text_files import MAX_DOCUMENT_BYTES, ending_of, find_files, read_lines
 from lingraft.corpus.text_repairs import Cleaning, TextRepairs

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lingraft.corpus.chat import MESSAGE_FIELDS, parse_conversation
-from lingraft.corpus.config import Source
 from lingraft.corpus.record_values import field_names, kind_of_value, value_of
+from lingraft.corpus.source import Source
 from lingraft.corpus.warc import MalformedRecord
 from lingraft.corpus.where import parse_condition
 from lingraft.errors import CorpusError, RecipeError

@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from lingraft.corpus.cleaning import Cleaner
-from lingraft.corpus.config import CorpusSettings, Source
+from lingraft.corpus.config import CorpusSettings
 from lingraft.corpus.first_look import FileVersion, file_versions, spread_files
 from lingraft.corpus.health import HealthReport, TextHealth
 from lingraft.corpus.readers import read_documents, read_file, read_source
 from lingraft.corpus.remote_files import is_url
+from lingraft.corpus.source import Source
 from lingraft.corpus.splits import HASH_RANGE, DocumentHashes
 from lingraft.corpus.text_files import find_files
 from lingraft.corpus.text_repairs import Cleaning, TextRepairs

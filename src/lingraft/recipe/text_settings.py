@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from lingraft.corpus import CorpusSettings, parse_language
-from lingraft.corpus.config import Sources
+from lingraft.corpus.source import Sources
 from lingraft.errors import CorpusError, RecipeError
 from lingraft.file_kinds import TEXT_KINDS
 
