@@ -18,15 +18,10 @@ from lingraft.advice.costs import Cost, Gpus, Shape, cost_of, serving_gain
 from lingraft.advice.diagnose_command import diagnose_command
 from lingraft.advice.diagnosis import Diagnosis, LanguageFinding, Rank, TokenizerFindings, diagnose
 from lingraft.advice.diagnosis_json import diagnosis_json
-from lingraft.advice.measures import (
-    Measures,
-    TextSample,
-    measure,
-    premium,
-    read_sample,
-)
+from lingraft.advice.measures import Measures, measure, premium
 from lingraft.advice.recommend import Recommendation, recommend
 from lingraft.advice.render import diagnosis_page, diagnosis_tables
+from lingraft.advice.text_sample import TextSample, read_sample
 from lingraft.forecast.loss_forecast import Forecast, LossPoint, predict_end
 from lingraft.forecast.predict_fertility import TokensPerByte, tokens_per_byte
 from lingraft.forecast.run_predictions import (

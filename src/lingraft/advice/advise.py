@@ -27,7 +27,7 @@ from lingraft.advice.choose import (
 )
 from lingraft.advice.costs import Cost, Gpus, Shape, cost_of, serving_gain
 from lingraft.advice.diagnosis import LanguageFinding, diagnose, health_of_samples
-from lingraft.advice.measures import SAMPLE_BYTES, TextSample, read_sample
+from lingraft.advice.text_sample import SAMPLE_BYTES, TextSample, read_sample
 from lingraft.bases import BuildContext, parse_model
 from lingraft.corpus import first_documents, parse_language
 from lingraft.corpus.presets import DEFAULT_LIMIT

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.advice.diagnosis import Diagnosis, diagnose, health_of_samples
-from lingraft.advice.measures import SAMPLE_BYTES, TextSample, read_sample
 from lingraft.advice.render import diagnosis_page
+from lingraft.advice.text_sample import SAMPLE_BYTES, TextSample, read_sample
 from lingraft.bases.hub_model import HubBase
 from lingraft.corpus import parse_language
 from lingraft.corpus.readers import read_parallel

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 
 import regex
 
-from lingraft.advice.measures import Measures, TextSample, measure, premium
+from lingraft.advice.measures import Measures, measure, premium
 from lingraft.advice.recommend import COMPARED, UNREADABLE, Recommendation, recommend, repair_saving
+from lingraft.advice.text_sample import TextSample
 from lingraft.corpus.health import HealthReport, TextHealth
 from lingraft.forecast.predict_fertility import FertilityCurve, FertilityPoint, predict_fertility
 from lingraft.formatting import size

@@ -46,8 +46,9 @@ import dataclasses
 from typing import Any
 
 from lingraft.advice.diagnosis import Diagnosis, LanguageFinding, Rank
-from lingraft.advice.measures import Measures, TextSample
+from lingraft.advice.measures import Measures
 from lingraft.advice.recommend import COMPARED
+from lingraft.advice.text_sample import TextSample
 from lingraft.forecast.extrapolate import CONFIDENCE
 from lingraft.forecast.predict_fertility import FertilityCurve, FertilityPoint
 

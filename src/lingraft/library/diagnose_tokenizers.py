@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lingraft.advice import diagnose as diagnose_samples
 from lingraft.advice import diagnosis_json, diagnosis_tables
 from lingraft.advice.diagnosis import Diagnosis, health_of_samples
-from lingraft.advice.measures import SAMPLE_BYTES, draw_sample
+from lingraft.advice.text_sample import SAMPLE_BYTES, draw_sample
 from lingraft.library.arguments import check_number
 from lingraft.library.given_texts import read_documents, read_sentences, texts_by_tag
 from lingraft.library.given_tokenizer import TokenizerLike, named_errors

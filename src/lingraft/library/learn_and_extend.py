@@ -19,8 +19,8 @@ from lingraft.pretokenizer.named_pretokenizers import PretokenizerMode
 from lingraft.progress import LogLine, send_lines_to
 from lingraft.recipe.overrides import override
 from lingraft.recipe.problems import parse_settings
-from lingraft.recipe.schema import VocabularySettings
 from lingraft.recipe.tree import Tree
+from lingraft.recipe.vocabulary_settings import VocabularySettings
 from lingraft.vocabulary import AutoSize, Selection
 
 Method: TypeAlias = str | Mapping[str, Any] | Selection

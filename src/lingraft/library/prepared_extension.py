@@ -30,7 +30,7 @@ from lingraft.pipeline.check_stages import (
     certify_kept_tokens,
     certify_source_folder,
 )
-from lingraft.recipe.schema import VocabularySettings
+from lingraft.recipe.vocabulary_settings import VocabularySettings
 from lingraft.store import WARNINGS, Draft
 from lingraft.vocabulary import ExtendedVocabulary, Extension
 from lingraft.vocabulary.build_splice import extend_family, new_ids, spell_new

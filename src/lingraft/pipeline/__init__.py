@@ -11,14 +11,12 @@ from lingraft.pipeline.finished_run import Run, load_run
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.model_evaluation import EvaluationRequest, evaluate_models
 from lingraft.pipeline.opening import describe_run
-from lingraft.pipeline.planner import (
-    PlanRow,
+from lingraft.pipeline.plan_notes import (
     describe_balance_plan,
     describe_limits,
     describe_pretokenizer_plan,
-    plan,
-    plan_table,
 )
+from lingraft.pipeline.planner import PlanRow, plan, plan_table
 from lingraft.pipeline.runner import run, run_as_worker
 from lingraft.pipeline.stages import build_graph
 from lingraft.pipeline.tables import (

@@ -7,26 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from lingraft.bases.tokenizer_files import context_of, rows_of
 from lingraft.corpus import Corpus
-from lingraft.formatting import duration, flops, join_words, number
+from lingraft.formatting import duration, flops, number
 from lingraft.packing.epoch_limits import (
     PhaseLength,
     ReadingPlan,
     TextAmount,
     epochs_line,
     plan_reading,
-)
-from lingraft.pipeline.export_limits import (
-    describe_options,
-    why_no_adapter,
-    why_no_gguf,
-    why_no_gguf_architecture,
 )
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.run_estimates import (
@@ -44,9 +37,8 @@ from lingraft.pipeline.stage_builders import target_roles, target_shares
 from lingraft.pipeline.stage_node import StageNode
 from lingraft.pipeline.stage_warnings import stage_warnings
 from lingraft.pipeline.stages import build_graph, choose_recipe_tasks
-from lingraft.pipeline.tables import pretokenizer_line
 from lingraft.pipeline.text_summary import health_lines, text_lines
-from lingraft.recipe import Recipe, Runtime, Text, recipe_values
+from lingraft.recipe import Recipe, Runtime, Text
 from lingraft.recipe.text_needs import BYTES_PER_DOCUMENT
 from lingraft.store import Manifest, Store
 from lingraft.training.optimizer_memory import describe_memory
@@ -58,7 +50,6 @@ from lingraft.training.phase_outline import (
     phase_lengths,
     warn_of_few_steps,
 )
-from lingraft.vocabulary.whole_words import Nothing
 
 EMBEDDING_SECONDS = 3.0
 CHECK_SECONDS = 2.0
@@ -386,91 +377,6 @@ class _Planner:
 
 def _reading_seconds(size: int | None) -> float:
     return 1 + (size or 0) * READING_SECONDS_PER_BYTE
-
-
-def describe_pretokenizer_plan(recipe: Recipe, runtime: Runtime, graph: Graph) -> str:
-    """Return in one line what happens to the pre-tokenizer, as far as the plan knows it."""
-    store = Store(runtime.store)
-    if graph.vocabulary.is_cached(store):
-        return pretokenizer_line(store.folder(graph.vocabulary.stage))
-    mode = recipe.vocabulary.pretokenizer
-    if _adds_nothing(recipe):
-        return "pre-tokenizer: stays the base's (nothing is added)"
-    if mode == "auto":
-        folder = _source_tokenizer(recipe, graph, store)
-        return (
-            "pre-tokenizer: auto decides in the stage vocabulary, on the target's text"
-            f"{describe_options(folder) if folder else ''}; a changed one loads in transformers, "
-            "tokenizers, vLLM and SGLang, in llama.cpp only where that knows it by name"
-        )
-    effects = {
-        "keep": "stays the base's",
-        "repair": "is made mark-aware or letter-aware, whichever cuts the text into fewer parts",
-        "named": "becomes a mark-aware one that llama.cpp has built in",
-    }
-    effect = effects.get(mode, f"becomes {mode}, which llama.cpp has built in")
-    return f"pre-tokenizer: {effect} ({mode}: the recipe says so)"
-
-
-def describe_balance_plan(recipe: Recipe) -> str:
-    """Return in one line how tokens are divided among several target languages.
-
-    "" if there is nothing to say.
-    """
-    languages = [text.language for text in recipe.targets]
-    settings = recipe.vocabulary
-    if _adds_nothing(recipe):
-        return ""
-    if len(languages) < 2:
-        unused = "balance: premium has no effect with one target language"
-        return f"tokens: vocabulary.{unused}" if settings.balance == "premium" else ""
-    if settings.balance == "size":
-        power = settings.temperature
-        size = "its amount of text" if power == 1 else f"(its amount of text)^(1/{power:g})"
-        return (
-            f"tokens of each language: in proportion to {size}; "
-            "vocabulary.balance: premium makes all languages need equally many for the same content"
-        )
-    balance = settings.premium_balance(languages)
-    on = "the training text, with the table of text lengths"
-    if balance and balance.parallel:
-        sentences = len(next(iter(balance.parallel.values())))
-        on = f"{sentences:,} parallel sentences of {settings.parallel_file}"
-    return (
-        f"tokens of each language: until the premiums of {join_words(languages)} are equal on {on}"
-    )
-
-
-def _adds_nothing(recipe: Recipe) -> bool:
-    """Whether the tokenizer stays as it is, whatever `vocabulary.pretokenizer` says."""
-    return not recipe.vocabulary.size or isinstance(recipe.vocabulary.method, Nothing)
-
-
-def _source_tokenizer(recipe: Recipe, graph: Graph, store: Store) -> Path | None:
-    """Return the folder with the source tokenizer, `None` if nothing of it is here yet."""
-    if graph.source.is_cached(store):
-        return store.folder(graph.source.stage) / "model"
-    return recipe.model.tokenizer_folder()
-
-
-def describe_limits(recipe: Recipe, runtime: Runtime, graph: Graph) -> list[str]:
-    """Return what `lingraft export` will refuse for the result, one line each, where known."""
-    lines = []
-    if reason := why_no_adapter(recipe_values(recipe)):
-        lines.append(f"no PEFT adapter later: {reason}")
-    store = Store(runtime.store)
-    folder, mode = _source_tokenizer(recipe, graph, store), recipe.vocabulary.pretokenizer
-    if _adds_nothing(recipe):
-        mode = "keep"
-    extended = None
-    if graph.vocabulary.is_cached(store):  # the pre-tokenizer is decided already
-        extended = store.folder(graph.vocabulary.stage) / "tokenizer"
-    if folder and (
-        reason := why_no_gguf_architecture(folder) or why_no_gguf(folder, mode, extended)
-    ):
-        unless = reason.startswith(("if auto", "unless auto"))
-        lines.append(f"no GGUF file later{' ' if unless else ': '}{reason}")
-    return lines
 
 
 def plan_table(rows: list[PlanRow]) -> Table:

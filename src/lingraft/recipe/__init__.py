@@ -14,8 +14,9 @@ from lingraft.recipe.load import (
     recipe_yaml,
 )
 from lingraft.recipe.runtime import Runtime
-from lingraft.recipe.schema import EmbeddingSettings, Evaluation, Recipe, VocabularySettings
+from lingraft.recipe.schema import EmbeddingSettings, Evaluation, Recipe
 from lingraft.recipe.text_settings import Replay, Text
+from lingraft.recipe.vocabulary_settings import VocabularySettings
 
 __all__ = [
     "EmbeddingSettings",
