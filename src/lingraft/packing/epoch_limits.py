@@ -40,7 +40,7 @@ class TextAmount:
     separable_epochs: float = inf
 
     def limit(self, asked: float = 0) -> float:
-        """Return the most bytes that are read; a limit below the epochs `asked` is not meant."""
+        """Return the most bytes that may be read; `asked`, a budget in epochs, raises the limit."""
         epochs = max(self.max_epochs or inf, asked)
         return min(epochs, self.separable_epochs) * self.bytes
 
@@ -279,7 +279,7 @@ def _limited(
     budget is searched for.
     """
     wanted = tuple(text.share for text in targets)
-    # An epoch of the budget reads every text once, so that a lower limit cannot be meant.
+    # A budget in epochs reads every text that often, so it overrides a lower limit.
     asked = sum(phase.amount for phase in phases if phase.unit == "epochs")
     limits = [text.limit(asked) for text in targets]
 
