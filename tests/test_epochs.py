@@ -143,3 +143,27 @@ def test_no_text_passes_its_limit_unless_all_do(texts, replay, unit, part):
     if not any(over):
         ratios = [one.share / one.wanted_share for one in below]
         assert not ratios or max(ratios) == pytest.approx(min(ratios), rel=1e-4)
+
+
+def warnings_of(amounts, budget):
+    """Return the warnings of target texts of 1 MB with these shares and a limit of 4 epochs."""
+    texts = []
+    for number, share in enumerate(amounts):
+        texts.append(TextAmount(f"text{number}", 1e6, 2e5, 1e3, 2e3, share, max_epochs=4))
+    return plan_reading(texts, None, [budget]).warnings
+
+
+def test_a_text_over_its_limit_is_not_said_to_have_its_place_taken():
+    """Where all texts exceed their limits, each warning says so, and none that others have more."""
+    warnings = warnings_of([0.9, 0.1], PhaseLength("bytes", 1e8))
+    assert len(warnings) == 2
+    for warning in warnings:
+        assert "is read for 50 epochs, more than its max_epochs (4)" in warning
+        assert "more than all target texts within their limits" in warning
+
+
+def test_a_budget_in_epochs_over_the_limit_is_named_as_the_cause():
+    """A budget of more epochs than `max_epochs` is carried out, and the warning names it."""
+    (warning,) = warnings_of([1.0], PhaseLength("epochs", 10))
+    assert "is read for 10 epochs" in warning
+    assert "training.budget asks for 10 epochs" in warning

@@ -2,9 +2,10 @@
 
 A scarce text is repeated so that it has its share of the training text. Up to 4 epochs, repeated
 text is worth almost as much as new text, and its value falls quickly after that (Muennighoff et
-al. 2023, arXiv 2305.16264). So each text has a limit in epochs. A text that would pass it is read
-that often, its share is lowered, and the other texts have more. Where all target texts would pass
-their limits, the budget counts, and each is read in proportion to its limit.
+al. 2023, arXiv 2305.16264). So each text has a limit in epochs. A text that would exceed it is read
+that often, its share is lowered, and the other texts have more. Where all target texts would exceed
+their limits, the budget takes precedence, and each is read in proportion to its limit. A budget in
+epochs overrides lower limits.
 
 All amounts are expected values: `plan` has estimates, and training the counts of packed text.
 """
@@ -45,7 +46,7 @@ class TextAmount:
         return min(epochs, self.separable_epochs) * self.bytes
 
     def per_byte(self, unit: str) -> float:
-        """Return the tokens, documents or sequences of a byte of this text."""
+        """Return the tokens, documents or sequences (for steps) of a byte of this text."""
         amounts = {"tokens": self.tokens, "documents": self.documents, "steps": self.sequences}
         return amounts[unit] / self.bytes
 
@@ -70,7 +71,7 @@ class TextReading:
     """How a text is read: its share of the bytes, as set and as it is, and its epochs.
 
     The shares are those among the target texts, or for replay those of all text. `wanted_epochs`
-    are the epochs without the limit.
+    are the epochs without the limit, `asked_epochs` those of a budget in epochs.
     """
 
     text: TextAmount
@@ -78,43 +79,47 @@ class TextReading:
     share: float
     wanted_epochs: float
     epochs: float
+    asked_epochs: float = 0.0
 
     @property
     def is_lowered(self) -> bool:
-        """Whether the share is lowered so that the text does not pass its limit."""
+        """Whether the share is lowered so that the text does not exceed its limit."""
         return self.share < self.wanted_share * (1 - 1e-6)
 
     @property
-    def passes_limit(self) -> bool:
+    def exceeds_limit(self) -> bool:
         """Whether the text is read more often than its limit says."""
         limit = self.text.max_epochs
         return limit is not None and self.epochs > limit * 1.001
 
     def warning(self, *, replay: bool = False) -> str | None:
-        """Return in one line that the limit counts or is passed, and what to change."""
+        """Return a one-line warning if the share is lowered or the limit exceeded."""
         text, limit = self.text, self.text.max_epochs or inf
         name = f"{'replay' if replay else 'text'} in {text.name}"
-        share = "replay.share" if replay else "its weight or vocabulary.temperature"
+        share = "replay.share" if replay else f"the weight of {text.name}, vocabulary.temperature"
+        if self.exceeds_limit:
+            reason = "the budget is more than all target texts within their limits"
+            if self.asked_epochs > limit:
+                reason = f"training.budget asks for {counted_epochs(self.asked_epochs)}"
+            return (
+                f"{name} is read for {counted_epochs(self.epochs)}, more than its max_epochs "
+                f"({limit:g}), because {reason}; repeated text is worth little after 4 epochs "
+                f"(arXiv 2305.16264): give more {text.name} text, lower training.budget, or raise "
+                "max_epochs"
+            )
         if self.is_lowered and text.separable_epochs < inf:
             return (
-                f"{name}: {text.documents:,.0f} documents are so few that a step would have two "
-                f"epochs of one: its share of the training text is lowered from "
+                f"{name}: there are only {text.documents:,.0f} documents, so that one step would "
+                "read a document twice: the share of this text in training is lowered from "
                 f"{percent(self.wanted_share)} to {percent(self.share)}; give more text, or set a "
                 "smaller training.batch_tokens"
             )
         if self.is_lowered:
             return (
-                f"{name}: {percent(self.wanted_share)} of the training text would be "
-                f"{counted_epochs(self.wanted_epochs)} of it, and its max_epochs is {limit:g}: "
-                f"its share is lowered to {percent(self.share)}, and other text has the rest; give "
-                f"more {text.name} text, change {share}, or raise its max_epochs"
-            )
-        if self.passes_limit:
-            return (
-                f"{name} is read for {counted_epochs(self.epochs)}, and its max_epochs is "
-                f"{limit:g}, but no other text can take its place; repeated text is worth little "
-                f"after 4 epochs (arXiv 2305.16264): give more {text.name} text, lower "
-                "training.budget, or raise its max_epochs"
+                f"{name}: a share of {percent(self.wanted_share)} would read it for "
+                f"{counted_epochs(self.wanted_epochs)}, and its max_epochs is {limit:g}: the share "
+                f"is lowered to {percent(self.share)}, and other text has the rest; give more "
+                f"{text.name} text, change {share}, or raise its max_epochs"
             )
         return None
 
@@ -177,9 +182,10 @@ def epochs_line(epochs: Mapping[str, float]) -> str:
 
 
 def lead_text(targets: Sequence[TextAmount]) -> int:
-    """Return the text that has the most text for its share: a budget in epochs counts those of it.
+    """Return the index of the text with the most bytes for its share.
 
-    Every text is then read at least as often.
+    An epoch of a budget is an epoch of this text, so every other text is read at least as often,
+    unless it has too few documents to keep its epochs apart.
 
     >>> common = TextAmount("hi", 1e10, 1, 1, 1, share=0.9)
     >>> lead_text([TextAmount("brx", 1e8, 1, 1, 1, share=0.1), common])
@@ -191,7 +197,7 @@ def lead_text(targets: Sequence[TextAmount]) -> int:
 def plan_reading(
     targets: Sequence[TextAmount], replay: TextAmount | None, phases: Sequence[PhaseLength]
 ) -> ReadingPlan:
-    """Return the shares with which no text passes its limit, and the epochs that follow.
+    """Return the shares with which no text exceeds its limit, and the epochs that follow.
 
     >>> hindi = TextAmount("hi", 10e9, 2e9, 1e6, 2e6, share=0.9)
     >>> bodo = TextAmount("brx", 0.1e9, 2e7, 1e4, 2e4, share=0.1, max_epochs=4)
@@ -205,27 +211,25 @@ def plan_reading(
     targets = [replace(text, share=text.share / total) for text in targets]
     wanted = tuple(text.share for text in targets)
     free = [_target_bytes(phase, wanted, targets, replay) for phase in phases]
-    factor, shares = 1.0, _limited(targets, replay, phases)
-    amounts = [_target_bytes(phase, shares, targets, replay) for phase in phases]
     limit = replay.limit() if replay else inf
-    if _replayed(amounts, phases) > limit:
 
-        def within(factor: float) -> bool:
-            less = _with_odds(phases, factor)
-            shares = _limited(targets, replay, less)
-            sizes = [_target_bytes(phase, shares, targets, replay) for phase in less]
-            return _replayed(sizes, less) <= limit
+    def read_with(factor: float) -> tuple[tuple[float, ...], list[float], Sequence[PhaseLength]]:
+        """Return shares, bytes of target text by phase, and phases, for a factor on the odds."""
+        changed = _with_odds(phases, factor)
+        shares = _limited(targets, replay, changed)
+        sizes = [_target_bytes(phase, shares, targets, replay) for phase in changed]
+        return shares, sizes, changed
 
-        factor = _largest(within, 1.0)
-        phases_read = _with_odds(phases, factor)
-        shares = _limited(targets, replay, phases_read)
-        amounts = [_target_bytes(phase, shares, targets, replay) for phase in phases_read]
-    else:
-        phases_read = list(phases)
+    def is_within(factor: float) -> bool:
+        _, sizes, changed = read_with(factor)
+        return _replayed(sizes, changed) <= limit
+
+    factor = _largest(is_within, 1.0)
+    shares, amounts, phases_read = read_with(factor)
     readings = []
     for text, share in zip(targets, shares, strict=True):
         epochs = [sum(free) * text.share / text.bytes, sum(amounts) * share / text.bytes]
-        readings.append(TextReading(text, text.share, share, *epochs))
+        readings.append(TextReading(text, text.share, share, *epochs, _asked_epochs(phases)))
     replayed = None
     if replay is not None:
         replayed = _replay_reading(replay, (free, phases), (amounts, phases_read))
@@ -273,15 +277,14 @@ def _replay_reading(
 def _limited(
     targets: Sequence[TextAmount], replay: TextAmount | None, phases: Sequence[PhaseLength]
 ) -> tuple[float, ...]:
-    """Return the shares of the target texts with which none passes its limit, if there are such.
+    """Return the shares of the target texts with which none exceeds its limit, if there are such.
 
     A level x gives each text x * share bytes, at most those of its limit. The level that fits the
     budget is searched for.
     """
     wanted = tuple(text.share for text in targets)
     # A budget in epochs reads every text that often, so it overrides a lower limit.
-    asked = sum(phase.amount for phase in phases if phase.unit == "epochs")
-    limits = [text.limit(asked) for text in targets]
+    limits = [text.limit(_asked_epochs(phases)) for text in targets]
 
     def bytes_at(level: float) -> list[float]:
         return [min(level * text.share, limit) for text, limit in zip(targets, limits, strict=True)]
@@ -303,6 +306,10 @@ def _limited(
         highest = 1000 * total / min(text.share for text in targets)
     sizes = bytes_at(_largest(below_budget, highest))
     return tuple(size / sum(sizes) for size in sizes)
+
+
+def _asked_epochs(phases: Sequence[PhaseLength]) -> float:
+    return sum(phase.amount for phase in phases if phase.unit == "epochs")
 
 
 def _largest(holds: Callable[[float], bool], highest: float) -> float:
@@ -349,6 +356,8 @@ def _replayed(amounts: Sequence[float], phases: Sequence[PhaseLength]) -> float:
 
 def _with_odds(phases: Sequence[PhaseLength], factor: float) -> list[PhaseLength]:
     """Return the phases with a factor on the odds of replay."""
+    if factor == 1.0:  # exactly as they are
+        return list(phases)
     changed = []
     for phase in phases:
         odds = phase.odds * factor

@@ -45,10 +45,10 @@ from lingraft.training.optimizer_memory import describe_memory
 from lingraft.training.phase_outline import (
     Texts,
     expected_steps,
+    few_steps_line,
     outline_lines,
     outline_phase,
     phase_lengths,
-    warn_of_few_steps,
 )
 
 EMBEDDING_SECONDS = 3.0
@@ -339,7 +339,7 @@ class _Planner:
             outlines.append(
                 outline_phase(phase, of_phase, self.block, self.kind, self.adapted_parameters)
             )
-        few = warn_of_few_steps(phases, steps, self.block)
+        few = few_steps_line(phases, steps, self.block)
         return [*outline_lines(outlines), *([f"warning: {few}"] if few else [])]
 
     def _scored_tokens(self, kind: str) -> int:

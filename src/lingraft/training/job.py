@@ -11,7 +11,7 @@ from lingraft.errors import RecipeError
 from lingraft.store import digest
 from lingraft.training.config import TrainingPlan
 from lingraft.training.execution import Execution
-from lingraft.training.phase_outline import phase_lengths, warn_of_few_steps
+from lingraft.training.phase_outline import few_steps_line, phase_lengths
 from lingraft.training.phase_steps import PhaseSteps, TrainingSteps, TrainingText, plan_steps
 
 Heldout = Callable[[Any], Mapping[str, float]]
@@ -61,7 +61,7 @@ class Job:
         lengths = phase_lengths(self.plan.phases, shares, block, parameters, (targets, replay))
         planned = plan_steps(text, lengths, self.seed)
         # Text that initialisations and base models train on has no recipe of a run.
-        few = warn_of_few_steps(self.plan.phases, planned.phases, block)
+        few = few_steps_line(self.plan.phases, planned.phases, block)
         if few and text.keeps_epochs_apart:
             planned = replace(planned, warnings=(*planned.warnings, few))
         return planned

@@ -61,7 +61,7 @@ class PhaseOutline:
     rates: Rates
 
     def notes(self) -> dict[str, Any]:
-        """Return what a training notes of it; `outline_of_notes` reads that."""
+        """Return the entries of the manifest; `outline_of_notes` reads them."""
         return {
             "tokens_of_a_step": {"tokens": self.tokens_per_step, "why": self.batch_why},
             "warmup": {"steps": self.warmup_steps, "why": self.warmup_why},
@@ -138,7 +138,7 @@ def phase_lengths(
     parameters: int,
     texts: Texts | None,
 ) -> list[PhaseLength]:
-    """Return the lengths of phases; their batch leaves enough steps for the budget of all phases.
+    """Return the lengths of phases, with a batch that leaves enough steps over all phases together.
 
     Phases whose budget is in steps have the batch by model size. `texts` is None if the amount of a
     text is not known.
@@ -150,7 +150,7 @@ def phase_lengths(
     by_size = expected_steps(lengths, block, texts)
     if by_size is None:
         return lengths
-    # One number for all phases: a phase over a tenth of the text has a tenth of the steps.
+    # One batch size for all phases: a phase over a tenth of the text has a tenth of the steps.
     total = 0
     for steps, length in zip(by_size, lengths, strict=True):
         total += 0 if length.unit == "steps" else steps.sequences
@@ -182,7 +182,7 @@ def expected_steps(
     return steps
 
 
-def warn_of_few_steps(
+def few_steps_line(
     phases: Sequence[Phase], steps: Sequence[CountedSteps], block: int
 ) -> str | None:
     """Return a warning if the phases have few steps together, with the settings that give more."""
