@@ -228,8 +228,10 @@ def plan_reading(
     shares, amounts, phases_read = read_with(factor)
     readings = []
     for text, share in zip(targets, shares, strict=True):
-        epochs = [sum(free) * text.share / text.bytes, sum(amounts) * share / text.bytes]
-        readings.append(TextReading(text, text.share, share, *epochs, _asked_epochs(phases)))
+        wanted_epochs = sum(free) * text.share / text.bytes
+        epochs = sum(amounts) * share / text.bytes
+        asked = _asked_epochs(phases)
+        readings.append(TextReading(text, text.share, share, wanted_epochs, epochs, asked))
     replayed = None
     if replay is not None:
         replayed = _replay_reading(replay, (free, phases), (amounts, phases_read))
