@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,36 @@ def test_frozen_columns_stay_bit_identical(
         assert bool((weight != after[name])[~mask].float().mean() > 0.9), name
 
 
+def test_weights_in_bfloat16_decay_except_for_what_is_frozen(
+    tiny_model: Path, texts: tuple[Blocks, Blocks], tmp_path: Path
+) -> None:
+    """A decay below half of the distance of two numbers shrinks weights on average."""
+    pytest.importorskip("torchao", reason="the extra torchao is not installed")
+    source = tmp_path / "source"
+    shutil.copytree(tiny_model, source)
+    load_model(tiny_model).bfloat16().save_pretrained(source)
+    plan = plan_of(
+        strategy={"shielded": {"base_rows": "frozen"}},
+        budget="4 steps",
+        batch_tokens=128,
+        optimizer="adamw8bit_bfloat16",
+        # The decay of a step is 0.001, while bfloat16 rounds by up to 0.004.
+        learning_rates={"body": 1e-12, "added_rows": 0},
+        schedule={"constant": {"warmup": 0}},
+        weight_decay=1e9,
+    )
+    run(source, TrainingText.of(*texts), plan, tmp_path)
+    before, after = weights_of(source), weights_of(tmp_path / "output" / "model")
+    sizes = torch.zeros(2, dtype=torch.float64)
+    for name, mask in load_file(tmp_path / "work" / SHIELD.format(0)).items():
+        frozen = mask.expand_as(before[name])
+        assert torch.equal(before[name][frozen], after[name][frozen])
+        for index, weights in enumerate((before, after)):
+            sizes[index] += weights[name][~frozen].double().abs().sum()
+    # Rounding by chance leaves a standard deviation of about 0.00005.
+    assert (sizes[1] / sizes[0]).item() == pytest.approx(0.999**4, abs=2e-4)
+
+
 def test_base_rows_can_be_frozen_too(
     tiny_model: Path, texts: tuple[Blocks, Blocks], tmp_path: Path
 ) -> None:
@@ -149,7 +180,7 @@ def test_what_cannot_be_shielded_is_refused(
         RoleRates(model, Shielded(), ADDED, Rates(1e-3, 1e-2))
     experts = other_model("qwen3_moe")
     names = [name for name, _ in experts.named_parameters()]
-    with pytest.raises(RecipeError, match=r"experts.\w+ belongs to a Qwen3MoeExperts; choose"):
+    with pytest.raises(RecipeError, match=r"experts.\w+ belongs to a Qwen3MoeExperts; set"):
         frozen_masks(experts, names, 0.5, [], autocast=False)
-    with pytest.raises(ModelError, match="no calibration text reached model"):
+    with pytest.raises(ModelError, match="no calibration sequence was routed to model"):
         frozen_masks(model, dict(model.named_parameters()), 0.5, [], autocast=False)

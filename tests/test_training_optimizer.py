@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lingraft.errors import RecipeError
+from lingraft.pipeline.source_summary import source_statement
+from lingraft.recipe import Recipe
 from lingraft.training.config import TrainingPlan
 from lingraft.training.optimizer import (
     WeightAverage,
@@ -15,6 +20,7 @@ from lingraft.training.optimizer import (
     make_optimizer,
     merge_back,
     restore_numbers,
+    round_stochastically,
     set_learning_rate,
     set_merged,
     set_weight_dtype,
@@ -22,6 +28,7 @@ from lingraft.training.optimizer import (
     weight_dtype,
 )
 from lingraft.training.optimizer_memory import STATE_BYTES
+from tests.training_cases import plan_of, run, two_streams
 
 VALUES = st.lists(st.floats(-100, 100), min_size=1, max_size=12)
 SHARES = st.floats(0, 1)
@@ -243,3 +250,41 @@ def test_moments_in_8_bits_need_whole_tensors(name):
         "adamw"
         in TrainingPlan.model_json_schema()["$defs"]["Phase"]["properties"]["optimizer"]["enum"]
     )
+
+
+KEEPING = ["rows", "layers", "embeddings", "lora", "shielded"]
+"""The strategies that keep weights bit-identical."""
+
+
+def test_weights_that_are_kept_are_not_rounded(tiny_model: Path, tmp_path: Path) -> None:
+    """`adamw8bit_bfloat16` is refused before a step, and before a run reads its text."""
+    text = two_streams(tiny_model, tmp_path)
+    rounded = {"optimizer": "adamw8bit_bfloat16", "budget": "1 steps", "batch_tokens": 32}
+    first = {"strategy": "full", "budget": "1 steps", "batch_tokens": 32}
+    for name in KEEPING:
+        training: dict[str, Any] = {"phases": [first, {"strategy": name, **rounded}]}
+        folder = tmp_path / name
+        refused = rf"training\.strategy {name} keeps, and the model stores them in float32; use"
+        with pytest.raises(RecipeError, match=refused):
+            run(tiny_model, text, plan_of(**training), folder)
+        assert not list(folder.rglob("training.jsonl"))
+        recipe = {
+            "name": "x",
+            "model": str(tiny_model),
+            "target": {"language": "hi", "corpus": "hi.txt"},
+            "replay": {"language": "en", "corpus": "en.txt"},
+            "training": training,
+        }
+        with pytest.raises(RecipeError, match=refused):
+            source_statement(Recipe.model_validate(recipe), tiny_model)
+
+
+def test_stochastic_rounding_gives_the_value_on_average() -> None:
+    """A number between two of bfloat16 becomes one of them; numbers of bfloat16 stay."""
+    torch.manual_seed(0)
+    step = 2.0**-7
+    rounded = round_stochastically(torch.full((20_000,), -(1 + step / 8))).float()
+    assert set(rounded.tolist()) == {-1.0, -(1 + step)}
+    assert -rounded.mean().item() == pytest.approx(1 + step / 8, abs=step / 50)
+    exact = torch.tensor([0.0, -1.5, 3e38, float("inf")]).bfloat16()
+    assert torch.equal(round_stochastically(exact.float()), exact)

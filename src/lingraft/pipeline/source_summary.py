@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.bases import Base
+from lingraft.bases.folder import read_config
 from lingraft.bases.hub_model import HubBase
+from lingraft.checkpoint import Checkpoint, embedding_names
+from lingraft.checkpoint.safetensors_files import torch_dtype
 from lingraft.errors import RecipeError
 from lingraft.formatting import size
 from lingraft.recipe import Recipe, Text
@@ -38,8 +41,10 @@ class SourceStatement:
 def source_statement(recipe: Recipe, folder: Path) -> SourceStatement:
     """Describe the model in a folder and how the recipe treats it.
 
-    Raises `RecipeError` if the recipe has chat text and the model has no chat template.
+    Raises `RecipeError` if the recipe has chat text and the model has no chat template, or if an
+    optimizer would round weights of the model that the strategy keeps.
     """
+    _check_rounding(recipe, folder)
     tokenizer = open_tokenizer(folder)
     trains = bool(recipe.training.phases)
     lines: list[str] = []
@@ -123,6 +128,24 @@ def _describe_chat_training(
             "the source is a chat model and no chat text is trained on: it may forget how to chat; "
             f"replay chat text (a source with format: chat); {ALTERNATIVE}"
         )
+
+
+def _check_rounding(recipe: Recipe, folder: Path) -> None:
+    """Refuse before the text is read what the trainer would refuse, where the weights are known."""
+    phases = [phase for phase in recipe.training.phases if phase.strategy.keeps_weights]
+    if not phases or not list(folder.glob("*.safetensors")):
+        return
+    config = read_config(folder)
+    # The stage of the source dequantises the weights.
+    if "quantization_config" in config:
+        return
+    checkpoint = Checkpoint.open(folder)
+    place = checkpoint.tensors[embedding_names(checkpoint).input[0]]
+    stored = str(torch_dtype(place.dtype)).removeprefix("torch.")
+    # Weights are loaded in the data type of config.json, so bfloat16 in either place is enough.
+    named = config.get("dtype") or config.get("torch_dtype")
+    for phase in phases:
+        phase.check_rounding("bfloat16" if named == "bfloat16" else stored)
 
 
 def _check_template(tokenizer: ModelTokenizer, chats: list[str]) -> None:

@@ -86,6 +86,8 @@ class Strategy(Choice, ABC):
     """
     reads_replay: ClassVar[bool] = False
     """Whether training needs replay text even where none is mixed in."""
+    keeps_weights: ClassVar[bool] = False
+    """Whether weights of the body, or parts of them, stay bit-identical."""
     trained_only_here: ClassVar[bool] = False
     """Whether no other trainer can train it: its steps need lingraft's own loop."""
 

@@ -124,6 +124,7 @@ class Lora(Strategy):
     small_rates: ClassVar[tuple[float, float]] = (1e-3, 3e-3)
     large_rates: ClassVar[tuple[float, float]] = (2e-4, 1e-3)
     trained_only_here: ClassVar[bool] = True
+    keeps_weights: ClassVar[bool] = True
     full_load_reason: ClassVar[str] = "low-rank matrices are initialised next to loaded weights"
 
     rank: int = Field(default=64, ge=1, description="rank of the adapter matrices")

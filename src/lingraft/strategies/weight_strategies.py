@@ -90,6 +90,7 @@ class Embeddings(Strategy):
     )
     small_rates: ClassVar[tuple[float, float]] = (0.0, 3e-3)
     large_rates: ClassVar[tuple[float, float]] = (0.0, 1e-3)
+    keeps_weights: ClassVar[bool] = True
 
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:  # noqa: ARG002 - all rows train
         """Train the embeddings and the head."""
@@ -104,6 +105,7 @@ class Layers(Strategy):
     reference: ClassVar[str] = "Yamaguchi, Villavicencio and Aletras 2024, arXiv 2406.11477"
     small_rates: ClassVar[tuple[float, float]] = (3e-4, 3e-3)
     large_rates: ClassVar[tuple[float, float]] = Differential.large_rates
+    keeps_weights: ClassVar[bool] = True
 
     layers_per_end: int = Field(default=2, ge=0, description="number of layers at each end")
 
@@ -136,6 +138,7 @@ class Rows(Strategy):
     reference: ClassVar[str] = "de Vries and Nissim 2021, arXiv 2012.05628, for added rows only"
     small_rates: ClassVar[tuple[float, float]] = (0.0, 3e-3)
     large_rates: ClassVar[tuple[float, float]] = (0.0, 1e-3)
+    keeps_weights: ClassVar[bool] = True
 
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:
         """Train the added rows; raise `RecipeError` if no token was added."""

@@ -1,8 +1,11 @@
 """Keep the columns of the body that base-language text needs most, for the strategy `shielded`.
 
-`input_norms` measures the features of every layer on base-language text, `frozen_masks` chooses the
-columns, and `ColumnShield` keeps them bit-identical: their gradients are set to 0 before clipping,
-so Adam's step is exactly 0, and weight decay leaves them out.
+Freezing columns is source-shielded updates (Yamaguchi et al. 2025, arXiv 2512.04844), the score of
+a column that of Wanda (Sun et al. 2023, arXiv 2306.11695): the sum of |weight| times the L2 norm of
+the input feature. `input_norms` measures the features of every layer on base-language text,
+`frozen_masks` chooses the columns, and `ColumnShield` keeps them bit-identical. Their gradients are
+set to 0 before clipping, in every step of a phase. Adam's moments begin at 0 in each phase: those
+of frozen columns stay 0, and so does Adam's step. Weight decay leaves these columns out.
 
 The choice is stored in the folder of the run, because a resumed run must freeze the same columns
 even where the measurement is not exactly reproducible.
@@ -28,6 +31,7 @@ from lingraft.packing.blocks import Blocks
 from lingraft.store import atomic_file
 from lingraft.strategies.model_parts import embedding_parameters
 from lingraft.strategies.shielded import Shielded
+from lingraft.training.optimizer import round_stochastically
 
 SHIELD = "shield-{}.safetensors"
 """The file with the choice of a phase; `{}` is the number of the phase."""
@@ -46,7 +50,7 @@ def input_norms(
 ) -> dict[str, Tensor]:
     """Return the L2 norm of each input feature of the modules, over all tokens: name -> [F].
 
-    Raises `ModelError` if no text reaches one of the modules.
+    Raises `ModelError` if no token is routed to one of the modules.
     """
     device, training = model.device, model.training
     sum_type = torch.float32 if device.type == "mps" else torch.float64
@@ -73,8 +77,9 @@ def input_norms(
     for name in modules:
         if name not in sums:
             msg = (
-                f"training.strategy is shielded, but no calibration text reached {name}; set more "
-                f"calibration_sequences, or choose differential"
+                f"training.strategy is shielded, but no calibration sequence was routed to {name} "
+                f"(a rarely used expert?); raise training.strategy.shielded.calibration_sequences, "
+                f"or set training.strategy: differential"
             )
             raise ModelError(msg)
     return {name: squares_F.sqrt() for name, squares_F in sums.items()}
@@ -84,8 +89,10 @@ def input_norms(
 def importance(parameter: Tensor, module: nn.Module, norms_F: Tensor) -> Tensor:
     """Return the importance of each column of a matrix, or of each weight of a vector.
 
-    The columns of a matrix are those of its input features: [F]. A normalisation multiplies
-    feature by feature; a bias is the weight of an input that is always 1.
+    The columns of a matrix are those of its input features: [F]. A bias is the weight of an input
+    that is always 1. A normalisation multiplies feature by feature. Its weight multiplies the
+    normalised input, but `norms_F` is of the input before, so its score is an approximation: it
+    counts tokens with a large input more.
     """
     size = parameter.detach().abs().to(norms_F)
     if parameter.ndim == 1:
@@ -131,7 +138,7 @@ def _check_columns(name: str, module: nn.Module, parameter: Tensor) -> None:
     if parameter.ndim > 1 and not isinstance(module, nn.Linear | Conv1D):
         msg = (
             f"training.strategy is shielded, which freezes columns of linear layers, but {name} "
-            f"belongs to a {type(module).__name__}; choose differential"
+            f"belongs to a {type(module).__name__}; set training.strategy: differential"
         )
         raise RecipeError(msg)
 
@@ -196,7 +203,12 @@ class ColumnShield:
             mask_M = self._masks.get(parameter)
             keep = 1.0 - amount
             local = _local(parameter)
-            local.mul_(keep if mask_M is None else torch.where(mask_M, 1.0, keep).to(local))
+            factor = keep if mask_M is None else torch.where(mask_M, 1.0, keep).to(local.device)
+            if local.dtype is torch.bfloat16:
+                # There, 1 - amount would be 1. Rounding leaves what is frozen as it is.
+                local.copy_(round_stochastically(local.float() * factor))
+            else:
+                local.mul_(factor)
 
 
 def _local(tensor: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from lingraft.errors import RecipeError
 from lingraft.packing import PackingSettings
 from lingraft.registry import Settings
 from lingraft.strategies import STRATEGIES, Strategy
@@ -135,7 +136,8 @@ class Phase(Settings):
         default="adamw",
         description="adamw; adamw8bit (extra `bits`): a quarter of its memory; adamw8bit_bfloat16 "
         "(extra `torchao`): weights and gradients in bfloat16 too, with stochastic rounding, for a "
-        "7B model on one GPU of 80 GB; the last two in one process only",
+        "7B model on one GPU of 80 GB, and strategies that keep weights need a model in bfloat16; "
+        "the last two in one process only",
     )
     weight_decay: float = Field(default=0.0, ge=0, description="weight decay of AdamW")
     max_grad_norm: float = Field(
@@ -180,6 +182,20 @@ class Phase(Settings):
         if self.replay_kl:
             return "training.replay_kl is set, which only lingraft itself trains; leave it out"
         return ""
+
+    def check_rounding(self, dtype: str) -> None:
+        """Raise `RecipeError` if the optimizer would round weights that the phase does not train.
+
+        `dtype` is the data type in which these weights are stored.
+        """
+        if self.optimizer != "adamw8bit_bfloat16" or dtype == "bfloat16":
+            return
+        msg = (
+            f"training.optimizer: {self.optimizer} rounds all weights to bfloat16, also those that "
+            f"training.strategy {self.strategy.name} keeps, and the model stores them in {dtype}; "
+            f"use adamw or adamw8bit, or a model in bfloat16"
+        )
+        raise RecipeError(msg)
 
     def plan_notes(self) -> list[str]:
         """Return lines for `plan` about the phase."""

@@ -118,6 +118,14 @@ def set_weight_dtype(model: Any, dtype: torch.dtype) -> None:
             parameter.data = parameter.data.to(dtype)
 
 
+def round_stochastically(values: Tensor) -> Tensor:
+    """Round float32 to bfloat16, up or down at random, so that the mean is the exact value."""
+    bits = values.contiguous().view(torch.int32)
+    # bfloat16 is the upper half of float32: noise below it carries with the right probability.
+    noise = torch.randint(0, 1 << 16, bits.shape, dtype=torch.int32, device=bits.device)
+    return ((bits + noise) & -(1 << 16)).view(torch.float32).bfloat16()
+
+
 def set_learning_rate(group: dict[str, Any], rate: float) -> None:
     """Set the rate of a parameter group; torchao keeps it in a tensor."""
     if isinstance(group["lr"], Tensor):

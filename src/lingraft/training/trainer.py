@@ -26,6 +26,7 @@ from lingraft.packing.epoch_limits import epochs_line
 from lingraft.progress import Advance, no_progress, progress, say, warn
 from lingraft.store import digest, remove_drafts
 from lingraft.strategies import ParameterGroup, Shielded
+from lingraft.strategies.model_parts import text_parameters
 from lingraft.training.async_checkpoints import AsyncCheckpointWriter
 from lingraft.training.checkpointing import (
     TrainingCheckpoint,
@@ -75,6 +76,7 @@ class Trainer:
         self._load_phase(0)
         # Of the source: later phases start from files in float32.
         self.types = self.loaded.types
+        self._check_rounding()
         self.kind = str(self.model.config.model_type)
         self.parameters = sum(parameter.numel() for parameter in self.model.parameters())
         self.vocabulary = self.model.get_input_embeddings().weight.shape[0]
@@ -86,6 +88,16 @@ class Trainer:
         self.loss, self.utilisation = "", Utilisation(0.0)
         self.writer = AsyncCheckpointWriter(world) if world.size > 1 else None
         self.log = TrainLog(job, self.steps)
+
+    def _check_rounding(self) -> None:
+        """Raise `RecipeError` if a phase would round weights that it does not train."""
+        parameters = dict(self.model.named_parameters())
+        # The encoders of a multimodal model never train.
+        encoders = parameters.keys() - text_parameters(self.model).keys()
+        for phase in self.job.plan.phases:
+            kept = parameters.keys() if phase.strategy.keeps_weights else encoders
+            for name in sorted(kept):
+                phase.check_rounding(str(self.types[name]).removeprefix("torch."))
 
     def train(self, stopped: Stopped) -> dict[str, Any]:
         """Train the remaining steps of the plan and return the notes of the run."""
