@@ -23,6 +23,7 @@ from lingraft.pipeline import (
     run,
     summary,
 )
+from lingraft.pipeline.stage_builders import curve_digest
 from lingraft.recipe import Recipe, Runtime, load_recipe, parse_recipe
 from lingraft.recipe.old_names import names_of_0_1
 from lingraft.recipe.overrides import override
@@ -262,6 +263,22 @@ def test_a_changed_setting_redoes_what_depends_on_it(recipe_values, here, change
         if old.stage.key != new.stage.key
     ]
     assert changed == CHANGED[change]
+
+
+def test_a_prefix_belongs_to_one_held_out_curve(recipe_values):
+    """Runs that measure other documents, or measure them otherwise, share no first steps.
+
+    A run that chooses among shares of `merge_back` reports on half of the held-out documents.
+    """
+    same = (
+        "training.budget=12 steps",
+        "training.merge_back=[0.1]",
+        "evaluation.bootstrap.resamples=50",
+    )
+    other = ("training.merge_back=[0.1, 0.5]", "evaluation.heldout_bytes=500")
+    own = curve_digest(read(recipe_values))
+    assert {curve_digest(read(recipe_values, change)) for change in same} == {own}
+    assert own not in {curve_digest(read(recipe_values, change)) for change in other}
 
 
 def test_only_what_changed_is_made_again(recipe_values, here):

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from lingraft.training import Execution
+from lingraft.training.job import Job
 from lingraft.training.phase_steps import TrainingText
-from tests.training_cases import Killed, log_of, plan_of, run, two_streams, weights_of
+from lingraft.training.shared_prefix import prefix_checkpoint
+from tests.training_cases import ADDED, Killed, log_of, plan_of, run, two_streams, weights_of
 
 WSD = {"wsd": {"warmup": 2, "decay_share": 0.4}}
 BEGINNINGS: dict[str, dict[str, Any]] = {
@@ -97,6 +99,28 @@ def test_nothing_is_taken_over_that_would_have_been_otherwise(
     assert "trunk_steps" not in trained(
         tiny_model, text, of(14, schedule=WSD), tmp_path / "seed", seed=1
     )
+
+
+def test_the_batch_of_an_earlier_phase_is_part_of_the_key(
+    tiny_model: Path, text: TrainingText, tmp_path: Path
+) -> None:
+    """The default batch follows the budget of all phases: a longer run may begin otherwise."""
+
+    def of_length(tokens: int, **first: Any) -> tuple[str, list[int]]:
+        begin = {"strategy": "full", "budget": "1000 tokens", **first}
+        plan = plan_of(phases=[begin, {**of(1, schedule=WSD), "budget": f"{tokens} tokens"}])
+        job = Job(
+            tiny_model, text, plan, tmp_path, ADDED, 0, Execution(), None, prefix_dir=tmp_path
+        )
+        phases = job.steps(10**6).phases
+        prefix = prefix_checkpoint(job, phases, 10**6)
+        assert prefix is not None
+        return prefix.folder.name, [phase.sequences_per_step for phase in phases]
+
+    short, long, longer = map(of_length, (6_000, 14_000, 16_000))
+    assert [batches for _, batches in (short, long, longer)] == [[1, 4], [2, 4], [2, 4]]
+    assert long[0] == longer[0] != short[0]
+    assert of_length(6_000, batch_tokens=64)[0] == of_length(14_000, batch_tokens=64)[0]
 
 
 def test_the_decay_may_differ_and_the_longest_prefix_that_fits_is_taken(

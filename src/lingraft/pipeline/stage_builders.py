@@ -205,8 +205,7 @@ def make_training(context: StageContext) -> None:
         if plan.heldout_points
         else None,
         choosing=_heldout_measure(context, model, "chosen on") if plan.chooses else None,
-        # A shared prefix has points of the held-out curve: all of a curve is one measure.
-        prefix_dir=context.prefix_dir / digest(scoring_settings(context.recipe.evaluation))[:8],
+        prefix_dir=context.prefix_dir / curve_digest(context.recipe),
     )
     context.draft.note(notes)
     if plan.heldout_points:
@@ -215,6 +214,15 @@ def make_training(context: StageContext) -> None:
     if trained.is_dir():  # of several processes, only the first writes the model
         copy_matching(model, trained, COMPANION_FILES)
         warn_if_not_servable(context)
+
+
+def curve_digest(recipe: Recipe) -> str:
+    """Return a digest of what the held-out curve is measured on and how.
+
+    A shared prefix has points of the curve, and all of a curve is one measure.
+    """
+    part = reported_part(recipe.training)
+    return digest([scoring_settings(recipe.evaluation), part])[:8]
 
 
 def reported_part(plan: TrainingPlan) -> HeldoutPart:

@@ -6,8 +6,9 @@ the end of these. After them, the run copies its checkpoint to a shared folder, 
 everything that the steps depend on. A longer run with this key copies the longest stored prefix
 into its own folder and resumes from it. Its result is bit-identical to a run from the start.
 
-Only the last phase may differ in length. A run that averages weights shares no prefix, because the
-average depends on the length.
+Only the last phase may differ in length. The default batch of every phase depends on the budget of
+all phases, so the batches and the steps of the earlier phases are part of the key. A run that
+averages weights shares no prefix, because the average depends on the length.
 """
 
 from __future__ import annotations
@@ -136,5 +137,7 @@ def prefix_checkpoint(
     phase = plan["phases"][-1]
     # Left out of the key: the length, and how the learning rate decays after the prefix.
     phase["budget"], phase["schedule"] = None, [last.schedule.name, last.schedule.rise(steps)]
-    key = digest([plan, phases[-1].sequences_per_step, *job.identity(parameters, phases)])[:20]
+    batches = [phase.sequences_per_step for phase in phases]
+    earlier = [phase.steps for phase in phases[:-1]]
+    key = digest([plan, batches, earlier, *job.identity(parameters, phases)])[:20]
     return PrefixCheckpoint(job.prefix_dir / key, before + end, before + steps)
