@@ -129,6 +129,17 @@ def test_a_fraction_of_a_weight_is_a_probability(tmp_path):
     assert list(again.documents("train")) == list(corpus.documents("train"))
 
 
+@pytest.mark.parametrize("weights", [(0, 1), (1, 0), (0, None), (0, 0.0001, 1)])
+def test_a_copy_of_a_document_of_weight_0_is_kept(tmp_path, weights):
+    """In either order: only a document that is kept makes its copies duplicates."""
+    rows = [{"text": row["text"], "w": 1} for row in ROWS]
+    rows += [{"text": "एक ही वाक्य", "w": weight} for weight in weights]
+    source = {"path": write(tmp_path / "a.jsonl.gz", rows), "weight": "w"}
+    corpus, _ = built(tmp_path, source)
+    kept = [*corpus.documents("train"), *corpus.documents("heldout")]
+    assert kept.count("एक ही वाक्य") == 1
+
+
 def test_a_limit_and_shares_count_the_copies(tmp_path):
     """The limit bounds the weighted text, and two weighted sources get their shares of it."""
     rows = [{"text": f"{'क' * 50} {number}", "w": 4} for number in range(300)]
@@ -169,6 +180,11 @@ def test_a_limit_and_shares_count_the_copies(tmp_path):
             {"where": "score > 1 and text != ''"},
             [{"text": "a", "score": 2}, {"text": "b", "score": "high"}],
             "a.jsonl.gz:2: column \"score\" is 'high', not a number; correct where: score > 1",
+        ),
+        (
+            {"where": "score > 0.5"},
+            [{"text": "a", "score": "0,93"}],
+            "is '0,93', not a number; write the column with decimal points, as where: score",
         ),
         (
             {"where": "score == 'x'"},
@@ -231,6 +247,17 @@ def test_a_sample_says_what_a_condition_and_a_weight_do(tmp_path):
     source["where"] = "metadata.language_score > 2"
     with pytest.raises(CorpusError, match=r"where .* > 2 drops all 200 documents, 4 of them by a"):
         column_lines(CorpusSettings.model_validate({"sources": source}))
+
+
+def test_a_sample_ends_at_the_limit_of_the_source(tmp_path):
+    """The counts are those of the records that a run reads, the first ones of the first files."""
+    write(tmp_path / "a.jsonl.gz", [{"text": f"पहला {n}", "s": n % 2} for n in range(10)])
+    write(tmp_path / "b.jsonl.gz", [{"text": f"दूसरा {n}", "s": 0} for n in range(10)])
+    source = {"path": str(tmp_path / "*.gz"), "where": "s == 1", "limit": {"documents": 3}}
+    [line] = column_lines(CorpusSettings.model_validate({"sources": source}))
+    _, notes = built(tmp_path, source)
+    assert notes["sources"][0]["read"]["documents"] == 7
+    assert line.endswith(": where s == 1: drops 4 of 7 documents (57.1%)")
 
 
 def test_keys_change_only_with_what_changes_the_text(tmp_path):

@@ -64,6 +64,13 @@ def test_near_duplicates_are_dropped_counted_and_shown(tmp_path):
     assert any("cleaning: {near_duplicates: 0.8}" in warning for warning in notes["warnings"])
 
 
+@pytest.mark.parametrize("letters", ["ꦲꦤꦕꦫꦏ", "ꀀꀁꀂꀃꀄ", "ᦀᦁᦂᦃᦄ", "กขคงจ"])
+def test_a_text_without_spaces_has_shingles_of_characters(letters):
+    """In every script without spaces, such as Javanese and Yi, a character is a word."""
+    text = "".join(random.Random(1).choices(letters, k=200))
+    assert len(shingles(text)) == len({text[start : start + 5] for start in range(196)})
+
+
 def test_held_out_sources_have_no_near_duplicate_in_training(tmp_path):
     """A training document that is like a held-out one is dropped and counted apart."""
     corpus, notes = built(

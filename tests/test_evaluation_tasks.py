@@ -552,7 +552,9 @@ def test_copied_documents_are_found() -> None:
     assert find_seen([short, short + " more", "one two"], [f"x {short}. y"]) == [1, 0, None]
     thai = "ฉันคิดว่าวันนี้อากาศดีมากเราควรออกไปเดินเล่นในสวนสาธารณะด้วยกันนะ"
     assert find_seen([thai, thai[:30] + "ก" * 40], [f"ก {thai} ข"]) == [1, 0]
-    assert rule_of("th").startswith("50 characters in a row (or all of 5 to 49)")
+    # Five characters of Thai are a word or two.
+    assert find_seen([thai[:20], thai[:19]], [thai]) == [1, None]
+    assert rule_of("th").startswith("50 characters in a row (or all of 20 to 49)")
     # A task of lm-eval has no language.
     assert rule_of("").startswith("13 words in a row (or all of 5 to 12)")
 

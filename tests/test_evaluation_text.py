@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus, identity_of, list_files
-from lingraft.corpus.contamination import EvaluationIndex
+from lingraft.corpus.contamination import EvaluationIndex, normalised_words
 from lingraft.corpus.readers import read_parallel
+from lingraft.corpus.source import Limit
 from lingraft.corpus.text_repairs import Cleaning
 from lingraft.errors import CorpusError
 from lingraft.pipeline.evaluation_text import EvaluationText, find_evaluation_text
@@ -114,6 +116,21 @@ def test_an_index_finds_runs_of_words():
     assert index.find("Zero one, TWO three four five six") == {1}
     assert index.find("one two three four") == set()
     assert index.skipped == {2}
+
+
+def test_only_letters_of_scripts_without_spaces_are_words_of_their_own():
+    """A Latin word attached to Chinese text stays a word, and so does a number."""
+    assert normalised_words("用iPhone手机2026") == ["用", "iphone", "手", "机", "2026"]
+
+
+def test_a_preset_of_evaluation_text_needs_its_own_limit():
+    """A limit that the user did not set would silently leave evaluation text in training text."""
+    content = {"sources": "a.jsonl", "heldout_bytes": 1000, "decontaminate": "wikipedia"}
+    with pytest.raises(ValidationError, match="decontaminate: wikipedia has no limit"):
+        CorpusSettings.model_validate(content)
+    content["decontaminate"] = {"preset": "wikipedia", "limit": {"documents": 7}}
+    [source] = CorpusSettings.model_validate(content).resolve("hi").decontaminate
+    assert source.limit == Limit(documents=7)
 
 
 def test_parallel_sentences_are_repaired_as_the_text_is(tmp_path):

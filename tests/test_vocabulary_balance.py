@@ -1,4 +1,4 @@
-"""Equal premiums: every language gets tokens until all need equally many for the same content."""
+"""Equal premiums: each token goes to the language that needs most tokens for the same content."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from lingraft.recipe.tree import Tree
 from lingraft.tokenizer import family_of
 from lingraft.tokenizer.json_format import build_model_only
 from lingraft.tokenizer.premiums import gini
-from lingraft.vocabulary import ContinuedBPE, SelectionRequest, balanced_bpe
+from lingraft.vocabulary import AutoSize, ContinuedBPE, SelectionRequest, balanced_bpe
+from lingraft.vocabulary.auto_size import ServingCost, remaining_tokens
 from lingraft.vocabulary.balanced_bpe import BalancedLearner, cut_languages
 from lingraft.vocabulary.base import LanguageText
 from lingraft.vocabulary.bpe_learner import BPELearner
@@ -71,20 +72,42 @@ def test_equal_languages_get_the_tokens_of_continued_bpe(name, words, languages)
 @QUICK
 @given(first=WORDS, second=WORDS, times=st.integers(2, 50))
 def test_the_amount_of_text_of_a_language_does_not_matter(name, first, second, times):
-    """Text that is repeated gets no more tokens, because premiums are counted for its content."""
+    """Text that is repeated gets no more tokens, and counts no more for how many there should be.
+
+    With parallel sentences, the amount of the training text is that of no measured text.
+    """
     family = FAMILIES[name]
-    languages = []
-    for copies in (1, times):
-        units = family.units(second * copies)
-        texts = [(family.units(first), 1.0), (units, float(copies))]
-        languages.append([LanguageText("", text, text, content) for text, content in texts])
-    once, repeated = (
-        ContinuedBPE(step_cost=0)
-        .select(SelectionRequest(family, Counter(), 8, balanced=tuple(texts)))
-        .surfaces
-        for texts in languages
-    )
-    assert once == repeated
+    for is_parallel in (False, True):
+        selected = []
+        for copies in (1, times):
+            units, texts = family.units(second), []
+            for part, more in ((family.units(first), 1), (units, copies)):
+                counts = Counter({unit: count * more for unit, count in part.items()})
+                measured, content = (part, 1.0) if is_parallel else (counts, float(more))
+                texts.append(LanguageText("", counts, measured, content))
+            request = SelectionRequest(family, Counter(), 8, balanced=tuple(texts))
+            selected.append(ContinuedBPE(step_cost=0).select(request))
+        once, repeated = selected
+        assert once.surfaces == repeated.surfaces
+        remaining = []
+        for found in selected:
+            tokens = remaining_tokens(found, range(9))
+            remaining.append([count / tokens[0] for count in tokens])
+        assert remaining[0] == pytest.approx(remaining[1], abs=0.01)
+
+
+def test_auto_adds_as_many_tokens_to_300_times_the_text_of_a_language():
+    """A language that few tokens shorten much does not decide the size by its amount of text."""
+    family = FAMILIES["byte-level BPE"]
+    easy, hard = family.units(["taboo " * 4]), family.units(["a boat at the bottom to be heated"])
+    rule, cost = AutoSize(rule="serving"), ServingCost(body=60, head_per_row=1, rows=1)
+    sizes = []
+    for copies in (1, 300):
+        many = Counter({unit: count * copies for unit, count in easy.items()})
+        texts = (LanguageText("", many, many, copies * 1.0), LanguageText("", hard, hard, 1.0))
+        request = SelectionRequest(family, Counter(), 16, balanced=texts)
+        sizes.append(rule.choose(ContinuedBPE(step_cost=0).select(request), cost))
+    assert sizes[0] == sizes[1]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -112,7 +135,7 @@ def test_each_token_is_for_the_highest_premium_and_lengthens_no_language(name, t
         (last,) = (number for number, count in enumerate(counts) if count != chosen[number])
         chosen = counts
         for language, premium in zip(learner.languages, before, strict=True):
-            assert premium <= before[last] or language.finished
+            assert premium <= before[last] or language.finished or language.merged_last
 
 
 def test_a_language_that_can_gain_nothing_rests_and_leaves_its_tokens_to_others(monkeypatch):
@@ -192,6 +215,32 @@ def test_premiums_are_balanced_measured_and_written(languages, tmp_path):
         assert record["gini_with_reference"][when] == pytest.approx(gini(with_english))
     assert record["gini"]["after"] < 0.01 < record["gini"]["before"]
     assert extended.notes["Gini of premiums (tr, hi)"].endswith("after")
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_parallel_sentences_are_cleaned_as_the_texts_are(languages, tmp_path, is_file):
+    """`text_settings` apply to the sentences of each language, in a file and as an argument."""
+    rows = [dict(zip(SENTENCES, row, strict=True)) for row in zip(*SENTENCES.values(), strict=True)]
+    _, tokenizer = example_model("en")
+    premiums = []
+    for mark in ("", "\u00ad"):
+        given = {tag: [mark.join(text) for text in SENTENCES[tag]] for tag in ("tr", "hi")}
+        given["en"] = SENTENCES["en"]
+        options = {"balance": "premium"}
+        if is_file:
+            path = tmp_path / "parallel.jsonl"
+            rows = [dict(zip(given, row, strict=True)) for row in zip(*given.values(), strict=True)]
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            options["parallel_file"] = str(path)
+        extended = lingraft.extend_tokenizer(
+            tokenizer,
+            languages,
+            settings={"size": 10, **options},
+            parallel=None if is_file else given,
+            text_settings={"cleaning": {"strip": ["soft_hyphens"]}},
+        )
+        premiums.append(extended.notes["premium of hi"])
+    assert premiums[0] == premiums[1]
 
 
 def test_sentences_that_are_not_translated_are_a_warning():

@@ -51,6 +51,7 @@ def test_the_counts_are_those_of_all_texts_at_once(name: str, corpus: Corpus) ->
     assert counted.units == family.units(TEXTS)
     assert counted.mentions == family.special_text.count(TEXTS)
     assert (counted.distinct, counted.highest_left_out) == (len(counted.units), 0)
+    assert counted.kept_share == 1
 
 
 def test_who_counts_changes_nothing(corpus: Corpus) -> None:
@@ -67,6 +68,11 @@ def test_only_the_most_frequent_words_are_returned(corpus: Corpus) -> None:
     assert counted.units == Counter(dict(everything.most_common(3)))
     assert counted.distinct == len(everything)
     assert counted.highest_left_out == sorted(everything.values())[-4]
+    kept, all_of_it = (
+        sum(len(family.surface_of(unit)) * count for unit, count in units.items())
+        for units in (counted.units, everything)
+    )
+    assert counted.kept_share == kept / all_of_it < 1
 
 
 def test_a_damaged_corpus_is_named(corpus: Corpus) -> None:

@@ -12,6 +12,7 @@ from lingraft.certificate import NORMALISER
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.store import WARNINGS, Draft
 from lingraft.tokenizer import open_tokenizer
+from lingraft.tokenizer.edge_cases import code_texts
 from lingraft.vocabulary import SELECTIONS, Extension, extend_tokenizer
 from tests.small_bases import BASES, ENGLISH
 
@@ -56,7 +57,15 @@ def test_both_forms_of_a_text_get_the_same_tokens(tmp_path):
     folder, claim, normalizer, draft = extended(tmp_path)
     assert normalizer == {"type": "NFC"}
     assert claim["holds"]
-    assert claim["of"] >= len(ENGLISH_LINES)
+    # Each line is a document, and only its first copy is kept.
+    documents = list(dict.fromkeys("\n".join(ENGLISH_LINES).splitlines()))
+    texts = [*code_texts(), *documents]
+    assert claim["of"] == len(texts)
+    size = sum(len(text.encode()) for text in texts)
+    assert claim["detail"].endswith(
+        f"it leaves {len(documents)} base-language documents and {len(code_texts())} code "
+        f"samples ({size:,} bytes) as they are"
+    )
     assert "the tokenizer gets it" in claim["detail"]
     loaded = AutoTokenizer.from_pretrained(str(folder))
     ours, before = open_tokenizer(folder), open_tokenizer(tmp_path / "source")

@@ -18,7 +18,7 @@ from typing import Any
 from lingraft.corpus.chat import decode_document
 from lingraft.corpus.cleaning import Cleaner, Reason, Tally, language_filter, sum_drops
 from lingraft.corpus.config import CorpusSettings
-from lingraft.corpus.contamination import MIN_WORDS, EvaluationIndex
+from lingraft.corpus.contamination import MIN_CHARACTERS, MIN_WORDS, EvaluationIndex
 from lingraft.corpus.corpus import COUNTS, Counts, DocumentWriter
 from lingraft.corpus.document_weight import DocumentWeight
 from lingraft.corpus.health import NAMED_RECORDS, HealthReport, TextHealth
@@ -113,7 +113,8 @@ def _evaluation_index(
         if read == skipped:
             msg = (
                 f"decontaminate: {source.label}: nothing can be looked for, because no document "
-                f"({read:,} were read) has {MIN_WORDS} words; name a source with evaluation text"
+                f"({read:,} were read) has {MIN_WORDS} words ({MIN_CHARACTERS} characters in a "
+                "script without spaces); name a source with evaluation text"
             )
             raise CorpusError(msg)
     return index

@@ -170,13 +170,17 @@ class Cleaner:
         digest = document_digest(bare)
         return self._check_content(bare, digest), digest
 
+    def forget(self, digest: bytes) -> None:
+        """Take back that a document was seen, because another copy of it may be kept."""
+        self.seen.discard(digest)
+
     def _check_content(self, bare: str, digest: bytes) -> str | None:
         # Before the duplicates, so that the counts show the overlap with the held-out text.
         if digest in self._heldout:
             return Reason.heldout
         if digest in self.seen:
             return Reason.duplicate
-        # Also in the wrong language: the check then runs once for all copies of a text.
+        # Also if a check below drops it, as it would drop all copies: they are not checked again.
         self.seen.add(digest)
         if self._evaluation is not None and self._evaluation.find(bare):
             return Reason.evaluation

@@ -1,7 +1,7 @@
 """What the conditions and weights of sources do, counted in the beginnings of local files.
 
-A run counts them in all text. Before it, `plan` and `diagnose` show these counts, and a condition
-that drops everything is an error.
+A run counts them in all text that it reads. Before it, `plan` and `diagnose` show these counts, and
+a condition that drops everything is an error.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import cache
 from lingraft.corpus.cleaning import document_digest
 from lingraft.corpus.config import CorpusSettings
 from lingraft.corpus.first_look import FileVersion, file_versions, spread_files
-from lingraft.corpus.readers import read_file
+from lingraft.corpus.readers import read_documents, read_file
 from lingraft.corpus.remote_files import is_url
 from lingraft.corpus.source import Source
 from lingraft.corpus.text_files import find_files
@@ -50,13 +50,17 @@ def _column_line(source_json: str, states: tuple[FileVersion, ...]) -> str:
     """Return the line of `column_lines` about files in a state, which are read once."""
     source = Source.model_validate_json(source_json)
     files = [path for path, _, _ in states]
-    chosen = spread_files(files)
-    share = SAMPLE_CHARACTERS // len(chosen)
+    if source.limit is None:
+        streams = [read_file(path, source) for path in spread_files(files)]
+    else:
+        # The first documents, as a run reads them: it does not open all files.
+        streams = [read_documents(source, "und")]
+    share = SAMPLE_CHARACTERS // len(streams)
     read = kept = nulls = copies = 0
-    is_complete = len(chosen) == len(files)
-    for path in chosen:
+    is_complete = source.limit is not None or len(streams) == len(files)
+    for stream in streams:
         characters = 0
-        with closing(read_file(path, source)) as documents:
+        with closing(stream) as documents:
             for text, passes, weight in documents:
                 read += 1
                 nulls += passes is None

@@ -100,7 +100,7 @@ class CorpusSettings(Settings):
     decontaminate: Sources | None = Field(
         default=None,
         description="evaluation text: training documents with 13 words in a row of it (or with all "
-        "of 5 to 12) are dropped, and counted",
+        "of 5 to 12) are dropped, and counted; a preset needs a limit of its own",
     )
     language_check: Annotated[LanguageCheck | None, BeforeValidator(_as_check)] = Field(
         default=None,
@@ -127,8 +127,9 @@ class CorpusSettings(Settings):
         held = Limit(bytes=self.heldout_bytes or ByteSize(DEFAULT_HELDOUT_LIMIT))
         sources = tuple(source.resolve(language, limit) for source in self.sources)
         heldout = self.heldout and tuple(source.resolve(language, held) for source in self.heldout)
+        # No limit applies: a part of the evaluation text would let the rest through.
         evaluation = self.decontaminate and tuple(
-            source.resolve(language, held) for source in self.decontaminate
+            source.resolve(language) for source in self.decontaminate
         )
         resolved = {"sources": sources, "heldout": heldout, "decontaminate": evaluation}
         return self.model_copy(update=resolved)
@@ -170,6 +171,13 @@ class CorpusSettings(Settings):
             given = getattr(self, name) or ()
             if any(source.weight or source.document_weight for source in given):
                 msg = f"weight has no meaning in {name}; leave it out"
+                raise ValueError(msg)
+        for source in self.decontaminate or ():
+            if source.preset and source.limit is None:
+                msg = (
+                    f"decontaminate: {source.preset} has no limit, and training text is compared "
+                    "with all evaluation text; set its limit, or name a file or hub data set"
+                )
                 raise ValueError(msg)
         if self.heldout and self.heldout_share is not None:
             msg = "heldout and heldout_share exclude each other; remove one of them"

@@ -1,13 +1,14 @@
 """Contamination: evaluation text that occurs in the training text.
 
-`decontaminate` drops training documents with it, and `find_seen` finds the evaluation documents.
+`find_seen` reports which evaluation documents occur in training text. The setting `decontaminate`
+uses `EvaluationIndex` to drop such training documents.
 
 Text is compared as sequences of words, in NFKC, case folded, with letters, marks and digits only:
-differences in case, punctuation and spacing do not hide a match. A document counts as seen if 13
-consecutive words of it occur in a training text (the length that Brown et al. 2020 use), or all of
-its words if it has fewer than 13. A document of fewer than 5 words is skipped, because a match
-would mean nothing. In scripts without spaces, every character counts as a word, and 50 consecutive
-ones are a match.
+differences in case, punctuation and spacing do not hide a match. A document counts as seen if a
+training text contains a 13-gram of its words (the length that Brown et al. 2020 use), or all of its
+words if it has fewer than 13. A document of fewer than 5 words is skipped, because a match would
+mean nothing. In scripts without spaces, every character counts as a word, 50 consecutive ones are
+a match, and a document of fewer than 20 is skipped. Words of other scripts in such text stay whole.
 """
 
 from __future__ import annotations
@@ -26,19 +27,27 @@ from lingraft.text_units import UNSPACED_SCRIPTS, letters_in
 WORDS = 13
 CHARACTERS = 50
 MIN_WORDS = 5
-_WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
-_UNSPACED = regex.compile(letters_in(UNSPACED_SCRIPTS))
+MIN_CHARACTERS = 20
+"""The same for scripts without spaces: five characters are one or two words of Thai or Chinese."""
+_LETTERS, _OF_UNSPACED = r"[\p{L}\p{M}\p{N}]", letters_in(UNSPACED_SCRIPTS)
+_UNSPACED = regex.compile(_OF_UNSPACED)
+_WORD = regex.compile(
+    rf"[{_LETTERS}&&{_OF_UNSPACED}]|[{_LETTERS}--{_OF_UNSPACED}]+", regex.VERSION1
+)
 
 
 def rule_of(language: str) -> str:
     """Return what counts as a match in a language.
 
     >>> rule_of("th")
-    '50 characters in a row (or all of 5 to 49), case and punctuation apart'
+    '50 characters in a row (or all of 20 to 49), ignoring case and punctuation'
     """
-    count, unit = (CHARACTERS, "characters") if is_unspaced(language) else (WORDS, "words")
-    shorter = f"or all of {MIN_WORDS} to {count - 1}"
-    return f"{count} {unit} in a row ({shorter}), case and punctuation apart"
+    count, least, unit = WORDS, MIN_WORDS, "words"
+    if is_unspaced(language):
+        count, least, unit = CHARACTERS, MIN_CHARACTERS, "characters"
+    return (
+        f"{count} {unit} in a row (or all of {least} to {count - 1}), ignoring case and punctuation"
+    )
 
 
 def normalised_words(text: str) -> list[str]:
@@ -46,10 +55,10 @@ def normalised_words(text: str) -> list[str]:
 
     >>> normalised_words("The cat's “Mat” ﬁts!")
     ['the', 'cat', 's', 'mat', 'fits']
+    >>> normalised_words("iPhone手机 15")
+    ['iphone', '手', '机', '15']
     """
-    words: list[str] = []
-    for word in _WORD.findall(unicodedata.normalize("NFKC", text).casefold()):
-        words.extend(word if _UNSPACED.search(word) else (word,))
+    words: list[str] = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
     return words
 
 
@@ -67,8 +76,11 @@ class EvaluationIndex:
         """Index a document, or skip it if it is too short."""
         number, self.documents = self.documents, self.documents + 1
         words = normalised_words(document)
-        length = min(len(words), _length(words))
-        if length < MIN_WORDS:
+        length, least = WORDS, MIN_WORDS
+        if _is_mostly_unspaced(words):
+            length, least = CHARACTERS, MIN_CHARACTERS
+        length = min(len(words), length)
+        if length < least:
             self.skipped.add(number)
             return
         runs = {tuple(words[i : i + length]) for i in range(len(words) - length + 1)}
@@ -114,10 +126,6 @@ def find_seen(documents: Sequence[str], texts: Iterable[str]) -> list[int | None
     return found
 
 
-def _length(words: Sequence[str]) -> int:
-    """Return how many words make a match; more in text whose words are mostly characters."""
-    single = 0
-    for word in words:
-        if len(word) == 1 and _UNSPACED.match(word):
-            single += 1
-    return CHARACTERS if 2 * single > len(words) else WORDS
+def _is_mostly_unspaced(words: Sequence[str]) -> bool:
+    """Return whether most words are characters of scripts without spaces."""
+    return 2 * sum(map(bool, map(_UNSPACED.match, words))) > len(words)

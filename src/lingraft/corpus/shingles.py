@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import regex
 
+from lingraft.text_units import UNSPACED_SCRIPTS, letters_in
+
 SHINGLE_WORDS = 5
 MIN_SHINGLES, MIN_COMPARED_CHARACTERS = 16, 100
 """Shorter documents are not compared: they are alike by chance."""
-_WORD = regex.compile(
-    r"[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}\p{Han}\p{Hiragana}\p{Katakana}]|[\p{L}\p{M}]+"
-)
+_WORD = regex.compile(rf"{letters_in(UNSPACED_SCRIPTS)}|[\p{{L}}\p{{M}}]+")
 
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 

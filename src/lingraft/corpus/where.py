@@ -46,6 +46,7 @@ _TOKEN = regex.compile(
     )""",
     regex.VERBOSE,
 )
+_DECIMAL_COMMA = regex.compile(r"[-+]?\d+,\d+")
 _MAX_LENGTH = 2000
 EXPECTED = "expected COLUMN >= VALUE, joined by `and`, such as language_score >= 0.9"
 
@@ -255,5 +256,8 @@ def _wrong_type(value: Any, column: str, wanted: str, place: str, setting: str) 
     what = repr(value) if is_short else kind_of_value(value)
     if isinstance(value, bool):
         what = str(value).lower()
-    msg = f'{place}: column "{column}" is {what}, not {wanted}; correct {setting}, or the record'
+    remedy = f"correct {setting}, or the record"
+    if isinstance(value, str) and wanted == "a number" and _DECIMAL_COMMA.fullmatch(value.strip()):
+        remedy = f"write the column with decimal points, as {setting} needs numbers"
+    msg = f'{place}: column "{column}" is {what}, not {wanted}; {remedy}'
     return CorpusError(msg)

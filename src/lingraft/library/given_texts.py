@@ -18,6 +18,7 @@ import yaml
 
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.corpus.language import parse_language
+from lingraft.corpus.text_repairs import Cleaning, TextRepairs
 from lingraft.errors import CorpusError, RecipeError
 from lingraft.library.arguments import assignments
 from lingraft.recipe.overrides import override
@@ -97,15 +98,19 @@ def texts_by_tag(texts: Any, name: str) -> dict[str, Any]:
     return by_tag
 
 
-def read_sentences(parallel: Any, languages: Sequence[str]) -> dict[str, list[str]]:
+def read_sentences(
+    parallel: Any, languages: Sequence[str], cleaning: Mapping[str, Cleaning] | None = None
+) -> dict[str, list[str]]:
     """Return the sentences of these languages and of `REFERENCE`, and of others that are given.
 
-    A sentence that is empty in one language is left out in all, as in a file. Raises `CorpusError`
-    if some are missing, or if they are not parallel.
+    `cleaning` are the repairs of each language, as of its other text. A sentence that is empty in
+    one language is left out in all, as in a file. Raises `CorpusError` if some are missing, or if
+    they are not parallel.
     """
     sentences = {}
     for tag, given in texts_by_tag(parallel, "parallel").items():
-        sentences[tag] = list(read_documents(given, f"parallel: {tag}"))
+        repairs = TextRepairs((cleaning or {}).get(tag) or Cleaning(), tag)
+        sentences[tag] = list(map(repairs.repair, read_documents(given, f"parallel: {tag}")))
     missing = [tag for tag in (*languages, REFERENCE) if tag not in sentences]
     if missing:
         msg = f"parallel: no sentences in {', '.join(missing)}; give those of every language"
@@ -122,33 +127,35 @@ def read_sentences(parallel: Any, languages: Sequence[str]) -> dict[str, list[st
     return dict(zip(sentences, map(list, zip(*complete, strict=True)), strict=True))
 
 
-def build_corpora(
+def given_texts(
     texts: Texts | Mapping[str, Texts],
-    folder: Path,
-    *,
-    warn: Callable[[str], None],
     name: str = "texts",
     language: str | None = None,
     settings: Mapping[str, Any] | None = None,
-) -> list[Corpus]:
-    """Build one corpus for each language of `texts`; `name` is the argument that errors name.
+) -> list[GivenTexts]:
+    """Return the texts of each language of `texts`; `name` is the argument that errors name.
 
     `settings` are the argument `text_settings`, `None` if the caller has no such argument.
 
-    Raises `CorpusError` if there is no text or an item is not a string, and `RecipeError` for an
-    unknown language.
+    Raises `CorpusError` if there is no text, and `RecipeError` for an unknown language.
     """
     if not isinstance(texts, Mapping):
         texts = {language or UNKNOWN_LANGUAGE: texts}
     elif language is not None:
         msg = f"{name}: a mapping names the languages itself; leave out `language`"
         raise CorpusError(msg)
-    corpora = []
-    for number, (tag, documents) in enumerate(texts_by_tag(texts, name).items()):
+    given = []
+    for tag, documents in texts_by_tag(texts, name).items():
         place = name if len(texts) == 1 else f"{name}: {tag}"
-        given = GivenTexts(place, documents, tag, settings)
-        corpora.append(given.build(folder / f"{name}-{number}", warn))
-    return corpora
+        given.append(GivenTexts(place, documents, tag, settings))
+    return given
+
+
+def build_corpora(
+    given: Sequence[GivenTexts], folder: Path, warn: Callable[[str], None], name: str = "texts"
+) -> list[Corpus]:
+    """Build one corpus for each language; raises `CorpusError` if an item is not a string."""
+    return [texts.build(folder / f"{name}-{number}", warn) for number, texts in enumerate(given)]
 
 
 @dataclass(frozen=True)
@@ -159,6 +166,13 @@ class GivenTexts:
     texts: Texts
     language: str
     settings: Mapping[str, Any] | None
+
+    @property
+    def cleaning(self) -> Cleaning | None:
+        """The repairs of the text."""
+        if isinstance(self.texts, CorpusSettings):
+            return self.texts.cleaning
+        return self._parse(["-"]).cleaning
 
     def build(self, folder: Path, warn: Callable[[str], None]) -> Corpus:
         """Build the corpus; errors and warnings name the arguments of the caller."""
@@ -192,6 +206,10 @@ class GivenTexts:
                 for text in read_documents(self.texts, self.name):
                     stream.write(json.dumps({"text": text}) + "\n")
             sources = [str(file)]
+        return self._parse(sources)
+
+    def _parse(self, sources: list[str]) -> CorpusSettings:
+        """Return the settings of a corpus with these sources and the `text_settings`."""
         changes = assignments(self.settings, "text_settings")
         if any(change.path == "sources" for change in changes):
             msg = f"text_settings: {self.name} has the text already; leave out sources"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
 from lingraft.certificate import Certificate
 from lingraft.corpus import Corpus
+from lingraft.corpus.text_repairs import Cleaning
 from lingraft.errors import RecipeError
 from lingraft.library.extension_results import (
     RESULT,
@@ -17,7 +17,13 @@ from lingraft.library.extension_results import (
     TokenizerExtension,
     WorkFolder,
 )
-from lingraft.library.given_texts import Texts, build_corpora, only_corpus, read_sentences
+from lingraft.library.given_texts import (
+    Texts,
+    build_corpora,
+    given_texts,
+    only_corpus,
+    read_sentences,
+)
 from lingraft.library.given_tokenizer import (
     TokenizerLike,
     name_of,
@@ -80,17 +86,19 @@ class PreparedExtension:
         (files.path / RESULT).mkdir()
         draft = Draft(files.path / RESULT)
         write_given_tokenizer(tokenizer, files.path, warn=draft.warn)
-        build = partial(
-            build_corpora, folder=files.path, warn=draft.warn, settings=text_settings or {}
-        )
-        corpora = build(texts, language=language)
+        given = given_texts(texts, language=language, settings=text_settings or {})
+        corpora = build_corpora(given, files.path, draft.warn)
         base = None
         if base_texts is not None:
-            base = only_corpus(build(base_texts, name="base_texts"), "base_texts")
+            given_base = given_texts(base_texts, "base_texts", settings=text_settings or {})
+            built = build_corpora(given_base, files.path, draft.warn, "base_texts")
+            base = only_corpus(built, "base_texts")
+            given += given_base
         languages = [corpus.language for corpus in corpora]
-        balance = settings.premium_balance(languages)
+        cleaning = {text.language: text.cleaning for text in given if text.cleaning}
+        balance = settings.premium_balance(languages, cleaning)
         if parallel is not None:
-            balance = _given_balance(settings, languages, parallel)
+            balance = _given_balance(settings, languages, parallel, cleaning)
         extension = settings.extension(balance=balance, workers=Workers(workers))
         return cls(files, name_of(tokenizer), corpora, base, extension, draft)
 
@@ -152,13 +160,16 @@ class PreparedExtension:
 
 
 def _given_balance(
-    settings: VocabularySettings, languages: Sequence[str], parallel: Mapping[str, Sequence[str]]
+    settings: VocabularySettings,
+    languages: Sequence[str],
+    parallel: Mapping[str, Sequence[str]],
+    cleaning: Mapping[str, Cleaning],
 ) -> PremiumBalance | None:
     """Return what premiums are counted on if sentences are given; `None` for one language."""
     if settings.balance == "size" or settings.parallel_file is not None:
         msg = "parallel: is read by balance='premium' only, and in place of a parallel_file"
         raise RecipeError(msg)
-    sentences = read_sentences(parallel, languages)
+    sentences = read_sentences(parallel, languages, cleaning)
     return PremiumBalance(sentences) if len(languages) > 1 else None
 
 

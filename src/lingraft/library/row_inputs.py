@@ -13,7 +13,7 @@ from lingraft.corpus import Corpus
 from lingraft.embeddings import EmbeddingInit
 from lingraft.errors import ModelError
 from lingraft.library.extension_results import TokenizerExtension, WorkFolder
-from lingraft.library.given_texts import Texts, build_corpora, only_corpus
+from lingraft.library.given_texts import Texts, build_corpora, given_texts, only_corpus
 from lingraft.library.given_tokenizer import TokenizerLike, write_given_tokenizer
 from lingraft.library.tokenizer_splice import TokenizerSplice, splice_between
 from lingraft.splice import Splice
@@ -88,7 +88,7 @@ class RowInputs:
             source, target = known.source, known.target
         corpus = None
         if texts is not None:
-            corpus = only_corpus(build_corpora(texts, files.path, warn=warn), "texts")
+            corpus = only_corpus(build_corpora(given_texts(texts), files.path, warn), "texts")
         return cls(known, source, target, files, draft, corpus)
 
     @property

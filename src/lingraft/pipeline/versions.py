@@ -25,7 +25,7 @@ STAGE_VERSIONS = {
     "received": 1,
     "chat-vector": 1,
     # Checks, measurements and predictions.
-    "evaluation-text": 1,
+    "evaluation-text": 2,
     "source-check": 2,
     "result-check": 1,
     "scoring": 5,

@@ -213,6 +213,12 @@ def most_frequent(table: pa.Table, limit: int) -> tuple[pa.Table, int]:
     return kept, int(least if len(order) < len(ties) else counts[counts < least].max())
 
 
+def count_characters(table: pa.Table) -> int:
+    """Return the number of characters of all units, as often as each occurs."""
+    lengths = pc.utf8_length(table["unit"]).to_numpy().astype(np.int64)
+    return int((lengths * table["count"].to_numpy()).sum())
+
+
 def counter_of(table: pa.Table) -> Counter[str]:
     """Return a table as a counter."""
     return Counter(dict(_rows(table)))

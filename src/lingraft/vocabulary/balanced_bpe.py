@@ -1,16 +1,18 @@
-"""Continued BPE for several languages, so that all need as many tokens for the same content.
+"""Continued BPE for several languages: each token goes to the language that needs most tokens.
 
-The *premium* of a language is the number of tokens of a text divided by its content (see
-`LanguageText`). Each step takes the language of the highest premium and makes the best candidate of
-its text a token, which is merged in the text of every language. This is the greedy solution of
-min max premium, as in parity-aware BPE (Foroutan et al. 2025, arXiv 2508.04796). A candidate is the
-best one by the tokens that it saves in the training text of its language; premiums are counted on
-the measured text. Counts are compared within a language only, so the amount of its text does not
-matter.
+The *premium* is here the number of tokens of a text for each unit of its content (see
+`LanguageText`). It is proportional to the usual premium over English (Petrov et al. 2023). Each
+step takes the language of the highest premium and makes the best candidate of its text a token,
+which is merged in the text of every language. This greedily lowers the highest premium, as
+parity-aware BPE does (Foroutan et al. 2025, arXiv 2508.04796). A candidate is the best one by the
+tokens that it saves in the training text of its language; premiums are counted on the measured
+text. Counts are compared within a language only, and savings are added up for the same content in
+each language, so the amount of its text does not matter.
 
 A language whose premium can hardly fall any more, for example because of the lower bound that the
-pre-tokenizer sets, would take all further tokens for nothing. So it *rests* when its last `WINDOW`
-tokens have lowered its premium by less than `MIN_GAIN`, until every other language rests, too.
+pre-tokenizer sets, would take all further tokens for nothing. This is checked after every `WINDOW`
+of its tokens: if they have lowered its premium by less than `MIN_GAIN`, the language *rests* until
+every other language rests, too.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from dataclasses import dataclass, field
 
 from lingraft.vocabulary.base import LanguageText, SelectionRequest
 from lingraft.vocabulary.bpe_learner import BPELearner, RankedTokens
+from lingraft.vocabulary.language_shares import SCALE
 from lingraft.vocabulary.word_counts import WordTable, cut_words
 
 # Most single tokens save nothing in a few hundred sentences, 200 together do. At this rate,
@@ -38,6 +41,7 @@ class LanguageProgress:
         learner: the words of the language with all tokens that were learned.
         chosen: the number of tokens that were chosen for this language.
         rested_at: the number of them when it first rested; `None` if it never did.
+        finished: whether its text has no candidate as it is cut now.
     """
 
     text: LanguageText
@@ -56,6 +60,12 @@ class LanguageProgress:
     def premium(self) -> float:
         """The tokens of the measured text for each unit of its content."""
         return self.learner.measured_tokens / self.text.content
+
+    @property
+    def merged_last(self) -> bool:
+        """Whether the last token of all occurs in the training text of this language."""
+        learner = self.learner
+        return learner.uses.get(learner.symbol_of[learner.learned.surfaces[-1]], 0) > 0
 
     def count_token(self) -> None:
         """Count a token that was chosen for this language; rest if the last ones saved little."""
@@ -77,7 +87,8 @@ class BalancedLearner:
         words: the words of each language, and then the protected words if there are any.
         start: returns a learner of words.
 
-    `learned` and `unused` are those of a `BPELearner` for all languages together.
+    `learned` and `unused` are those of a `BPELearner` for all languages together. `tokens_before`
+    and the savings are the tokens of text with the same content in each language, times a factor.
     """
 
     def __init__(
@@ -90,6 +101,11 @@ class BalancedLearner:
         self.languages = list(map(LanguageProgress, texts, self._learners))
         self._guard = self._learners[-1] if len(words) > len(texts) else None
         self.learned = RankedTokens()
+        self._weights = _weights(self.languages)
+        tokens = [
+            weight * table.tokens for weight, table in zip(self._weights, words, strict=False)
+        ]
+        self.tokens_before = round(sum(tokens))
 
     def run(self, size: int) -> Iterator[bytes]:
         """Learn up to `size` more tokens, and yield each."""
@@ -155,12 +171,29 @@ class BalancedLearner:
 
     def _accept(self, surface: bytes) -> None:
         """Make a surface a token in every language: all learners have the same new tokens."""
-        saved = 0
         for learner in self._learners:
             learner.accept(surface)
-            saved += learner.learned.saved[-1]
+        saved = 0.0
+        for language, weight in zip(self.languages, self._weights, strict=True):
+            saved += weight * language.learner.learned.saved[-1]
+            # Its symbols have new neighbours, which may be candidates.
+            language.finished = language.finished and not language.merged_last
         self.learned.surfaces.append(surface)
-        self.learned.saved.append(saved)
+        self.learned.saved.append(round(saved))
+
+
+def _weights(languages: Sequence[LanguageProgress]) -> list[float]:
+    """Return the weight of each language's training tokens, with which languages are added up.
+
+    Weighted by it, a text has its premium times a common factor: the tokens of the same content.
+    Without parallel sentences, this is 1 / content.
+    """
+    tokens = [language.learner.words.tokens for language in languages]
+    premiums = [language.premium for language in languages]
+    factor = SCALE * sum(tokens) / (sum(premiums) or 1)
+    return [
+        factor * premium / max(count, 1) for premium, count in zip(premiums, tokens, strict=True)
+    ]
 
 
 def cut_languages(request: SelectionRequest) -> list[WordTable]:

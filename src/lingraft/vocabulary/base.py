@@ -18,7 +18,7 @@ from lingraft.tokenizer.base import Family
 
 @dataclass(frozen=True)
 class LanguageText:
-    """The text of one of several languages whose premiums are to be equal.
+    """The text of one of several languages whose premiums are to become more equal.
 
     Attributes:
         language: the tag of the language.
@@ -46,8 +46,8 @@ class SelectionRequest:
         base_counts: the units of base-language text.
         excluded: surfaces that must not be added.
         where: the folder of the tokenizer, for error messages.
-        balanced: the texts of several languages whose premiums are to be equal; empty if `counts`
-            decides.
+        balanced: the texts of several languages whose premiums are to become more equal; empty if
+            `counts` decides.
     """
 
     family: Family
@@ -66,9 +66,9 @@ class Selected:
 
     Attributes:
         surfaces: the surface of each new token.
-        saved: how many tokens of the text each new token saved when it was added. It is empty if
-            the method does not know.
-        tokens_before: the tokens of the text under the base tokenizer.
+        saved: how many tokens of the text each new token saved when it was added, weighted if there
+            are several languages. It is empty if the method does not know.
+        tokens_before: the tokens of the text under the base tokenizer, weighted in the same way.
         notes: counts of candidates that were left out or changed, by reason.
         dropped: source ids that are removed. New tokens reuse these ids in the same order.
         whole_units: whether the tokens are looked up as whole units, without merges.

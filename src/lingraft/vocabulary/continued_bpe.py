@@ -103,13 +103,15 @@ class ContinuedBPE(Selection):
             # A token whose later tokens were never built. Leaving it out frees its place for
             # another one, which changes all that follow.
             unneeded |= intermediate.unneeded
+        tokens_before = sum(table.tokens for table in words)
         notes = {f"left out: {reason}": count for reason, count in learned.left_out.items()}
         if isinstance(learner, BalancedLearner):
             notes |= learner.notes
+            tokens_before = learner.tokens_before
         return Selected(
             tuple(learned.surfaces),
             tuple(learned.saved),
-            sum(table.tokens for table in words),
+            tokens_before,
             {**notes, **intermediate.notes},
         )
 

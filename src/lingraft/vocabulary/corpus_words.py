@@ -39,7 +39,8 @@ class CorpusWords:
     """The units of a corpus with their counts, and the special tokens that its text spells.
 
     If there are more units than were asked for, `units` are the most frequent of `distinct` ones,
-    and `highest_left_out` is the highest count of the others.
+    `highest_left_out` is the highest count of the others, and `kept_share` is the share of the text
+    that `units` are, by the characters of units (in a byte-level tokenizer, these are bytes).
     """
 
     language: str
@@ -48,6 +49,7 @@ class CorpusWords:
     mentions: Counter[str]
     distinct: int
     highest_left_out: int = 0
+    kept_share: float = 1.0
 
 
 def count_words(
@@ -85,6 +87,9 @@ def count_words(
         table = unit_table.sum_tables(chain(units, run(slices)))
     table = unit_table.without_special(family, table)
     kept, highest_left_out = unit_table.most_frequent(table, max_words or len(table))
+    kept_share = 1.0
+    if len(kept) < len(table):
+        kept_share = unit_table.count_characters(kept) / unit_table.count_characters(table)
     return CorpusWords(
         corpus.language,
         train.bytes,
@@ -92,6 +97,7 @@ def count_words(
         mentions,
         len(table),
         highest_left_out,
+        kept_share,
     )
 
 

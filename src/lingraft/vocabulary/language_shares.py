@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 # Counts stay integers, so they are scaled up before weights apply: rounding then loses little.
-_SCALE = 64
+SCALE = 64
 
 
 def compute_shares(
@@ -45,7 +45,7 @@ def mix_counts(
     mixture: Counter[str] = Counter()
     shares = compute_shares(sizes, temperature, weights)
     for language_counts, size, share in zip(counts, sizes, shares, strict=True):
-        factor = share * total / size * _SCALE
+        factor = share * total / size * SCALE
         for unit, count in language_counts.items():
             # At least 1: a rare unit of a language with a small weight must not disappear.
             mixture[unit] += max(round(count * factor), 1)

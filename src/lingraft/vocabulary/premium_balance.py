@@ -1,4 +1,4 @@
-"""Equal premiums among several target languages: what they are counted on, and their report.
+"""Premiums of several target languages: what they are counted on, and their report.
 
 With parallel sentences, the premium of a language is the number of tokens of its sentences. Without
 them, it is the number of tokens of the training text for each byte of English that would say the
@@ -66,7 +66,7 @@ class PremiumBalance:
                 texts.append(LanguageText(text.language, text.units, measured, 1.0))
             return tuple(texts)
         for text, length in zip(words, relative_lengths(languages), strict=True):
-            content = text.bytes / length
+            content = text.bytes * text.kept_share / length
             texts.append(LanguageText(text.language, text.units, text.units, content))
         return tuple(texts)
 

@@ -34,7 +34,7 @@ _PROBES = ("e\u0301", "\u1112\u1161\u11ab", "\u0e4d\u0e32", "\ufb01")
 class TextNormaliser:
     """The normal form of the text, and whether the tokenizer gets it; `reason` says why.
 
-    `changed` of the `checked` base-language documents would be changed by it.
+    `changed` of the `checked` base-language documents and code samples would be changed by it.
     """
 
     form: str
@@ -51,7 +51,7 @@ class TextNormaliser:
             NORMALISER,
             self.changed,
             self.checked,
-            "documents",
+            "texts",
             f"the text was converted to {self.form}; the tokenizer {decision}: {self.reason}",
             fatal=False,
             exceptions=(self.example,) if self.example else (),
@@ -100,7 +100,7 @@ def choose_normaliser(
         documents = sum(base.counts(split).documents for split in SPLITS)
         reason = f"it changes base-language text ({counted(converted, 'document')})"
         return TextNormaliser(form, reason, documents, converted)
-    return _check(form, convert, chain(code_texts(), _base_documents(base)))
+    return _check(form, convert, _base_documents(base))
 
 
 def _reason_against(
@@ -116,15 +116,20 @@ def _reason_against(
     return "" if base else "there is no base-language text (replay) to check it on"
 
 
-def _check(form: str, convert: Callable[[str], str], texts: Iterable[str]) -> TextNormaliser:
+def _check(form: str, convert: Callable[[str], str], documents: Iterable[str]) -> TextNormaliser:
+    """Check documents, and samples of code: base-language text may have none."""
     checked = changed = size = 0
     example = ""
-    for text in texts:
+    code = code_texts()
+    for text in chain(code, documents):
         checked, size = checked + 1, size + len(text.encode())
         if convert(text) != text:
             changed += 1
             example = example or _first_changed_word(text, convert)
-    read = f"{counted(checked, 'base-language document')} ({size:,} bytes)"
+    read = (
+        f"{counted(checked - len(code), 'base-language document')} and "
+        f"{counted(len(code), 'code sample')} ({size:,} bytes)"
+    )
     reason = f"it changes {changed:,} of {read}" if changed else f"it leaves {read} as they are"
     return TextNormaliser(form, reason, checked, changed, example, given=not changed)
 
