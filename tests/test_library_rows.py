@@ -15,7 +15,7 @@ import lingraft
 from lingraft.checkpoint import resize_embeddings
 from lingraft.embeddings import INITS, Focus
 from lingraft.library.example_model import example_model
-from lingraft.library.given_texts import build_corpora
+from lingraft.library.given_texts import build_corpora, given_texts
 from lingraft.library.tokenizer_splice import TokenizerSplice, splice_between
 from lingraft.miniature import stories
 from lingraft.tokenizer import open_tokenizer
@@ -68,7 +68,7 @@ def case_of(tmp_path_factory, extension):
 def written(case, output, init, texts=None, **settings):
     corpus = None
     if texts:
-        (corpus,) = build_corpora(texts, output.parent / "corpus", warn=print)
+        (corpus,) = build_corpora(given_texts(texts), output.parent / "corpus", print)
     method = INITS.parse(init)
     resize_embeddings(
         case.source,
