@@ -96,12 +96,13 @@ def test_preferred_tokens_have_higher_logits_than_their_first_piece(
     for token, piece in pieces.items():
         text = (extended.vocabulary.surfaces[token] or b"").decode()
         assert piece == before.encode([text])[0][0]
-    chances = count_preferred(model, extended, DOCUMENTS, pieces, context=64)
-    for number, ids in enumerate(extended.encode(DOCUMENTS)):
+    documents = [np.array(ids) for ids in extended.encode(DOCUMENTS)]
+    chances = count_preferred(model, extended, documents, pieces, context=64)
+    for number, ids in enumerate(documents):
         taken = places = 0
         with torch.no_grad():
-            logits = model(torch.tensor([[start_id(extended), *ids[:64]]])).logits[0]
-        for position, token in enumerate(ids[:64]):
+            logits = model(torch.tensor([[start_id(extended), *ids[:64].tolist()]])).logits[0]
+        for position, token in enumerate(ids[:64].tolist()):
             if token in pieces:
                 places += 1
                 taken += bool(logits[position, token] > logits[position, pieces[token]])

@@ -16,11 +16,12 @@ from lingraft.packing.mixture import Mixture
 from lingraft.strategies import Differential
 from lingraft.training import SCHEDULES, Budget, Execution, Phase, TrainingPlan
 from lingraft.training.batch_rule import BATCH, DEFAULT_STEPS
+from lingraft.training.job import Job
 from lingraft.training.phase_outline import expected_steps, phase_lengths
-from lingraft.training.phase_steps import phase_steps, plan_steps
+from lingraft.training.phase_steps import phase_steps
 from lingraft.training.train_log import DivergenceMonitor
 from tests.conftest import HINDI
-from tests.training_cases import packed, two_streams
+from tests.training_cases import ADDED, packed, plan_of, two_streams
 
 
 @pytest.mark.parametrize(
@@ -260,14 +261,16 @@ def test_the_steps_that_are_planned_are_those_of_the_training(
 ) -> None:
     """The steps that a plan expects are about the counted ones, for budgets that count text."""
     text = two_streams(tiny_model, tmp_path)
+    block = text.target.summary.block
     amounts = [source.amount() for source in text.targets], text.replay.amount()
-    for budget in ("3 kB", "1000 tokens", "1 epoch"):
-        phase = Phase.model_validate({"budget": budget})
-        (length,) = phase_lengths([phase], [0.3], text.target.summary.block, 10**6, amounts)
-        (expected,) = expected_steps([length], text.target.summary.block, amounts)
-        counted = plan_steps(text, [length], 0).phases[0]
-        assert expected.sequences_per_step == counted.sequences_per_step == 1
-        assert abs(expected.steps - counted.steps) <= max(2, 0.15 * counted.steps)
+    for budget in ("3 kB", "1000 tokens", "1 epoch", "7 steps"):
+        plan = plan_of(budget=budget, replay_share=0.3, batch_tokens=3 * block)
+        job = Job(tiny_model, text, plan, tmp_path, ADDED, 0, Execution(), None)
+        lengths = phase_lengths(plan.phases, [0.3], block, 10**6, amounts)
+        (expected,) = expected_steps(lengths, block, amounts)
+        (counted,) = job.steps(10**6).phases
+        assert expected.sequences_per_step == counted.sequences_per_step == 3
+        assert abs(expected.steps - counted.steps) <= max(1, 0.1 * counted.steps)
 
 
 def test_a_diverging_loss_differs_from_a_bad_batch() -> None:

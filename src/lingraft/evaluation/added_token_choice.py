@@ -22,6 +22,7 @@ from lingraft.evaluation.bits_per_byte import batch_size, start_id
 from lingraft.evaluation.bootstrap import Floats, measure_ratio
 from lingraft.evaluation.config import BootstrapSettings
 from lingraft.evaluation.samples import GeneratedSample
+from lingraft.evaluation.text_scores import Integers
 from lingraft.evaluation.window_scorer import ScoringWindow, WindowScorer, batch_windows
 from lingraft.evaluation.words_kept_whole import TokenPlaces
 from lingraft.measurement import Measurement
@@ -89,18 +90,19 @@ class Chances:
 def count_preferred(
     model: Any,
     tokenizer: ModelTokenizer,
-    documents: Sequence[str],
+    documents: Sequence[Integers],
     pieces: Mapping[int, int],
     context: int,
 ) -> Chances:
     """Count where a model prefers an added token of a text to the first of its pieces.
 
-    `pieces` is the result of `first_pieces`, `context` the number of tokens that the model reads.
+    `documents` are the ids of each document, `pieces` is the result of `first_pieces`, and
+    `context` the number of tokens that the model reads.
     """
     length = min(context, READ_TOKENS)
     start = start_id(tokenizer)
-    encoded = tokenizer.encode(documents[:READ_DOCUMENTS])
-    sequences = [np.array([start, *ids[:length]], dtype=np.int64) for ids in encoded]
+    read = documents[:READ_DOCUMENTS]
+    sequences = [np.array([start, *ids[:length]], dtype=np.int64) for ids in read]
     windows = []
     for number, sequence in enumerate(sequences):
         if len(sequence) > 1:

@@ -108,11 +108,19 @@ def compare(
                 result.samples.append({**where, "prompt": sample.prompt, "text": sample.text})
         result.measurements.extend(_measure_sequence_lengths(scores, documents, language, settings))
     result.measurements.extend(_measure_premiums(models, list(texts), settings, cleaning))
-    result.measurements.extend(
-        _measure_preferred(models, added, texts, settings, execution=(device, dtype))
-    )
+    loaded: dict[str, Any] = {}
     if settings.generation is not None:
-        _measure_speeds(models, texts, settings.generation, result, execution=(device, dtype))
+        # All models are in memory at once, because they take turns while they are timed.
+        loaded = {subject: model.load(device, dtype) for subject, model in models.items()}
+    for subject, pieces in _pieces_of_added(models, added).items():
+        # Otherwise one model is in memory at a time.
+        model = loaded[subject] if loaded else models[subject].load(device, dtype)
+        result.measurements.extend(
+            _measure_preferred(model, models[subject], subject, pieces, settings)
+        )
+        del model
+    if settings.generation is not None:
+        _measure_speeds(models, loaded, texts, settings.generation, result)
     return result
 
 
@@ -168,28 +176,31 @@ def _measure_scores(
             yield from measure_use(score, sorted(added[subject]), language, subject, bootstrap)
 
 
-def _measure_preferred(
-    models: Mapping[str, ScoredModel],
-    added: Mapping[str, frozenset[int]],
-    texts: Mapping[str, Sequence[str]],
-    settings: EvaluationSettings,
-    *,
-    execution: tuple[str, str],
-) -> Iterator[Measurement]:
-    """Yield how often each model prefers added tokens to their pieces; one is loaded at a time.
-
-    `execution` is the device and the dtype.
-    """
+def _pieces_of_added(
+    models: Mapping[str, ScoredModel], added: Mapping[str, frozenset[int]]
+) -> dict[str, dict[int, int]]:
+    """Return the `first_pieces` of each model that has added tokens."""
     source = next(iter(models.values())).tokenizer
+    pieces = {}
     for subject, model in models.items():
-        pieces = first_pieces(source, model.tokenizer, added[subject])
-        if not pieces:
-            continue
-        loaded = model.load(*execution)
-        context = choose_context(loaded, settings.context)
-        for language, documents in texts.items():
-            chances = count_preferred(loaded, model.tokenizer, documents, pieces, context)
-            yield from chances.measure(PREFERRED, language, subject, settings.bootstrap)
+        found = first_pieces(source, model.tokenizer, added[subject])
+        if found:
+            pieces[subject] = found
+    return pieces
+
+
+def _measure_preferred(
+    loaded: Any,
+    model: ScoredModel,
+    subject: str,
+    pieces: Mapping[int, int],
+    settings: EvaluationSettings,
+) -> Iterator[Measurement]:
+    """Yield how often a loaded model prefers added tokens to their pieces, by language."""
+    context = choose_context(loaded, settings.context)
+    for language, score in model.scored.scores.items():
+        chances = count_preferred(loaded, model.tokenizer, score.documents(), pieces, context)
+        yield from chances.measure(PREFERRED, language, subject, settings.bootstrap)
 
 
 def _measure_samples(
@@ -271,20 +282,13 @@ def _measure_premiums(
 
 def _measure_speeds(
     models: Mapping[str, ScoredModel],
+    loaded: Mapping[str, Any],
     texts: Mapping[str, Sequence[str]],
     settings: GenerationSettings,
     result: EvaluationResult,
-    *,
-    execution: tuple[str, str],
 ) -> None:
-    """Time generation in each language and add the measurements to `result`.
-
-    `execution` is the device and the dtype.
-    """
-    # All models are in memory at once, because they take turns.
-    loaded = {}
-    for subject, model in models.items():
-        loaded[subject] = model.load(*execution), model.tokenizer
+    """Time generation of the loaded models in each language; add the measurements to `result`."""
+    pairs = {subject: (loaded[subject], model.tokenizer) for subject, model in models.items()}
     for language, documents in texts.items():
         passages = choose_passages(
             documents, settings.timed_prompts, settings.prompt_bytes, settings.timed_bytes
@@ -295,7 +299,7 @@ def _measure_speeds(
                 "not measured: no document goes on after its prompt"
             )
             continue
-        speeds = generation_speed(loaded, passages, repeats=settings.timed_repeats)
+        speeds = generation_speed(pairs, passages, repeats=settings.timed_repeats)
         for subject, speed in speeds.items():
             result.measurements.extend(
                 measure_speed(speed, subject, language, len(passages), settings)
