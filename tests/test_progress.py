@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 
 import pytest
 
 from lingraft import progress as module
-from lingraft.progress import each_warning_once, progress, warn
+from lingraft.progress import each_warning_once, progress, quiet_import_notes, warn
 
 
 def test_off_a_terminal_the_latest_note_makes_a_line_now_and_then(
@@ -75,3 +76,20 @@ def test_on_a_terminal_the_note_stands_beside_the_bar(monkeypatch: pytest.Monkey
         advance(1, "1.234 bits/byte")
         advance(1)
     assert "1.234 bits/byte" in shown.getvalue()
+
+
+def test_notes_of_an_import_are_hidden_and_other_notes_are_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What libraries log while torchao is imported is hidden; other warnings of theirs are not."""
+    quiet_import_notes()
+    torchao, pytree = logging.getLogger("torchao"), logging.getLogger("torch.utils._pytree")
+    torchao.warning("Failed to load /site-packages/torchao/_C_mxfp8.so: no such library")
+    torchao.warning("Skipping import of cpp extensions due to incompatible torch version")
+    enum = "%s is an Enum subclass and is now natively supported by torch.compile as an opaque type"
+    pytree.warning(enum, "<enum 'KernelPreference'>")
+    pytree.warning("another %s", "warning")
+    assert [record.getMessage() for record in caplog.records] == [
+        "Skipping import of cpp extensions due to incompatible torch version",
+        "another warning",
+    ]

@@ -5,6 +5,7 @@ A program that uses lingraft as a library can receive the lines itself (`send_li
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,14 @@ from lingraft.formatting import duration
 # a block that took longer than the second time prints a line at its end.
 LINE_SECONDS = 30
 MIN_SECONDS = 10
+
+# What libraries log while transformers imports torchao, which it does with every model: kernels of
+# torchao that this machine cannot load and that lingraft does not use, and a deprecation inside
+# torchao. Each is named with the start of its format string, so that nothing else is hidden.
+IMPORT_NOTES = {
+    "torchao": "Failed to load ",
+    "torch.utils._pytree": "%s is an Enum subclass and is now natively supported",
+}
 
 _in_progress: ContextVar[bool] = ContextVar("in_progress", default=False)
 _printed_warnings: ContextVar[set[str] | None] = ContextVar("printed_warnings", default=None)
@@ -71,6 +80,20 @@ def say(line: str) -> None:
         receiver(line)
         return
     print(line, file=sys.stderr, flush=True)  # noqa: T201 - the line is the progress
+
+
+def quiet_import_notes() -> None:
+    """Hide `IMPORT_NOTES` in this process; call it before transformers is imported.
+
+    >>> quiet_import_notes()
+    >>> logging.getLogger("torchao").warning("Failed to load _C_mxfp8.so: no such library")
+    """
+    for name in IMPORT_NOTES:
+        logging.getLogger(name).addFilter(_is_no_import_note)  # twice is as once
+
+
+def _is_no_import_note(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(IMPORT_NOTES[record.name])
 
 
 @contextmanager

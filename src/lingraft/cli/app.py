@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from lingraft.errors import Interrupted, LingraftError
+from lingraft.progress import quiet_import_notes
 
 app = typer.Typer(
     name="lingraft",
@@ -81,6 +82,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    quiet_import_notes()
     try:
         app()
     except LingraftError as error:

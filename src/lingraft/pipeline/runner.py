@@ -51,7 +51,13 @@ from lingraft.pipeline.stage_warnings import ScoredText, StageWarnings, stage_wa
 from lingraft.pipeline.stages import build_graph, choose_recipe_tasks
 from lingraft.pipeline.text_summary import recipe_text_lines
 from lingraft.pipeline.versions import package_versions
-from lingraft.progress import LogLine, discard_line, each_warning_once, warn
+from lingraft.progress import (
+    LogLine,
+    discard_line,
+    each_warning_once,
+    quiet_import_notes,
+    warn,
+)
 from lingraft.recipe import Recipe, Runtime, recipe_values, recipe_yaml
 from lingraft.recipe.old_names import current_log, names_of_0_1
 from lingraft.store import Manifest, Store, digest
@@ -205,7 +211,11 @@ def run_key(recipe: Recipe, graph: Graph) -> str:
 
 
 def quiet_libraries() -> None:
-    """Turn off the progress bars of transformers, which would break those of lingraft."""
+    """Turn off the progress bars of transformers, which would break those of lingraft.
+
+    Import notes are hidden, too: a worker process of a study does not run `cli.app.main`.
+    """
+    quiet_import_notes()
     from transformers.utils import logging
 
     logging.disable_progress_bar()
