@@ -45,7 +45,7 @@ from lingraft.training.optimizer_memory import describe_memory
 from lingraft.training.phase_outline import (
     Texts,
     expected_steps,
-    few_steps_line,
+    few_steps_lines,
     outline_lines,
     outline_phase,
     phase_lengths,
@@ -339,8 +339,8 @@ class _Planner:
             outlines.append(
                 outline_phase(phase, of_phase, self.block, self.kind, self.adapted_parameters)
             )
-        few = few_steps_line(phases, steps, self.block)
-        return [*outline_lines(outlines), *([f"warning: {few}"] if few else [])]
+        few = few_steps_lines(phases, steps, self.block)
+        return [*outline_lines(outlines), *(f"warning: {line}" for line in few)]
 
     def _scored_tokens(self, kind: str) -> int:
         """Return roughly how many tokens of held-out text a model is scored on."""

@@ -91,6 +91,11 @@ class Strategy(Choice, ABC):
     trained_only_here: ClassVar[bool] = False
     """Whether no other trainer can train it: its steps need lingraft's own loop."""
 
+    @property
+    def has_adapter(self) -> bool:
+        """Whether training inserts matrices that are also saved by themselves."""
+        return type(self).adapter_state is not Strategy.adapter_state
+
     @abstractmethod
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:
         """Freeze all other parameters and return those that train.

@@ -102,7 +102,9 @@ def trials_of(recipe: Recipe, probe: Probe) -> list[Trial]:
     of the probe. Only held-out text is scored: generation and tasks would take longer than that.
     """
     first = (*recipe.training.phases, Phase())[0]
-    phase = first.model_copy(update={"budget": Budget(steps=probe.steps)})
+    # A probe is a part of a branch.
+    update = {"budget": Budget(steps=probe.steps), "branch_and_merge": None}
+    phase = first.model_copy(update=update)
     # Without held-out points, training spends no time on a curve that nobody reads.
     training = recipe.training.model_copy(
         update={"phases": (phase,), "merge_back": (), "heldout_points": 0}

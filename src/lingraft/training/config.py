@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from lingraft.errors import RecipeError
+from lingraft.formatting import counted
 from lingraft.packing import PackingSettings
 from lingraft.registry import Settings
 from lingraft.strategies import STRATEGIES, Strategy
 from lingraft.strategies.base import Rates
 from lingraft.training.batch_rule import BATCH, DEFAULT_STEPS, default_sequences, rate_factor
+from lingraft.training.branches import Branch, BranchAndMerge
 from lingraft.training.budget import Budget
 from lingraft.training.named_plans import PAPER_RATES, PLANS, named_plan, paper_rate
 from lingraft.training.optimizer_memory import OptimizerName
@@ -163,13 +165,47 @@ class Phase(Settings):
         "of the weights (one process only)",
     )
 
+    branch_and_merge: BranchAndMerge | None = Field(
+        default=None,
+        description="train in iterations: branches start from the same model, each on a slice of "
+        "the text with a schedule of its own, and are merged into the model of the next iteration",
+    )
+
     @model_serializer(mode="wrap")
-    def _without_kl(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave `replay_kl` out where it is not set: keys of runs from before it stay the same."""
+    def _without_unset(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out later settings that are not set: keys of runs from before them stay."""
         values: dict[str, Any] = serialize(self)
-        if self.replay_kl is None:
-            values.pop("replay_kl", None)
+        for name in ("replay_kl", "branch_and_merge"):
+            if getattr(self, name) is None:
+                values.pop(name, None)
         return values
+
+    @model_validator(mode="after")
+    def _check_branches(self) -> Phase:
+        if self.branch_and_merge and self.strategy.has_adapter:
+            msg = (
+                f"the strategy {self.strategy.name} keeps its low-rank matrices, which cannot be "
+                f"merged as weights are; set strategy: differential, or remove branch_and_merge"
+            )
+            raise ValueError(msg)
+        return self
+
+    def branches(self, steps: int) -> list[Branch]:
+        """Return what is trained one after another in a phase of `steps` steps.
+
+        Without `branch_and_merge`, it is a single branch. Raises `RecipeError` if a branch would
+        have no step.
+        """
+        settings = self.branch_and_merge
+        if settings is None:
+            return [Branch(0, 0, 0, steps)]
+        if steps < settings.slices:
+            msg = (
+                f"training.branch_and_merge: {settings.slices} branches cannot share "
+                f"{counted(steps, 'step')}; set fewer iterations, or a larger training.budget"
+            )
+            raise RecipeError(msg)
+        return settings.split(steps)
 
     @property
     def own_loop_reason(self) -> str:
@@ -179,8 +215,9 @@ class Phase(Settings):
                 f"training.strategy is {self.strategy.name}, which only lingraft itself trains; "
                 f"set training.strategy: differential or rows"
             )
-        if self.replay_kl:
-            return "training.replay_kl is set, which only lingraft itself trains; leave it out"
+        for name in ("replay_kl", "branch_and_merge"):
+            if getattr(self, name):
+                return f"training.{name} is set, which only lingraft itself trains; leave it out"
         return ""
 
     def check_rounding(self, dtype: str) -> None:
@@ -220,6 +257,11 @@ class Phase(Settings):
         rates = [self.strategy.small_rates, self.strategy.large_rates]
         return {**batch, **paper, "rates": rates, "rates_batch": BATCH}
 
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether all steps depend on the length of the phase, whatever its schedule."""
+        return self.average_share > 0 or self.branch_and_merge is not None
+
     def sequences_per_step(self, block: int, parameters: int, expected: float | None = None) -> int:
         """Return the number of sequences per step, for sequences of `block` tokens.
 
@@ -248,8 +290,8 @@ class NamedPlan(Settings):
 class TrainingPlan(Settings):
     """How the model is trained: a list of phases, the settings of a single phase, or a plan's name.
 
-    A named plan (paper, learned_then_full, rows_then_differential) may have a budget:
-    {plan: paper, budget: 1 MB}.
+    A named plan (paper, learned_then_full, rows_then_differential, branch_and_merge) may have a
+    budget: {plan: paper, budget: 1 MB}.
     """
 
     phases: tuple[Phase, ...] = Field(
@@ -339,8 +381,8 @@ class TrainingPlan(Settings):
         # The number of steps is not known without the text. 1,000 steps give the share of the phase
         # before the decay.
         shared_steps = last.schedule.shared_steps(1000)
-        # A warm-up given as a share, and the weight average, depend on the length of the phase.
-        if not self.phases or not shared_steps or last.average_share or 0 < warmup < 1:
+        # A warm-up given as a share depends on the length of the phase, too.
+        if not self.phases or not shared_steps or last.depends_on_length or 0 < warmup < 1:
             return None
         shared = self.model_dump(mode="json", exclude={"merge_back"})
         shared["phases"][-1].update(budget=unit, schedule=[last.schedule.name, warmup])

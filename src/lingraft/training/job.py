@@ -11,7 +11,7 @@ from lingraft.errors import RecipeError
 from lingraft.store import digest
 from lingraft.training.config import TrainingPlan
 from lingraft.training.execution import Execution
-from lingraft.training.phase_outline import few_steps_line, phase_lengths
+from lingraft.training.phase_outline import few_steps_lines, phase_lengths
 from lingraft.training.phase_steps import PhaseSteps, TrainingSteps, TrainingText, plan_steps
 
 Heldout = Callable[[Any], Mapping[str, float]]
@@ -34,14 +34,17 @@ class Job:
     title: str = "training"
     choosing: Heldout | None = None
 
-    def folder(self, phase: int) -> Path:
-        """Return the folder of the model that a phase starts with."""
+    def folder(self, phase: int, iteration: int = 0) -> Path:
+        """Return the folder of the model that a phase, or an iteration of branches, starts with."""
+        if iteration:
+            return self.scratch_dir / f"phase-{phase}-iteration-{iteration}"
         return self.scratch_dir / f"phase-{phase}" if phase else self.model_folder
 
     def steps(self, parameters: int) -> TrainingSteps:
         """Return the steps of each phase for a model of this size.
 
-        Raises `RecipeError` if a phase replays text and there is none, or if a text is too small.
+        Raises `RecipeError` if a phase replays text and there is none, if a text is too small, or
+        if a branch would have no step.
         """
         shares = []
         for phase in self.plan.phases:
@@ -60,10 +63,12 @@ class Job:
         replay = text.replay.amount() if text.replay else None
         lengths = phase_lengths(self.plan.phases, shares, block, parameters, (targets, replay))
         planned = plan_steps(text, lengths, self.seed)
+        for phase, steps in zip(self.plan.phases, planned.phases, strict=True):
+            phase.branches(steps.steps)
         # Text that initialisations and base models train on has no recipe of a run.
-        few = few_steps_line(self.plan.phases, planned.phases, block)
-        if few and text.keeps_epochs_apart:
-            planned = replace(planned, warnings=(*planned.warnings, few))
+        few = few_steps_lines(self.plan.phases, planned.phases, block)
+        if text.keeps_epochs_apart:
+            planned = replace(planned, warnings=(*planned.warnings, *few))
         return planned
 
     def fingerprint(self, parameters: int, phases: Sequence[PhaseSteps]) -> str:

@@ -75,10 +75,19 @@ def _rows_then_differential(budget: Budget) -> dict[str, Any]:
     }
 
 
+def _branch_and_merge(budget: Budget) -> dict[str, Any]:
+    """Train branches on slices of the text and merge them, as arXiv 2407.08699 does.
+
+    What else is trained and how is as by default. To change it, set `branch_and_merge` in a phase.
+    """
+    return {"phases": [{"budget": budget, "branch_and_merge": {}}]}
+
+
 PLANS: dict[str, Callable[[Budget], dict[str, Any]]] = {
     "paper": _paper,
     "learned_then_full": _learned_then_full,
     "rows_then_differential": _rows_then_differential,
+    "branch_and_merge": _branch_and_merge,
 }
 """The named plans: each function returns the settings of a plan for a budget."""
 

@@ -51,7 +51,10 @@ class ExpectedSteps:
 
 @dataclass(frozen=True)
 class PhaseOutline:
-    """The steps of a phase, the tokens of each step, the warm-up and the rates, with reasons."""
+    """The steps of a phase, the tokens of each step, the warm-up and the rates, with reasons.
+
+    `branches` describes the branches of a phase that has some. The warm-up is then that of each.
+    """
 
     steps: int
     tokens_per_step: int
@@ -59,6 +62,7 @@ class PhaseOutline:
     warmup_steps: int
     warmup_why: str
     rates: Rates
+    branches: str = ""
 
     def notes(self) -> dict[str, Any]:
         """Return the entries of the manifest; `outline_of_notes` reads them."""
@@ -70,6 +74,7 @@ class PhaseOutline:
                 "added_rows": self.rates.added_rows,
                 "why": self.rates.why,
             },
+            **({"branches": self.branches} if self.branches else {}),
         }
 
     @property
@@ -83,8 +88,10 @@ class PhaseOutline:
         rates: body 0.0006, added rows 0.006 (as the recipe says)'
         """
         return (
-            f"{counted(self.steps, 'step')} of {self.tokens_per_step:,} tokens ({self.batch_why}); "
-            f"warm-up {counted(self.warmup_steps, 'step')} ({self.warmup_why}); peak learning "
+            f"{counted(self.steps, 'step')} of {self.tokens_per_step:,} tokens ({self.batch_why})"
+            f"{f', in {self.branches}' if self.branches else ''}; "
+            f"warm-up {counted(self.warmup_steps, 'step')}"
+            f"{' of each branch' if self.branches else ''} ({self.warmup_why}); peak learning "
             f"rates: body {self.rates.body:g}, added rows {self.rates.added_rows:g} "
             f"({self.rates.why})"
         )
@@ -97,14 +104,16 @@ def outline_phase(
 
     `kind` is the model type, `parameters` the size of the model.
     """
-    per_step = steps.sequences_per_step
+    per_step, merging = steps.sequences_per_step, phase.branch_and_merge
+    scheduled = steps.steps // merging.slices if merging else steps.steps
     return PhaseOutline(
         steps.steps,
         per_step * block,
         batch_reason(per_step, block, parameters, is_set=phase.batch_tokens is not None),
-        phase.schedule.rise(steps.steps),
-        phase.schedule.rise_reason(steps.steps),
+        phase.schedule.rise(scheduled),
+        phase.schedule.rise_reason(scheduled),
         phase.rates(kind, parameters, block, per_step),
+        merging.describe(steps.steps) if merging else "",
     )
 
 
@@ -127,7 +136,13 @@ def outline_of_notes(notes: Mapping[str, Any]) -> PhaseOutline | None:
     batch, warmup = notes["tokens_of_a_step"], notes["warmup"]
     rates = Rates(**notes["learning_rates"])
     return PhaseOutline(
-        notes["steps"], batch["tokens"], batch["why"], warmup["steps"], warmup["why"], rates
+        notes["steps"],
+        batch["tokens"],
+        batch["why"],
+        warmup["steps"],
+        warmup["why"],
+        rates,
+        notes.get("branches", ""),
     )
 
 
@@ -182,13 +197,21 @@ def expected_steps(
     return steps
 
 
-def few_steps_line(
+def few_steps_lines(
     phases: Sequence[Phase], steps: Sequence[CountedSteps], block: int
-) -> str | None:
-    """Return a warning if the phases have few steps together, with the settings that give more."""
-    return few_steps_warning(
+) -> list[str]:
+    """Return a warning if all phases together have few steps, and one for each with short branches.
+
+    They name the settings that give more.
+    """
+    few = few_steps_warning(
         sum(phase.steps for phase in steps),
         sum(phase.sequences for phase in steps),
         block,
         [phase.budget.amount for phase in phases],
     )
+    lines = [few] if few else []
+    for phase, of_phase in zip(phases, steps, strict=True):
+        short = phase.branch_and_merge and phase.branch_and_merge.warning(of_phase.steps)
+        lines += [short] if short else []
+    return lines

@@ -35,9 +35,12 @@ class PhaseModel:
             self.meta.materialize()
 
 
-def load_phase_model(job: Job, number: int, *, sharded: bool) -> PhaseModel:
-    """Load the model that a phase starts with: whole for one process, or ready to be sharded."""
-    folder, device = job.folder(number), job.execution.device
+def load_phase_model(job: Job, number: int, iteration: int, *, sharded: bool) -> PhaseModel:
+    """Load the model that a phase, or an iteration of its branches, starts with.
+
+    It is whole for one process, or ready to be sharded.
+    """
+    folder, device = job.folder(number, iteration), job.execution.device
     if sharded and job.plan.phases:
         return load_sharded(folder, device, whole=job.plan.phases[number].strategy.full_load_reason)
     return PhaseModel(*load_for_training(folder, device))
@@ -59,13 +62,16 @@ def load_sharded(folder: Path, device: str, *, whole: str = "") -> PhaseModel:
     return PhaseModel(model, types, f"whole by every process: {whole}")
 
 
-def gather_model(job: Job, number: int, shards: Mapping[str, torch.Tensor], *, first: bool) -> Any:
-    """Gather the trained parameters of a phase; return the whole model in rank 0, None elsewhere.
+def gather_model(
+    job: Job, number: int, iteration: int, shards: Mapping[str, torch.Tensor], *, first: bool
+) -> Any:
+    """Gather the trained parameters of a phase, or of one of its branches.
 
-    `first` is whether this process is rank 0. Every process has to call this.
+    Returns the whole model in rank 0, None elsewhere. `first` is whether this process is rank 0.
+    Every process has to call this.
     """
     strategy = job.plan.phases[number].strategy
-    model = load_for_training(job.folder(number))[0] if first else None
+    model = load_for_training(job.folder(number, iteration))[0] if first else None
     own: dict[str, torch.nn.Parameter] = {}
     for group in strategy.prepare(model, job.added) if model else ():
         own |= group.parameters

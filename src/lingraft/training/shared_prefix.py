@@ -7,8 +7,8 @@ everything that the steps depend on. A longer run with this key copies the longe
 into its own folder and resumes from it. Its result is bit-identical to a run from the start.
 
 Only the last phase may differ in length. The default batch of every phase depends on the budget of
-all phases, so the batches and the steps of the earlier phases are part of the key. A run that
-averages weights shares no prefix, because the average depends on the length.
+all phases, so the batches and the steps of the earlier phases are part of the key. A run whose last
+phase averages weights or merges branches shares no prefix, because both depend on the length.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def prefix_checkpoint(
     job: Job, phases: Sequence[PhaseSteps], parameters: int
 ) -> PrefixCheckpoint | None:
     """Return the shared prefix of a job, or None if it can share no steps."""
-    if job.prefix_dir is None or not phases or job.plan.phases[-1].average_share:
+    if job.prefix_dir is None or not phases or job.plan.phases[-1].depends_on_length:
         return None
     last, steps = job.plan.phases[-1], phases[-1].steps
     before = sum(phase.steps for phase in phases[:-1])

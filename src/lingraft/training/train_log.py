@@ -19,7 +19,7 @@ from lingraft.forecast.run_predictions import FIRST_PART, predict_training
 from lingraft.forecast.training_curve import ProgressForecast, read_log
 from lingraft.packing.mixture import Batch
 from lingraft.store import fsync
-from lingraft.training.config import Phase
+from lingraft.training.config import Phase, TrainingPlan
 from lingraft.training.distributed import reshard
 from lingraft.training.job import Heldout, Job
 from lingraft.training.phase_outline import outline_phase
@@ -54,18 +54,22 @@ class JsonlLog:
 
 
 class TrainLog:
-    """The log of a run of `steps` steps; it writes nothing until `begin`, which rank 0 calls."""
+    """The log of a run; it writes nothing until `begin`, which rank 0 calls.
 
-    def __init__(self, job: Job, steps: int) -> None:
-        self.job, self.steps = job, steps
+    `steps` are those of each phase.
+    """
+
+    def __init__(self, job: Job, steps: Sequence[int]) -> None:
+        self.job, self.steps = job, sum(steps)
         self.log: JsonlLog | None = None
         self.trackers: Sequence[Tracker] = ()
         phases = job.plan.phases
         self.is_predicted, self.has_point = False, False
         self.forecast: ProgressForecast | None = None
-        # The loss of one phase does not predict that of another.
-        if len(phases) == 1:
-            self.forecast = ProgressForecast(phases[0].schedule.factor, steps)
+        # The loss of one phase does not predict that of another, nor that of merged branches.
+        if len(phases) == 1 and phases[0].branch_and_merge is None:
+            self.forecast = ProgressForecast(phases[0].schedule.factor, self.steps)
+        self.measured_steps = measured_steps(job.plan, steps)
 
     def begin(self, scratch_dir: Path, log_bytes: int) -> None:
         """Open the log, cut back to its size at the last checkpoint."""
@@ -104,13 +108,8 @@ class TrainLog:
         return self.forecast.update(self.log.path, step) if self.forecast and self.log else ""
 
     def measure(self, model: Any, done: Totals, **more: Any) -> None:
-        """Measure held-out text and write a record, if a point is due or `more` is given.
-
-        The points of the held-out curve are evenly spaced over the steps of the run.
-        """
-        points = self.job.plan.heldout_points
-        due = {round(i * self.steps / points) for i in range(points + 1)} if points else set()
-        if self.job.heldout is not None and (done.step in due or more):
+        """Measure held-out text and write a record, if a point is due or `more` is given."""
+        if self.job.heldout is not None and (done.step in self.measured_steps or more):
             values = self.heldout(model, self.job.heldout)
             self.has_point |= done.step > 0
             self.write({"step": done.step, "bytes": done.bytes, "heldout": values, **more})
@@ -124,6 +123,26 @@ class TrainLog:
         # A forward pass without a backward pass leaves the parameters of a sharded model whole.
         reshard(model)
         return values
+
+
+def measured_steps(plan: TrainingPlan, steps: Sequence[int]) -> set[int]:
+    """Return the steps of a run after which its held-out curve has a point.
+
+    They are evenly spaced over all steps. In a phase of branches, a point moves to the end of its
+    iteration, because only the merged model has read the text of all branches. `steps` are the
+    steps of each phase.
+    """
+    points, total = plan.heldout_points, sum(steps)
+    due = {round(i * total / points) for i in range(points + 1)} if points else set()
+    before = 0
+    for phase, count in zip(plan.phases, steps, strict=True):
+        settings = phase.branch_and_merge
+        of_phase = [step for step in due if before < step <= before + count]
+        if settings:
+            due.difference_update(of_phase)
+            due |= {before + settings.next_merge(step - before, count) for step in of_phase}
+        before += count
+    return due
 
 
 @dataclass

@@ -28,6 +28,13 @@ from lingraft.store import digest, remove_drafts
 from lingraft.strategies import ParameterGroup, Shielded
 from lingraft.strategies.model_parts import text_parameters
 from lingraft.training.async_checkpoints import AsyncCheckpointWriter
+from lingraft.training.branch_merge import (
+    branch_files,
+    merge_branches,
+    remove_earlier_iterations,
+    save_branch,
+)
+from lingraft.training.branches import Branch
 from lingraft.training.checkpointing import (
     TrainingCheckpoint,
     checkpoint_to_resume,
@@ -73,7 +80,7 @@ class Trainer:
 
     def __init__(self, job: Job, world: ProcessGroup) -> None:
         self.job, self.world = job, world
-        self._load_phase(0)
+        self._load_phase(0, 0)
         # Of the source: later phases start from files in float32.
         self.types = self.loaded.types
         self._check_rounding()
@@ -87,7 +94,7 @@ class Trainer:
         self.prefix = prefix_checkpoint(job, self.phases, self.parameters)
         self.loss, self.utilisation = "", Utilisation(0.0)
         self.writer = AsyncCheckpointWriter(world) if world.size > 1 else None
-        self.log = TrainLog(job, self.steps)
+        self.log = TrainLog(job, [phase.steps for phase in self.phases])
 
     def _check_rounding(self) -> None:
         """Raise `RecipeError` if a phase would round weights that it does not train."""
@@ -117,8 +124,9 @@ class Trainer:
             say(self._describe(state.done.step))
             for line in self._describe_phases():
                 say(line)
-        if state.phase:
-            self._load_phase(state.phase)
+        iteration = self._branches(state)[0].iteration if self.phases else 0
+        if state.phase or iteration:
+            self._load_phase(state.phase, iteration)
         bar = progress(job.title, self.steps, unit="steps") if first else nullcontext(no_progress)
         trackers = tracking(
             job.execution.trackers if first else (),
@@ -165,7 +173,15 @@ class Trainer:
             return ""  # text that initialisations and base models train on has no name
         return f"; {epochs_line(self.planned.epochs(self.job.text))}"
 
-    def _stepper(self, number: int) -> Stepper:
+    def _branches(self, state: RunState) -> list[Branch]:
+        """Return the branches of the current phase that are left; a phase without any is one.
+
+        A checkpoint at the end of a branch is of this branch: it is not saved or merged yet.
+        """
+        branches = self.job.plan.phases[state.phase].branches(self.phases[state.phase].steps)
+        return [branch for branch in branches if branch.end >= state.step]
+
+    def _stepper(self, number: int, branch: Branch) -> Stepper:
         job, phase = self.job, self.job.plan.phases[number]
         execution, sharded = job.execution, self.world.size > 1
         weights = weight_dtype(phase.optimizer, execution.precision)
@@ -196,7 +212,7 @@ class Trainer:
             groups,
             rates,
             phase=phase,
-            steps=self.phases[number].steps,
+            steps=branch.steps,
             execution=execution,
             text=job.text.target,
             world=self.world,
@@ -266,24 +282,52 @@ class Trainer:
         stopped: Stopped,
         advance: Advance,
     ) -> None:
-        sharded, device = self.world.size > 1, self.job.execution.device
-        if not state.done.step and not sharded:
+        sharded = self.world.size > 1
+        for branch in self._branches(state):
+            # One process continues with the merged model; shards are read from the saved one.
+            if not resumed and (branch.number or (branch.iteration and sharded)):
+                self._load_phase(number, branch.iteration)
+            self._train_branch(branch, state, resumed, stopped, advance)
+            # Here, the optimizer of the branch is out of memory.
+            self._end_branch(branch, state)
+            resumed = None
+        state.next_phase()
+        if number + 1 < len(self.phases):
+            if self.world.is_first:
+                save_phase_model(self.model, self.job.folder(number + 1))
+            self.world.barrier()
+            if sharded:
+                self._load_phase(number + 1, 0)
+
+    def _train_branch(
+        self,
+        branch: Branch,
+        state: RunState,
+        resumed: TrainingCheckpoint | None,
+        stopped: Stopped,
+        advance: Advance,
+    ) -> None:
+        """Train the steps of a branch that are left."""
+        number, device, sharded = state.phase, self.job.execution.device, self.world.size > 1
+        # After a step, `_step` measures, but not what branches were merged into.
+        begins = not state.done.step or (branch.iteration and not branch.number and not resumed)
+        if begins and not sharded:
             self.log.measure(self.model, state.done)
-        phase, stepper = self.phases[number], self._stepper(number)
+        stepper = self._stepper(number, branch)
         # A sharded model has its weights only after `_stepper`.
-        if not state.done.step and sharded:
+        if begins and sharded:
             self.log.measure(self.model, state.done)
         monitor = DivergenceMonitor(self.vocabulary, *(state.losses if resumed else ()))
         if resumed:
             stepper.load(resumed)
-        for step in range(state.step, phase.steps):
-            advance(1, self._step(number, step, stepper, monitor, state))
+        for step in range(max(state.step, branch.first), branch.end):
+            advance(1, self._step(branch, step, stepper, monitor, state))
             signal = stopped()
             # Signals and clocks differ between processes, but all save and stop together.
             stop = self.world.any_rank(signal is not None, device)
             due = self.world.any_rank(state.is_due(self.job.execution), device)
             # The end of the shared prefix needs a checkpoint for longer runs.
-            ends = step + 1 == phase.steps
+            ends = step + 1 == branch.end
             ends = ends or (self.prefix is not None and state.done.step == self.prefix.end)
             if stop or due or ends:
                 self._save(state, number, step + 1, stepper, monitor, last=stop or ends)
@@ -294,23 +338,22 @@ class Trainer:
                     f"{self.job.scratch_dir}; run the same command to resume"
                 )
                 raise Interrupted(msg)
-        self._finish(number, stepper)
-        state.next_phase()
-        if number + 1 < len(self.phases):
-            if self.world.is_first:
-                save_phase_model(self.model, self.job.folder(number + 1))
-            self.world.barrier()
-            # One process continues with its model; shards are read from the saved one.
-            if sharded:
-                self._load_phase(number + 1)
+        self._finish(branch, state, stepper)
 
     def _step(
-        self, number: int, step: int, stepper: Stepper, monitor: DivergenceMonitor, state: RunState
+        self,
+        branch: Branch,
+        step: int,
+        stepper: Stepper,
+        monitor: DivergenceMonitor,
+        state: RunState,
     ) -> str:
-        phase, schedule = self.phases[number], self.job.plan.phases[number].schedule
+        """Run a step of the current phase; return the text next to the progress bar."""
+        number, settings = state.phase, self.job.plan.phases[state.phase]
+        phase, of_branch = self.phases[number], step - branch.first
         # A seed for each step, so that a resumed run draws the same dropout.
         torch.manual_seed(int(digest([self.job.seed, number, step])[:15], 16))
-        factor = schedule.factor(step, phase.steps)
+        factor = settings.schedule.factor(of_branch, branch.steps)
         batch, began = phase.batch(step), time.monotonic()
         result = stepper.forward_backward(batch)
         # Checked before the update, so that no checkpoint can hold weights that are NaN.
@@ -323,14 +366,15 @@ class Trainer:
                 f"training.learning_rates or training.max_grad_norm, or look at the data"
             )
             raise TrainingError(msg)
-        stepper.update(step, factor)
-        if step + 1 == phase.steps:
+        stepper.update(of_branch, factor)
+        if step + 1 == branch.end:
             stepper.close()
         state.done = state.done.plus(batch)
         record = {
             "step": state.done.step,
             "steps": self.steps,
             "phase": number,
+            **(branch.place if settings.branch_and_merge else {}),
             **step_record(batch, result, state),
             "learning_rate": stepper.rates.body * factor,
             "learning_rate_added_rows": stepper.rates.added_rows * factor,
@@ -339,27 +383,49 @@ class Trainer:
         if mfu is not None:
             record["mfu"] = mfu
         self.log.write(record)
-        self.log.measure(self.model, state.done)
+        # The curve is that of merged models: a branch has read its own slice only.
+        if not settings.branch_and_merge:
+            self.log.measure(self.model, state.done)
         self.log.predict(state.done.step)
         seconds = time.monotonic() - state.started
         return speed_note(state, record["bits_per_byte"], seconds, mfu) + self.log.note(step + 1)
 
-    def _finish(self, number: int, stepper: Stepper) -> None:
-        """End a phase: merge and remove what the strategy inserted.
+    def _finish(self, branch: Branch, state: RunState, stepper: Stepper) -> None:
+        """End a phase, or a branch: merge and remove what the strategy inserted.
 
         With several processes, rank 0 gathers the model and does it alone.
         """
+        number, first = state.phase, self.world.is_first
         strategy = self.job.plan.phases[number].strategy
-        first = self.world.is_first
         if self.world.size > 1:
-            self.model = gather_model(self.job, number, stepper.parameters, first=first)
+            self.model = gather_model(
+                self.job, number, branch.iteration, stepper.parameters, first=first
+            )
         if first:
             # Before `finish` merges them into the weights.
             save_low_rank(strategy.adapter_state(self.model), self.job.scratch_dir, number)
             strategy.finish(self.model)
 
-    def _load_phase(self, number: int) -> None:
-        self.loaded = load_phase_model(self.job, number, sharded=self.world.size > 1)
+    def _end_branch(self, branch: Branch, state: RunState) -> None:
+        """Save the end of a branch; after the last one of an iteration, merge all of them."""
+        job, number = self.job, state.phase
+        settings = job.plan.phases[number].branch_and_merge
+        if settings and self.world.is_first:
+            files = branch_files(job.scratch_dir, number, branch)
+            if branch.number + 1 < settings.branches:
+                save_branch(self.model, files[-1])
+            else:
+                merge_branches(self.model, files[:-1], settings.merge)
+                remove_earlier_iterations(job.scratch_dir, number, branch.iteration)
+                if branch.iteration + 1 < settings.iterations:
+                    save_phase_model(self.model, job.folder(number, branch.iteration + 1))
+                else:
+                    self.log.measure(self.model, state.done)
+        self.world.barrier()
+
+    def _load_phase(self, number: int, iteration: int) -> None:
+        sharded = self.world.size > 1
+        self.loaded = load_phase_model(self.job, number, iteration, sharded=sharded)
         self.model = self.loaded.model
 
     def _merge(self, done: Totals) -> dict[str, Any]:

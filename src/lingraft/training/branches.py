@@ -1,0 +1,137 @@
+"""Branch-and-merge: which steps of a phase each branch trains.
+
+A phase with `branch_and_merge` trains in iterations. In each one, all branches start from the same
+model, each trains on a slice of the text of its own, and the weights of all branches are merged
+into the model of the next iteration (Alexandrov et al. 2024, arXiv 2407.08699).
+
+A slice is a range of steps of the phase. Together, the slices are the text of the same phase
+without `branch_and_merge`, once and in the same order. `branch_merge` merges the weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from lingraft.formatting import counted
+from lingraft.registry import Settings
+
+MIN_BRANCH_STEPS = 20
+"""A branch of fewer steps is warned of: AdamW's second moments are a mean over about 20 steps."""
+
+MergeMethod = Literal["slerp", "linear"]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """The steps of a phase from `first` to before `end`, which one branch trains.
+
+    `iteration` and `number`, that of the branch in its iteration, count from 0.
+    """
+
+    iteration: int
+    number: int
+    first: int
+    end: int
+
+    @property
+    def steps(self) -> int:
+        """The number of its steps."""
+        return self.end - self.first
+
+    @property
+    def place(self) -> dict[str, int]:
+        """What the log of a run says about its steps."""
+        return {"iteration": self.iteration, "branch": self.number}
+
+
+class BranchAndMerge(Settings):
+    """Train branches on slices of the text and merge them, several times."""
+
+    iterations: int = Field(
+        default=4, ge=1, description="how often branches are trained and merged"
+    )
+    branches: int = Field(
+        default=2, ge=2, description="branches of an iteration; each trains on a slice of the text"
+    )
+    merge: MergeMethod = Field(
+        default="slerp",
+        description="slerp: the middle of the arc between two branches, for each tensor; linear: "
+        "the mean of all branches",
+    )
+
+    @model_validator(mode="after")
+    def _check_merge(self) -> BranchAndMerge:
+        if self.merge == "slerp" and self.branches != 2:
+            msg = (
+                f"merge: slerp merges two branches, got {self.branches}; set merge: linear, or "
+                f"branches: 2"
+            )
+            raise ValueError(msg)
+        return self
+
+    @property
+    def slices(self) -> int:
+        """The number of all branches."""
+        return self.iterations * self.branches
+
+    def split(self, steps: int) -> list[Branch]:
+        """Return the branches of a phase of `steps` steps, in the order of training.
+
+        Their numbers of steps differ by at most 1.
+
+        >>> for branch in BranchAndMerge(iterations=2).split(11):
+        ...     print(branch.iteration, branch.number, branch.first, branch.end)
+        0 0 0 2
+        0 1 2 5
+        1 0 5 8
+        1 1 8 11
+        """
+        branches = []
+        for index in range(self.slices):
+            iteration, number = divmod(index, self.branches)
+            first, end = index * steps // self.slices, (index + 1) * steps // self.slices
+            branches.append(Branch(iteration, number, first, end))
+        return branches
+
+    def next_merge(self, step: int, steps: int) -> int:
+        """Return the end of the iteration that has a step, of a phase of `steps` steps.
+
+        >>> BranchAndMerge(iterations=2).next_merge(1, 11)
+        5
+        """
+        ends = [one.end for one in self.split(steps) if one.number + 1 == self.branches]
+        return min(end for end in ends if end >= step)
+
+    def describe(self, steps: int) -> str:
+        """Return the iterations and branches of a phase of `steps` steps, as part of a sentence.
+
+        >>> BranchAndMerge().describe(400)
+        '4 iterations of 2 branches with 50 steps each, merged by slerp'
+        >>> BranchAndMerge(iterations=1, branches=3, merge="linear").describe(100)
+        '1 iteration of 3 branches with about 33 steps each, merged by linear'
+        """
+        about = "about " if steps % self.slices else ""
+        return (
+            f"{counted(self.iterations, 'iteration')} of {self.branches} branches with "
+            f"{about}{counted(steps // self.slices, 'step')} each, merged by {self.merge}"
+        )
+
+    def warning(self, steps: int) -> str | None:
+        """Return a warning if the branches of a phase of `steps` steps are short.
+
+        >>> BranchAndMerge().warning(160)
+        >>> BranchAndMerge().warning(100)  # doctest: +NORMALIZE_WHITESPACE
+        'training.branch_and_merge: a branch has 12 steps, which are few (8 branches share 100
+        steps); set fewer iterations, or a larger training.budget'
+        """
+        each = steps // self.slices
+        if each >= MIN_BRANCH_STEPS:
+            return None
+        return (
+            f"training.branch_and_merge: a branch has {counted(each, 'step')}, which are few "
+            f"({self.slices} branches share {counted(steps, 'step')}); set fewer iterations, or a "
+            f"larger training.budget"
+        )
