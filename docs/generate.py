@@ -45,7 +45,27 @@ def methods_page() -> str:
         f"\n## {title}\n\n`{path}` in a recipe.\n{_methods(registry)}"
         for title, path, registry in kinds
     )
-    return head + sections + _presets() + _text_checks()
+    return head + sections + _plans() + _presets() + _text_checks()
+
+
+def _plans() -> str:
+    from lingraft.training.branches import BranchAndMerge
+    from lingraft.training.named_plans import PLANS
+
+    lines = [
+        "\n## Training plans\n",
+        "`training.plan` in a recipe, a name instead of phases: `{plan: paper, budget: 1 MB}`.\n",
+        "| name | what it does |",
+        "|---|---|",
+    ]
+    for name, function in PLANS.items():
+        lines.append(f"| `{name}` | {_cell(' '.join((function.__doc__ or '').split()))} |")
+    lines += [
+        "\n## Branches of a phase\n",
+        "`training.branch_and_merge` in a recipe.\n",
+        *_described(BranchAndMerge),
+    ]
+    return "\n".join(lines)
 
 
 def _presets() -> str:
@@ -139,7 +159,11 @@ def _methods(registry: Any) -> str:
 
 
 def _method(cls: Any) -> str:
-    lines = [f"\n### {cls.name}\n", inspect.cleandoc(cls.__doc__ or ""), ""]
+    return "\n".join([f"\n### {cls.name}\n", *_described(cls)])
+
+
+def _described(cls: Any) -> list[str]:
+    lines = [inspect.cleandoc(cls.__doc__ or ""), ""]
     if getattr(cls, "reference", ""):
         lines += [f"Reference: {cls.reference}.", ""]
     fields = cls.model_fields
@@ -151,7 +175,7 @@ def _method(cls: Any) -> str:
             for name, field in fields.items()
         ]
         lines += [""]
-    return "\n".join(lines)
+    return lines
 
 
 def _default(field: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -322,6 +323,33 @@ def test_the_plan_names_every_stage_and_what_is_cached(recipe_values, here):
     assert all(row.cached and row.seconds == 0 for row in rows)
     assert plan_table(rows).row_count == len(rows)
     json.dumps([row.as_json() for row in rows])
+
+
+def test_the_plan_says_what_ways_against_forgetting_take(recipe_values, here, monkeypatch):
+    """The model before training is in memory and reads replay text; branches take disk.
+
+    Text that only serves to choose what is frozen is in no step.
+    """
+    monkeypatch.setattr("lingraft.training.optimizer_memory.NOTED_MEMORY", 0)
+
+    def training(*overrides):
+        rows = {row.title: row for row in plan(read(recipe_values, *overrides), here)}
+        return rows["training"], "\n".join(rows["training"].notes)
+
+    (plain, _), (compared, lines) = training(), training("training.replay_kl=1")
+    # 29,472 weights are multiplied with a token, twice in a forward pass.
+    replayed = (compared.flops - plain.flops) / 2 / 29_472
+    assert replayed == pytest.approx(0.2 * plain.amounts["tokens"], rel=0.5)
+    assert "(optimizer adamw), and 161 kB for the model before training (replay_kl)" in lines
+    _, lines = training("training.branch_and_merge={iterations: 2}", "training.budget=90 steps")
+    assert "90 steps of 128 tokens (as the recipe says), in 2 iterations of 2 branches" in lines
+    assert "warm-up 5 steps of each branch (at least 5 steps)" in lines
+    assert "up to 4 more models in float32 on the disk while it trains (646 kB)" in lines
+    assert "few" not in lines
+    _, lines = training("training.branch_and_merge={}", "training.budget=90 steps")
+    assert "warning: training.branch_and_merge: a branch has 11 steps, which are few" in lines
+    _, lines = training("training.strategy=shielded", "replay.share=0")
+    assert re.search(r"training reads hi for [0-9.]+ epochs, en in no step", lines)
 
 
 def test_the_plan_counts_the_tokens_of_what_was_packed(recipe_values, here):

@@ -123,4 +123,4 @@ def test_where_there_is_no_reference_model(tiny_model: Path, tmp_path: Path) -> 
     with pytest.raises(RecipeError, match="each of 2 processes holds a shard; use one process"):
         trainer._reference(0)
     assert STRATEGIES.parse("differential").plan_note() == ""
-    assert "second copy of the weights" in plan.phases[0].plan_notes()[0]
+    assert "second copy of the weights" in plan.phases[0].plan_notes(0)[0]

@@ -21,8 +21,6 @@ from lingraft.vocabulary import ServingCost
 UTILISATION = 0.4
 """Share of a GPU's data-sheet speed in training of dense models; well-tuned ones reach half."""
 
-# On a GPU, a second copy of the weights keeps the data type of its files: bfloat16.
-REFERENCE_BYTES = 2
 CHECKPOINTS_KEPT = 2
 MICRO_TOKENS = 4096
 # Two blocks of 16M float32 numbers: the loss is computed for one block of positions at a time.
@@ -168,13 +166,11 @@ def cost_of(
     trained: int | None = None,
     micro_tokens: int = MICRO_TOKENS,
     optimizer: OptimizerName = "adamw",
-    keeps_reference: bool = False,
 ) -> Cost:
     """Return the cost of training on `tokens` tokens.
 
     `trained` is the number of parameters that train, by default all. `micro_tokens` are the tokens
-    of a micro-batch on a device. `optimizer` is the setting of `training`. `keeps_reference`: the
-    model before training stays in memory (`training.replay_kl`), in 2 bytes per parameter.
+    of a micro-batch on a device. `optimizer` is the setting of `training`.
 
     >>> llama = Shape(6_738_000_000, 32_000, 4096, 32, tied=False)
     >>> cost = cost_of(llama, 200_000_000, Gpus.parse("A40:4"))
@@ -192,7 +188,6 @@ def cost_of(
     # With recomputation, each layer keeps only its input, in 2 bytes per number.
     activations = micro_tokens * shape.width * (ACTIVATION_BYTES + 2.0 * shape.layers)
     memory = states / (gpus.count if gpus else 1) + activations + LOGITS_BYTES
-    memory += REFERENCE_BYTES * shape.parameters if keeps_reference else 0
     if gpus and gpus.count > 1:
         memory += GATHERED_BYTES * shape.whole
         # A step of several micro-batches reduces gradients once where whole ones fit.

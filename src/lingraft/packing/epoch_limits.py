@@ -174,10 +174,14 @@ def counted_epochs(number: float) -> str:
 def epochs_line(epochs: Mapping[str, float]) -> str:
     """Return in one line how often training reads each text.
 
-    >>> epochs_line({"hi": 1.0, "brx": 4.0})
-    'training reads hi for 1 epoch, brx for 4 epochs'
+    A text of 0 epochs is one that a strategy only measures importance on.
+
+    >>> epochs_line({"hi": 1.0, "brx": 4.0, "en": 0.0})
+    'training reads hi for 1 epoch, brx for 4 epochs, en in no step'
     """
-    described = [f"{name} for {counted_epochs(number)}" for name, number in epochs.items()]
+    described = []
+    for name, number in epochs.items():
+        described.append(f"{name} for {counted_epochs(number)}" if number else f"{name} in no step")
     return f"training reads {', '.join(described)}"
 
 

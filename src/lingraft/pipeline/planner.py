@@ -183,6 +183,7 @@ class _Planner:
         config = dict(self.recipe.model.config() or {})
         self.block = self.recipe.training.packing.sequence_length(context_of(config))
         self.kind = str(config.get("model_type", ""))
+        self.stored_dtype = str(config.get("dtype") or config.get("torch_dtype"))
         total, self.input_parameters = parameters_of(config) if config else (None, 0)
         self.parameters = notes["parameters"] if notes else total
         self.source_tokens = notes["tokens"] if notes else rows_of(config)
@@ -290,20 +291,51 @@ class _Planner:
             lines = [epochs_line(epochs), *(f"warning: {line}" for line in reading.warnings)]
         lines += self._outline()
         for phase in self.recipe.training.phases:
-            lines += phase.plan_notes()
+            lines += phase.plan_notes(self.adapted_parameters or 0)
+        plan = self.recipe.training
         if tokens is None:
-            tokens = budget_tokens(self.recipe, self.block, self.adapted_parameters)
-        flops, plan = self._flops(6, tokens), self.recipe.training
-        optimizers = [phase.optimizer for phase in plan.phases]
-        if optimizers and self.adapted_parameters:
-            memory = describe_memory(optimizers, self.adapted_parameters)
-            lines += [memory] if memory else []
+            tokens = budget_tokens(plan.phases, self.block, self.adapted_parameters)
+        flops = self._flops(6, tokens)
+        lines += self._memory()
+        if flops is not None:
+            flops += self._flops(2, self._reference_tokens()) or 0.0
         if flops is not None and plan.heldout_points:
             # Each point of the held-out curve scores what the final table scores.
             scored = self._scored_tokens("after") * (plan.heldout_points + 1)
             flops += self._flops(2, scored) or 0.0
         row = self._row(node, {"tokens": tokens}, flops=flops)
         return replace(row, notes=tuple(lines))
+
+    def _memory(self) -> list[str]:
+        """Return a line about the memory of training, if it is not small."""
+        phases = self.recipe.training.phases
+        if not phases or not self.adapted_parameters:
+            return []
+        optimizers = [phase.optimizer for phase in phases]
+        has_reference = any(phase.replay_kl for phase in phases)
+        reference_bytes = self._loaded_bytes() if has_reference else 0
+        memory = describe_memory(optimizers, self.adapted_parameters, reference_bytes)
+        return [memory] if memory else []
+
+    def _loaded_bytes(self) -> int:
+        """Return the bytes of a parameter of a model that is loaded to run (`load_model`)."""
+        is_gpu = self.runtime.resolved_device().startswith("cuda")
+        return 2 if is_gpu and self.stored_dtype in {"bfloat16", "float16"} else 4
+
+    def _reference_tokens(self) -> int:
+        """Return the tokens of replay text that the model before training reads, too."""
+        texts, total = self._texts_of_training(), 0.0
+        phases = self.recipe.training.phases
+        for phase, length in zip(phases, self._lengths(texts), strict=True):
+            if not phase.replay_kl:
+                continue
+            if texts is None:
+                # About the share of the tokens is that of the bytes.
+                tokens = budget_tokens([phase], self.block, self.adapted_parameters)
+                total += length.replay_share * (tokens or 0)
+            elif replay := plan_reading(*texts, [length]).replay:
+                total += replay.epochs * replay.text.tokens
+        return round(total)
 
     def _texts_of_training(self) -> Texts | None:
         """Return the amounts of the texts; None if the size of a text is not known."""

@@ -234,9 +234,11 @@ class Phase(Settings):
         )
         raise RecipeError(msg)
 
-    def plan_notes(self) -> list[str]:
-        """Return lines for `plan` about the phase."""
+    def plan_notes(self, parameters: int) -> list[str]:
+        """Return lines for `plan` about the phase, for a model of this size."""
         lines = [self.strategy.plan_note()]
+        if self.branch_and_merge:
+            lines.append(self.branch_and_merge.plan_note(parameters))
         if self.replay_kl:
             lines.append(
                 f"replay KL: weight {self.replay_kl.weight:g} on replay text; the model before "
@@ -282,8 +284,8 @@ class NamedPlan(Settings):
 
     plan: Literal[*PLANS] | None = Field(  # type: ignore[valid-type]
         default=None,
-        description="a named plan instead of phases; of the settings of a phase only `budget` may "
-        "be set with it",
+        description="a named plan instead of phases; `budget` may be set with it, and with a plan "
+        "of one phase (paper, branch_and_merge) what it does not set itself",
     )
 
 
@@ -335,11 +337,16 @@ class TrainingPlan(Settings):
         own = [key for key in value if key in Phase.model_fields]
         others = {key: inner for key, inner in value.items() if key not in {*own, "plan"}}
         if "plan" in value:
-            clashing = [key for key in value if key in {*own, "phases"} - {"budget"}]
-            if clashing:
+            planned = named_plan(value["plan"], value.get("budget"))
+            phases = planned["phases"]
+            # With several phases, it is not known which one is meant.
+            taken = {"phases", *(phases[0] if len(phases) == 1 else own)} - {"budget"}
+            if clashing := [key for key in value if key in taken]:
                 msg = f"a named plan sets {clashing[0]} itself; remove plan, or {clashing[0]}"
                 raise ValueError(msg)
-            return {**named_plan(value["plan"], value.get("budget")), **others}
+            if len(phases) == 1:
+                phases = [{**{key: value[key] for key in own}, **phases[0]}]
+            return {**planned, "phases": phases, **others}
         if not own:
             return value
         if "phases" in value:

@@ -78,7 +78,7 @@ def _rows_then_differential(budget: Budget) -> dict[str, Any]:
 def _branch_and_merge(budget: Budget) -> dict[str, Any]:
     """Train branches on slices of the text and merge them, as arXiv 2407.08699 does.
 
-    What else is trained and how is as by default. To change it, set `branch_and_merge` in a phase.
+    A phase with the default settings of `branch_and_merge`. Other settings of a phase may be set.
     """
     return {"phases": [{"budget": budget, "branch_and_merge": {}}]}
 

@@ -22,8 +22,12 @@ NOTED_MEMORY = 1e9
 """Bytes from which a plan states the memory of training."""
 
 
-def describe_memory(optimizers: Sequence[OptimizerName], parameters: int) -> str:
+def describe_memory(
+    optimizers: Sequence[OptimizerName], parameters: int, reference_bytes: int = 0
+) -> str:
     """Return the memory of training in one line; "" if it is small. One optimizer for each phase.
+
+    `reference_bytes` are those of a parameter of the model before training, if it stays in memory.
 
     >>> describe_memory(["adamw"], 6_800_000_000)[:32]
     'training memory: at most 109 GB '
@@ -31,12 +35,16 @@ def describe_memory(optimizers: Sequence[OptimizerName], parameters: int) -> str
     'training memory: at most 41.0 GB '
     >>> describe_memory(["adamw"], 8_000_000)
     ''
+    >>> describe_memory(["adamw"], 6_800_000_000, 2)[32:]  # doctest: +NORMALIZE_WHITESPACE
+    'for weights, gradients and moments (optimizer adamw), and 13.6 GB for the model before training
+    (replay_kl); activations come on top'
     """
     largest = max(optimizers, key=lambda name: STATE_BYTES[name][0])
-    size = STATE_BYTES[largest][0] * parameters
-    if size < NOTED_MEMORY:
+    size, reference = STATE_BYTES[largest][0] * parameters, reference_bytes * parameters
+    if size + reference < NOTED_MEMORY:
         return ""
+    kept = f", and {formatting.size(reference)} for the model before training (replay_kl)"
     return (
         f"training memory: at most {formatting.size(size)} for weights, gradients and moments "
-        f"(optimizer {largest}); activations come on top"
+        f"(optimizer {largest}){kept if reference else ''}; activations come on top"
     )
