@@ -237,8 +237,9 @@ def test_weights_in_bfloat16_are_not_computed_in_float32():
     """The option of the command line that contradicts the recipe is refused."""
     assert weight_dtype("adamw8bit_bfloat16", "auto") == torch.bfloat16
     assert weight_dtype("adamw8bit", "bfloat16") == torch.float32
-    with pytest.raises(RecipeError, match=r"--precision float32: training\.optimizer adamw8b"):
-        weight_dtype("adamw8bit_bfloat16", "float32")
+    for precision in ("float32", "tf32"):
+        with pytest.raises(RecipeError, match=rf"--precision {precision}: training\.optimizer ada"):
+            weight_dtype("adamw8bit_bfloat16", precision)
 
 
 @pytest.mark.parametrize("name", ["adamw8bit", "adamw8bit_bfloat16"])

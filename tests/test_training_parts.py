@@ -17,6 +17,7 @@ from lingraft.packing.mixture import IGNORED, Mixture, document_positions
 from lingraft.strategies import STRATEGIES
 from lingraft.training import Execution
 from lingraft.training.config import ReplayKl
+from lingraft.training.document_attention import DocumentAttention
 from lingraft.training.loss import (
     ChunkedInsideLoss,
     ChunkedLoss,
@@ -26,7 +27,6 @@ from lingraft.training.loss import (
 )
 from lingraft.training.mfu import Utilisation
 from lingraft.training.optimizer import WeightAverage, merge_back
-from lingraft.training.prepare_model import check_document_mask
 from lingraft.training.reference_model import ReferenceModel
 from lingraft.training.trackers import TRACKERS, tracking
 from tests.conftest import HINDI, make_tiny_model
@@ -156,9 +156,9 @@ def test_a_change_in_one_document_does_not_move_the_next(tiny_model: Path, tmp_p
 
 def test_a_model_that_mixes_documents_is_refused(tiny_model: Path) -> None:
     """An architecture that does not mask attention between documents is refused before training."""
-    check_document_mask(load_model(tiny_model, dtype="stored"), 318)
+    DocumentAttention.of(load_model(tiny_model, dtype="stored"), 318, Execution())
     with pytest.raises(ModelError, match="does not mask attention between the documents"):
-        check_document_mask(other_model("bloom"), 1)
+        DocumentAttention.of(other_model("bloom"), 1, Execution())
 
 
 def test_training_apart_differs_and_runs(tiny_model: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from lingraft.errors import RecipeError
@@ -14,6 +15,7 @@ from lingraft.packing import PackingSettings
 from lingraft.packing.epoch_limits import PhaseLength
 from lingraft.packing.mixture import Mixture
 from lingraft.strategies import Differential
+from lingraft.tf32 import tf32_products
 from lingraft.training import SCHEDULES, Budget, Execution, Phase, TrainingPlan
 from lingraft.training.batch_rule import BATCH, DEFAULT_STEPS
 from lingraft.training.job import Job
@@ -291,6 +293,24 @@ def test_bfloat16_is_computed_only_where_the_device_can() -> None:
         assert Execution(precision="bfloat16").computes_in_bfloat16()
     except RecipeError as error:
         assert "ten times slower" in str(error)  # noqa: PT017 - which of the two holds is the machine's matter
+
+
+def test_tf32_is_used_only_where_it_is_asked_for() -> None:
+    """Scoring and training forbid TF32, even if it was allowed before, and set it back."""
+    torch.set_float32_matmul_precision("high")
+    try:
+        with tf32_products(allowed=Execution(device="cuda").allows_tf32()):
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch.backends.cudnn.allow_tf32
+            with tf32_products(allowed=True):
+                assert torch.backends.cuda.matmul.allow_tf32
+                assert torch.backends.cudnn.allow_tf32
+            assert not torch.backends.cuda.matmul.allow_tf32
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    with pytest.raises(RecipeError, match="--precision tf32: this cpu has no TF32"):
+        Execution(precision="tf32").allows_tf32()
 
 
 def test_what_is_left_out_is_part_of_the_question(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,9 +29,11 @@ from lingraft.packing.blocks import SPANS, SUMMARY, TOKENS, Blocks, PackingSumma
 from lingraft.packing.mixture import Batch
 from lingraft.strategies import STRATEGIES
 from lingraft.strategies.base import Rates
-from lingraft.training import Execution
+from lingraft.training import Execution, compiled_layers
+from lingraft.training.compiled_layers import StepCompiler
 from lingraft.training.config import Phase
 from lingraft.training.distributed import ProcessGroup, reshard
+from lingraft.training.document_attention import DocumentAttention
 from lingraft.training.loss import make_loss
 from lingraft.training.mfu import Utilisation
 from lingraft.training.optimizer import state_tensors
@@ -126,7 +128,10 @@ def measure(case: Case, device: str, world: ProcessGroup) -> dict[str, Any]:
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     execution = Execution(
-        device=device, loss=case.loss, tokens_at_once=case.tokens * shape.batch_rows
+        device=device,
+        loss=case.loss,
+        tokens_at_once=case.tokens * shape.batch_rows,
+        compile="true" if case.compile else "auto",
     )
     model = shape.model(SOURCE_ROWS + ADDED, case.tokens, device, torch.float32).train()
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -173,10 +178,9 @@ def stepper_of(
     groups = world.shard_model(model, groups, lambda: None, dtype)
     loss = make_loss(model, case.loss, autocast=bfloat16, sharded=world.size > 1)
     reshard(model)
-    if case.compile:
-        backend = "inductor" if execution.device.startswith("cuda") else "eager"
-        for layer in model.model.layers:
-            layer.compile(backend=backend)
+    if not execution.device.startswith("cuda"):
+        compiled_layers.BACKEND = "eager"  # the smoke run needs no C++ compiler
+    attention = DocumentAttention.of(model, SEPARATOR, execution) if case.masks else None
     with tempfile.TemporaryDirectory() as folder:
         text = no_text(Path(folder))
         stepper = Stepper(
@@ -189,7 +193,8 @@ def stepper_of(
             text=text,
             world=world,
             loss=loss,
-            apart=case.masks,
+            attention=attention,
+            compiler=StepCompiler(model, execution, STEPS, world),
         )
     return stepper, utilisation
 

@@ -70,6 +70,15 @@ Recompute = Annotated[
         rich_help_panel="How",
     ),
 ]
+Compile = Annotated[
+    str,
+    typer.Option(
+        "--compile",
+        help="torch.compile of the layers in training: true, false, or auto (on a GPU, if it makes "
+        "the steps of a long training faster).",
+        rich_help_panel="How",
+    ),
+]
 CheckpointSeconds = Annotated[
     float,
     typer.Option(
@@ -103,6 +112,7 @@ def adapt(
     nproc: Processes = None,
     trackers: Trackers = "",
     recompute: Recompute = False,
+    compile: Compile = "auto",  # noqa: A002 - the name of the option
     checkpoint_seconds: CheckpointSeconds = 300.0,
     workers: WorkerCount = 1,
     executor: Executor = "local",
@@ -136,7 +146,7 @@ def adapt(
     sinks = tuple(tracker for tracker in trackers.split(",") if tracker)
     pool = Workers(workers, executor, ray_address)
     place = (runs, store or Path(), device, precision)
-    runtime = Runtime(*place, launch, sinks, recompute, checkpoint_seconds, pool)
+    runtime = Runtime(*place, launch, sinks, recompute, checkpoint_seconds, pool, compile)
     if launch and launch.rank:
         _train_as_worker(chosen, runtime)
     elif dry_run:

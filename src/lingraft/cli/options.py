@@ -169,7 +169,8 @@ Precision = Annotated[
     str,
     typer.Option(
         "--precision",
-        help="auto, float32 or bfloat16; auto uses bfloat16 where the device supports it.",
+        help="auto, float32, bfloat16, or tf32 (float32 with faster, less exact products on NVIDIA "
+        "GPUs); auto uses bfloat16 where the device supports it.",
         rich_help_panel="Where",
     ),
 ]

@@ -10,12 +10,14 @@ head) followed by the head does not give the model's own logits.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lingraft.evaluation.bootstrap import Floats
+from lingraft.tf32 import tf32_products
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,7 +124,7 @@ class WindowScorer:
     def nats(self, batch: Sequence[ScoringWindow], sequences: Sequence[Any]) -> Floats:
         """Return the nats of every scored token, in the order of the windows."""
         # FSDP keeps tensors that training uses later, which inference mode does not allow.
-        with _no_gradients(sharded=_is_sharded(self.model)):
+        with _scoring(sharded=_is_sharded(self.model)):
             states, targets, logits_of = self._scored(batch, sequences)
             return _losses(states, targets, logits_of)
 
@@ -137,7 +139,7 @@ class WindowScorer:
         import torch
 
         documents = np.concatenate([np.full(w.end + 1 - w.first, w.document) for w in batch])
-        with _no_gradients(sharded=_is_sharded(self.model)):
+        with _scoring(sharded=_is_sharded(self.model)):
             states, targets, logits_of = self._scored(batch, sequences)
             rival_ids = torch.from_numpy(rivals).to(targets.device)[targets]
             has_rival = rival_ids >= 0
@@ -169,11 +171,13 @@ class WindowScorer:
         return self.hidden(ids)[mask], targets, self.head
 
 
-def _no_gradients(*, sharded: bool) -> Any:
-    """Return the context in which a model is scored."""
+@contextmanager
+def _scoring(*, sharded: bool) -> Iterator[None]:
+    """Compute without gradients, and float32 products without TF32."""
     import torch
 
-    return torch.no_grad() if sharded else torch.inference_mode()
+    with tf32_products(allowed=False), torch.no_grad() if sharded else torch.inference_mode():
+        yield
 
 
 def _is_sharded(model: Any) -> bool:

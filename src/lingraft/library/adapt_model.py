@@ -36,6 +36,7 @@ def adapt(
     workers: int = 1,
     trackers: Sequence[str] = (),
     recompute: bool = False,
+    compile: str | bool = "auto",  # noqa: A002 - torch's name
     log: LogLine | None = None,
 ) -> Run:
     """Run a recipe file, or adapt `model` to `language` on `text` with default settings.
@@ -59,10 +60,13 @@ def adapt(
         store: where finished stages are cached (default: LINGRAFT_STORE, or `runs/.store`).
         runs: the folder of all run folders.
         device: auto, cpu, cuda, cuda:1 or mps.
-        precision: auto, float32 or bfloat16; auto uses bfloat16 where the device supports it.
+        precision: auto, float32, bfloat16, or tf32 (float32 with faster, less exact products on
+            NVIDIA GPUs); auto uses bfloat16 where the device supports it.
         workers: how many processes count words and tokenise text.
         trackers: where training metrics are sent in addition: tensorboard, wandb, trackio.
         recompute: compute activations again in the backward pass: less memory, slower.
+        compile: torch.compile of the layers in training: True, False, or "auto" (on a GPU, if it
+            makes the steps of a long training faster).
         log: receives each line of progress and each warning. By default, they go to standard error,
             with bars on a terminal. `log=lambda line: None` silences the run.
 
@@ -91,6 +95,7 @@ def adapt(
             precision,
             trackers=tuple(trackers),
             recompute=recompute,
+            compile=str(compile).lower(),
             workers=Workers(workers),
         )
         chosen = chosen_recipe(Path(file) if file is not None else None, given, changes)

@@ -41,7 +41,7 @@ def receive(
             `runs/.store`).
         runs: the folder of all run folders.
         device: auto, cpu, cuda, cuda:1 or mps.
-        precision: auto, float32 or bfloat16.
+        precision: auto, float32, bfloat16 or tf32.
         log: receives each line of progress and each warning, by default on standard error.
 
     Returns:

@@ -43,7 +43,7 @@ def study(
         store: where finished stages are cached (default: LINGRAFT_STORE, or `runs/.store`).
         runs: the folder that receives the study.
         device: auto, cpu, cuda, cuda:1 or mps.
-        precision: auto, float32 or bfloat16.
+        precision: auto, float32, bfloat16 or tf32.
         log: receives each line of progress and each warning. By default, they go to standard error.
 
     Returns:

@@ -45,6 +45,7 @@ class StageContext:
             device=runtime.resolved_device(),
             precision=runtime.precision,
             recompute=runtime.recompute,
+            compile=runtime.compile,
             sharded=runtime.launch is not None,
             trackers=runtime.trackers,
             tracking=runtime.runs / "tracking",

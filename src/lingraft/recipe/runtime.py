@@ -13,7 +13,8 @@ from lingraft.training.trackers import TRACKERS
 from lingraft.workers import HERE, Workers
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "float32", "bfloat16")
+COMPILE = ("auto", "true", "false")
+PRECISIONS = ("auto", "float32", "bfloat16", "tf32")
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,9 @@ class Runtime:
     `runs` is the folder of the run folders. `store` is the folder of stage outputs, by default
     LINGRAFT_STORE or else `runs/.store`. `launch` describes the process group if a launcher started
     several processes. `trackers` receive training metrics, stored in `runs/tracking`. `recompute`
-    computes activations again in the backward pass, which saves memory and costs time. Training
-    saves its progress every `checkpoint_seconds`. `workers` are the processes that count words and
+    computes activations again in the backward pass, which saves memory and costs time. `compile`
+    says whether training compiles the layers ("auto", "true" or "false"). Training saves its
+    progress every `checkpoint_seconds`. `workers` are the processes that count words and
     tokenise text.
     """
 
@@ -37,6 +39,7 @@ class Runtime:
     recompute: bool = False
     checkpoint_seconds: float = 300.0
     workers: Workers = HERE
+    compile: str = "auto"
 
     def __post_init__(self) -> None:
         if self.store == Path():
@@ -47,6 +50,7 @@ class Runtime:
         # A device may name a number, too: cuda:1.
         _check_known("device", self.device.split(":")[0], DEVICES)
         _check_known("precision", self.precision, PRECISIONS)
+        _check_known("compile", self.compile, COMPILE)
         for tracker in self.trackers:
             _check_known("trackers", tracker, TRACKERS)
         if not self.checkpoint_seconds > 0:

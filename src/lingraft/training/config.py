@@ -306,7 +306,8 @@ class TrainingPlan(Settings):
     )
     document_attention_mask: bool = Field(
         default=False,
-        description="attention stays within a document, and positions start at 0 in each document",
+        description="attention stays within a document, and positions start at 0 in each document; "
+        "computed by flex attention on GPUs where the model supports it",
     )
     merge_back: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         default=(),

@@ -20,11 +20,14 @@ WHOLE_GRADIENTS = 0.25
 class Execution:
     """The execution of a training run.
 
-    - `precision`: "float32", "bfloat16", or "auto" (bfloat16 on a GPU that computes in it).
+    - `precision`: "float32", "bfloat16", "auto" (bfloat16 on a GPU that computes in it), or "tf32"
+      (float32, with products of matrices in TF32 on NVIDIA GPUs).
     - `tokens_at_once`: the tokens of a forward pass; a step with more accumulates gradients.
     - `loss`: "chunked" computes the logits of a part of the tokens at a time, "plain" all at once
       (more memory, the same numbers).
     - `recompute`: activation checkpointing (slower, less memory).
+    - `compile`: torch.compile of the layers: "true", "false", or "auto" (on a GPU, where steps of a
+      long training are measured to be faster with it; `compiled_layers`).
     - `sharded`: shard the model among the processes of a launcher such as torchrun. Without it,
       several processes are refused.
     - `trackers`: tensorboard, wandb or trackio; they get the numbers of the log, in the folder
@@ -38,6 +41,7 @@ class Execution:
     tokens_at_once: int = 16384
     loss: str = "chunked"
     recompute: bool = False
+    compile: str = "auto"
     sharded: bool = False
     trackers: tuple[str, ...] = ()
     tracking: Path = Path("runs") / "tracking"
@@ -74,3 +78,21 @@ class Execution:
         return self.precision == "bfloat16" or (
             self.precision == "auto" and kind == "cuda" and able
         )
+
+    def allows_tf32(self) -> bool:
+        """Return whether to multiply float32 matrices in TF32: only where it is asked for.
+
+        Raises `RecipeError` if the device has no TF32.
+        """
+        if self.precision != "tf32":
+            return False
+        import torch
+
+        kind = self.device.split(":")[0]
+        if kind != "cuda" or not torch.cuda.is_tf32_supported():
+            msg = (
+                f"--precision tf32: this {kind} has no TF32, only NVIDIA GPUs from Ampere on and "
+                f"some of AMD have it; use --precision auto"
+            )
+            raise RecipeError(msg)
+        return True

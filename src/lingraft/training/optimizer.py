@@ -98,9 +98,9 @@ def weight_dtype(name: OptimizerName, precision: str) -> torch.dtype:
     """
     if name != "adamw8bit_bfloat16":
         return torch.float32
-    if precision == "float32":
+    if precision in {"float32", "tf32"}:
         msg = (
-            f"--precision float32: training.optimizer {name} trains weights in bfloat16; "
+            f"--precision {precision}: training.optimizer {name} trains weights in bfloat16; "
             f"leave the option out, or use another optimizer"
         )
         raise RecipeError(msg)

@@ -11,7 +11,6 @@ import torch
 
 from lingraft.checkpoint.load_model import load_for_training
 from lingraft.errors import ModelError
-from lingraft.packing.mixture import document_positions
 from lingraft.training.distributed import copy_into, full_tensor
 from lingraft.training.job import Job
 from lingraft.training.sharded_loading import MetaModel, NotByShardsError
@@ -82,40 +81,6 @@ def gather_model(
         if first:
             copy_into(own[name], value.cpu())
     return model
-
-
-@torch.no_grad()
-def check_document_mask(model: Any, document_start: int) -> None:
-    """Raise `ModelError` if the logits of a document depend on the document before it.
-
-    transformers derives the mask from position ids that start again at 0; not every architecture
-    supports that.
-    """
-    size = model.get_input_embeddings().weight.shape[0]
-    # Two sequences whose first documents differ and whose second documents are the same.
-    inputs = torch.tensor(
-        [
-            [document_start, 2 % size, 3 % size, document_start, 4 % size, 5 % size],
-            [document_start, 6 % size, 7 % size, document_start, 4 % size, 5 % size],
-        ]
-    )
-    positions = torch.from_numpy(document_positions(inputs.numpy(), document_start)).to(
-        model.device
-    )
-    training = model.training
-    model.eval()
-    logits = model(
-        input_ids=inputs.to(model.device), position_ids=positions, use_cache=False
-    ).logits
-    model.train(training)
-    # Masked positions contribute exactly 0, so the logits are equal bit for bit.
-    if not torch.equal(logits[0, 3:], logits[1, 3:]):
-        msg = (
-            f"training.document_attention_mask: {type(model).__name__} does not mask attention "
-            f"between the documents of a sequence; leave the setting out, or use "
-            f"training.packing.layout: documents"
-        )
-        raise ModelError(msg)
 
 
 def recompute_activations(model: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from lingraft.store import disk_errors
+from lingraft.tf32 import tf32_products
 from lingraft.training.config import TrainingPlan
 from lingraft.training.distributed import init_process_group
 from lingraft.training.execution import Execution
@@ -105,6 +106,7 @@ def _train(job: Job, finish: Callable[[Trainer], None]) -> dict[str, Any]:
     with (
         init_process_group(sharded=execution.sharded, device=execution.device) as world,
         disk_errors(job.scratch_dir),
+        tf32_products(allowed=execution.allows_tf32()),
         # Training sets torch's seed in each step; the caller's random state must not change.
         torch.random.fork_rng(),
         stop_signals() as stopped,

@@ -226,6 +226,7 @@ def run_notes(
     done, text, epochs = state.done, job.text, planned.epochs(job.text)
     low = any(phase.optimizer == "adamw8bit_bfloat16" for phase in job.plan.phases)
     bfloat16 = low or job.execution.computes_in_bfloat16()
+    precision = "tf32" if job.execution.allows_tf32() else "float32"
     replayed = done.bytes - done.target_bytes
     notes = {
         "parameters": parameters,
@@ -239,7 +240,7 @@ def run_notes(
         "epochs": epochs,
         "seconds": round(state.seconds, 1),
         "device": job.execution.device,
-        "precision": "bfloat16" if bfloat16 else "float32",
+        "precision": "bfloat16" if bfloat16 else precision,
         "phases": [
             _phase_notes(text, phase, steps, kind, parameters)
             for phase, steps in zip(job.plan.phases, planned.phases, strict=True)

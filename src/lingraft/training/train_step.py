@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +16,12 @@ import torch
 from torch import Tensor
 
 from lingraft.packing.blocks import Blocks
-from lingraft.packing.mixture import IGNORED, Batch, document_positions
+from lingraft.packing.mixture import IGNORED, Batch
 from lingraft.packing.shards import Integers
 from lingraft.strategies.base import ParameterGroup, Rates
 from lingraft.training.checkpointing import TrainingCheckpoint
 from lingraft.training.column_shield import ColumnShield
+from lingraft.training.compiled_layers import StepCompiler
 from lingraft.training.config import Phase
 from lingraft.training.distributed import (
     ProcessGroup,
@@ -27,6 +29,7 @@ from lingraft.training.distributed import (
     reduces_once,
     set_gradient_reduction,
 )
+from lingraft.training.document_attention import DocumentAttention
 from lingraft.training.execution import Execution
 from lingraft.training.loss import Loss
 from lingraft.training.optimizer import (
@@ -60,8 +63,9 @@ class StepResult:
 class Stepper:
     """Runs the steps of a phase: the model, its loss, and the optimizer of the trained parameters.
 
-    `groups` are the parameters that train, `rates` their peak learning rates. `apart` masks
-    attention between the documents of a sequence. `frozen` masks what is kept of the parameters.
+    `groups` are the parameters that train, `rates` their peak learning rates. `attention` keeps the
+    documents of a sequence apart, `compiler` compiles layers. `frozen` masks what is kept of the
+    parameters.
     """
 
     def __init__(
@@ -76,7 +80,8 @@ class Stepper:
         text: Blocks,
         world: ProcessGroup,
         loss: Loss,
-        apart: bool = False,
+        attention: DocumentAttention | None = None,
+        compiler: StepCompiler | None = None,
         frozen: Mapping[str, Tensor] | None = None,
         reference: ReferenceModel | None = None,
     ) -> None:
@@ -107,7 +112,9 @@ class Stepper:
         if phase.average_share:
             self.average = WeightAverage(self.parameters, round(phase.average_share * steps))
         self.tokens_at_once = execution.tokens_at_once
-        self.document_start = text.document_start if apart else None
+        self.attention = attention
+        self.compiled = compiler.step if compiler else nullcontext
+        self.attends = attention.applied if attention else nullcontext
         self.separators = torch.tensor(text.non_text_ids, device=self.device)
 
     def forward_backward(self, batch: Batch) -> StepResult:
@@ -119,18 +126,20 @@ class Stepper:
         # The loss is a mean over the tokens of all processes. FSDP divides the sum of the gradients
         # by the number of processes, so the weight multiplies by it.
         weight = self.world.size / predicted
-        for first in range(0, len(own.inputs), at_once):
-            last = first + at_once >= len(own.inputs)
-            set_gradient_reduction(self.model, enabled=last or not self.reduces_once)
-            part = np.arange(first, min(first + at_once, len(own.inputs)))
-            # Only replay sequences have the second term, so that they are a pass of their own.
-            for rows in self._passes(own, part):
-                sums += self._part(own, rows, weight)
+        with self.compiled(), self.attends():
+            for first in range(0, len(own.inputs), at_once):
+                last = first + at_once >= len(own.inputs)
+                set_gradient_reduction(self.model, enabled=last or not self.reduces_once)
+                part = np.arange(first, min(first + at_once, len(own.inputs)))
+                # Only replay sequences have the second term, so that they are a pass of their own.
+                for rows in self._passes(own, part):
+                    sums += self._part(own, rows, weight)
+            # This waits for the device, so that the block has the time of the passes.
+            nats, text, replayed = self.world.all_reduce(sums).tolist()
         parameters = self.parameters.values()
         if self.shield:
             self.shield.mask_gradients()
         norm = full_tensor(torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm))
-        nats, text, replayed = self.world.all_reduce(sums).tolist()
         divergence = self.reference.take() if self.reference else None
         return StepResult(
             text / math.log(2), replayed / math.log(2), nats / predicted, float(norm), divergence
@@ -150,11 +159,8 @@ class Stepper:
         """
         labels_BT = torch.from_numpy(batch.labels[part]).to(self.device)
         inputs = {"input_ids": torch.from_numpy(batch.inputs[part]).to(self.device)}
-        if self.document_start is not None:
-            positions = torch.from_numpy(
-                document_positions(batch.inputs[part], self.document_start)
-            )
-            inputs["position_ids"] = positions.to(self.device)
+        if self.attention:
+            inputs["position_ids"] = self.attention.positions(batch.inputs[part]).to(self.device)
         reference = self.reference if batch.replayed[part].any() else None
         nats_P = self.loss.backward(inputs, labels_BT, weight, reference).to(self.sum_type)
         predicted_BT = labels_BT != IGNORED

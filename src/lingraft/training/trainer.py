@@ -42,14 +42,15 @@ from lingraft.training.checkpointing import (
     save_checkpoint,
 )
 from lingraft.training.column_shield import SHIELD, choose_frozen, read_frozen
+from lingraft.training.compiled_layers import StepCompiler
 from lingraft.training.distributed import ProcessGroup, reshard
+from lingraft.training.document_attention import DocumentAttention
 from lingraft.training.job import Job
 from lingraft.training.loss import make_loss
 from lingraft.training.mfu import Utilisation
 from lingraft.training.optimizer import merge_back, set_weight_dtype, weight_dtype
 from lingraft.training.phase_outline import outline_lines, outline_phase
 from lingraft.training.prepare_model import (
-    check_document_mask,
     gather_model,
     load_phase_model,
     recompute_activations,
@@ -93,6 +94,8 @@ class Trainer:
         self.steps = sum(phase.steps for phase in self.phases)
         self.prefix = prefix_checkpoint(job, self.phases, self.parameters)
         self.loss, self.utilisation = "", Utilisation(0.0)
+        # What the execution chose, for the notes.
+        self.used: dict[str, str] = {}
         self.writer = AsyncCheckpointWriter(world) if world.size > 1 else None
         self.log = TrainLog(job, [phase.steps for phase in self.phases])
 
@@ -145,7 +148,7 @@ class Trainer:
         notes = run_notes(job, self.planned, state, self.kind, self.parameters)
         if self.world.size > 1:
             merged = {"processes": self.world.size, "opened": self.loaded.how, **merged}
-        return {**notes, "loss": self.loss, **merged}
+        return {**notes, "loss": self.loss, **self.used, **merged}
 
     def _describe(self, done: int) -> str:
         """Return the length of the training in one line."""
@@ -200,10 +203,10 @@ class Trainer:
         bfloat16 = weights is torch.bfloat16 or execution.computes_in_bfloat16()
         dtype = torch.bfloat16 if bfloat16 else torch.float32
         groups = self.world.shard_model(self.model, groups, self.loaded.materialize, dtype)
-        if job.plan.document_attention_mask:
-            check_document_mask(self.model, job.text.target.document_start)
+        attention = self._document_attention()
         loss = make_loss(self.model, execution.loss, sharded=sharded, autocast=bfloat16)
         reshard(self.model)
+        self.compiler = StepCompiler(self.model, execution, branch.steps, self.world)
         block, per_step = job.text.target.summary.block, self.phases[number].sequences_per_step
         rates = phase.rates(self.kind, self.parameters, block, per_step)
         self.loss = type(loss).__name__
@@ -217,10 +220,21 @@ class Trainer:
             text=job.text.target,
             world=self.world,
             loss=loss,
-            apart=job.plan.document_attention_mask,
+            attention=attention,
+            compiler=self.compiler,
             frozen=frozen,
             reference=self._reference(number),
         )
+
+    def _document_attention(self) -> DocumentAttention | None:
+        """Return how the documents of a sequence are kept apart, if the plan says so."""
+        job = self.job
+        if not job.plan.document_attention_mask:
+            return None
+        start = job.text.target.document_start
+        attention = DocumentAttention.of(self.model, start, job.execution)
+        self.used["document_attention"] = attention.note
+        return attention
 
     def _reference(self, number: int) -> ReferenceModel | None:
         """Return the model before training, if the phase compares replay text with it.
@@ -338,6 +352,8 @@ class Trainer:
                     f"{self.job.scratch_dir}; run the same command to resume"
                 )
                 raise Interrupted(msg)
+        if self.compiler.note:
+            self.used["compile"] = self.compiler.note
         self._finish(branch, state, stepper)
 
     def _step(

@@ -1,0 +1,132 @@
+"""Attention within documents: each token attends to the tokens of its own document only.
+
+transformers derives the mask from position ids that start again at 0 in each document. Two
+implementations compute the same attention, except for rounding:
+
+- the model's own one (SDPA) with a dense mask, which works everywhere. Its memory grows with the
+  square of the sequence's length, and it also computes the products that are masked.
+- flex attention, which skips blocks of the mask in which nothing is attended to. It is compiled
+  code and has a backward pass on GPUs only. There it is used where the model supports it.
+
+The implementation is no part of a recipe; whether documents are masked is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lingraft.errors import ModelError
+from lingraft.packing.mixture import document_positions
+from lingraft.packing.shards import Integers
+from lingraft.training.compiled_layers import compile_problem
+from lingraft.training.execution import Execution
+
+FLEX = "flex_attention"
+
+
+def flex_problem(model: Any, execution: Execution) -> str:
+    """Return why flex attention cannot train a model; "" where it can."""
+    device = execution.device
+    if not device.startswith("cuda"):
+        return f"flex attention has no backward pass on {device.split(':')[0]}"
+    if execution.compile == "false":
+        return "flex attention is compiled code, and --compile is false"
+    problem = compile_problem(device)
+    if problem:
+        return f"flex attention is compiled code: {problem}"
+    # Triton's kernel multiplies bfloat16, which older GPUs emulate.
+    if not torch.cuda.is_bf16_supported(including_emulation=False):
+        return "flex attention needs a GPU that computes in bfloat16"
+    settable = model._can_set_attn_implementation()  # noqa: SLF001 - the public setter only warns
+    if not (settable and model._supports_flex_attn):  # noqa: SLF001 - as transformers checks it
+        return f"{type(model).__name__} does not support flex attention"
+    config = model.config.get_text_config()
+    dropout = max(getattr(config, name, 0.0) or 0.0 for name in ("attention_dropout", "attn_pdrop"))
+    return "flex attention has no dropout, and the model has" if dropout else ""
+
+
+@dataclass(frozen=True)
+class DocumentAttention:
+    """How the documents of a sequence are kept apart.
+
+    `implementation` is the name that transformers has for it, and `why_not_flex` the reason if it
+    is not flex attention.
+    """
+
+    model: Any
+    document_start: int
+    implementation: str
+    why_not_flex: str = ""
+
+    @classmethod
+    def of(cls, model: Any, document_start: int, execution: Execution) -> DocumentAttention:
+        """Choose the implementation for a model and test it.
+
+        Raises `ModelError` if a token attends to the document before its own.
+        """
+        own = str(model.config._attn_implementation)  # noqa: SLF001 - has no public name
+        problem = flex_problem(model, execution)
+        chosen = cls(model, document_start, own if problem else FLEX, problem)
+        chosen.check()
+        if not problem:
+            # The short sequences of the check would make torch compile for any length.
+            torch.compiler.reset()
+        return chosen
+
+    @property
+    def note(self) -> str:
+        """The implementation, and why it is not flex attention."""
+        return f"{self.implementation} ({self.why_not_flex})" if self.why_not_flex else FLEX
+
+    def positions(self, ids_BT: Integers) -> Tensor:
+        """Return position ids that start again at 0 in each document, on the CPU."""
+        return torch.from_numpy(document_positions(ids_BT, self.document_start))
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Use the implementation in this block, for forward and backward passes."""
+        config = self.model.config
+        before = str(config._attn_implementation)  # noqa: SLF001 - has no public name
+        if before == self.implementation:
+            yield
+            return
+        self.model.set_attn_implementation(self.implementation)
+        try:
+            yield
+        finally:
+            self.model.set_attn_implementation(before)
+
+    @torch.no_grad()
+    def check(self) -> None:
+        """Raise `ModelError` if the logits of a document depend on the document before it."""
+        model, start = self.model, self.document_start
+        size = model.get_input_embeddings().weight.shape[0]
+        # Two sequences whose first documents differ and whose second documents are the same.
+        inputs = torch.tensor(
+            [
+                [start, 2 % size, 3 % size, start, 4 % size, 5 % size],
+                [start, 6 % size, 7 % size, start, 4 % size, 5 % size],
+            ]
+        )
+        positions = self.positions(inputs.numpy()).to(model.device)
+        training = model.training
+        model.eval()
+        with self.applied():
+            logits = model(
+                input_ids=inputs.to(model.device), position_ids=positions, use_cache=False
+            ).logits
+        model.train(training)
+        # Masked positions contribute exactly 0, so the logits are equal bit for bit.
+        if not torch.equal(logits[0, 3:], logits[1, 3:]):
+            msg = (
+                f"training.document_attention_mask: {type(model).__name__} does not mask attention "
+                f"between the documents of a sequence; leave the setting out, or use "
+                f"training.packing.layout: documents"
+            )
+            raise ModelError(msg)
