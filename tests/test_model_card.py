@@ -27,7 +27,11 @@ def run(tiny_model, tmp_path_factory):
         "vocabulary.size": 10,
         "evaluation.generation": None,
         "evaluation.heldout_bytes": 300,
-        "training": {"budget": "2 steps", "batch_tokens": 64},
+        "training": {
+            "budget": "2 steps",
+            "batch_tokens": 64,
+            "branch_and_merge": {"iterations": 1},
+        },
         "licences.result": "cc-by-4.0",
         "licences.target": "cc0-1.0",
     }
@@ -59,6 +63,7 @@ def test_every_run_holds_a_card(run):
     assert ModelCard.load(path).data.to_dict() == head
     for heading in ("Use", "Data", "Method", "Before and after", "Limits"):
         assert f"\n## {heading}\n" in body
+    assert "2 steps in 1 iteration of 2 branches with 1 step each, merged by slerp" in body
     assert "cc0-1.0" in body
     assert "not stated" in body  # the licence of the replayed text
     assert str(run.folder.parent.parent) not in body  # paths of this machine are nobody's business

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from lingraft.checkpoint import load_model
 from lingraft.errors import RecipeError
 from lingraft.trainers.engines.transformers_settings import refuse_own_loop
-from lingraft.training import TrainingPlan, trainer
+from lingraft.training import TrainingPlan, branch_merge, trainer
 from lingraft.training.branch_merge import merge_branches, merge_tensors
 from lingraft.training.branches import BranchAndMerge
 from lingraft.training.column_shield import SHIELD
@@ -189,13 +189,13 @@ def test_a_run_that_is_killed_in_any_branch_ends_bit_identical(
     )
     run(tiny_model, text, plan, tmp_path / "whole", heldout=heldout)
     kills: list[tuple[Any, str, int]] = [
-        (trainer, "save_branch", 1),
+        (branch_merge, "save_branch", 1),
         (PhaseSteps, "batch", 2),
-        (trainer, "merge_branches", 1),
+        (branch_merge, "merge_branches", 1),
         (trainer, "save_phase_model", 1),
         (PhaseSteps, "batch", 2),
-        (trainer, "save_branch", 1),
-        (trainer, "merge_branches", 2),
+        (branch_merge, "save_branch", 1),
+        (branch_merge, "merge_branches", 2),
     ]
     for owner, name, number in kills:
         with monkeypatch.context() as patch:

@@ -16,12 +16,10 @@ from lingraft.strategies import STRATEGIES
 from lingraft.trainers.engines.transformers_settings import refuse_own_loop
 from lingraft.training import Execution
 from lingraft.training.config import ReplayKl, TrainingPlan
-from lingraft.training.distributed import ProcessGroup
 from lingraft.training.job import Job
 from lingraft.training.loss import ChunkedLoss, PlainLoss
 from lingraft.training.phase_steps import TrainingText
-from lingraft.training.reference_model import ReferenceModel
-from lingraft.training.trainer import Trainer
+from lingraft.training.reference_model import ReferenceModel, load_reference
 from tests.training_cases import ADDED, log_of, plan_of, run, two_streams
 
 IDS = torch.tensor([[1, 2, 300, 305, 4, 9, 17], [1, 8, 30, 311, 7, 5, 6]])
@@ -115,12 +113,10 @@ def test_where_there_is_no_reference_model(tiny_model: Path, tmp_path: Path) -> 
     text = two_streams(tiny_model, tmp_path / "text", share=0)
     with pytest.raises(RecipeError, match="replay_kl compares the model on replay text"):
         run(tiny_model, text, plan, tmp_path)
-    scratch, execution = tmp_path / "work", Execution(sharded=True)
     shared = TrainingText.of(text.target, text.replay.blocks, 0.2)
-    job = Job(tiny_model, shared, plan, scratch, ADDED, 0, execution, None)
-    trainer = Trainer(job, ProcessGroup())
-    trainer.world = ProcessGroup(0, 2)
+    job = Job(tiny_model, shared, plan, tmp_path / "work", ADDED, 0, Execution(), None)
+    replay = job.steps(39_072).phases[0].mixture.replay
     with pytest.raises(RecipeError, match="each of 2 processes holds a shard; use one process"):
-        trainer._reference(0)
+        load_reference(job, plan.phases[0].replay_kl, replay, 2)
     assert STRATEGIES.parse("differential").plan_note() == ""
     assert "second copy of the weights" in plan.phases[0].plan_notes(0)[0]

@@ -153,10 +153,12 @@ def _training_lines(record: Mapping[str, Any]) -> Iterator[str]:
         for name, value in phase["learning_rates"].items():
             if isinstance(value, int | float):
                 rates.append(f"{name} {value:g}")
+        branches = f" in {phase['branches']}" if "branches" in phase else ""
         strategy, schedule = next(iter(phase["strategy"])), next(iter(phase["schedule"]))
         yield (
             f"**Phase:** strategy `{strategy}`{_cite(phase.get('reference'))}, "
-            f"{phase['steps']:,} steps, learning rates {', '.join(rates)}, schedule `{schedule}`."
+            f"{phase['steps']:,} steps{branches}, learning rates {', '.join(rates)}, "
+            f"schedule `{schedule}`."
         )
 
 

@@ -19,7 +19,24 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lingraft.store import atomic_file
-from lingraft.training.branches import Branch, MergeMethod
+from lingraft.training.branches import Branch, BranchAndMerge, MergeMethod
+
+
+def end_branch(
+    model: Any, settings: BranchAndMerge, branch: Branch, scratch_dir: Path, phase: int
+) -> bool:
+    """Save the end of a branch of a phase, or merge all branches of its iteration into `model`.
+
+    `model` has the weights at the end of the branch. Returns whether it was the last branch of the
+    iteration, so that the model is now the merged one.
+    """
+    files = branch_files(scratch_dir, phase, branch)
+    if branch.number + 1 < settings.branches:
+        save_branch(model, files[-1])
+        return False
+    merge_branches(model, files[:-1], settings.merge)
+    remove_earlier_iterations(scratch_dir, phase, branch.iteration)
+    return True
 
 
 def branch_files(scratch_dir: Path, phase: int, branch: Branch) -> list[Path]:

@@ -69,12 +69,12 @@ class PhaseOutline:
         return {
             "tokens_of_a_step": {"tokens": self.tokens_per_step, "why": self.batch_why},
             "warmup": {"steps": self.warmup_steps, "why": self.warmup_why},
+            **({"branches": self.branches} if self.branches else {}),
             "learning_rates": {
                 "body": self.rates.body,
                 "added_rows": self.rates.added_rows,
                 "why": self.rates.why,
             },
-            **({"branches": self.branches} if self.branches else {}),
         }
 
     @property

@@ -19,7 +19,6 @@ D width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,7 +26,10 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from lingraft.checkpoint.load_model import load_model
+from lingraft.errors import RecipeError
+from lingraft.packing.mixture import MixedText
 from lingraft.training.config import ReplayKl
+from lingraft.training.job import Job
 
 
 class ReferenceModel:
@@ -44,13 +46,6 @@ class ReferenceModel:
         self.is_added_V = torch.zeros(rows, dtype=torch.bool, device=model.device)
         self.is_added_V[list(added)] = True
         self.total, self.tokens = 0.0, 0
-
-    @classmethod
-    def load(
-        cls, folder: Path, settings: ReplayKl, added: Sequence[int], *, device: str, autocast: bool
-    ) -> ReferenceModel:
-        """Load the model of a folder, on a GPU in the data type of its files."""
-        return cls(load_model(folder, device), settings, added, autocast=autocast)
 
     @torch.no_grad()
     def hidden(self, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -100,3 +95,31 @@ class ReferenceModel:
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.autocast)
+
+
+def load_reference(
+    job: Job, settings: ReplayKl | None, replay: MixedText | None, processes: int
+) -> ReferenceModel | None:
+    """Return the model before training, if a phase compares replay text with it.
+
+    On a GPU, it has the data type of its files. Raises `RecipeError` if the phase replays no text,
+    or if the model is sharded.
+    """
+    if settings is None:
+        return None
+    if replay is None or not replay.share:
+        msg = (
+            "training.replay_kl compares the model on replay text, but no text is replayed; "
+            "set a share of replay, or remove replay_kl"
+        )
+        raise RecipeError(msg)
+    if processes > 1:
+        msg = (
+            f"training.replay_kl needs the whole model before training, but each of "
+            f"{processes} processes holds a shard; use one process, or leave it out"
+        )
+        raise RecipeError(msg)
+    execution = job.execution
+    model = load_model(job.model_folder, execution.device)
+    autocast = execution.computes_in_bfloat16()
+    return ReferenceModel(model, settings, job.added, autocast=autocast)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lingraft.checkpoint.load_model import load_for_training
-from lingraft.errors import Interrupted, RecipeError, TrainingError
+from lingraft.errors import Interrupted, TrainingError
 from lingraft.formatting import counted
 from lingraft.packing.epoch_limits import epochs_line
 from lingraft.progress import Advance, no_progress, progress, say, warn
@@ -28,12 +28,7 @@ from lingraft.store import digest, remove_drafts
 from lingraft.strategies import ParameterGroup, Shielded
 from lingraft.strategies.model_parts import text_parameters
 from lingraft.training.async_checkpoints import AsyncCheckpointWriter
-from lingraft.training.branch_merge import (
-    branch_files,
-    merge_branches,
-    remove_earlier_iterations,
-    save_branch,
-)
+from lingraft.training.branch_merge import end_branch
 from lingraft.training.branches import Branch
 from lingraft.training.checkpointing import (
     TrainingCheckpoint,
@@ -55,7 +50,7 @@ from lingraft.training.prepare_model import (
     load_phase_model,
     recompute_activations,
 )
-from lingraft.training.reference_model import ReferenceModel
+from lingraft.training.reference_model import load_reference
 from lingraft.training.save_model import (
     LOW_RANK,
     save_final_model,
@@ -223,7 +218,9 @@ class Trainer:
             attention=attention,
             compiler=self.compiler,
             frozen=frozen,
-            reference=self._reference(number),
+            reference=load_reference(
+                job, phase.replay_kl, self.phases[number].mixture.replay, self.world.size
+            ),
         )
 
     def _document_attention(self) -> DocumentAttention | None:
@@ -235,38 +232,6 @@ class Trainer:
         attention = DocumentAttention.of(self.model, start, job.execution)
         self.used["document_attention"] = attention.note
         return attention
-
-    def _reference(self, number: int) -> ReferenceModel | None:
-        """Return the model before training, if the phase compares replay text with it.
-
-        Raises `RecipeError` if the phase replays no text, or if the model is sharded.
-        """
-        settings, replay = (
-            self.job.plan.phases[number].replay_kl,
-            self.phases[number].mixture.replay,
-        )
-        if settings is None:
-            return None
-        if replay is None or not replay.share:
-            msg = (
-                "training.replay_kl compares the model on replay text, but no text is replayed; "
-                "set a share of replay, or remove replay_kl"
-            )
-            raise RecipeError(msg)
-        if self.world.size > 1:
-            msg = (
-                f"training.replay_kl needs the whole model before training, but each of "
-                f"{self.world.size} processes holds a shard; use one process, or leave it out"
-            )
-            raise RecipeError(msg)
-        execution = self.job.execution
-        return ReferenceModel.load(
-            self.job.model_folder,
-            settings,
-            self.job.added,
-            device=execution.device,
-            autocast=execution.computes_in_bfloat16(),
-        )
 
     def _frozen(self, number: int, groups: Sequence[ParameterGroup]) -> dict[str, Tensor]:
         """Return what a phase freezes of the parameters that train; {} unless it is shielded."""
@@ -424,19 +389,16 @@ class Trainer:
 
     def _end_branch(self, branch: Branch, state: RunState) -> None:
         """Save the end of a branch; after the last one of an iteration, merge all of them."""
-        job, number = self.job, state.phase
+        job, number, following = self.job, state.phase, branch.iteration + 1
         settings = job.plan.phases[number].branch_and_merge
-        if settings and self.world.is_first:
-            files = branch_files(job.scratch_dir, number, branch)
-            if branch.number + 1 < settings.branches:
-                save_branch(self.model, files[-1])
+        if settings is None:
+            return
+        first = self.world.is_first
+        if first and end_branch(self.model, settings, branch, job.scratch_dir, number):
+            if following < settings.iterations:
+                save_phase_model(self.model, job.folder(number, following))
             else:
-                merge_branches(self.model, files[:-1], settings.merge)
-                remove_earlier_iterations(job.scratch_dir, number, branch.iteration)
-                if branch.iteration + 1 < settings.iterations:
-                    save_phase_model(self.model, job.folder(number, branch.iteration + 1))
-                else:
-                    self.log.measure(self.model, state.done)
+                self.log.measure(self.model, state.done)
         self.world.barrier()
 
     def _load_phase(self, number: int, iteration: int) -> None:
