@@ -16,6 +16,7 @@ import pytest
 
 from lingraft.display_text import plain
 from lingraft.errors import StoreError
+from lingraft.evaluation.byte_positions import position_metric
 from lingraft.measurement import Measurement, find_change, metric_changes, write_measurements
 from lingraft.pipeline.run_files import read_run
 from lingraft.pipeline.run_summary import answer
@@ -319,6 +320,7 @@ def test_the_order_of_the_sections_and_their_landmarks(tmp_path):
         "answer",
         "numbers",
         "forgetting",
+        "context",
         "predictions",
         "charts",
         "sentences",
@@ -688,6 +690,29 @@ def test_without_the_packages_that_draw_the_page_says_so(tmp_path, monkeypatch, 
     drawn = html_of(folder)
     assert "<figure" in drawn
     assert "There are no charts" not in drawn
+
+
+def test_what_models_learn_from_their_context_has_a_section(tmp_path):
+    """Gains and positions have tables and charts of their own; a missing ability is named."""
+    gains, spans = ("copying gain", "mapping gain"), ((0, 64), (64, 128))
+    found = rows()
+    for subject in ("source", "adapted"):
+        found += [measured(gain, subject, 0.05, "", width=0.1) for gain in gains[:1]]
+        found += [measured(gain, subject, 2.3, "", width=0.1) for gain in gains[1:]]
+        found += [measured(position_metric(span), subject, 1.5, "hi") for span in spans]
+    folder = make_run(tmp_path / "run", measurements=found)
+    point = {"gain": 2.25, "low": 2.0, "high": 2.5}
+    records = [{"step": i, "bytes": i * 9, "in_context": {"copying gain": point}} for i in (0, 4)]
+    (folder / "training.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+    page = write_report(folder).read_text(encoding="utf-8")
+    section = page[page.index('id="context"') : page.index('id="predictions"')]
+    others = page.replace(section, "")
+    for metric in (*gains, *map(position_metric, spans)):
+        assert f">{metric}<br>" in section
+        assert f">{metric}<br>" not in others
+    assert "The source has no copying gain above 0 by its interval" in section
+    assert (folder / "charts" / "positions.svg").is_file()
+    assert "copying gain from 2.25 to 2.25" in (folder / "charts" / "in-context.svg").read_text()
 
 
 def test_charts_of_an_earlier_report_do_not_stay(tmp_path):

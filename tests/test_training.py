@@ -462,3 +462,22 @@ def test_the_end_is_predicted_while_training(
     assert shown == f", held-out end {with_interval(forecast.value, forecast.low, forecast.high)}"
     assert 1 < forecast.value < 2  # of the first language, the target
     assert progress.update(tmp_path / "output" / "training.jsonl", 41) == shown
+
+
+def test_the_log_names_what_training_loses(
+    tiny_model: Path, text: TrainingText, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Points of the curve have the gains; a loss since step 0 is in the log and printed."""
+    gains = iter([2.0, 1.9, 0.5])
+
+    def in_context(_model: Any) -> dict[str, dict[str, float]]:
+        gain = next(gains)
+        return {"copying gain": {"gain": gain, "low": gain - 0.1, "high": gain + 0.1}}
+
+    plan = plan_of(strategy="full", budget="4 steps", batch_tokens=64, heldout_points=2)
+    run(tiny_model, text, plan, tmp_path, heldout=lambda _: {"hi": 1.0}, in_context=in_context)
+    points = [record for record in log_of(tmp_path) if "heldout" in record]
+    assert [point["in_context"]["copying gain"]["gain"] for point in points] == [2.0, 1.9, 0.5]
+    assert [point.get("lost") for point in points] == [None, None, ["copying gain"]]
+    printed = "at step 4 of 4, the copying gain is 0.500 bits per byte, 2 before training"
+    assert printed in capsys.readouterr().err

@@ -35,6 +35,9 @@ HIGHER_IS_BETTER = frozenset(
         "frequent words kept whole",
         "added tokens preferred to their pieces",
         "added tokens written where possible",
+        "in-context gain",
+        "copying gain",
+        "mapping gain",
     }
 )
 MIN_DOCUMENTS = 20
@@ -44,7 +47,7 @@ An interval that resamples so few documents is too narrow: it cannot know of the
 among them.
 """
 # Metrics that are neither better nor worse when they change.
-NEUTRAL = frozenset({"new tokens generated", "Renyi efficiency"})
+NEUTRAL = frozenset({"new tokens generated", "Renyi efficiency", "bits per byte of generated text"})
 
 
 @dataclass(frozen=True)

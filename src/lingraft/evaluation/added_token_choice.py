@@ -125,9 +125,7 @@ def count_written(
     places = TokenPlaces.of(tokenizer)
     taken, possible = [], []
     for sample in samples:
-        prompt = sample.prompt.encode()
-        # Up to the first byte that is not UTF-8: text after it has no canonical tokens.
-        written = valid_beginning(b"".join([places.surfaces[token_id] for token_id in sample.ids]))
+        prompt, written = sample.prompt.encode(), written_text(sample, places)
         (canonical,) = tokenizer.encode([sample.prompt + written])
         ends = places.ends(canonical, len(prompt) + len(written.encode()))
         # A normalizer that changes the text leaves no places that could be compared.
@@ -142,6 +140,11 @@ def count_written(
         possible.append(len(expected))
         taken.append(len(in_sample.intersection(expected)))
     return Chances(np.array(taken, dtype=np.float64), np.array(possible, dtype=np.float64))
+
+
+def written_text(sample: GeneratedSample, places: TokenPlaces) -> str:
+    """Return a generated text up to its first byte that is not UTF-8: no tokenizer writes those."""
+    return valid_beginning(b"".join([places.surfaces[token_id] for token_id in sample.ids]))
 
 
 def valid_beginning(data: bytes) -> str:

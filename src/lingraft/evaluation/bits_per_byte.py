@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lingraft.errors import ModelError
 from lingraft.evaluation.bootstrap import Floats
-from lingraft.evaluation.text_scores import BytePredictions
+from lingraft.evaluation.text_scores import BytePredictions, ScoredIds
 from lingraft.evaluation.window_scorer import (
     LOGITS_AT_ONCE,
     ScoringWindow,
@@ -30,10 +30,6 @@ from lingraft.evaluation.window_scorer import (
 from lingraft.progress import progress
 from lingraft.tokenizer import ModelTokenizer
 from lingraft.tokenizer.separators import start_of_document
-
-if TYPE_CHECKING:
-    pass
-
 
 LONGEST_CONTEXT = 2048
 """Default limit of the context in tokens."""
@@ -77,16 +73,16 @@ def bits_per_byte(
     ids = tokenizer.encode(documents)
     context = choose_context(model, context)
     stride = choose_stride(context, stride)
-    nats, notes = score_ids(
+    scored = score_ids(
         model, start_id(tokenizer), ids, context=context, stride=stride, batch_tokens=batch_tokens
     )
     return DocumentScores(
-        nats,
+        scored.nats,
         np.array([len(text.encode()) for text in documents], dtype=np.float64),
         np.array(list(map(len, ids)), dtype=np.float64),
         context,
         stride,
-        notes,
+        scored.notes,
     )
 
 
@@ -103,26 +99,32 @@ def score_ids(
     context: int,
     stride: int,
     batch_tokens: int | None = None,
-) -> tuple[Floats, tuple[str, ...]]:
-    """Return the nats of each document, read after the token `start`, and notes on the method."""
+) -> ScoredIds:
+    """Return the nats of each document and of its tokens, read after the token `start`."""
     sequences = [np.array([start, *part], dtype=np.int64) for part in ids]
     windows: list[ScoringWindow] = []
     for number, sequence in enumerate(sequences):
         windows.extend(split_into_windows(number, len(sequence) - 1, context, stride))
     nats = np.zeros(len(ids))
+    lengths = list(map(len, ids))
+    token_nats, begins = np.zeros(sum(lengths)), np.cumsum([0, *lengths])
     scorer = WindowScorer.of(model, windows, sequences)
     size = batch_size(model, scorer, context, batch_tokens)
     with progress("scoring", sum(window.length for window in windows), unit="tokens") as advance:
         for batch in batch_windows(windows, size):
-            documents, predicted, read = [], [], 0
+            documents, places, read = [], [], 0
             for window in batch:
+                # Token 1 of a sequence is the first one of the document.
+                begin = begins[window.document] + window.first - 1
+                places.append(np.arange(begin, begin + window.scored))
                 documents.append(window.document)
-                predicted.append(window.end + 1 - window.first)
                 read += window.length
-            owners = np.repeat(documents, predicted)
-            nats += np.bincount(owners, weights=scorer.nats(batch, sequences), minlength=len(nats))
+            found = scorer.nats(batch, sequences)
+            token_nats[np.concatenate(places)] = found
+            owners = np.repeat(documents, list(map(len, places)))
+            nats += np.bincount(owners, weights=found, minlength=len(nats))
             advance(read)
-    return nats, scorer.notes
+    return ScoredIds(nats, token_nats, scorer.notes)
 
 
 def batch_size(model: Any, scorer: WindowScorer, context: int, wanted: int | None = None) -> int:

@@ -9,8 +9,8 @@ resamples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TypeAlias
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -138,6 +138,8 @@ def measure_difference(
     first: str,
     language: str,
     bootstrap: BootstrapSettings,
+    per: str = "document",
+    split: str = "heldout",
 ) -> Measurement | None:
     """Measure a ratio minus that of the reference, the model named `first`, paired over documents.
 
@@ -158,9 +160,49 @@ def measure_difference(
         value,
         unit,
         language,
+        split,
         n=len(top),
+        per=per,
         low=low,
         high=high,
         confidence=bootstrap.confidence if interval else None,
-        note=f"minus {first}, paired over documents",
+        note=f"minus {first}, paired over {per}s",
     )
+
+
+def measure_ratios(
+    metric: str,
+    unit: str,
+    ratios: Mapping[str, tuple[Floats, Floats]],
+    *,
+    language: str,
+    bootstrap: BootstrapSettings,
+    per: str = "document",
+    split: str = "heldout",
+    note: str = "",
+) -> Iterator[Measurement]:
+    """Yield a ratio (numerators, denominators) of each model, and its change from the first model.
+
+    Documents whose denominator is 0 in a model are left out. With fewer than two, nothing is
+    measured.
+    """
+    kept_N = np.logical_and.reduce([bottom_N > 0 for _, bottom_N in ratios.values()])
+    if kept_N.sum() < 2:
+        return
+    first = next(iter(ratios))
+    common: dict[str, Any] = {
+        "language": language,
+        "bootstrap": bootstrap,
+        "per": per,
+        "split": split,
+    }
+    reference = ratios[first][0][kept_N], ratios[first][1][kept_N]
+    for subject, (top_N, bottom_N) in ratios.items():
+        ratio = top_N[kept_N], bottom_N[kept_N]
+        measured = measure_ratio(metric, unit, *ratio, subject=subject, note=note, **common)
+        yield from [measured] if measured else []
+        if subject != first:
+            change = measure_difference(
+                metric, unit, ratio, reference, subject=subject, first=first, **common
+            )
+            yield from [change] if change else []

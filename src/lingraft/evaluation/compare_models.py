@@ -15,21 +15,17 @@ from lingraft.corpus import Corpus
 from lingraft.corpus.readers import read_parallel
 from lingraft.corpus.text_repairs import Cleaning
 from lingraft.evaluation.added_token_choice import (
-    PREFERRED,
     WRITTEN,
-    count_preferred,
     count_written,
-    first_pieces,
 )
 from lingraft.evaluation.added_token_use import measure_use
-from lingraft.evaluation.bits_per_byte import choose_context
 from lingraft.evaluation.bootstrap import measure_difference, measure_ratio
-from lingraft.evaluation.config import EvaluationSettings, GenerationSettings
+from lingraft.evaluation.byte_positions import IN_CONTEXT_GAIN, LATE, measure_positions
+from lingraft.evaluation.config import EvaluationSettings
 from lingraft.evaluation.fertility import fertility, fertility_changes, premium, sequence_length
-from lingraft.evaluation.generation import generation_speed, measure_speed
+from lingraft.evaluation.loaded_models import measure_loaded, measure_speeds
 from lingraft.evaluation.samples import GeneratedSample, repetition
 from lingraft.evaluation.score_model import (
-    choose_passages,
     heldout_documents,
     score_folder,
 )
@@ -99,6 +95,12 @@ def compare(
         result.measurements.extend(
             measure_words_kept(tokenizers, scores, documents, language, settings.bootstrap)
         )
+        positions = list(measure_positions(tokenizers, scores, language, settings.bootstrap))
+        result.measurements.extend(positions)
+        if not any(row.metric == IN_CONTEXT_GAIN for row in positions):
+            result.notes[language][IN_CONTEXT_GAIN] = (
+                f"not measured: fewer than two documents have {LATE[-1][1]:,} bytes"
+            )
         for subject, model in models.items():
             result.measurements.extend(
                 _measure_samples(model, added[subject], language, subject, settings)
@@ -112,15 +114,18 @@ def compare(
     if settings.generation is not None:
         # All models are in memory at once, because they take turns while they are timed.
         loaded = {subject: model.load(device, dtype) for subject, model in models.items()}
-    for subject, pieces in _pieces_of_added(models, added).items():
-        # Otherwise one model is in memory at a time.
-        model = loaded[subject] if loaded else models[subject].load(device, dtype)
-        result.measurements.extend(
-            _measure_preferred(model, models[subject], subject, pieces, settings)
-        )
-        del model
+    result.measurements.extend(
+        measure_loaded(models, loaded, added, settings, execution=(device, dtype))
+    )
     if settings.generation is not None:
-        _measure_speeds(models, loaded, texts, settings.generation, result)
+        speeds = measure_speeds(models, loaded, texts, settings.generation)
+        for language, measured in speeds.items():
+            result.measurements.extend(measured)
+            # Very short documents leave nothing to write after a prompt.
+            if not measured:
+                result.notes[language]["generation speed"] = (
+                    "not measured: no document goes on after its prompt"
+                )
     return result
 
 
@@ -174,33 +179,6 @@ def _measure_scores(
         yield from [change] if change else []
         if added[subject]:
             yield from measure_use(score, sorted(added[subject]), language, subject, bootstrap)
-
-
-def _pieces_of_added(
-    models: Mapping[str, ScoredModel], added: Mapping[str, frozenset[int]]
-) -> dict[str, dict[int, int]]:
-    """Return the `first_pieces` of each model that has added tokens."""
-    source = next(iter(models.values())).tokenizer
-    pieces = {}
-    for subject, model in models.items():
-        found = first_pieces(source, model.tokenizer, added[subject])
-        if found:
-            pieces[subject] = found
-    return pieces
-
-
-def _measure_preferred(
-    loaded: Any,
-    model: ScoredModel,
-    subject: str,
-    pieces: Mapping[int, int],
-    settings: EvaluationSettings,
-) -> Iterator[Measurement]:
-    """Yield how often a loaded model prefers added tokens to their pieces, by language."""
-    context = choose_context(loaded, settings.context)
-    for language, score in model.scored.scores.items():
-        chances = count_preferred(loaded, model.tokenizer, score.documents(), pieces, context)
-        yield from chances.measure(PREFERRED, language, subject, settings.bootstrap)
 
 
 def _measure_samples(
@@ -278,29 +256,3 @@ def _measure_premiums(
     columns = read_parallel(settings.parallel_file, others, cleaning=cleaning)
     for subject, model in models.items():
         yield from premium(model.tokenizer, columns, subject, settings.bootstrap)
-
-
-def _measure_speeds(
-    models: Mapping[str, ScoredModel],
-    loaded: Mapping[str, Any],
-    texts: Mapping[str, Sequence[str]],
-    settings: GenerationSettings,
-    result: EvaluationResult,
-) -> None:
-    """Time generation of the loaded models in each language; add the measurements to `result`."""
-    pairs = {subject: (loaded[subject], model.tokenizer) for subject, model in models.items()}
-    for language, documents in texts.items():
-        passages = choose_passages(
-            documents, settings.timed_prompts, settings.prompt_bytes, settings.timed_bytes
-        )
-        # Very short documents leave nothing to write after a prompt.
-        if not passages:
-            result.notes[language]["generation speed"] = (
-                "not measured: no document goes on after its prompt"
-            )
-            continue
-        speeds = generation_speed(pairs, passages, repeats=settings.timed_repeats)
-        for subject, speed in speeds.items():
-            result.measurements.extend(
-                measure_speed(speed, subject, language, len(passages), settings)
-            )

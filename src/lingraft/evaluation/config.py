@@ -48,6 +48,27 @@ class GenerationSettings(Settings):
     sample_bytes: int = Field(default=256, gt=0, description="bytes written per untimed sample")
 
 
+class InContextSettings(Settings):
+    """Probes of in-context learning: random words that come again in the same text."""
+
+    texts: int = Field(default=24, ge=2, description="number of texts of each probe")
+    copied_words: int = Field(
+        default=24, ge=3, description="words of the list that a text of the copying probe has twice"
+    )
+    mapped_pairs: int = Field(
+        default=4, ge=2, description="pairs `x: y` in a text of the mapping probe"
+    )
+    mapping_rounds: int = Field(
+        default=4, ge=2, description="how often a text of the mapping probe has each pair"
+    )
+    seed: int = Field(default=0, ge=0, description="seed of the random words")
+
+    @property
+    def words_needed(self) -> int:
+        """The words that a vocabulary must have: twice as many as one text."""
+        return 2 * max(self.copied_words, 2 * self.mapped_pairs)
+
+
 class EvaluationSettings(Settings):
     """The measurements on the held-out text of each language."""
 
@@ -84,4 +105,9 @@ class EvaluationSettings(Settings):
     generation: GenerationSettings | None = Field(
         default_factory=GenerationSettings,
         description="speed and samples of generation; null: not measured",
+    )
+    in_context: InContextSettings | None = Field(
+        default_factory=InContextSettings,
+        description="probes of in-context learning in the final table and on the held-out curve; "
+        "null: not measured",
     )

@@ -78,8 +78,8 @@ def score_text(
     _check_rows(model, tokenizer, ids)
     context = choose_context(model, settings.context)
     stride = choose_stride(context, settings.stride)
-    nats, notes = score_ids(model, start_id(tokenizer), ids, context=context, stride=stride)
-    return build_scores(documents, ids, nats, context=context, stride=stride, notes=notes)
+    scored = score_ids(model, start_id(tokenizer), ids, context=context, stride=stride)
+    return build_scores(documents, ids, scored, context=context, stride=stride)
 
 
 def _check_rows(model: Any, tokenizer: ModelTokenizer, ids: Sequence[Sequence[int]]) -> None:

@@ -42,15 +42,25 @@ class BytePredictions:
 
 
 @dataclass(frozen=True)
+class ScoredIds:
+    """The nats of each document, and of each token of all documents in one array; notes on how."""
+
+    nats: Floats
+    token_nats: Floats
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class TextScores(BytePredictions):
     """The scores of one model on one text.
 
-    `ids` are the token ids of all documents in one array; the other arrays have one number per
-    document. `unit` is what `units` counts: words, syllables or characters. `context` and `stride`
-    describe the scoring windows in tokens.
+    `ids` are the token ids of all documents in one array, and `token_nats` their nats; the other
+    arrays have one number per document. `unit` is what `units` counts: words, syllables or
+    characters. `context` and `stride` describe the scoring windows in tokens.
     """
 
     ids: Integers
+    token_nats: Floats
     tokens: Floats
     nats: Floats
     bytes: Floats
@@ -64,8 +74,16 @@ class TextScores(BytePredictions):
 
     def documents(self) -> list[Integers]:
         """Return the ids of each document."""
+        return np.split(self.ids, self._borders)
+
+    def document_token_nats(self) -> list[Floats]:
+        """Return the nats of each token of each document."""
+        return np.split(self.token_nats, self._borders)
+
+    @property
+    def _borders(self) -> Integers:
         # `split` takes the positions between documents, so not the end of the last one.
-        return np.split(self.ids, np.cumsum(self.tokens[:-1]).astype(np.int64))
+        return np.cumsum(self.tokens[:-1]).astype(np.int64)
 
     def count_in_documents(self, ids: frozenset[int]) -> Floats:
         """Return how many tokens of each document are among these ids."""
@@ -88,6 +106,8 @@ class TextScores(BytePredictions):
         np.savez_compressed(
             path,
             ids=self.ids.astype(np.uint32),  # half the size of int64; every vocabulary fits
+            # Models give float32, so nothing is lost.
+            token_nats=self.token_nats.astype(np.float32),
             tokens=self.tokens,
             nats=self.nats,
             facts=np.array(facts),
@@ -102,11 +122,12 @@ class TextScores(BytePredictions):
                 facts = json.loads(str(stored["facts"]))
                 arrays = {name: stored[name] for name in ("tokens", "nats", *COUNTS)}
                 ids = stored["ids"].astype(np.int64)
+                token_nats = stored["token_nats"].astype(np.float64)
         except (OSError, ValueError, KeyError) as error:
             msg = f"{path}: not a file of scores ({error}); remove its folder and run again"
             raise StoreError(msg) from error
         facts |= {"unit": TextUnit(facts["unit"]), "notes": tuple(facts["notes"])}
-        return cls(ids, **arrays, **facts)
+        return cls(ids, token_nats, **arrays, **facts)
 
 
 def count_text(documents: Sequence[str], unit: TextUnit) -> dict[str, Floats]:
@@ -130,21 +151,21 @@ def concatenate_ids(ids: Sequence[Sequence[int]]) -> Integers:
 def build_scores(
     documents: Sequence[str],
     ids: Sequence[Sequence[int]],
-    nats: Floats,
+    scored: ScoredIds,
     *,
     context: int,
     stride: int,
-    notes: tuple[str, ...] = (),
 ) -> TextScores:
     """Return the scores of documents from their ids and nats, with the counts of their text."""
     unit = unit_of(documents)
     return TextScores(
         concatenate_ids(ids),
+        scored.token_nats,
         np.array(list(map(len, ids)), dtype=np.float64),
-        nats,
+        scored.nats,
         **count_text(documents, unit),
         unit=unit,
         context=context,
         stride=stride,
-        notes=notes,
+        notes=scored.notes,
     )

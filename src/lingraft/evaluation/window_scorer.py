@@ -41,6 +41,11 @@ class ScoringWindow:
         """The number of tokens that the model reads."""
         return self.end - self.start
 
+    @property
+    def scored(self) -> int:
+        """The number of tokens that are predicted."""
+        return self.end + 1 - self.first
+
 
 def split_into_windows(
     document: int, tokens: int, context: int, stride: int
@@ -138,7 +143,7 @@ class WindowScorer:
         """
         import torch
 
-        documents = np.concatenate([np.full(w.end + 1 - w.first, w.document) for w in batch])
+        documents = np.concatenate([np.full(w.scored, w.document) for w in batch])
         with _scoring(sharded=_is_sharded(self.model)):
             states, targets, logits_of = self._scored(batch, sequences)
             rival_ids = torch.from_numpy(rivals).to(targets.device)[targets]

@@ -22,6 +22,7 @@ from lingraft.checkpoint.config_files import COMPANIONS, copy_matching
 from lingraft.checkpoint.weight_checks import check_finite
 from lingraft.corpus import Corpus, Listing, build_corpus
 from lingraft.corpus.corpus import blend_corpora
+from lingraft.evaluation.in_context_probes import InContextMeasure, InContextProbes
 from lingraft.evaluation.score_model import HeldoutMeasure, HeldoutPart, heldout_documents
 from lingraft.forecast.run_predictions import PREDICTION, AddedTokens, predict_before_training
 from lingraft.packing.blocks import Blocks
@@ -31,7 +32,7 @@ from lingraft.pipeline.stage_node import StageContext
 from lingraft.recipe import Recipe, Text
 from lingraft.splice import Splice
 from lingraft.store import Manifest, digest
-from lingraft.tokenizer import open_tokenizer
+from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.chat_template import chat_template_of
 from lingraft.tokenizer.separators import separators_of
 from lingraft.training import TrainingPlan
@@ -192,19 +193,21 @@ def make_training(context: StageContext) -> None:
     from lingraft.training.train import train
 
     model, plan = context.folders["model"] / "model", context.recipe.training
+    added = [token.id for token in read_splice(context.folders["vocabulary"]).added]
     notes = train(
         model,
         training_text(context.recipe, context.folders),
         plan,
         output=context.draft.folder,
         scratch_dir=context.scratch_dir,
-        added=[token.id for token in read_splice(context.folders["vocabulary"]).added],
+        added=added,
         seed=context.recipe.seed,
         execution=context.execution,
         heldout=_heldout_measure(context, model, reported_part(plan))
         if plan.heldout_points
         else None,
         choosing=_heldout_measure(context, model, "chosen on") if plan.chooses else None,
+        in_context=_in_context_measure(context, model, added) if plan.heldout_points else None,
         prefix_dir=context.prefix_dir / curve_digest(context.recipe),
     )
     context.draft.note(notes)
@@ -221,8 +224,9 @@ def curve_digest(recipe: Recipe) -> str:
 
     A shared prefix has points of the curve, and all of a curve is one measure.
     """
-    part = reported_part(recipe.training)
-    return digest([scoring_settings(recipe.evaluation), part])[:8]
+    part, probes = reported_part(recipe.training), recipe.evaluation.in_context
+    probed = probes.model_dump(mode="json") if probes else None
+    return digest([scoring_settings(recipe.evaluation), part, probed])[:8]
 
 
 def reported_part(plan: TrainingPlan) -> HeldoutPart:
@@ -264,12 +268,24 @@ def target_shares(recipe: Recipe, sizes: Sequence[int]) -> list[float]:
 def _heldout_measure(context: StageContext, folder: Path, part: HeldoutPart) -> HeldoutMeasure:
     """Return the function that measures held-out text during training, as the evaluation does."""
     settings = context.recipe.evaluation
-    separator = context.recipe.training.packing.separator
     documents = {}
     for language, corpus in heldout_of(context).items():
         documents[language] = heldout_documents(corpus, settings.heldout_bytes, part)
-    tokenizer = replace(open_tokenizer(folder), separator=separator)
-    return HeldoutMeasure(tokenizer, documents, settings)
+    return HeldoutMeasure(_curve_tokenizer(context, folder), documents, settings)
+
+
+def _in_context_measure(
+    context: StageContext, folder: Path, added: Sequence[int]
+) -> InContextMeasure | None:
+    """Return the function that measures the probes during training, as the evaluation does."""
+    settings, tokenizer = context.recipe.evaluation, _curve_tokenizer(context, folder)
+    probes = InContextProbes.of(tokenizer, settings.in_context, frozenset(added))
+    return InContextMeasure(tokenizer, probes, settings) if probes.texts else None
+
+
+def _curve_tokenizer(context: StageContext, folder: Path) -> ModelTokenizer:
+    """Return the tokenizer that the points of the held-out curve are measured with."""
+    return replace(open_tokenizer(folder), separator=context.recipe.training.packing.separator)
 
 
 def make_prediction(context: StageContext) -> None:

@@ -16,9 +16,10 @@ from typing import Any
 from lingraft.certificate.source_claims import SOURCE_READ
 from lingraft.corpus import Corpus, first_documents
 from lingraft.corpus.script_check import WrongScript, find_wrong_script
+from lingraft.evaluation.lost_ability import lost_abilities
 from lingraft.evaluation.score_model import HeldoutPart
 from lingraft.formatting import counted, number
-from lingraft.measurement import MIN_DOCUMENTS
+from lingraft.measurement import MIN_DOCUMENTS, read_measurements
 from lingraft.pipeline.check_stages import CLAIMS
 from lingraft.pipeline.evaluation_stages import CURVE_SETTINGS
 from lingraft.pretokenizer.change import PRETOKENIZER, PretokenizerChange
@@ -73,6 +74,8 @@ def stage_warnings(kind: str, folder: Path, scored: ScoredText | None = None) ->
         lines.append(other_curve_warning(folder, scored))
     if kind == "vocabulary":
         lines.append(pretokenizer_warning(folder))
+    if kind == "evaluation":
+        lines += lost_abilities(read_measurements(folder / "measurements.parquet"))
     lines += claim_warnings(folder)
     return StageWarnings(tuple(dict.fromkeys(filter(None, lines))), wrong)
 

@@ -28,9 +28,9 @@ STAGE_VERSIONS = {
     "evaluation-text": 2,
     "source-check": 2,
     "result-check": 1,
-    "scoring": 5,
+    "scoring": 6,
     "tasks": 3,
-    "evaluation": 5,
+    "evaluation": 6,
     "prediction": 2,
     "probe": 4,
 }

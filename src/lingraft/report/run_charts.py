@@ -20,6 +20,7 @@ from lingraft.report.charts import (
     text_unit,
     wrapped,
 )
+from lingraft.report.context_charts import in_context_chart, position_chart
 from lingraft.report.engine_chart import engine_chart
 
 DASHES = {"held-out text": [4, 3], "training text": [1, 0]}
@@ -36,6 +37,8 @@ def charts(run: RunFiles, table: Sequence[MetricChange]) -> list[Chart]:
         vocabulary_chart(run),
         training_chart(run),
         engine_chart(run),
+        in_context_chart(run),
+        position_chart(table),
     )
     return list(filter(None, candidates))
 

@@ -76,8 +76,12 @@ def page(run: RunFiles, compared: list[MetricChange], drawn: list[Chart] | None)
     """Return the HTML of a run's report; `drawn` is `None` if charts could not be drawn."""
     added = run.splice.added if run.splice else ()
     headline, others = run_tables.split_headline(compared)
+    gains, positions = run_tables.split_context(compared)
     values = {
         "headline": headline,
+        "gains": gains,
+        "positions": positions,
+        "nothing_to_lose": run_tables.nothing_to_lose(gains),
         "others": others,
         "run": run,
         "record": run.record,

@@ -15,7 +15,9 @@ from typing import Any
 
 from lingraft.corpus.health_table import HealthTable, health_table
 from lingraft.display_text import direction, language_name
-from lingraft.formatting import duration, flatten, number, size
+from lingraft.evaluation.byte_positions import IN_CONTEXT_GAIN, position_spans
+from lingraft.evaluation.in_context_probes import COPYING, MAPPING
+from lingraft.formatting import duration, flatten, join_words, number, size
 from lingraft.measurement import MIN_DOCUMENTS, TASKS, MetricChange
 from lingraft.model_card.markdown import stage_notes
 from lingraft.packing.epoch_limits import epochs_line
@@ -55,14 +57,35 @@ DROPPED, HEALTH, CHANGED = "dropped", "health", "changed"
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 
 
+def split_context(table: Sequence[MetricChange]) -> tuple[list[MetricChange], list[MetricChange]]:
+    """Return what models gain from their context, then bits per byte by position."""
+    spans = position_spans()
+    gains = [entry for entry in table if entry.metric in {IN_CONTEXT_GAIN, COPYING, MAPPING}]
+    return gains, [entry for entry in table if entry.metric in spans]
+
+
+def nothing_to_lose(gains: Sequence[MetricChange]) -> str:
+    """Return a sentence on the gains that the source does not have; "" if it has all."""
+    missing = []
+    for entry in gains:
+        before = entry.before
+        if before is not None and before.low is not None and before.low <= 0:
+            language = f" in {language_name(entry.language)}" if entry.language else ""
+            missing.append(f"no {entry.metric}{language}")
+    if not missing:
+        return ""
+    return f"The source has {join_words(missing)} above 0 by its interval: there is none to lose."
+
+
 def split_headline(table: Sequence[MetricChange]) -> tuple[list[MetricChange], list[MetricChange]]:
-    """Return the headline metrics and task scores, and all other entries.
+    """Return the headline metrics and task scores, and all others but those of `split_context`.
 
     If a run has none of them (no text was scored, for example), all entries are headlines.
     """
     headline: list[MetricChange] = []
     others: list[MetricChange] = []
-    for entry in table:
+    gains, positions = split_context(table)
+    for entry in (entry for entry in table if entry not in [*gains, *positions]):
         is_task = any(row.split == TASKS for row in entry.rows.values())
         (headline if is_task or entry.metric in HEADLINE else others).append(entry)
     return (headline, others) if headline else (others, [])

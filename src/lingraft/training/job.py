@@ -16,6 +16,8 @@ from lingraft.training.phase_steps import PhaseSteps, TrainingSteps, TrainingTex
 
 Heldout = Callable[[Any], Mapping[str, float]]
 """Measures a model on held-out text and returns language -> bits per byte."""
+InContext = Callable[[Any], Mapping[str, Mapping[str, float]]]
+"""Measures what a model learns from its context: probe -> `gain`, `low` and `high`."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Job:
     prefix_dir: Path | None = None
     title: str = "training"
     choosing: Heldout | None = None
+    in_context: InContext | None = None
 
     def folder(self, phase: int, iteration: int = 0) -> Path:
         """Return the folder of the model that a phase, or an iteration of branches, starts with."""

@@ -116,7 +116,7 @@ def tracking(
 
 
 def numbers_of(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers of a log record; held-out values get a name for each language.
+    """Return the numbers of a log record; those of the held-out curve get a name each.
 
     >>> numbers_of({"step": 3, "bits_per_byte": 1.5, "heldout": {"hi": 1.25}})
     {'bits_per_byte': 1.5, 'heldout/hi': 1.25}
@@ -128,4 +128,6 @@ def numbers_of(record: Mapping[str, Any]) -> dict[str, float]:
     }
     for language, value in record.get("heldout", {}).items():
         numbers[f"heldout/{language}"] = value
+    for probe, point in record.get("in_context", {}).items():
+        numbers[f"in_context/{probe}"] = point["gain"]
     return numbers

@@ -13,7 +13,7 @@ from lingraft.tf32 import tf32_products
 from lingraft.training.config import TrainingPlan
 from lingraft.training.distributed import init_process_group
 from lingraft.training.execution import Execution
-from lingraft.training.job import Heldout, Job
+from lingraft.training.job import Heldout, InContext, Job
 from lingraft.training.phase_steps import TrainingText
 from lingraft.training.state import stop_signals
 from lingraft.training.trainer import Trainer
@@ -31,16 +31,18 @@ def train(
     execution: Execution | None = None,
     heldout: Heldout | None = None,
     choosing: Heldout | None = None,
+    in_context: InContext | None = None,
     prefix_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Train a model by a plan; write `output/model` and `output/training.jsonl`, return notes.
 
     Low-rank matrices are merged into the weights and also saved (`output/low-rank-N.safetensors`
     for phase N). `added` are the ids of the added tokens. Checkpoints are in `scratch_dir`: the
-    same call resumes a stopped run. `heldout` measures the held-out curve, `choosing` other text by
-    which a share of `merge_back` is chosen. In the folder `prefix_dir`, if given, runs of different
-    length share their first steps (`shared_prefix`). After SIGTERM or Ctrl-C, the progress is saved
-    and `Interrupted` is raised. Raises `TrainingError` if the loss is NaN or diverges.
+    same call resumes a stopped run. `heldout` and `in_context` measure the points of the held-out
+    curve, `choosing` other text by which a share of `merge_back` is chosen. In the folder
+    `prefix_dir`, if given, runs of different length share their first steps (`shared_prefix`).
+    After SIGTERM or Ctrl-C, the progress is saved and `Interrupted` is raised. Raises
+    `TrainingError` if the loss is NaN or diverges.
     """
 
     def write(trainer: Trainer) -> None:
@@ -62,6 +64,7 @@ def train(
             heldout,
             prefix_dir,
             choosing=choosing,
+            in_context=in_context,
         ),
         write,
     )

@@ -8,20 +8,24 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from lingraft.evaluation.lost_ability import REMEDY, lost_since
 from lingraft.forecast.run_predictions import FIRST_PART, predict_training
 from lingraft.forecast.training_curve import ProgressForecast, read_log
+from lingraft.formatting import number
 from lingraft.packing.mixture import Batch
+from lingraft.progress import warn
 from lingraft.store import fsync
 from lingraft.training.config import Phase, TrainingPlan
 from lingraft.training.distributed import reshard
-from lingraft.training.job import Heldout, Job
+from lingraft.training.job import Heldout, InContext, Job
 from lingraft.training.phase_outline import outline_phase
 from lingraft.training.phase_steps import PhaseSteps, TrainingSteps, TrainingText
 from lingraft.training.state import RunState, Totals
@@ -65,6 +69,7 @@ class TrainLog:
         self.trackers: Sequence[Tracker] = ()
         phases = job.plan.phases
         self.is_predicted, self.has_point = False, False
+        self.first_gains: Mapping[str, Mapping[str, float]] | None = None
         self.forecast: ProgressForecast | None = None
         # The loss of one phase does not predict that of another, nor that of merged branches.
         if len(phases) == 1 and phases[0].branch_and_merge is None:
@@ -77,6 +82,8 @@ class TrainLog:
         for record in read_log(self.log.path):
             self.is_predicted |= record.get("of_steps") == self.steps
             self.has_point |= "heldout" in record and record["step"] > 0
+            if self.first_gains is None:
+                self.first_gains = record.get("in_context")
 
     def write(self, record: dict[str, Any]) -> None:
         """Write a record to the log and its numbers to the trackers."""
@@ -112,17 +119,40 @@ class TrainLog:
         if self.job.heldout is not None and (done.step in self.measured_steps or more):
             values = self.heldout(model, self.job.heldout)
             self.has_point |= done.step > 0
+            if self.job.in_context is not None:
+                more |= self._in_context(model, self.job.in_context, done.step)
             self.write({"step": done.step, "bytes": done.bytes, "heldout": values, **more})
+
+    def _in_context(self, model: Any, measure: InContext, step: int) -> dict[str, Any]:
+        """Return the gains of the probes for the log; warn of what was lost since step 0."""
+        with scoring(model):
+            gains = measure(model)
+        if self.first_gains is None:
+            self.first_gains = gains
+        lost = list(lost_since(self.first_gains, gains))
+        for probe in lost if self.log else ():
+            warn(
+                f"in-context learning: at step {step} of {self.steps}, the {probe} is "
+                f"{number(gains[probe]['gain'])} bits per byte, "
+                f"{number(self.first_gains[probe]['gain'])} before training; {REMEDY}"
+            )
+        return {"in_context": gains, **({"lost": lost} if lost else {})}
 
     def heldout(self, model: Any, measure: Heldout | None) -> dict[str, float]:
         """Return the bits per byte of held-out text by language, as `measure` measures them."""
-        model.eval()
-        with torch.no_grad():
-            values = dict(measure(model)) if measure else {}
-        model.train()
-        # A forward pass without a backward pass leaves the parameters of a sharded model whole.
-        reshard(model)
-        return values
+        with scoring(model):
+            return dict(measure(model)) if measure else {}
+
+
+@contextmanager
+def scoring(model: Any) -> Iterator[None]:
+    """Have a model that trains in evaluation mode while the block runs."""
+    model.eval()
+    with torch.no_grad():
+        yield
+    model.train()
+    # A forward pass without a backward pass leaves the parameters of a sharded model whole.
+    reshard(model)
 
 
 def measured_steps(plan: TrainingPlan, steps: Sequence[int]) -> set[int]:

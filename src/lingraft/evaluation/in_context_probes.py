@@ -1,0 +1,226 @@
+"""Probes of in-context learning: texts that can only be predicted from their own beginning.
+
+Bits per byte hardly shows whether a model learns from its context. Continued pretraining without
+text of the base language can lose this within a few steps while perplexity stays good (Elhady et
+al. 2025, arXiv 2506.00288). The probes are texts of random words, so nothing that a model knows of
+a language helps to predict the words:
+
+- *Copying*: a list of words, twice. A model that reads its context predicts the second list
+  (Olsson et al. 2022, arXiv 2209.11895, with words in place of tokens).
+- *Mapping*: lines `x: y` that repeat a few pairs of words in a new order each time, as examples of
+  a task do. A model predicts `y` from an earlier line with the same `x`.
+
+The *gain* is the bits per byte of words that are new to the context, minus those of the same words
+when they come again; higher is better, and 0 is a model that does not use its context. The words
+are whole tokens of the first model's vocabulary. All models read the same text, so their gains are
+compared text by text, whatever their tokenizers are. Suffix: N texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+from typing import Any
+
+import numpy as np
+
+from lingraft.evaluation.bits_per_byte import choose_context, choose_stride, score_ids, start_id
+from lingraft.evaluation.bootstrap import Floats, measure_ratios
+from lingraft.evaluation.byte_positions import NatsByByte, Span
+from lingraft.evaluation.config import (
+    BootstrapSettings,
+    EvaluationSettings,
+    InContextSettings,
+)
+from lingraft.evaluation.words_kept_whole import TokenPlaces
+from lingraft.measurement import Measurement
+from lingraft.tokenizer import ModelTokenizer
+
+COPYING, MAPPING = "copying gain", "mapping gain"
+WORDS = 1000
+"""The words of the probes are drawn from the first of the vocabulary: merges and scores are in the
+order of frequency, so the model has read these often."""
+MIN_LETTERS = 3
+
+
+@dataclass(frozen=True)
+class ProbeText:
+    """A text with the bytes of the words that are new to it, and of the same words once known."""
+
+    text: str
+    new: tuple[Span, ...]
+    known: tuple[Span, ...]
+
+
+def probe_words(tokenizer: ModelTokenizer, added: frozenset[int] = frozenset()) -> list[str]:
+    """Return the first words of a vocabulary that are one token with a space in front.
+
+    Words of the ids in `added` are left out, so that a vocabulary and its extension have the same.
+    """
+    words: dict[str, None] = {}
+    for token_id, surface in enumerate(tokenizer.vocabulary.surfaces):
+        word = (surface or b"").decode(errors="replace") if token_id not in added else ""
+        if word[:1] == " " and len(word) > MIN_LETTERS and word[1:].isalpha():
+            words[word[1:]] = None
+        if len(words) == WORDS:
+            break
+    prefix = tokenizer.family.chunk_prefix
+    # Merges can make a token unreachable.
+    lengths = map(len, tokenizer.encode([prefix + word for word in words]))
+    return [word for word, length in zip(words, lengths, strict=True) if length == 1]
+
+
+class _TextWriter:
+    """Writes a text and returns the bytes of each part."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def add(self, part: str) -> Span:
+        begin = len(self.data)
+        self.data += part.encode()
+        return begin, len(self.data)
+
+
+def copying_texts(words: Sequence[str], settings: InContextSettings) -> list[ProbeText]:
+    """Return texts of random words, all of them twice in the same order."""
+    random = np.random.default_rng([settings.seed, 0])
+    texts = []
+    for _ in range(settings.texts):
+        drawn = random.choice(len(words), size=settings.copied_words, replace=False)
+        writer = _TextWriter()
+        first = [writer.add(f" {words[place]}") for place in drawn]
+        second = [writer.add(f" {words[place]}") for place in drawn]
+        # The first word of the second list cannot be known. The second word can, but its only
+        # earlier occurrence is after the first word of the text, which may be written otherwise.
+        texts.append(ProbeText(writer.data.decode(), tuple(first[2:]), tuple(second[2:])))
+    return texts
+
+
+def mapping_texts(words: Sequence[str], settings: InContextSettings) -> list[ProbeText]:
+    """Return texts of lines `x: y`: the pairs are random, and come in random order in each round.
+
+    The first round is new. Only the last round is scored as known: it has the most examples.
+    """
+    random = np.random.default_rng([settings.seed, 1])
+    pairs = settings.mapped_pairs
+    texts = []
+    for _ in range(settings.texts):
+        drawn = random.choice(len(words), size=2 * pairs, replace=False)
+        writer, rounds = _TextWriter(), []
+        for _round in range(settings.mapping_rounds):
+            spans = []
+            for pair in random.permutation(pairs):
+                writer.add(f"{words[drawn[pair]]}:")
+                spans.append(writer.add(f" {words[drawn[pairs + pair]]}"))
+                writer.add("\n")
+            rounds.append(tuple(spans))
+        texts.append(ProbeText(writer.data.decode(), rounds[0], rounds[-1]))
+    return texts
+
+
+@dataclass(frozen=True)
+class ProbeScores:
+    """The bits that each text saves in words that are known, and the bytes of these words, [N].
+
+    The sum of `saved` over the sum of `bytes` is the gain in bits per byte.
+    """
+
+    saved: Floats
+    bytes: Floats
+
+
+@dataclass(frozen=True)
+class InContextProbes:
+    """The texts of each probe, by metric."""
+
+    texts: Mapping[str, Sequence[ProbeText]]
+
+    @classmethod
+    def of(
+        cls,
+        tokenizer: ModelTokenizer,
+        settings: InContextSettings | None,
+        added: frozenset[int] = frozenset(),
+    ) -> InContextProbes:
+        """Write the texts with words of a vocabulary, without those of its `added` tokens.
+
+        There are none without settings, and if the vocabulary has too few words.
+        """
+        words = probe_words(tokenizer, added) if settings else []
+        if settings is None or len(words) < settings.words_needed:
+            return cls({})
+        return cls(
+            {COPYING: copying_texts(words, settings), MAPPING: mapping_texts(words, settings)}
+        )
+
+    def score(
+        self, model: Any, tokenizer: ModelTokenizer, context: int | None = None
+    ) -> dict[str, ProbeScores]:
+        """Score the texts of each probe with a model in evaluation mode.
+
+        Texts that the tokenizer's normalizer changes count as 0 of 0 bytes, because the place of
+        their words is unknown.
+        """
+        context = choose_context(model, context)
+        stride, start = choose_stride(context), start_id(tokenizer)
+        places = TokenPlaces.of(tokenizer)
+        scores = {}
+        for metric, texts in self.texts.items():
+            ids = tokenizer.encode([text.text for text in texts])
+            nats = score_ids(model, start, ids, context=context, stride=stride).token_nats
+            parts = np.split(nats, np.cumsum(list(map(len, ids)))[:-1])
+            saved, sizes = np.zeros(len(texts)), np.zeros(len(texts))
+            for number, (text, part) in enumerate(zip(texts, parts, strict=True)):
+                ends = places.ends(ids[number], len(text.text.encode()))
+                if ends is not None:
+                    read = NatsByByte(ends, part)
+                    saved[number] = (read.between(text.new) - read.between(text.known)) / log(2)
+                    sizes[number] = sum(end - begin for begin, end in text.known)
+            scores[metric] = ProbeScores(saved, sizes)
+        return scores
+
+
+@dataclass(frozen=True)
+class InContextMeasure:
+    """Measures the probes during training exactly as the final table does.
+
+    `settings` has the context and the bootstrap.
+    """
+
+    tokenizer: ModelTokenizer
+    probes: InContextProbes
+    settings: EvaluationSettings
+
+    def __call__(self, model: Any) -> dict[str, dict[str, float]]:
+        """Return the `gain` of each probe and its interval, `low` and `high`."""
+        scores = self.probes.score(model, self.tokenizer, self.settings.context)
+        points = {}
+        for row in measure_probes({"": scores}, self.settings.bootstrap):
+            if row.low is not None and row.high is not None:
+                points[row.metric] = {"gain": row.value, "low": row.low, "high": row.high}
+        return points
+
+
+def measure_probes(
+    scores: Mapping[str, Mapping[str, ProbeScores]], bootstrap: BootstrapSettings
+) -> Iterator[Measurement]:
+    """Yield the gain of each model in each probe, and its change from the first model.
+
+    `scores` are the results of `InContextProbes.score` by subject.
+    """
+    for metric in next(iter(scores.values())):
+        ratios = {
+            subject: (one[metric].saved, one[metric].bytes) for subject, one in scores.items()
+        }
+        yield from measure_ratios(
+            metric,
+            "bits/byte",
+            ratios,
+            language="",
+            bootstrap=bootstrap,
+            per="text",
+            split="probe",
+            note="random words, new to the text minus known from it",
+        )

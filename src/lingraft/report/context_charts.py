@@ -1,0 +1,151 @@
+"""The charts of what models learn from their context: by position, and during training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from lingraft.display_text import language_name
+from lingraft.evaluation.byte_positions import position_spans
+from lingraft.formatting import join_words, number
+from lingraft.measurement import MIN_DOCUMENTS, MetricChange
+from lingraft.pipeline.run_files import RunFiles
+from lingraft.report.charts import COLOURS, Chart, styled, text_unit
+
+DASHES = {"before": [4, 3], "after": [1, 0]}
+
+
+def position_chart(table: Sequence[MetricChange]) -> Chart | None:
+    """Return bits per byte against the position in a document, before and after, by language."""
+    points = list(_position_points(table))
+    if len({point["from"] for point in points}) < 2:
+        return None
+    few = f"Hollow: fewer than {MIN_DOCUMENTS} documents are this long."
+    return Chart(
+        "positions",
+        "Bits per byte by position in the document",
+        "Lower is better. Dashed: before; solid: after. Vertical lines: 95% intervals over "
+        f"documents. {few if any(point['few'] for point in points) else ''}".strip(),
+        f"Line chart of bits per byte by position: {join_words(list(_describe(points)))}.",
+        styled(_declare_positions(points), 230),
+    )
+
+
+def _position_points(table: Sequence[MetricChange]) -> Iterator[dict[str, Any]]:
+    spans = position_spans()
+    for entry in table:
+        span = spans.get(entry.metric)
+        before, after = entry.before, entry.last
+        if span is None or before is None or after is None:
+            continue
+        rows = {"before": before, "after": after} if after is not before else {"after": after}
+        for model, row in rows.items():
+            yield {
+                "language": language_name(entry.language),
+                "model": model,
+                "from": span[0],
+                # The middle of a span on an axis of powers of two.
+                "position": math.sqrt(max(span[0], span[1] / 4) * span[1]),
+                "value": row.value,
+                "low": row.low,
+                "high": row.high,
+                "few": row.n < MIN_DOCUMENTS,
+            }
+
+
+def _describe(points: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield for each language the first and the last value of each model, in words."""
+    lines: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for point in points:
+        lines.setdefault((point["language"], point["model"]), []).append(point)
+    for (language, model), line in lines.items():
+        yield (
+            f"{language} {model} {number(line[0]['value'])} at the beginning, "
+            f"{number(line[-1]['value'])} from byte {line[-1]['from']:,}"
+        )
+
+
+def _declare_positions(points: list[dict[str, Any]]) -> Any:
+    import altair as alt
+
+    languages = list(dict.fromkeys(point["language"] for point in points))
+    base = alt.Chart(alt.Data(values=points)).encode(
+        x=alt.X(
+            "position:Q",
+            title="position in the document (bytes)",
+            scale=alt.Scale(type="log", base=2, nice=False),
+            axis=alt.Axis(tickCount=8, format=",d"),
+        ),
+        y=alt.Y("value:Q", title="bits per byte", scale=alt.Scale(zero=False)),
+        color=alt.Color(
+            "language:N",
+            title=None,
+            sort=languages,
+            legend=alt.Legend(orient="top"),
+            scale=alt.Scale(domain=languages, range=COLOURS[: len(languages)]),
+        ),
+    )
+    models = [model for model in DASHES if any(point["model"] == model for point in points)]
+    dash = alt.StrokeDash(
+        "model:N",
+        title=None,
+        sort=models,
+        legend=alt.Legend(orient="top", symbolType="stroke"),
+        scale=alt.Scale(domain=models, range=[DASHES[model] for model in models]),
+    )
+    intervals = base.mark_rule(opacity=0.4).encode(y="low:Q", y2="high:Q")
+    dots = base.mark_point(size=45, opacity=1)
+    return alt.layer(
+        intervals.transform_filter("isValid(datum.low)"),
+        base.mark_line(strokeWidth=2).encode(strokeDash=dash),
+        dots.encode(shape=alt.value("circle")).transform_filter("datum.few"),
+        base.mark_circle(size=45, opacity=1).transform_filter("!datum.few"),
+    )
+
+
+def in_context_chart(run: RunFiles) -> Chart | None:
+    """Return the gains of the probes against bytes of training text."""
+    points = []
+    for record in run.training or ():
+        for probe, gain in (record.get("in_context") or {}).items():
+            points.append({"probe": probe, "bytes": record["bytes"], "value": gain["gain"], **gain})
+    if len({point["bytes"] for point in points}) < 2:
+        return None
+    unit, bytes_per_unit = text_unit(max(point["bytes"] for point in points))
+    for point in points:
+        point["seen"] = point["bytes"] / bytes_per_unit
+    described = []
+    for probe in dict.fromkeys(point["probe"] for point in points):
+        line = [point["value"] for point in points if point["probe"] == probe]
+        described.append(f"{probe} from {number(line[0])} to {number(line[-1])}")
+    return Chart(
+        "in-context",
+        "Learning from context during training",
+        "Higher is better; 0 is a model that does not use its context. Vertical lines: intervals "
+        "over the texts of a probe.",
+        f"Line chart of gains in bits per byte during training: {join_words(described)}.",
+        styled(_declare_gains(points, unit), 200),
+    )
+
+
+def _declare_gains(points: list[dict[str, Any]], unit: str) -> Any:
+    import altair as alt
+
+    probes = list(dict.fromkeys(point["probe"] for point in points))
+    base = alt.Chart(alt.Data(values=points)).encode(
+        x=alt.X("seen:Q", title=f"training text read ({unit})", axis=alt.Axis(tickCount=6)),
+        y=alt.Y("value:Q", title="gain (bits per byte)", scale=alt.Scale(zero=True)),
+        color=alt.Color(
+            "probe:N",
+            title=None,
+            sort=probes,
+            legend=alt.Legend(orient="top"),
+            scale=alt.Scale(domain=probes, range=COLOURS[: len(probes)]),
+        ),
+    )
+    return alt.layer(
+        base.mark_rule(opacity=0.4).encode(y="low:Q", y2="high:Q"),
+        base.mark_line(strokeWidth=2),
+        base.mark_circle(size=45, opacity=1),
+    )
