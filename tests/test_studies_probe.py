@@ -27,7 +27,12 @@ def recipe(tiny_model: Path, hindi_file: Path, english_file: Path) -> Recipe:
         "target": {"language": "hi", "corpus": str(hindi_file), "heldout_share": 0.1},
         "replay": {"language": "en", "corpus": str(english_file), "heldout_share": 0.1},
         "vocabulary": {"size": 20},
-        "training": {"budget": "1 epoch", "batch_tokens": 64, "merge_back": [0.1]},
+        "training": {
+            "budget": "1 epoch",
+            "batch_tokens": 64,
+            "branch_and_merge": {},
+            "merge_back": [0.1],
+        },
         "evaluation": {"heldout_bytes": 400, "bootstrap": {"resamples": 20}},
     }
     return parse_recipe(Tree(values))
@@ -57,6 +62,7 @@ def test_trials_differ_in_init_and_seed_alone(recipe: Recipe) -> None:
             64,
             (),
         )
+        assert phase.branch_and_merge is None
 
 
 def test_a_probe_is_made_once_and_keeps_no_models(recipe: Recipe, tmp_path: Path) -> None:

@@ -252,7 +252,7 @@ def test_what_branches_cannot_do_is_refused(
     """
     with pytest.raises(ValidationError, match="slerp merges two branches, got 3; set merge: lin"):
         plan_of(branch_and_merge={"branches": 3})
-    with pytest.raises(ValidationError, match="lora keeps its low-rank matrices"):
+    with pytest.raises(ValidationError, match="lora also saves its low-rank matrices"):
         plan_of(strategy="lora", branch_and_merge={})
     plan = plan_of(plan="branch_and_merge", budget="7 steps")
     with pytest.raises(RecipeError, match=r"branch_and_merge: 8 branches cannot share 7 steps"):

@@ -138,14 +138,14 @@ class BranchAndMerge(Settings):
         """Return a line for `plan` about what branches take, for a model of this size.
 
         >>> BranchAndMerge().plan_note(6_800_000_000)  # doctest: +NORMALIZE_WHITESPACE
-        'branch_and_merge: up to 4 more models in float32 on the disk while it trains (109 GB); time
-        and memory are those of the same phase without it'
+        'branch_and_merge: up to 4 more models in float32 on the disk while it trains (109 GB);
+        about the time and memory of the same phase without it'
         """
         # Of two iterations: the model that it starts with, and each branch but the one in memory.
         models = 2 * self.branches
         return (
             f"branch_and_merge: up to {models} more models in float32 on the disk while it trains "
-            f"({size(models * 4 * parameters)}); time and memory are those of the same phase "
+            f"({size(models * 4 * parameters)}); about the time and memory of the same phase "
             f"without it"
         )
 

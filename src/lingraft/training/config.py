@@ -184,8 +184,9 @@ class Phase(Settings):
     def _check_branches(self) -> Phase:
         if self.branch_and_merge and self.strategy.has_adapter:
             msg = (
-                f"the strategy {self.strategy.name} keeps its low-rank matrices, which cannot be "
-                f"merged as weights are; set strategy: differential, or remove branch_and_merge"
+                f"the strategy {self.strategy.name} also saves its low-rank matrices, and those of "
+                f"several branches are no adapter; set strategy: differential, or remove "
+                f"branch_and_merge"
             )
             raise ValueError(msg)
         return self
