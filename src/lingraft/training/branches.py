@@ -111,14 +111,14 @@ class BranchAndMerge(Settings):
             branches.append(Branch(iteration, number, first, end))
         return branches
 
-    def next_merge(self, step: int, steps: int) -> int:
-        """Return the end of the iteration that has a step, of a phase of `steps` steps.
+    def nearest_merge(self, step: int, steps: int) -> int:
+        """Return the end of an iteration that is nearest to a step, of a phase of `steps` steps.
 
-        >>> BranchAndMerge(iterations=2).next_merge(1, 11)
-        5
+        >>> [BranchAndMerge(iterations=2).nearest_merge(step, 11) for step in (1, 6, 9)]
+        [5, 5, 11]
         """
         ends = [one.end for one in self.split(steps) if one.number + 1 == self.branches]
-        return min(end for end in ends if end >= step)
+        return min(ends, key=lambda end: abs(end - step))
 
     def describe(self, steps: int) -> str:
         """Return the iterations and branches of a phase of `steps` steps, as part of a sentence.

@@ -158,9 +158,9 @@ def scoring(model: Any) -> Iterator[None]:
 def measured_steps(plan: TrainingPlan, steps: Sequence[int]) -> set[int]:
     """Return the steps of a run after which its held-out curve has a point.
 
-    They are evenly spaced over all steps. In a phase of branches, a point moves to the end of its
-    iteration, because only the merged model has read the text of all branches. `steps` are the
-    steps of each phase.
+    They are evenly spaced over all steps. In a phase of branches, a point moves to the nearest end
+    of an iteration, because only the merged model has read the text of all branches. `steps` are
+    the steps of each phase.
     """
     points, total = plan.heldout_points, sum(steps)
     due = {round(i * total / points) for i in range(points + 1)} if points else set()
@@ -170,7 +170,7 @@ def measured_steps(plan: TrainingPlan, steps: Sequence[int]) -> set[int]:
         of_phase = [step for step in due if before < step <= before + count]
         if settings:
             due.difference_update(of_phase)
-            due |= {before + settings.next_merge(step - before, count) for step in of_phase}
+            due |= {before + settings.nearest_merge(step - before, count) for step in of_phase}
         before += count
     return due
 
