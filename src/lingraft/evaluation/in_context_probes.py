@@ -1,8 +1,8 @@
 """Probes of in-context learning: texts that can only be predicted from their own beginning.
 
 Bits per byte hardly shows whether a model learns from its context. Continued pretraining without
-text of the base language can lose this within a few steps while perplexity stays good (Elhady et
-al. 2025, arXiv 2506.00288). The probes are texts of random words, so nothing that a model knows of
+text in the base language can lose this early while perplexity stays good (Elhady et al. 2025, arXiv
+2506.00288). The probes are texts of random words, so nothing that a model knows of
 a language helps to predict the words:
 
 - *Copying*: a list of words, twice. A model that reads its context predicts the second list
