@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -92,6 +94,25 @@ def test_work_that_always_kills_its_process_is_an_error(monkeypatch: pytest.Monk
     monkeypatch.setattr("lingraft.workers.RETRIES", 0)
     with pytest.raises(LingraftError, match="--workers 2: a worker was killed 1 times"):
         list(Workers(2).map(killing, 0, range(2)))
+
+
+def test_a_script_without_a_guard_is_an_error(
+    tmp_path: Path,
+) -> None:
+    """Workers import the main script; one that starts workers at once ends with the reason."""
+    script = tmp_path / "script.py"
+    # Larger than a pipe holds: Python would wait forever for a worker that has ended to read it.
+    script.write_text(
+        "import lingraft.workers\n"
+        "lingraft.workers.RETRIES = 0\n"
+        "print(list(lingraft.workers.Workers(2).map(pow, 'x' * 10**6, [1])))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=False, timeout=100
+    )
+    assert ended.returncode == 1
+    assert 'put its code under `if __name__ == "__main__":`' in ended.stderr
+    assert "a worker was killed 1 times" in ended.stderr.splitlines()[-1]
 
 
 def test_options_that_would_not_act_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,8 @@ class Splice:
     >>> splice = Splice(source_size=2, kept={0: 0, 1: 1}, added=(AddedToken(2, b"ab", (0, 1)),))
     >>> splice.target_size, splice.is_extension
     (3, True)
+    >>> splice
+    Splice(2 source ids: 2 kept; 1 added)
     >>> added = (AddedToken(1, b"b", (0,)), AddedToken(2, b"ab", (0, 0)))
     >>> changed = Splice(2, {0: 0}, added, reinitialised={1: 1})
     >>> [token.id for token in changed.new], changed.corresponding
@@ -135,6 +137,17 @@ class Splice:
                     "reinitialised: the source tokenizer never produces them"
                 )
                 raise ValueError(msg)
+
+    def __repr__(self) -> str:
+        """Return the numbers of ids: vocabularies have hundreds of thousands."""
+        parts = {
+            "kept": self.kept,
+            "reinitialised": self.reinitialised,
+            "dropped": self.dropped,
+        }
+        counts = [f"{len(ids):,} {name}" for name, ids in parts.items() if ids]
+        source = f"{self.source_size:,} source ids: {', '.join(counts)}"
+        return f"{type(self).__name__}({source}; {len(self.added):,} added)"
 
     @property
     def target_size(self) -> int:

@@ -15,7 +15,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
+from multiprocessing.queues import Queue
 from typing import Any, Self, TypeVar
 
 from lingraft.errors import LingraftError, MissingExtraError, RecipeError, did_you_mean
@@ -125,8 +126,23 @@ class _LocalProcesses:
         self.pool = self._start()
 
     def _start(self) -> ProcessPoolExecutor:
+        # Python sets it while a new process imports the main script. There, the call would start
+        # processes again, which Python refuses, and the pool would then wait for them forever.
+        if getattr(current_process(), "_inheriting", False):
+            msg = (
+                f"workers={self.count}: each worker imports the main script, which starts workers "
+                'again; put its code under `if __name__ == "__main__":`'
+            )
+            raise LingraftError(msg)
         # spawn, because a forked process can hang if the parent has threads, as torch has.
-        return ProcessPoolExecutor(self.count, get_context("spawn"), _prepare, self.prepared)
+        context = get_context("spawn")
+        # Not as arguments of the process: Python writes these into a pipe before it looks whether
+        # the process lives, and waits forever for one that ended while it started.
+        prepared = context.Queue()
+        prepared.cancel_join_thread()
+        for _ in range(self.count):
+            prepared.put(self.prepared)
+        return ProcessPoolExecutor(self.count, context, _prepare, (prepared,))
 
     def __enter__(self) -> Self:
         return self
@@ -177,7 +193,7 @@ def _ray_result(ray: Any, task: Any) -> Any:
 def _lost_message(option: str) -> str:
     return (
         f"{option}: a worker was killed {RETRIES + 1} times, as happens when memory runs out; use "
-        "fewer workers, or a machine with more memory"
+        "fewer workers, or a machine with more memory (a worker that failed to start said why)"
     )
 
 
@@ -228,8 +244,8 @@ _PREPARED: list[tuple[Callable[[Any, Any], Any], Any]] = []
 """The function and the shared value of a worker process. They are sent once, not with each item."""
 
 
-def _prepare(function: Callable[[Any, Any], Any], shared: Any) -> None:
-    _PREPARED.append((function, shared))
+def _prepare(prepared: Queue[tuple[Callable[[Any, Any], Any], Any]]) -> None:
+    _PREPARED.append(prepared.get())
 
 
 def _run_prepared(item: Any) -> Any:

@@ -138,12 +138,20 @@ class Certificate:
     >>> lost = Claim("round trip on target text", 2, 40, "texts", "...", exceptions=("'ﬁ'",))
     >>> Certificate((lost,)).holds, Certificate((lost,), waived=(lost.name,)).holds
     (False, True)
+    >>> Certificate((lost,))
+    Certificate(1 claims; failed: round trip on target text)
     >>> print(lost)
     round trip on target text: 2 of 40 texts ('ﬁ')
     """
 
     claims: tuple[Claim, ...]
     waived: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Return the number of claims and those that failed; `print` a claim to read it."""
+        names = ", ".join(claim.name for claim in self.failed)
+        result = f"failed: {names}" if names else "holds"
+        return f"Certificate({len(self.claims)} claims; {result})"
 
     @property
     def failed(self) -> tuple[Claim, ...]:

@@ -48,6 +48,13 @@ class TokenizerExtension:
     notes: Mapping[str, Any] = field(default_factory=dict)
     files: WorkFolder = field(repr=False, compare=False, kw_only=True)
 
+    def __repr__(self) -> str:
+        """Return the numbers; `lingraft.extend_tokenizer` returns it to a notebook."""
+        return (
+            f"TokenizerExtension({len(self.tokenizer):,} tokens, {len(self.tokens):,} of them new; "
+            f"{self.certificate!r}; {len(self.warnings)} warnings)"
+        )
+
     @property
     def tokens(self) -> tuple[AddedToken, ...]:
         """The new tokens by rank: id, surface, source ids that spell it, tokens that it saved."""
@@ -90,6 +97,11 @@ class LearnedTokens:
     merges: tuple[tuple[str, str], ...]
     pretokenizer: PretokenizerChange
     warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Return the numbers and the first tokens."""
+        first = ", ".join(token.surface.decode(errors="replace") for token in self.tokens[:5])
+        return f"LearnedTokens({len(self.tokens):,} tokens: {first}, ...)"
 
     @cached_property
     def curve(self) -> dict[str, list[int]]:

@@ -74,7 +74,8 @@ def extend_tokenizer(
         settings: a mapping of settings, or `VocabularySettings`, in place of the keywords above.
         text_settings: settings of a text in a recipe (`lingraft settings target`), for all texts,
             such as `{"cleaning": {"normalise": "NFC"}, "allow": ["wrong_script"]}`.
-        workers: processes that count words; they do not change the result.
+        workers: processes that count words; they do not change the result. A script that asks for
+            more than one needs `if __name__ == "__main__":`, because each imports it.
         log: receives the lines of progress and the warnings. By default, they go to standard error.
 
     The result's class is `PreTrainedTokenizerFast`, which loads tokenizer.json unchanged; the class

@@ -10,7 +10,7 @@ from lingraft.tokenizer import ModelTokenizer
 from lingraft.vocabulary.build_splice import spell_surfaces
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TokenizerSplice(Splice):
     """The relation between two vocabularies, together with their tokenizers.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lingraft.corpus import Corpus
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 # 600,000 words was 497 MB.
 MAX_WORDS = 1_000_000
 
-# Text that a worker counts in one task. It holds four times as much meanwhile.
-PART_BYTES = 16 * 10**6
+# Text that a worker counts in one task. It holds several times as much meanwhile.
+PART_BYTES = 8 * 10**6
 CHUNKS_PER_TASK = 250_000
 
 
@@ -80,22 +80,24 @@ def count_words(
                 yield counted.chunks.rest
                 advance(counted.documents)
 
-        rest = unit_table.sum_tables(rest_of_parts())
-        slices = chain(
-            _slices("cut_first", unit_table.sum_tables(first)), _slices("cut_rest", rest)
-        )
+        # Before `first`, which is complete then. Nothing else refers to the table of the rest.
+        rest = _slices("cut_rest", unit_table.sum_tables(rest_of_parts()))
+        slices = chain(_slices("cut_first", unit_table.sum_tables(first)), rest)
         table = unit_table.sum_tables(chain(units, run(slices)))
     table = unit_table.without_special(family, table)
     kept, highest_left_out = unit_table.most_frequent(table, max_words or len(table))
     kept_share = 1.0
     if len(kept) < len(table):
         kept_share = unit_table.count_characters(kept) / unit_table.count_characters(table)
+    units_of_text, distinct = unit_table.counter_of(kept), len(table)
+    del table, kept
+    unit_table.release_memory()
     return CorpusWords(
         corpus.language,
         train.bytes,
-        unit_table.counter_of(kept),
+        units_of_text,
         mentions,
-        len(table),
+        distinct,
         highest_left_out,
         kept_share,
     )
@@ -105,8 +107,7 @@ def _slices(function: str, chunks: pa.Table) -> Iterator[tuple[str, pa.Table]]:
     """Yield chunks in the amounts of a task, each with the function that cuts them."""
     from lingraft.tokenizer import unit_table
 
-    for rows in unit_table.split_rows(chunks, CHUNKS_PER_TASK):
-        yield function, rows
+    return zip(repeat(function), unit_table.split_rows(chunks, CHUNKS_PER_TASK))
 
 
 class _CountedPart(NamedTuple):
