@@ -20,10 +20,11 @@ from packaging.requirements import Requirement
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from benchmarks.gpu import adaptation, embedding_rows, pack, unpack, wheels
+from benchmarks.gpu import adaptation, embedding_rows, pack, tuned_comparison, unpack, wheels
 from benchmarks.gpu.estimates import HEADING, table
 from benchmarks.gpu.gguf_base import take_gguf, write_weights
 from benchmarks.gpu.jobs import Job, run_jobs
+from benchmarks.gpu.recipes import Point, Sizes
 from benchmarks.gpu.results import MACHINE, SUMMARY, Column, Results, read_results, write_json
 from benchmarks.gpu.shapes import SHAPES
 from benchmarks.gpu.smoke import tiny_model
@@ -276,6 +277,33 @@ def test_what_is_said_of_seeds_is_of_pairs() -> None:
     assert "paper minus default, after training: Hindi 0.500, English +0.000" in said[-1]
 
 
+def test_arms_are_compared_at_the_point_that_their_trials_chose() -> None:
+    """The best trial of an arm counts, not a failed one; the comparison is not among the trials."""
+
+    def row(part: str, arm: str, rate: float, hindi: float, **more: object) -> dict[str, object]:
+        more = {"equal": "bytes", "batch": 2048, "seed": 0, "tokens": 100, **more}
+        bits = {"hi source": 2.0, "hi adapted": hindi, "en source": 1.0, "en adapted": 1.1}
+        return {"part": part, "arm": arm, "rate": rate, **bits, **more}
+
+    rows = [
+        row("tune", "default", 1e-4, 1.2),
+        row("tune", "default", 3e-4, 1.1),
+        row("tune", "default", 1e-3, 0.0, error="killed"),
+        row("compare", "default", 1e-3, 1.0),
+        row("compare", "paper", 1e-3, 1.5, equal="FLOPs", tokens=300),
+    ]
+    best = tuned_comparison.best_point(rows, "default")
+    assert best == Point(3e-4, 2048)
+    assert tuned_comparison.best_point(rows, "paper") is None
+    assert tuned_comparison.described(best, Sizes(rates=(1e-4, 3e-4), batches=(2048,))) == (
+        "0.0003, 2,048 tokens a step; at an edge of the grid: rate"
+    )
+    assert tuned_comparison.tokens_of_default(rows) == 100
+    said = tuned_comparison.summary(rows)
+    assert said[0].startswith("- default, equal bytes: Hindi gains 1.000 bits per byte")
+    assert said[1].endswith("after training 0.500 more than default, paired by seed")
+
+
 def test_inits_are_compared_on_seeds_that_all_were_run_with() -> None:
     """A seed that was cut in the middle says nothing about an order."""
 
@@ -313,9 +341,8 @@ def test_estimates_stand_next_to_what_was_measured(tmp_path: Path) -> None:
     good = {
         "shape": "1B",
         "strategy": "full",
-        "loss": "chunked",
-        "compile": False,
-        "masks": True,
+        "way": "1B, full, adamw, chunked, flex masks",
+        "optimizer": "adamw",
         "devices": 1,
         "parameters": 1_141_000_000,
         "trained": 1_141_000_000,
@@ -336,7 +363,9 @@ def test_estimates_stand_next_to_what_was_measured(tmp_path: Path) -> None:
         "peak memory, GB",
         "step of decoding, times that of the smallest vocabulary",
     ]
-    assert lines[0].startswith("| advise | training, tokens/s | 1B, full, chunked, masks | 6.")
+    assert lines[0].startswith(
+        "| advise | training, tokens/s | 1B, full, adamw, chunked, flex masks | 6."
+    )
     with torch.device("meta"):  # the judge of how many parameters a step multiplies with
         small, large = (
             SHAPES["1B"].model(rows, 64, "meta", torch.bfloat16) for rows in (32_000, 182_000)
@@ -356,7 +385,7 @@ def test_estimates_stand_next_to_what_was_measured(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--pieces", "a,x"], "there is no piece 'x'; known: a, b, c, d, e"),
+        (["--pieces", "a,x"], "there is no piece 'x'; known: a, b, f, c, d, e"),
         (["--pack", "nowhere"], "nowhere/main/MANIFEST.json: cannot be read"),
     ],
 )

@@ -58,25 +58,21 @@ def training(piece: dict[str, Any] | None, kind: str | None) -> Iterator[Row]:
             Gpus(kind, row["devices"]),
             trained=row["trained"],
             micro_tokens=row["tokens"],
+            optimizer=row["optimizer"],
         )
-        way = [
-            row["shape"],
-            row["strategy"],
-            row["loss"],
-            *(name for name in ("compile", "masks") if row[name]),
-        ]
+        way = row["way"]
         if row["strategy"] == "full":
             yield (
                 "advise",
                 "training, tokens/s",
-                ", ".join(way),
+                way,
                 1e9 / ((cost.hours or 0) * 3600),
                 row["speed"],
             )
         yield (
             "advise",
             "peak memory, GB",
-            ", ".join(way),
+            way,
             cost.memory_per_device / 1e9,
             row["peak_gb"],
         )

@@ -1,4 +1,4 @@
-"""The recipes that pieces b and c carry out, made from what the pack holds.
+"""The recipes that pieces b, c and f carry out, made from what the pack holds.
 
 The same function prepares text when the pack is made, so that the run finds it in the store.
 """
@@ -21,19 +21,39 @@ FACTS = "facts.json"
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is added, trained on and scored. `megabytes` is text in the target language."""
+    """How much is added, trained on and scored. `megabytes` is text in the target language.
+
+    Piece f adds `tuned_added` tokens, reads at most `tuned_text` bytes, trains on `tuned_megabytes`
+    of them, and tries each of `rates` with each of `batches`.
+    """
 
     added: int = 8000
-    megabytes: float = 10.0
+    megabytes: float = 6.0
     init_megabytes: float = 1.0
     block: int = 1024
     heldout: str = "100 kB"
     points: int = 8
     seeds: int = 3
+    tuned_added: int = 3000
+    tuned_text: int = 3_000_000
+    tuned_megabytes: float = 1.0
+    rates: tuple[float, ...] = (3e-5, 1e-4, 3e-4, 1e-3)
+    batches: tuple[int, ...] = (2048, 8192)
 
 
 SMOKE = Sizes(
-    added=60, megabytes=0.02, init_megabytes=0.004, block=64, heldout="1 kB", points=2, seeds=1
+    added=60,
+    megabytes=0.02,
+    init_megabytes=0.004,
+    block=64,
+    heldout="1 kB",
+    points=2,
+    seeds=1,
+    tuned_added=40,
+    tuned_text=50_000,
+    tuned_megabytes=0.004,
+    rates=(1e-3,),
+    batches=(128,),
 )
 
 
@@ -87,12 +107,6 @@ def recipe_of(base: Base, arm: str, seed: int) -> Recipe:
         embeddings = "mean"
     if arm == NOTHING:
         vocabulary["size"] = 0
-    evaluation = {
-        "heldout_bytes": sizes.heldout,
-        "context": sizes.block,
-        "generation": None,
-        "bootstrap": {"resamples": 100},
-    }
     values = {
         "name": f"{arm.replace(' ', '-')}-{seed}",
         "seed": seed,
@@ -102,12 +116,76 @@ def recipe_of(base: Base, arm: str, seed: int) -> Recipe:
         "vocabulary": vocabulary,
         "embeddings": embeddings,
         "training": training,
-        "evaluation": evaluation,
+        "evaluation": _evaluation(sizes),
     }
     return parse_recipe(Tree(values))
 
 
-def _text(base: Base, language: str) -> dict[str, str]:
+@dataclass(frozen=True)
+class Point:
+    """A peak learning rate of the body, and the tokens of a step."""
+
+    rate: float
+    batch: int
+
+
+def tuned_recipe(
+    base: Base, arm: str, point: Point, seed: int, budget: str, *, is_trial: bool
+) -> Recipe:
+    """Return the recipe of an arm at given rate and batch.
+
+    Arms are those of `recipe_of`, and added rows train at ten times the rate of the body, except
+    for `paper`. A trial scores documents that are held out of the training text, so that the text
+    on which arms are compared has no part in the choice.
+    """
+    sizes = base.sizes
+    target = {**_text(base, "hi"), "limit": {"bytes": sizes.tuned_text}}
+    if is_trial:
+        target |= {"heldout": None, "heldout_bytes": sizes.heldout}
+    training: dict[str, Any] = {
+        "budget": budget,
+        "batch_tokens": point.batch,
+        "packing": {"block_size": sizes.block},
+        "heldout_points": 0,
+        "learning_rates": {"body": point.rate, "added_rows": 10 * point.rate},
+    }
+    vocabulary: dict[str, Any] = {"size": 0 if arm == NOTHING else sizes.tuned_added}
+    embeddings: Any = {}
+    if arm == PAPER:
+        training |= {
+            "strategy": "full",
+            "learning_rates": point.rate,
+            "schedule": {"cosine": {"warmup": 0.03}},
+            "packing": {"layout": "documents", "block_size": sizes.block},
+        }
+        vocabulary |= {"method": "append", "pretokenizer": "keep"}
+        embeddings = "mean"
+    kind = "trial" if is_trial else "run"
+    name = f"{kind}-{arm}-{point.rate:g}-{point.batch}-{budget}-{seed}"
+    values = {
+        "name": name.replace(" ", "-"),
+        "seed": seed,
+        "model": {"folder": {"path": str(base.folder)}},
+        "target": target,
+        "replay": {**_text(base, "en"), "share": 0.0 if arm == PAPER else 0.2},
+        "vocabulary": vocabulary,
+        "embeddings": embeddings,
+        "training": training,
+        "evaluation": _evaluation(sizes),
+    }
+    return parse_recipe(Tree(values))
+
+
+def _evaluation(sizes: Sizes) -> dict[str, Any]:
+    return {
+        "heldout_bytes": sizes.heldout,
+        "context": sizes.block,
+        "generation": None,
+        "bootstrap": {"resamples": 100},
+    }
+
+
+def _text(base: Base, language: str) -> dict[str, Any]:
     return {
         "language": language,
         "corpus": str(base.text / f"{language}.train.jsonl.gz"),

@@ -15,7 +15,7 @@ from typing import Any
 
 SUMMARY = "results.md"
 MACHINE = "machine.json"
-PIECES = ("a", "b", "c", "d", "e")
+PIECES = ("a", "b", "c", "d", "e", "f")
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """Measure everything that the pack allows, one piece after another, in a limited time.
 
-    python3 -m benchmarks.gpu.run --out gpu-results                # all pieces, under nine minutes
+    python3 -m benchmarks.gpu.run --out gpu-results                # all pieces, nine minutes
     python3 -m benchmarks.gpu.run --pieces a,d --seconds 240
 
 It needs the pack and a Python with torch, nothing else. Pieces, by worth: a. training speed, b.
-adaptation, c. rows, d. decoding, e. several GPUs. Each is a forked process with a share of the
-time; what one leaves goes to the next. A piece that fails or is cut keeps the rows that it had.
+adaptation, f. tuned comparison, c. rows, d. decoding, e. several GPUs. Each is a forked process
+with a share of the time; what one leaves goes to the next. A piece that fails or is cut keeps the
+rows that it had.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from benchmarks.gpu.unpack import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARES = {"a": 0.21, "b": 0.40, "c": 0.19, "d": 0.14, "e": 0.06}
+SHARES = {"a": 0.30, "b": 0.25, "f": 0.22, "c": 0.11, "d": 0.09, "e": 0.03}
 """Of the time of the pieces that are asked for."""
 GRACE = 15
 """Seconds that a piece may take beyond its share, to end what it is doing; then it is killed."""
@@ -53,7 +54,7 @@ UNPACKED = "LINGRAFT_GPU_UNPACKED"
 class Settings:
     """What the run was asked for, and where things are.
 
-    `at_once` are the runs of b and c that share the GPU.
+    `at_once` are the runs of b and c that share the GPU, and half of those of f.
     """
 
     pieces: tuple[str, ...]
@@ -109,13 +110,13 @@ def _arguments() -> argparse.Namespace:
         help="models and run folders: some gigabytes that may be thrown away",
     )
     parser.add_argument(
-        "--seconds", type=float, default=float(env("GPU_SECONDS") or 500), help="for all pieces"
+        "--seconds", type=float, default=float(env("GPU_SECONDS") or 540), help="for all pieces"
     )
     parser.add_argument(
         "--at-once",
         type=int,
         default=int(env("GPU_AT_ONCE") or 3),
-        help="runs of b and c at a time",
+        help="runs of b and c at a time; twice as many of f",
     )
     parser.add_argument("--smoke", action="store_true", help="tiny sizes on a CPU: does it run")
     asked = parser.parse_args()
@@ -153,7 +154,7 @@ def _start_again(asked: argparse.Namespace) -> None:
 
 
 def _base(pack: Path, work: Path) -> Path:
-    """Return the folder of the model that b and c adapt.
+    """Return the folder of the model that b, c and f adapt.
 
     That of the second pack, which `_write_base` makes, or the small one of the first.
     """
@@ -214,6 +215,7 @@ def import_all() -> None:
         "machine",
         "sharded_training",
         "training_speed",
+        "tuned_comparison",
     ):
         importlib.import_module(f"benchmarks.gpu.{name}")
     for name in ("LlamaForCausalLM", "AutoModelForCausalLM", "PreTrainedTokenizerFast"):
@@ -258,7 +260,7 @@ def _write_machine(settings: Settings, command: str) -> None:
         )
         sys.exit(2)
     name = json.loads((settings.base / "facts.json").read_text(encoding="utf-8"))["name"]
-    found |= {"base of b and c": name, "runs at once in b and c": settings.at_once}
+    found |= {"base of b, c and f": name, "runs at once in b and c": settings.at_once}
     write_json(settings.out / MACHINE, found)
     print("\n".join(f"{name}: {value}" for name, value in found.items()), flush=True)
 
@@ -271,6 +273,7 @@ def carry_out(piece: str, settings: Settings, deadline: float) -> None:
         embedding_rows,
         sharded_training,
         training_speed,
+        tuned_comparison,
     )
     from benchmarks.gpu.recipes import read_base
     from benchmarks.gpu.results import Results
@@ -281,6 +284,7 @@ def carry_out(piece: str, settings: Settings, deadline: float) -> None:
         "c": embedding_rows,
         "d": decoding,
         "e": sharded_training,
+        "f": tuned_comparison,
     }
     chosen = modules[piece]
     results = Results(piece, chosen.TITLE, chosen.COLUMNS, settings.out, deadline)
@@ -288,7 +292,7 @@ def carry_out(piece: str, settings: Settings, deadline: float) -> None:
     work = settings.work / piece
     work.mkdir(parents=True, exist_ok=True)
     device, devices = _devices(settings)
-    if piece in "bc":
+    if piece in "bcf":
         text, store = settings.pack / MAIN / "text", settings.work / "store"
         base = read_base(settings.base, text, store, smoke=settings.smoke)
         results.facts |= {"base": base.name, "runs at once": settings.at_once}

@@ -28,7 +28,7 @@ def run(results: Results, device: str, work: Path, devices: int, *, smoke: bool)
     if devices < 2:
         results.end("left out: it takes two GPUs or more, and there is one")
         return
-    case = Case("tiny", tokens=64) if smoke else Case("1B")
+    case = Case("tiny", tokens=64, steps=2) if smoke else Case("1B")
     port = free_port()
     jobs = [
         Job(f"rank-{rank}", partial(take_part, rank, devices, port, case, device))

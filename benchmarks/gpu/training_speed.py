@@ -2,10 +2,11 @@
 
 Tokens a second, MFU and peak memory of training 1B and 7B shapes with an extended vocabulary.
 
-Weights in float32, computed in bfloat16 (autocast) as a run does; AdamW, fused on one GPU; rows of
-2,048 tokens drawn at random, 32,000 rows of vocabulary and 10,000 added. `compile` is torch.compile
-of each layer, which compiles one layer for all. With `masks` a document begins every 512 tokens and
-attention stays inside of it.
+Weights in float32, computed in bfloat16 (autocast) as a run does, and fused AdamW; or weights in
+bfloat16 with stochastic rounding and moments in 8 bits. Rows of 2,048 tokens drawn at random,
+32,000 rows of vocabulary and 10,000 added. `compile` is torch.compile of each layer, which compiles
+one layer for all. With `masks` a document begins every 512 tokens and attention stays inside of it,
+by flex attention or by a dense mask.
 """
 
 from __future__ import annotations
@@ -14,11 +15,10 @@ import gc
 import json
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -36,7 +36,8 @@ from lingraft.training.distributed import ProcessGroup, reshard
 from lingraft.training.document_attention import DocumentAttention
 from lingraft.training.loss import make_loss
 from lingraft.training.mfu import Utilisation
-from lingraft.training.optimizer import state_tensors
+from lingraft.training.optimizer import set_weight_dtype, state_tensors, weight_dtype
+from lingraft.training.optimizer_memory import OptimizerName
 from lingraft.training.prepare_model import recompute_activations
 from lingraft.training.train_step import Stepper
 
@@ -44,9 +45,11 @@ TITLE = "Training speed and memory"
 COLUMNS = (
     Column("shape", "shape"),
     Column("strategy", "strategy"),
+    Column("optimizer", "optimizer"),
     Column("loss", "loss"),
     Column("compile", "compile"),
     Column("masks", "masks"),
+    Column("attention", "attention"),
     Column("tokens a step", "tokens", ","),
     Column("s a step", "seconds", ".3f"),
     Column("tokens/s", "speed", ",.0f"),
@@ -68,36 +71,57 @@ class Case:
 
     shape: str
     strategy: str = "full"
+    optimizer: OptimizerName = "adamw"
     loss: str = "chunked"
     compile: bool = False
-    masks: bool = False
+    masks: Literal["", "flex", "dense"] = ""
     tokens: int = 2048
+    steps: int = STEPS
+
+    @property
+    def way(self) -> str:
+        """The case in a few words."""
+        words = [self.shape, self.strategy, self.optimizer, self.loss]
+        if self.masks:
+            words.append(f"{self.masks} masks")
+        if self.compile:
+            words.append("compiled")
+        return ", ".join(words)
 
 
-def cases(shapes: tuple[str, ...], tokens: int) -> Iterator[Case]:
-    """Yield the cases by worth.
+LOW: OptimizerName = "adamw8bit_bfloat16"
+CASES = (
+    Case("1B"),
+    Case("7B", optimizer=LOW),
+    Case("1B", compile=True),
+    Case("1B", masks="flex"),
+    Case("1B", masks="dense"),
+    Case("7B", optimizer=LOW, compile=True),
+    Case("7B", optimizer=LOW, masks="flex"),
+    Case("1B", strategy="rows"),
+    Case("1B", masks="flex", compile=True),
+    Case("1B", loss="plain"),
+    Case("1B", optimizer=LOW),
+    Case("7B", strategy="rows"),
+    Case("7B", optimizer=LOW, masks="flex", compile=True),
+    Case("7B"),
+)
+"""By worth: the time may be over before the last ones. The last one needs 110 GB."""
 
-    What every run uses for each shape, then what differs from it in one way.
-    """
-    ways: list[dict[str, Any]] = [
-        {},
-        {"strategy": "rows"},
-        {"loss": "plain"},
-        {"masks": True},
-        {"compile": True},
-        {"loss": "plain", "compile": True},
-        {"masks": True, "compile": True},
-        {"loss": "plain", "masks": True},
-        {"strategy": "rows", "compile": True},
-    ]
-    for way in ways:
-        for shape in shapes:
-            yield Case(shape, tokens=tokens, **way)
+
+def cases(*, smoke: bool) -> list[Case]:
+    """Return the cases; a smoke run has each way once, at a tiny shape and with few steps."""
+    if not smoke:
+        return list(CASES)
+    tiny = [replace(case, shape="tiny", tokens=64, steps=2) for case in CASES]
+    # On a CPU, moments in 8 bits take 3 s a step for all rows: one case suffices, with few of them.
+    low = Case("tiny", strategy="rows", optimizer=LOW, tokens=64, steps=2)
+    return list(dict.fromkeys([*(case for case in tiny if case.optimizer != LOW), low]))
 
 
 def run(results: Results, device: str, *, smoke: bool) -> None:
     """Measure case after case until the time is over."""
-    planned = list(cases(("tiny",), 64) if smoke else cases(("1B", "7B"), 2048))
+    planned = cases(smoke=smoke)
     slowest = 0.0
     for number, case in enumerate(planned):
         if results.left() < slowest:
@@ -119,7 +143,7 @@ def measure_or_fail(case: Case, device: str) -> dict[str, Any]:
     gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()
-    return {**asdict(case), **found}
+    return {**asdict(case), "way": case.way, **found}
 
 
 def measure(case: Case, device: str, world: ProcessGroup) -> dict[str, Any]:
@@ -136,9 +160,10 @@ def measure(case: Case, device: str, world: ProcessGroup) -> dict[str, Any]:
     model = shape.model(SOURCE_ROWS + ADDED, case.tokens, device, torch.float32).train()
     parameters = sum(parameter.numel() for parameter in model.parameters())
     stepper, utilisation = stepper_of(model, case, execution, world)
+    attention = stepper.attention
     batch_tokens = case.tokens * shape.batch_rows * world.size
     times = []
-    for step in range(STEPS):
+    for step in range(case.steps):
         batch = batch_of(step, shape.batch_rows * world.size, case)
         started = time.perf_counter()
         stepper.forward_backward(batch)
@@ -159,6 +184,7 @@ def measure(case: Case, device: str, world: ProcessGroup) -> dict[str, Any]:
         "speed": batch_tokens / seconds,
         "mfu": utilisation.share(batch_tokens, seconds),
         "devices": world.size,
+        "attention": attention.implementation if attention else "",
         "optimizer_gb": optimizer / 1e9,
         "peak_gb": torch.cuda.max_memory_allocated() / 1e9 if cuda else None,
     }
@@ -172,29 +198,33 @@ def stepper_of(
     if SHAPES[case.shape].recompute:
         recompute_activations(model)
     groups = strategy.prepare(model, range(SOURCE_ROWS, SOURCE_ROWS + ADDED))
+    weights = weight_dtype(case.optimizer, execution.precision)
+    set_weight_dtype(model, weights)
     utilisation = Utilisation.of(model, execution, world.size)
-    bfloat16 = execution.computes_in_bfloat16()
+    bfloat16 = weights is torch.bfloat16 or execution.computes_in_bfloat16()
     dtype = torch.bfloat16 if bfloat16 else torch.float32
     groups = world.shard_model(model, groups, lambda: None, dtype)
     loss = make_loss(model, case.loss, autocast=bfloat16, sharded=world.size > 1)
     reshard(model)
     if not execution.device.startswith("cuda"):
         compiled_layers.BACKEND = "eager"  # the smoke run needs no C++ compiler
-    attention = DocumentAttention.of(model, SEPARATOR, execution) if case.masks else None
+    # Without compiled code, documents get a dense mask.
+    by = replace(execution, compile="false") if case.masks == "dense" else execution
+    attention = DocumentAttention.of(model, SEPARATOR, by) if case.masks else None
     with tempfile.TemporaryDirectory() as folder:
         text = no_text(Path(folder))
         stepper = Stepper(
             model,
             groups,
             Rates(1e-5, 1e-4),
-            phase=Phase(strategy=strategy),
-            steps=STEPS,
+            phase=Phase(strategy=strategy, optimizer=case.optimizer),
+            steps=case.steps,
             execution=execution,
             text=text,
             world=world,
             loss=loss,
             attention=attention,
-            compiler=StepCompiler(model, execution, STEPS, world),
+            compiler=StepCompiler(model, execution, case.steps, world),
         )
     return stepper, utilisation
 
