@@ -36,6 +36,20 @@ def test_help_has_no_words_in_square_brackets(command):
         assert not re.search(r"\[(?!/?bold\])[a-z]", words), words
 
 
+@pytest.mark.parametrize("given", [["training.budget=4 MB"], ["--training.budget", "4 MB"]])
+def test_a_setting_without_its_option_gets_a_hint(given):
+    """Settings are given with -o; other wrong arguments get no hint."""
+    hint = "settings are given with -o: -o training.budget=VALUE"
+    for command, hinted in (
+        (["plan", "r.yaml", *given], True),
+        (["plan", "r.yaml", "s.yaml"], False),
+    ):
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 2
+        words = result.output.replace("│", "").split()
+        assert (hint in " ".join(words)) == hinted
+
+
 def test_an_argument_that_ends_in_yaml_is_a_recipe():
     """Any other argument is a model; two different models are refused."""
     assert recipe_or_model("a/r.yaml", "m") == (Path("a/r.yaml"), "m")

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus, identity_of, list_files
 from lingraft.corpus.contamination import EvaluationIndex, normalised_words
+from lingraft.corpus.evaluation_sources import check_evaluation_text
 from lingraft.corpus.readers import read_parallel
 from lingraft.corpus.source import Limit
 from lingraft.corpus.text_repairs import Cleaning
@@ -85,6 +86,8 @@ def test_evaluation_text_of_which_nothing_can_be_looked_for_is_an_error(
     path.write_text(content, encoding="utf-8")
     with pytest.raises(CorpusError, match=r"evaluation\.txt: nothing can be looked for"):
         built(with_evaluation(settings, {"path": str(path)}), tmp_path / "corpus")
+    with pytest.raises(CorpusError, match=r"evaluation\.txt: nothing can be looked for"):
+        check_evaluation_text(with_evaluation(settings, {"path": str(path)}), "hi")
 
 
 def test_few_matches_are_counted_without_a_warning(settings, tmp_path):

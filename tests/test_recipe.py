@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -292,3 +293,6 @@ def test_every_setting_is_described_once():
     assert len(vocabulary) < len(explained()[0])
     with pytest.raises(RecipeError, match=r"did you mean vocabulary,.*\?$"):
         explained("vocabulry")
+    for value in ("target.corpus.where=a >", "target.scripts=[Xyzz]", "vocabulary.allow=[x]"):
+        with pytest.raises(RecipeError, match=re.escape(value)):
+            explained(value)

@@ -4,18 +4,42 @@ from __future__ import annotations
 
 import errno
 import io
+import re
 import signal
 import sys
 from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from lingraft.errors import Interrupted, LingraftError
 from lingraft.progress import quiet_import_notes
 
+# click's, or that of the copy of click that newer versions of typer have.
+_UsageError: Any = typer.BadParameter.__bases__[0]
+# A setting in a message about arguments: `a.b=1`, or `--a.b`.
+_SETTING = re.compile(
+    r"extra argument.*?\b([a-z_]+\.[a-z_.0-9]+)=|such option: --([a-z_]+\.[a-z_.0-9]+)"
+)
+
+
+class _Commands(TyperGroup):
+    """The commands; a setting that is given as an argument or option gets a hint."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except _UsageError as error:
+            if setting := _SETTING.search(error.message):
+                hint = f"settings are given with -o: -o {setting[1] or setting[2]}=VALUE"
+                error.message = f"{error.message.rstrip('.')}; {hint}"
+            raise
+
+
 app = typer.Typer(
     name="lingraft",
+    cls=_Commands,
     no_args_is_help=True,
     # A bug shows Python's own traceback, which users can copy into a report.
     pretty_exceptions_enable=False,

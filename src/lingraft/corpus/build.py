@@ -18,9 +18,9 @@ from typing import Any
 from lingraft.corpus.chat import decode_document
 from lingraft.corpus.cleaning import Cleaner, Reason, Tally, language_filter, sum_drops
 from lingraft.corpus.config import CorpusSettings
-from lingraft.corpus.contamination import MIN_CHARACTERS, MIN_WORDS, EvaluationIndex
 from lingraft.corpus.corpus import COUNTS, Counts, DocumentWriter
 from lingraft.corpus.document_weight import DocumentWeight
+from lingraft.corpus.evaluation_sources import index_evaluation_text
 from lingraft.corpus.health import NAMED_RECORDS, HealthReport, TextHealth
 from lingraft.corpus.health_checks import refuse
 from lingraft.corpus.hub_dataset import commit_of
@@ -28,7 +28,7 @@ from lingraft.corpus.kept_documents import KeptDocuments
 from lingraft.corpus.language import parse_language
 from lingraft.corpus.listing import Listing
 from lingraft.corpus.near_duplicates import NearDuplicates
-from lingraft.corpus.readers import read_documents, read_source
+from lingraft.corpus.readers import read_documents
 from lingraft.corpus.source import Limit, Source
 from lingraft.corpus.splits import (
     HASH_RANGE,
@@ -72,7 +72,7 @@ def build_corpus(
             heldout = _read_sources(
                 sources, held_cleaner, settings, folder, language, near_duplicates=near
             )
-        evaluation = _evaluation_index(settings, language, listing)
+        evaluation = index_evaluation_text(settings, language, listing)
         cleaner = Cleaner(
             settings, in_language=in_language, heldout=held_cleaner.seen, evaluation=evaluation
         )
@@ -93,31 +93,6 @@ def build_corpus(
     draft.path(COUNTS).write_text(
         json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8"
     )
-
-
-def _evaluation_index(
-    settings: CorpusSettings, language: str, listing: Listing
-) -> EvaluationIndex | None:
-    """Return the index of the evaluation text, `None` without such sources.
-
-    Raises `CorpusError` for a source of which nothing can be looked for.
-    """
-    if not settings.decontaminate:
-        return None
-    index = EvaluationIndex(())
-    for source in settings.decontaminate:
-        before = index.documents, len(index.skipped)
-        for text in read_source(source, language, listing):
-            index.add(text)
-        read, skipped = index.documents - before[0], len(index.skipped) - before[1]
-        if read == skipped:
-            msg = (
-                f"decontaminate: {source.label}: nothing can be looked for, because no document "
-                f"({read:,} were read) has {MIN_WORDS} words ({MIN_CHARACTERS} characters in a "
-                "script without spaces); name a source with evaluation text"
-            )
-            raise CorpusError(msg)
-    return index
 
 
 def _near_duplicates(

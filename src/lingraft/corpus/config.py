@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ByteSize,
     Field,
     SerializerFunctionWrapHandler,
-    field_validator,
     model_serializer,
     model_validator,
 )
@@ -52,6 +52,11 @@ class LanguageCheck(Settings):
     )
 
 
+def _known_scripts(scripts: tuple[str, ...]) -> tuple[str, ...]:
+    check_scripts(scripts)
+    return scripts
+
+
 class CorpusSettings(Settings):
     """The sources of a corpus, its filters and its held-out text."""
 
@@ -88,7 +93,7 @@ class CorpusSettings(Settings):
         "[html, soft_hyphens], join_lines: true}; by default it stays as read, and problems are "
         "reported",
     )
-    scripts: tuple[str, ...] = Field(
+    scripts: Annotated[tuple[str, ...], AfterValidator(_known_scripts)] = Field(
         default=(),
         description="scripts that the text is written in (ISO 15924: [Deva, Latn]), for "
         "code-switched text; by default the one of the language's tag: hi-Latn is Latin",
@@ -152,12 +157,6 @@ class CorpusSettings(Settings):
             if getattr(self, name) == type(self).model_fields[name].default:
                 values.pop(name, None)
         return values
-
-    @field_validator("scripts")
-    @classmethod
-    def _known_scripts(cls, scripts: tuple[str, ...]) -> tuple[str, ...]:
-        check_scripts(scripts)
-        return scripts
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

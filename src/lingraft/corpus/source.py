@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ByteSize,
     Field,
@@ -56,6 +57,14 @@ class Miniature(Settings):
 
 
 _HUB_SETTINGS = ("config", "split", "revision", "streaming")
+
+
+def _usual_form(where: str) -> str:
+    """Return a condition without what does not change its meaning, and should not change a key."""
+    return str(parse_condition(where))
+
+
+Condition = Annotated[str, AfterValidator(_usual_form)]
 _COLUMN_SETTINGS = ("where", "document_weight")
 _PRESET_SETTINGS = (*_HUB_SETTINGS, *_COLUMN_SETTINGS, "weight")
 UNUSED_SETTINGS = {
@@ -114,7 +123,7 @@ class Source(Settings):
         default="line",
         description="unit of a .txt file that is one document; blank lines separate paragraphs",
     )
-    where: str | None = Field(
+    where: Condition | None = Field(
         default=None,
         description="condition on the columns of a record, such as language_score >= 0.9 and "
         "language == 'hin'; documents for which it does not hold, or compares a null, are dropped "
@@ -237,12 +246,6 @@ class Source(Settings):
             if getattr(self, name) is None:
                 values.pop(name, None)
         return values
-
-    @field_validator("where")
-    @classmethod
-    def _parsed(cls, where: str | None) -> str | None:
-        # In its usual form, so that spaces and quotation marks do not change the key.
-        return None if where is None else str(parse_condition(where))
 
     @field_validator("path")
     @classmethod

@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     Field,
     SerializerFunctionWrapHandler,
-    field_validator,
     model_serializer,
     model_validator,
 )
@@ -24,6 +24,21 @@ from lingraft.registry import Settings
 from lingraft.vocabulary import SELECTIONS, AutoSize, Extension, Selection, ServingCost
 from lingraft.vocabulary.premium_balance import PremiumBalance
 from lingraft.workers import HERE, Workers
+
+
+def _check_allowed(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse unknown claims, and claims that keep the ids of the base."""
+    for name in names:
+        if name in NEVER_WAIVED:
+            msg = (
+                f"{name!r} cannot be waived: special tokens and tokens of the base would get "
+                "the embedding rows of others; leave it out"
+            )
+            raise ValueError(msg)
+        if name not in CLAIM_NAMES:
+            msg = f"there is no claim {name!r}; {did_you_mean(name, CLAIM_NAMES)}"
+            raise ValueError(msg)
+    return names
 
 
 class VocabularySettings(Settings):
@@ -68,25 +83,9 @@ class VocabularySettings(Settings):
     protect_replay: bool = Field(
         default=False, description="add no token that would change the tokens of replay text"
     )
-    allow: tuple[str, ...] = Field(
+    allow: Annotated[tuple[str, ...], AfterValidator(_check_allowed)] = Field(
         default=(), description="names of certificate claims that may fail"
     )
-
-    @field_validator("allow")
-    @classmethod
-    def _check_allowed(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Refuse unknown claims, and claims that keep the ids of the base."""
-        for name in names:
-            if name in NEVER_WAIVED:
-                msg = (
-                    f"{name!r} cannot be waived: special tokens and tokens of the base would get "
-                    "the embedding rows of others; leave it out"
-                )
-                raise ValueError(msg)
-            if name not in CLAIM_NAMES:
-                msg = f"there is no claim {name!r}; {did_you_mean(name, CLAIM_NAMES)}"
-                raise ValueError(msg)
-        return names
 
     @model_validator(mode="after")
     def _check_balance(self) -> Self:
