@@ -294,3 +294,6 @@ def test_short_documents_are_said_to_be_too_short(tokenizer: ModelTokenizer) -> 
     result = compare({"source": scored(tokenizer, 1.0, texts)}, texts, SETTINGS)
     assert select(result.measurements, metric=IN_CONTEXT_GAIN) == []
     assert "fewer than two documents have 1,024 bytes" in result.notes["hi"][IN_CONTEXT_GAIN]
+    note = result.notes["hi"]["bits per byte by position"]
+    # The four sentences have 66 to 117 bytes, and few tokens of the tokenizer are Hindi.
+    assert note.startswith("measured up to byte 64: fewer than two documents are longer")

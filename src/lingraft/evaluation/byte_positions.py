@@ -151,14 +151,42 @@ def measure_positions(
     yield from measure_ratios(
         IN_CONTEXT_GAIN, "bits/byte", gains, language=language, bootstrap=bootstrap, note=note
     )
-    reach = max(score.context * score.bytes.sum() / len(score.ids) for score in scores.values())
     for column, span in enumerate(SPANS):
-        if span[0] >= reach:
+        if span[0] >= window_bytes(scores):
             break
         sizes_N = filled_NK[:, column] * float(span[1] - span[0])
         bits = {subject: (one.bits[:, column], sizes_N) for subject, one in found.items()}
         metric = position_metric(span)
         yield from measure_ratios(metric, "bits/byte", bits, language=language, bootstrap=bootstrap)
+
+
+def window_bytes(scores: Mapping[str, TextScores]) -> float:
+    """Return the bytes of a text that the window of a model holds, the most of all models."""
+    return max(
+        score.context * float(score.bytes.sum()) / max(1, len(score.ids))
+        for score in scores.values()
+    )
+
+
+def too_short(
+    scores: Mapping[str, TextScores], measurements: Sequence[Measurement]
+) -> dict[str, str]:
+    """Return notes, by metric, on what `measure_positions` could not measure in short documents."""
+    measured = {row.metric for row in measurements}
+    notes = {}
+    if IN_CONTEXT_GAIN not in measured:
+        longer = f"fewer than two documents have {LATE[-1][1]:,} bytes"
+        notes[IN_CONTEXT_GAIN] = f"not measured: {longer}"
+    window = window_bytes(scores)
+    wanted = [span for span in SPANS if span[0] < window]
+    found = [span for span in wanted if position_metric(span) in measured]
+    if len(found) < len(wanted):
+        end = found[-1][1] if found else 0
+        notes["bits per byte by position"] = (
+            f"measured up to byte {end:,}: fewer than two documents are longer, and a window holds "
+            f"about {window:,.0f} bytes"
+        )
+    return notes
 
 
 def late_span(filled: Any) -> Span:

@@ -20,7 +20,7 @@ from lingraft.evaluation.added_token_choice import (
 )
 from lingraft.evaluation.added_token_use import measure_use
 from lingraft.evaluation.bootstrap import measure_difference, measure_ratio
-from lingraft.evaluation.byte_positions import IN_CONTEXT_GAIN, LATE, measure_positions
+from lingraft.evaluation.byte_positions import measure_positions, too_short
 from lingraft.evaluation.config import EvaluationSettings
 from lingraft.evaluation.fertility import fertility, fertility_changes, premium, sequence_length
 from lingraft.evaluation.loaded_models import measure_loaded, measure_speeds
@@ -97,10 +97,7 @@ def compare(
         )
         positions = list(measure_positions(tokenizers, scores, language, settings.bootstrap))
         result.measurements.extend(positions)
-        if not any(row.metric == IN_CONTEXT_GAIN for row in positions):
-            result.notes[language][IN_CONTEXT_GAIN] = (
-                f"not measured: fewer than two documents have {LATE[-1][1]:,} bytes"
-            )
+        result.notes[language] |= too_short(scores, positions)
         for subject, model in models.items():
             result.measurements.extend(
                 _measure_samples(model, added[subject], language, subject, settings)
