@@ -160,10 +160,11 @@ def test_a_model_that_lost_its_ability_raises_the_alarm(tokenizer: ModelTokenize
     )
     copying, mapping = lost_abilities(rows)
     assert copying.startswith(
-        f"in-context learning: the copying gain of adapted fell from {before.value:.2f} to "
+        "in-context learning: the copying gain of the adapted model fell from "
+        f"{before.value:.2f} to "
     )
     assert "replay text in the base language" in copying
-    assert "the mapping gain of adapted" in mapping
+    assert "the mapping gain of the adapted model" in mapping
     assert after.n == 20
     assert after.per == "text"
     kept = dict.fromkeys(models, lost["source"])
@@ -201,7 +202,7 @@ def test_documents_raise_the_alarm_in_a_language_that_was_not_learned() -> None:
     learned = document_rows("hi", bits_change=-0.3, gain_change=-0.1)
     base = document_rows("en", bits_change=0.0, gain_change=-0.1)
     (warning,) = lost_abilities([*learned, *base])
-    assert "the in-context gain in en of adapted fell from 0.200 to 0.100" in warning
+    assert "the in-context gain in en of the adapted model fell from 0.200 to 0.100" in warning
     assert "although bits per byte improved in hi (-0.300)" in warning
     small = document_rows("en", bits_change=0.0, gain_change=-0.015)
     assert lost_abilities([*learned, *small]) == []

@@ -72,8 +72,9 @@ def _warning(
     language = f" in {change.language}" if change.language else ""
     although = f" although bits per byte improved in {join_words(better)}" if better else ""
     interval = signed_interval(change.value, change.low, change.high)
+    model = "the adapted model" if after.subject == "adapted" else after.subject
     return (
-        f"in-context learning: the {after.metric}{language} of {after.subject} fell from "
+        f"in-context learning: the {after.metric}{language} of {model} fell from "
         f"{number(before.value)} to {number(after.value)} bits per byte (interval of the change: "
         f"{interval}){although}; {REMEDY}"
     )
