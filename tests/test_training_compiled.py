@@ -23,7 +23,12 @@ from lingraft.training.compiled_layers import (
     compile_problem,
 )
 from lingraft.training.distributed import ProcessGroup
-from lingraft.training.document_attention import FLEX, DocumentAttention, flex_problem
+from lingraft.training.document_attention import (
+    FLEX,
+    DocumentAttention,
+    flex_attention_autocast,
+    flex_problem,
+)
 from tests.conftest import HINDI
 from tests.training_cases import (
     Killed,
@@ -158,13 +163,22 @@ def test_flex_attention_attends_as_the_dense_mask(tiny_model: Path, tmp_path: Pa
             with attention.applied():
                 logits.append(model(**inputs, use_cache=False).logits)
         mixed = model(input_ids=inputs["input_ids"], use_cache=False).logits
+        with torch.autocast("cpu", torch.bfloat16), flex.applied():
+            rounded = model(**inputs, use_cache=False).logits
+        heads = [
+            torch.ones(1, 2, 8, 4, dtype=dtype) for dtype in (*[torch.float32] * 2, torch.bfloat16)
+        ]
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed_types, _ = flex_attention_autocast(model, *heads, None)
     assert model.config._attn_implementation == "sdpa"
+    torch.testing.assert_close(rounded.float(), logits[0], rtol=0.05, atol=0.05)
+    assert mixed_types.dtype == torch.bfloat16
     torch.testing.assert_close(logits[1], logits[0], rtol=1e-5, atol=1e-5)
     assert not torch.allclose(mixed, logits[0], atol=1e-2)
 
 
 def test_where_flex_attention_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It needs a GPU, compiled code, an architecture that supports it, and no dropout."""
+    """It needs a GPU, compiled code, bfloat16, an architecture with it, and no dropout."""
     gpu = Execution(device="cuda")
     module = "lingraft.training.document_attention"
     monkeypatch.setattr(f"{module}.compile_problem", lambda _: "")
@@ -174,6 +188,8 @@ def test_where_flex_attention_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--compile is false" in flex_problem(
         other_model("llama"), Execution(device="cuda", compile="false")
     )
+    exact = Execution(device="cuda", precision="float32")
+    assert "in bfloat16 only" in flex_problem(other_model("llama"), exact)
     assert "does not support flex attention" in flex_problem(other_model("bloom"), gpu)
     dropping = other_model("llama")
     dropping.config.attention_dropout = 0.1

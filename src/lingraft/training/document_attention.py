@@ -20,6 +20,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.flex_attention import flex_attention_forward
+from transformers.masking_utils import flex_attention_mask
 
 from lingraft.errors import ModelError
 from lingraft.packing.mixture import document_positions
@@ -27,7 +30,27 @@ from lingraft.packing.shards import Integers
 from lingraft.training.compiled_layers import compile_problem
 from lingraft.training.execution import Execution
 
-FLEX = "flex_attention"
+FLEX = "flex_attention_autocast"
+"""The name under which transformers knows `flex_attention_autocast`."""
+
+
+def flex_attention_autocast(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **settings: Any
+) -> Any:
+    """Call the flex attention of transformers with inputs of one data type.
+
+    Autocast does not convert its inputs in all versions of torch: after rotary positions in
+    float32, queries and keys would be in float32, and values in bfloat16.
+    """
+    kind = query.device.type
+    if torch.is_autocast_enabled(kind):
+        dtype = torch.get_autocast_dtype(kind)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    return flex_attention_forward(module, query, key, value, attention_mask, **settings)
+
+
+AttentionInterface.register(FLEX, flex_attention_autocast)
+AttentionMaskInterface.register(FLEX, flex_attention_mask)
 
 
 def flex_problem(model: Any, execution: Execution) -> str:
@@ -40,9 +63,9 @@ def flex_problem(model: Any, execution: Execution) -> str:
     problem = compile_problem(device)
     if problem:
         return f"flex attention is compiled code: {problem}"
-    # Triton's kernel multiplies bfloat16, which older GPUs emulate.
-    if not torch.cuda.is_bf16_supported(including_emulation=False):
-        return "flex attention needs a GPU that computes in bfloat16"
+    # In float32, its backward pass can need more shared memory than a GPU has.
+    if not execution.computes_in_bfloat16():
+        return "flex attention is used in bfloat16 only"
     settable = model._can_set_attn_implementation()  # noqa: SLF001 - the public setter only warns
     if not (settable and model._supports_flex_attn):  # noqa: SLF001 - as transformers checks it
         return f"{type(model).__name__} does not support flex attention"
@@ -80,9 +103,16 @@ class DocumentAttention:
         return chosen
 
     @property
+    def is_flex(self) -> bool:
+        """Whether flex attention is used."""
+        return self.implementation == FLEX
+
+    @property
     def note(self) -> str:
         """The implementation, and why it is not flex attention."""
-        return f"{self.implementation} ({self.why_not_flex})" if self.why_not_flex else FLEX
+        if self.why_not_flex:
+            return f"{self.implementation} ({self.why_not_flex})"
+        return "flex_attention"
 
     def positions(self, ids_BT: Integers) -> Tensor:
         """Return position ids that start again at 0 in each document, on the CPU."""
@@ -117,7 +147,8 @@ class DocumentAttention:
         positions = self.positions(inputs.numpy()).to(model.device)
         training = model.training
         model.eval()
-        with self.applied():
+        bfloat16 = torch.autocast(model.device.type, torch.bfloat16, enabled=self.is_flex)
+        with self.applied(), bfloat16:
             logits = model(
                 input_ids=inputs.to(model.device), position_ids=positions, use_cache=False
             ).logits
