@@ -341,13 +341,13 @@ def test_the_plan_says_what_ways_against_forgetting_take(recipe_values, here, mo
     replayed = (compared.flops - plain.flops) / 2 / 29_472
     assert replayed == pytest.approx(0.2 * plain.amounts["tokens"], rel=0.5)
     assert "(optimizer adamw), and 161 kB for the model before training (replay_kl)" in lines
-    _, lines = training("training.branch_and_merge={iterations: 2}", "training.budget=90 steps")
-    assert "90 steps of 128 tokens (as the recipe says), in 2 iterations of 2 branches" in lines
+    _, lines = training("training.branch_and_merge={}", "training.budget=200 steps")
+    assert "200 steps of 128 tokens (as the recipe says), in 2 iterations of 2 branches" in lines
     assert "warm-up 5 steps of each branch (at least 5 steps)" in lines
     assert "up to 4 more models in float32 on the disk while it trains (646 kB)" in lines
     assert "few" not in lines
-    _, lines = training("training.branch_and_merge={}", "training.budget=90 steps")
-    assert "warning: training.branch_and_merge: a branch has 11 steps, which are few" in lines
+    _, lines = training("training.branch_and_merge={}", "training.budget=199 steps")
+    assert "warning: training.branch_and_merge: a branch has 49 steps, which are few" in lines
     _, lines = training("training.strategy=shielded", "replay.share=0")
     assert re.search(r"training reads hi for [0-9.]+ epochs, en in no step", lines)
 
