@@ -147,6 +147,22 @@ def test_a_named_plan_shares_its_budget_out() -> None:
         TrainingPlan.model_validate("papr")
 
 
+def test_a_named_plan_of_one_phase_takes_settings_that_it_does_not_set() -> None:
+    """Its own settings are not changed, and with several phases it is not known which is meant."""
+    plan = TrainingPlan.model_validate({"plan": "paper", "budget": "1 MB", "batch_tokens": 512})
+    (phase,) = plan.phases
+    assert (phase.batch_tokens, phase.strategy.name, phase.budget.bytes) == (512, "full", 10**6)
+    for written in (
+        {"plan": "paper", "strategy": "rows"},
+        {"plan": "branch_and_merge", "branch_and_merge": {"iterations": 3}},
+        {"plan": "rows_then_differential", "batch_tokens": 512},
+        {"plan": "paper", "phases": []},
+    ):
+        name = list(written)[1]
+        with pytest.raises(ValidationError, match=f"a named plan sets {name} itself; remove plan"):
+            TrainingPlan.model_validate(written)
+
+
 def test_a_sequence_longer_than_the_context_is_refused() -> None:
     """A sequence longer than the context is an error; the default is the context, at most 2,048."""
     with pytest.raises(RecipeError, match="context is 512 tokens; set at most 512"):
