@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import ByteSize, Field
 
+from lingraft.measurement import MIN_DOCUMENTS
 from lingraft.registry import Settings
 
 
@@ -51,7 +52,11 @@ class GenerationSettings(Settings):
 class InContextSettings(Settings):
     """Probes of in-context learning: random words that come again in the same text."""
 
-    texts: int = Field(default=24, ge=2, description="number of texts of each probe")
+    texts: int = Field(
+        default=24,
+        ge=MIN_DOCUMENTS,
+        description="number of texts of each probe; from fewer than 20, no loss would be claimed",
+    )
     copied_words: int = Field(
         default=24, ge=3, description="words of the list that a text of the copying probe has twice"
     )

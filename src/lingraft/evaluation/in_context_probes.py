@@ -2,8 +2,8 @@
 
 Bits per byte hardly shows whether a model learns from its context. Continued pretraining without
 text in the base language can lose this early while perplexity stays good (Elhady et al. 2025, arXiv
-2506.00288). The probes are texts of random words, so nothing that a model knows of
-a language helps to predict the words:
+2506.00288). The probes are texts of random words, so nothing that a model knows of a language helps
+to predict the words:
 
 - *Copying*: a list of words, twice. A model that reads its context predicts the second list
   (Olsson et al. 2022, arXiv 2209.11895, with words in place of tokens).
@@ -28,11 +28,7 @@ import numpy as np
 from lingraft.evaluation.bits_per_byte import choose_context, choose_stride, score_ids, start_id
 from lingraft.evaluation.bootstrap import Floats, measure_ratios
 from lingraft.evaluation.byte_positions import NatsByByte, Span
-from lingraft.evaluation.config import (
-    BootstrapSettings,
-    EvaluationSettings,
-    InContextSettings,
-)
+from lingraft.evaluation.config import BootstrapSettings, EvaluationSettings, InContextSettings
 from lingraft.evaluation.words_kept_whole import TokenPlaces
 from lingraft.measurement import Measurement
 from lingraft.tokenizer import ModelTokenizer

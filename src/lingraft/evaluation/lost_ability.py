@@ -54,7 +54,7 @@ def _improved(measurements: Sequence[Measurement], subject: str) -> dict[str, st
     improved = {}
     for row in measurements:
         is_change = row.metric == "bits per byte" + CHANGE and row.subject == subject
-        if is_change and row.high is not None and row.high < 0:
+        if is_change and row.n >= MIN_DOCUMENTS and row.high is not None and row.high < 0:
             improved[row.language] = f"{row.language} ({number(row.value)})"
     return improved
 
