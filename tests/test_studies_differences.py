@@ -82,6 +82,15 @@ def test_one_seed_carries_nothing():
     assert ranking(rows, ["init"], "init", BITS)[0].carried == ()
 
 
+def test_no_value_of_a_metric_without_a_direction_is_better():
+    """Its means are in the tables, the lowest first, and the sentence claims nothing."""
+    metric = "bits per byte of generated text"
+    rows = rows_of({"a": [2.0, 2.1], "b": [1.0, 1.1]}, metric=metric)
+    (ranked,) = ranking(rows, ["init"], "init", ComparedSettings(metric=metric))
+    assert (ranked.order, ranked.carried, ranked.best) == (("b", "a"), (), None)
+    assert ranked.sentence.endswith("neither a lower nor a higher value is called better")
+
+
 def test_numbers_that_no_seed_moves_are_held_to_the_documents():
     """Equal for all seeds is no proof: the intervals over documents decide."""
     near, far = (

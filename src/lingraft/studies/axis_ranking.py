@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from lingraft.formatting import counted
-from lingraft.measurement import MIN_DOCUMENTS
+from lingraft.measurement import MIN_DOCUMENTS, NEUTRAL
 from lingraft.studies.cells import Label
 from lingraft.studies.config import ComparedSettings
 from lingraft.studies.statistics import (
@@ -27,7 +27,7 @@ from lingraft.studies.study_table import Row
 
 @dataclass(frozen=True)
 class AxisRanking:
-    """The values of an axis by their mean, best first.
+    """The values of an axis by their mean, best first; the lowest first for a neutral metric.
 
     `carried` are the pairs (better, worse) whose difference has an interval without 0.
     `few_documents` is their number where it is too small to claim an order; then no pair is.
@@ -53,6 +53,8 @@ class AxisRanking:
     def sentence(self) -> str:
         """The ranking in one sentence, for people."""
         metric = f"{self.metric} ({self.subject}{', ' + self.language if self.language else ''})"
+        if self.metric in NEUTRAL:
+            return f"{metric}: neither a lower nor a higher value is called better"
         if self.few_documents is not None:
             measured = counted(self.few_documents, "held-out document")
             return f"{metric}: measured on {measured}, too few to order the values of {self.axis}"
@@ -69,7 +71,7 @@ def ranking(
 ) -> list[AxisRanking]:
     """Return the ranking of an axis for each language, over contexts that all values share."""
     rankings: list[AxisRanking] = []
-    if compared.metric not in LESS_IS_BETTER:
+    if compared.metric not in LESS_IS_BETTER and compared.metric not in NEUTRAL:
         return rankings
     for field in measured_fields(rows, axes, compared):
         shared = field.shared_by_all(axis)
@@ -99,7 +101,7 @@ def _rank(field: MeasuredField, axis: str) -> AxisRanking:
     for place, seeds in field.points.items():
         values.setdefault(place[index], []).extend(point.value for point in seeds.values())
     means = {label: sum(numbers) / len(numbers) for label, numbers in values.items()}
-    sign = 1 if LESS_IS_BETTER[field.metric] else -1
+    sign = 1 if LESS_IS_BETTER.get(field.metric, True) else -1
     order = sorted(means, key=lambda label: sign * means[label])
     pairs = list(combinations(order, 2))
     confidence = 1 - (1 - CONFIDENCE) / len(pairs)

@@ -17,7 +17,7 @@ def result_tables(record: Mapping[str, Any]) -> list[Table]:
     """
     title = record["question"] or record["name"]
     means = Table(pad_edge=False, box=None, title=title, title_justify="left")
-    for heading in ("axis", "metric", "language", "mean of each value, best first"):
+    for heading in ("axis", "metric", "language", "mean of each value, best (or lowest) first"):
         means.add_column(heading)
     sentences = Table(pad_edge=False, box=None, show_header=False)
     sentences.add_column()
