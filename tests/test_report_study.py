@@ -6,6 +6,7 @@ import json
 import math
 import re
 import resource
+from dataclasses import asdict
 from itertools import product
 
 import pytest
@@ -18,6 +19,7 @@ from lingraft.report.study_charts import frontier
 from lingraft.report.study_files import BITS, COST, read_study_files
 from lingraft.studies.study_folder import CURVES, DIFFERENCES, STUDY, TABLE
 from lingraft.studies.study_table import write_table
+from lingraft.studies.text_needed import text_needed
 from tests.conftest import ROOT
 from tests.test_report import HOSTILE, Outline, make_run
 
@@ -138,6 +140,9 @@ def make_study(
             for cell in cells
             if cell["status"] == "failed"
         ],
+        "text_needed": [
+            asdict(found) for found in text_needed(curves, ["vocabulary.size", "embeddings"])
+        ],
         "rankings": [
             {"axis": "embeddings", "sentence": f"bits per byte: {word} is better", "best": None}
         ],
@@ -168,6 +173,7 @@ def test_the_question_then_what_is_carried_then_the_charts(page):
         "charts",
         "choices",
         "differences",
+        "text-needed",
         "failures",
         "runs",
         "provenance",
@@ -177,7 +183,7 @@ def test_the_question_then_what_is_carried_then_the_charts(page):
     assert "Bits per byte: plain is better." in words
     assert [figure["id"] for figure in page.all("figure")] == [
         f"figure-{name}"
-        for name in ("axis-0", "axis-1", "fertility", "course", "frontier", "forgetting")
+        for name in ("axis-0", "axis-1", "speed-1", "fertility", "course", "frontier", "forgetting")
     ]
     assert len(page.all("caption")) == len(page.all("table"))
     assert all(drawing["role"] == "img" and drawing["aria-label"] for drawing in page.all("svg"))

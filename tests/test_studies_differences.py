@@ -13,6 +13,7 @@ from scipy import stats
 from lingraft.studies import better_value, differences, ranking
 from lingraft.studies.config import ComparedSettings
 from lingraft.studies.study_results import difference_rows
+from lingraft.studies.text_needed import text_needed
 
 BITS = ComparedSettings()
 
@@ -62,6 +63,52 @@ def test_the_interval_is_that_of_the_paired_t_test(pairs):
         expected = stats.ttest_rel(second, first).confidence_interval(0.95)
         assert found.interval() == pytest.approx((expected.low, expected.high))
         assert (better_value(found) is not None) == (not expected.low <= 0 <= expected.high)
+
+
+@given(numbers, st.floats(0.01, 1))
+def test_equal_is_what_two_one_sided_tests_show(pairs, margin):
+    """Two values are equal if scipy rejects, at 5%, both differences of the size of the margin."""
+    first, second = ([pair[i] for pair in pairs] for i in (0, 1))
+    compared = ComparedSettings(margin=margin)
+    (found,) = differences(rows_of({"a": first, "b": second}), ["init"], compared)
+    each = [b - a for a, b in pairs]
+    if statistics.stdev(each) > 1e-6:
+        lower = stats.ttest_1samp(each, -margin, alternative="greater").pvalue
+        upper = stats.ttest_1samp(each, margin, alternative="less").pvalue
+        assert found.is_equal() == (max(lower, upper) < 0.05)
+        (table,) = difference_rows([found], ["init"])
+        assert table["equal"] == (margin if found.is_equal() else None)
+    (ranked,) = ranking(rows_of({"a": first, "b": second}), ["init"], "init", compared)
+    assert bool(ranked.equal) == found.is_equal()
+    assert (f"equal within {margin:g}: " in ranked.sentence) == found.is_equal()
+
+
+def test_text_needed_is_where_the_curve_reaches_the_end_of_the_other():
+    """Runs of the same language and seed are compared; one that never gets there is counted."""
+    rows = []
+    curves = {
+        # The first value ends at 1.0 after 400 bytes, in both languages and with both seeds.
+        ("mean", "hi"): [2.0, 1.5, 1.25, 1.125, 1.0],
+        ("mean", "tr"): [2.0, 1.5, 1.25, 1.125, 1.0],
+        ("align", "hi"): [1.5, 1.1, 0.9, 0.8, 0.7],  # at 150 bytes
+        ("align", "tr"): [1.5, 1.0, 0.9, 0.8, 0.75],  # at 100 bytes
+        ("random", "hi"): [3.0, 2.0, 1.5, 1.2, 1.1],
+        ("random", "tr"): [3.0, 2.0, 1.0, 0.9, 0.9],
+    }
+    for (init, language), values in curves.items():
+        for seed in (0, 1):
+            for number, value in enumerate(values):
+                labels = {"cell": "x", "seed": seed, "axis.init": init, "axis.language": language}
+                point = {"bytes": 100 * number, "bits_per_byte": value + 0.01 * seed}
+                rows.append({**labels, "role": "target", "language": language, **point})
+                rows.append({**labels, "role": "replay", "language": "en", **point})
+    align, random = text_needed(rows, ["init", "language"])
+    assert (align.first, align.second, align.runs, align.seeds) == ("mean", "align", 4, 2)
+    assert align.share == pytest.approx((150 + 100) / 2 / 400)
+    assert align.end == pytest.approx((-0.3 - 0.25) / 2)
+    assert align.end_interval is None  # both seeds give the same number
+    assert (random.share, random.reached, random.runs) == (None, 2, 4)
+    assert random.end == pytest.approx(0.0)
 
 
 @given(numbers)

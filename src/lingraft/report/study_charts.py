@@ -21,6 +21,7 @@ from lingraft.report.charts import (
     styled,
     wrapped,
 )
+from lingraft.report.speed_charts import speed_charts
 from lingraft.report.study_curves import curve_chart
 from lingraft.report.study_files import (
     ADDED,
@@ -40,6 +41,7 @@ def study_charts(study: StudyFiles) -> list[Chart]:
     """Return every chart that the study has numbers for."""
     candidates = [axis_chart(study, axis) for axis in study.axes]
     candidates += [
+        *speed_charts(study),
         size_chart(study),
         curve_chart(study),
         frontier_chart(study),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from lingraft.report.study_files import (
     short,
 )
 from lingraft.studies.result_tables import measured_on, warning_lines
+from lingraft.studies.text_needed import describe
 
 KEYS = (ADDED, FERTILITY, BITS, BASE_CHANGE, COST)
 """The numbers in the table of choices; `headings` are their names."""
@@ -46,6 +47,7 @@ def write_study_report(folder: Path) -> Path:
 def study_page(study: StudyFiles, drawn: Sequence[Chart] | None) -> str:
     """Return the HTML of a study's report; `drawn` is `None` if charts could not be drawn."""
     record = study.record
+    differences = [row for row in study.differences if row["low"] is not None]
     varied = ", ".join(map(short, study.axes)) or "seeds"
     values = {
         "record": record,
@@ -58,7 +60,10 @@ def study_page(study: StudyFiles, drawn: Sequence[Chart] | None) -> str:
         "answer": answer(record),
         "columns": headings(study),
         "choices": choices(study),
-        "differences": [row for row in study.differences if row["low"] is not None],
+        "differences": [{**row, "verdict": verdict(row)} for row in differences],
+        "has_equal": any(row.get("equal") for row in differences),
+        # Studies of earlier versions have no such comparison.
+        "needed": [(row, describe(row)) for row in record.get("text_needed", ())],
         "failures": record["failures"],
         "warnings": [line.removeprefix("warning: ") for line in warning_lines(record)],
         "provenance": provenance(record),
@@ -83,6 +88,19 @@ def answer(record: Any) -> list[str]:
         sentence = ranking["sentence"]
         sentences.append(f"{sentence[0].upper()}{sentence[1:]}.")
     return sentences
+
+
+def verdict(row: Mapping[str, Any]) -> str:
+    """Return which value is better, and whether both are equal within the margin.
+
+    >>> verdict({"better": "", "equal": 0.01}), verdict({"better": "mean", "equal": None})
+    ('equal (within 0.01)', 'mean')
+    """
+    found = [row["better"]] if row["better"] else []
+    # Studies of earlier versions have no margin.
+    if row.get("equal"):
+        found.append(f"equal (within {row['equal']:g})")
+    return "; ".join(found) or "no detectable difference"
 
 
 def headings(study: StudyFiles) -> list[str]:

@@ -17,6 +17,7 @@ from lingraft.studies.cells import Label
 from lingraft.studies.config import ComparedSettings
 from lingraft.studies.statistics import (
     CONFIDENCE,
+    EQUIVALENCE_LEVEL,
     LESS_IS_BETTER,
     MeasuredField,
     better_value,
@@ -31,6 +32,7 @@ class AxisRanking:
 
     `carried` are the pairs (better, worse) whose difference has an interval without 0.
     `few_documents` is their number where it is too small to claim an order; then no pair is.
+    `equal` are the pairs whose difference is shown to be smaller than `margin`.
     """
 
     axis: str
@@ -41,6 +43,8 @@ class AxisRanking:
     means: tuple[float, ...]
     carried: tuple[tuple[Label, Label], ...] = ()
     few_documents: int | None = None
+    equal: tuple[tuple[Label, Label], ...] = ()
+    margin: float | None = None
 
     @property
     def best(self) -> Label | None:
@@ -58,12 +62,16 @@ class AxisRanking:
         if self.few_documents is not None:
             measured = counted(self.few_documents, "held-out document")
             return f"{metric}: measured on {measured}, too few to order the values of {self.axis}"
+        equal = ""
+        if self.equal:
+            pairs = "; ".join(f"{first} and {second}" for first, second in self.equal)
+            equal = f"; equal within {self.margin:g}: {pairs}"
         if self.best is not None:
-            return f"{metric}: {self.best} is better than every other value of {self.axis}"
+            return f"{metric}: {self.best} is better than every other value of {self.axis}{equal}"
         if self.carried:
             pairs = "; ".join(f"{better} better than {worse}" for better, worse in self.carried)
-            return f"{metric}: {pairs}; the intervals separate no others on {self.axis}"
-        return f"{metric}: the intervals separate no values of {self.axis}"
+            return f"{metric}: {pairs}; the intervals separate no others on {self.axis}{equal}"
+        return f"{metric}: the intervals separate no values of {self.axis}{equal}"
 
 
 def ranking(
@@ -79,7 +87,7 @@ def ranking(
             ranked = _rank(shared, axis)
             few = few_documents(rows, field.metric, field.subject, field.language)
             if few is not None:
-                ranked = replace(ranked, carried=(), few_documents=few)
+                ranked = replace(ranked, carried=(), equal=(), few_documents=few)
             rankings.append(ranked)
     return rankings
 
@@ -105,9 +113,11 @@ def _rank(field: MeasuredField, axis: str) -> AxisRanking:
     order = sorted(means, key=lambda label: sign * means[label])
     pairs = list(combinations(order, 2))
     confidence = 1 - (1 - CONFIDENCE) / len(pairs)
-    carried = []
+    carried, equal = [], []
     for first, second in pairs:
         difference = field.compare_over_all(axis, first, second)
+        if difference is not None and difference.is_equal(EQUIVALENCE_LEVEL / len(pairs)):
+            equal.append((first, second))
         better = None if difference is None else better_value(difference, confidence)
         if better is not None:
             # Means are over all seeds and differences over shared ones: with different seeds, the
@@ -121,4 +131,6 @@ def _rank(field: MeasuredField, axis: str) -> AxisRanking:
         tuple(order),
         tuple(map(means.__getitem__, order)),
         tuple(carried),
+        equal=tuple(equal),
+        margin=field.margin,
     )

@@ -59,6 +59,12 @@ class ComparedSettings(Settings):
     language: Literal["target", "replay"] | str = Field(  # noqa: PYI051 - shows the usual values
         default="target", description="target, replay, or a language tag"
     )
+    margin: float | None = Field(
+        default=None,
+        gt=0,
+        description="values whose difference is smaller than this count as equal: the 90% interval "
+        "must lie within it on both sides (two one-sided tests at 5%)",
+    )
 
 
 class Study(Settings):

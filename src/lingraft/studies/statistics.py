@@ -24,6 +24,7 @@ from lingraft.studies.study_table import AXIS, Row
 from lingraft.text_units import FERTILITY_METRICS, KEPT_WHOLE_METRICS
 
 CONFIDENCE = 0.95
+EQUIVALENCE_LEVEL = 0.05
 LESS_IS_BETTER = {
     "bits per byte": True,
     "bits per byte change": True,
@@ -45,6 +46,7 @@ LESS_IS_BETTER = {
     "spBLEU": False,
     "chrF++": False,
     "training time": True,
+    "initialisation time": True,
 }
 """Metric -> whether less is better; of other metrics, no value is called better."""
 
@@ -55,7 +57,8 @@ class Difference:
 
     `context` maps the other axes to their labels; if it is empty, `value` is the average over all
     contexts. `n` is the number of seeds. `spread` is the standard error of `value`, `None` if it is
-    not known. `over` says what it was computed over: "seeds" or "documents".
+    not known. `over` says what it was computed over: "seeds" or "documents". `margin` is the size
+    below which a difference counts as none, if the study sets it.
     """
 
     axis: str
@@ -69,6 +72,22 @@ class Difference:
     n: int
     spread: float | None
     over: str = "seeds"
+    margin: float | None = None
+
+    def is_equal(self, level: float = EQUIVALENCE_LEVEL) -> bool:
+        """Return whether two one-sided tests at this level show a difference below the margin.
+
+        This is so if the interval of 1 - 2 x level lies within it (Schuirmann 1987).
+
+        >>> where = ("embeddings", "mean", "align", {}, "bits per byte", "adapted", "hi")
+        >>> d = Difference(*where, value=0.002, n=5, spread=0.002, margin=0.01)
+        >>> d.is_equal(), replace(d, spread=0.02).is_equal(), replace(d, margin=None).is_equal()
+        (True, False, False)
+        """
+        interval = self.interval(1 - 2 * level)
+        if interval is None or self.margin is None:
+            return False
+        return -self.margin < interval[0] and interval[1] < self.margin
 
     def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
         """Return lower and upper end of the interval, `None` without a standard error."""
@@ -103,6 +122,7 @@ class MeasuredField:
     subject: str
     language: str
     points: Mapping[Place, Mapping[int, _Point]]
+    margin: float | None = None
 
     def labels(self, axis: str) -> list[Label]:
         """Return the labels on an axis, each once, in the order of the cells."""
@@ -175,7 +195,16 @@ class MeasuredField:
             if len(set(means)) == 1:
                 spread, over = _error_over_documents(by_seed[0]), "documents"
         return Difference(
-            *compared, context, self.metric, self.subject, self.language, mean, n, spread, over
+            *compared,
+            context,
+            self.metric,
+            self.subject,
+            self.language,
+            mean,
+            n,
+            spread,
+            over,
+            self.margin,
         )
 
 
@@ -214,8 +243,8 @@ def measured_fields(
         points[row["seed"]] = _Point(row["value"], half)
     fields = []
     for (language, metric), points_of_language in by_language.items():
-        field = MeasuredField(tuple(axes), metric, compared.subject, language, points_of_language)
-        fields.append(field)
+        names = (metric, compared.subject, language)
+        fields.append(MeasuredField(tuple(axes), *names, points_of_language, compared.margin))
     return fields
 
 

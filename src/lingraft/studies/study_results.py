@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from lingraft.studies.study_table import (
     measurement_rows,
     write_table,
 )
+from lingraft.studies.text_needed import text_needed
 
 
 def gather_results(
@@ -63,6 +65,7 @@ def gather_results(
         "warnings": _warnings(cells, folder),
         "heldout": _heldout_text(cells, folder),
         "rankings": list(map(_ranking_record, rankings)),
+        "text_needed": list(map(asdict, text_needed(curves, axes))),
         "columns": COLUMNS,
         "curve_columns": CURVE_COLUMNS,
     }
@@ -110,6 +113,7 @@ def _ranking_record(ranked: AxisRanking) -> dict[str, Any]:
         "order": list(ranked.order),
         "means": list(ranked.means),
         "carried": list(map(list, ranked.carried)),
+        "equal": list(map(list, ranked.equal)),
         "best": ranked.best,
         "sentence": ranked.sentence,
     }
@@ -131,6 +135,7 @@ def difference_rows(
         low, high = difference.interval() or (None, None)
         key = (difference.metric, difference.subject, difference.language)
         better = None if key in few else better_value(difference)
+        equal = key not in few and difference.is_equal()
         context = {f"{AXIS}{axis}": str(difference.context.get(axis, "")) for axis in axes}
         rows.append(
             {
@@ -147,6 +152,7 @@ def difference_rows(
                 "seeds": difference.n,
                 "over": difference.over if low is not None else "",
                 "better": "" if better is None else str(better),
+                "equal": difference.margin if equal else None,
             }
         )
     return rows

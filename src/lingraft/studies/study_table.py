@@ -46,10 +46,12 @@ CURVE_COLUMNS = {
 
 Row = dict[str, Any]
 
+STAGE_SECONDS = "seconds to build"
 _STAGE_NOTES = (  # stage, note, metric, subject, unit
     ("vocabulary", "added", "tokens added", "spliced", "tokens"),
     ("source", "parameters", "parameters", "source", "parameters"),
     ("embeddings", "parameters", "parameters", "spliced", "parameters"),
+    ("embeddings", STAGE_SECONDS, "initialisation time", "spliced", "seconds"),
     ("training", "tokens", "training tokens", "adapted", "tokens"),
     ("training", "target_bytes", "training bytes of target text", "adapted", "bytes"),
     ("training", "bytes", "training bytes", "adapted", "bytes"),
@@ -58,7 +60,7 @@ _STAGE_NOTES = (  # stage, note, metric, subject, unit
 
 
 def measurement_rows(cell: Cell, folder: Path) -> list[Row]:
-    """Return a row for each measurement of a finished cell, and for each note in `_STAGE_NOTES`."""
+    """Return a row for each measurement of a finished cell, and for what its stages noted."""
     measurements = read_measurements(folder / "measurements.parquet")
     measurements += _noted_measurements(read_record(folder))
     rows = []
@@ -102,10 +104,12 @@ def _role(cell: Cell, language: str) -> str:
 
 
 def _noted_measurements(record: Mapping[str, Any]) -> Iterator[Measurement]:
-    notes = {stage["name"]: stage["notes"] for stage in record["stages"]}
-    for stage, key, metric, subject, unit in _STAGE_NOTES:
-        if key in notes.get(stage, {}):
-            yield Measurement(metric, subject, float(notes[stage][key]), unit, split="", per="run")
+    notes = {}
+    for stage in record["stages"]:
+        notes[stage["name"]] = {**stage["notes"], STAGE_SECONDS: stage["seconds"]}
+    for name, key, metric, subject, unit in _STAGE_NOTES:
+        if key in notes.get(name, {}):
+            yield Measurement(metric, subject, float(notes[name][key]), unit, split="", per="run")
 
 
 def write_table(rows: Sequence[Row], path: Path) -> None:

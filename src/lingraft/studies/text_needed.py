@@ -1,0 +1,150 @@
+"""How much text each value of an axis needs to reach the result of the first value.
+
+Two cells with the same seed that differ in one axis only read the same text in the same order. The
+held-out curve of the second cell is read until it is as low as the first one ends. The text read up
+to there, divided by the text that the first cell read, is 0.5 if the second value is twice as fast.
+
+The curve is taken as linear between its points. The end of a run has the gain of the decaying
+learning rate, which a point in the middle lacks, so a value below 1 is rather too high than too
+low. A curve that never gets there has no number: it is counted, and then there is no mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from lingraft.studies.statistics import interval_over_seeds
+from lingraft.studies.study_table import AXIS, Row
+
+Curve = list[tuple[float, float]]
+"""The text read and the bits per byte at each point."""
+
+
+@dataclass(frozen=True)
+class TextNeeded:
+    """The share of the text of `first` that `second` needs to reach its result.
+
+    Attributes:
+        axis, first, second: what is compared.
+        share: mean over seeds, each averaged over the other axes; `None` if a run never got there.
+        share_interval: its 95% interval over seeds.
+        end: bits per byte of `second` minus those of `first`, at the end of the curves; a mean too.
+        end_interval: its 95% interval over seeds.
+        reached: the number of runs of `second` that got there, of all `runs`.
+        seeds: the number of seeds.
+    """
+
+    axis: str
+    first: str
+    second: str
+    share: float | None
+    share_interval: tuple[float, float] | None
+    end: float
+    end_interval: tuple[float, float] | None
+    reached: int
+    runs: int
+    seeds: int
+
+
+def text_needed(rows: Sequence[Row], axes: Sequence[str]) -> list[TextNeeded]:
+    """Compare the curves of the target language of each value of each axis with the first value."""
+    curves: dict[tuple[str, ...], dict[tuple[int, str], Curve]] = {}
+    for row in rows:
+        if row["role"] != "target":
+            continue
+        place = tuple(str(row[f"{AXIS}{axis}"]) for axis in axes)
+        of_place = curves.setdefault(place, {})
+        points = of_place.setdefault((row["seed"], row["language"]), [])
+        points.append((float(row["bytes"]), row["bits_per_byte"]))
+    found = []
+    for index, axis in enumerate(axes):
+        first, *others = dict.fromkeys(place[index] for place in curves) or [""]
+        for second in others:
+            pairs = list(_pairs(curves, index, first, second))
+            if pairs:
+                found.append(_summary(axis, first, second, pairs))
+    return found
+
+
+class _Pair(NamedTuple):
+    """Two runs that differ in one axis only: their share of the text, and their end."""
+
+    seed: int
+    share: float | None
+    end: float
+
+
+def _pairs(
+    curves: Mapping[tuple[str, ...], Mapping[tuple[int, str], Curve]],
+    index: int,
+    first: str,
+    second: str,
+) -> Iterator[_Pair]:
+    for place, runs in curves.items():
+        others = curves.get((*place[:index], second, *place[index + 1 :]), {})
+        if place[index] != first:
+            continue
+        # Of one language: values of an axis of languages have no curves in common.
+        for (seed, language), curve in runs.items():
+            if (seed, language) in others:
+                other, (read, goal) = others[seed, language], curve[-1]
+                needed = bytes_to_reach(other, goal)
+                yield _Pair(seed, None if needed is None else needed / read, other[-1][1] - goal)
+
+
+def bytes_to_reach(curve: Curve, goal: float) -> float | None:
+    """Return the text read until a curve is as low as a goal; `None` if it never is.
+
+    >>> curve = [(0.0, 2.0), (100.0, 1.5), (200.0, 1.0)]
+    >>> bytes_to_reach(curve, 1.25), bytes_to_reach(curve, 0.9)
+    (150.0, None)
+    """
+    if curve[0][1] <= goal:
+        return curve[0][0]
+    for (start, high), (end, low) in pairwise(curve):
+        if low <= goal:
+            return start + (end - start) * (high - goal) / (high - low)
+    return None
+
+
+def _summary(axis: str, first: str, second: str, pairs: Sequence[_Pair]) -> TextNeeded:
+    seeds = {pair.seed: [one for one in pairs if one.seed == pair.seed] for pair in pairs}
+    ends = [fmean(pair.end for pair in of_seed) for of_seed in seeds.values()]
+    got_there = [pair.share for pair in pairs if pair.share is not None]
+    shares: list[float] = []
+    if len(got_there) == len(pairs):
+        shares = [fmean(pair.share or 0.0 for pair in of_seed) for of_seed in seeds.values()]
+    return TextNeeded(
+        axis,
+        first,
+        second,
+        fmean(shares) if shares else None,
+        interval_over_seeds(shares) if shares else None,
+        fmean(ends),
+        interval_over_seeds(ends),
+        len(got_there),
+        len(pairs),
+        len(seeds),
+    )
+
+
+def describe(needed: Mapping[str, Any]) -> str:
+    """Return one comparison, as study.json has it, for people.
+
+    >>> pair = ("embeddings", "mean", "align")
+    >>> describe(vars(TextNeeded(*pair, 0.6, (0.5, 0.7), -0.02, None, 8, 8, seeds=2)))
+    '60% (50% to 70%)'
+    >>> describe(vars(TextNeeded(*pair, None, None, 0.1, None, 3, 8, seeds=2)))
+    '3 of 8 runs got there'
+    """
+    if needed["share"] is None:
+        return f"{needed['reached']} of {needed['runs']} runs got there"
+    share = f"{needed['share']:.0%}"
+    if needed["share_interval"] is None:
+        return share
+    low, high = needed["share_interval"]
+    return f"{share} ({low:.0%} to {high:.0%})"
