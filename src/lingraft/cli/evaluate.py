@@ -14,7 +14,6 @@ from lingraft.cli.options import (
     MeasuredText,
     Override,
     Parallel,
-    Precision,
     StoreFolder,
     TextField,
     TextLanguage,
@@ -84,7 +83,6 @@ def evaluate(
     output: EvaluationFolder = Path("evaluation"),
     store: StoreFolder = None,
     device: Device = "auto",
-    precision: Precision = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Measure models on the same text: fertility, bits per byte, speed, tasks, and the changes.
@@ -106,7 +104,7 @@ def evaluate(
     request = pipeline.EvaluationRequest(
         measured, recipe, texts, names, parallel, reference, override or (), language
     )
-    runtime = Runtime(Path("runs"), store or Path(), device, precision)
+    runtime = Runtime(Path("runs"), store or Path(), device)
     outcome = pipeline.evaluate_models(request, runtime, output, log=log)
     if as_json:
         print_json(outcome)

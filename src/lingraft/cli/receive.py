@@ -13,7 +13,6 @@ from lingraft.cli.options import (
     Device,
     Name,
     Override,
-    Precision,
     Runs,
     StoreFolder,
     log,
@@ -54,7 +53,6 @@ def receive(
     runs: Runs = Path("runs"),
     store: StoreFolder = None,
     device: Device = "auto",
-    precision: Precision = "auto",
     dry_run: CheckOnly = False,
     as_json: AsJson = False,
 ) -> None:
@@ -72,7 +70,7 @@ def receive(
     from lingraft.trainers.receive_model import Origin, check_folder, receive_model
 
     origin = Origin.find(run, override or [])
-    runtime = Runtime(runs, store or store_of(run), device, precision)
+    runtime = Runtime(runs, store or store_of(run), device)
     if dry_run:
         _print_findings(check_folder(folder, origin, runtime, log=log), as_json=as_json)
         return

@@ -9,7 +9,7 @@ import typer
 
 from lingraft.cli.named_models import ModelOrRun, run_of
 from lingraft.cli.options import AsJson, Device, Precision, StoreFolder, log, print_json
-from lingraft.errors import Interrupted
+from lingraft.errors import Interrupted, RecipeError
 
 FinishedRun = Annotated[
     Path | None, typer.Argument(metavar="RUN", help="A finished run with a model (runs/demo-hi).")
@@ -48,6 +48,9 @@ def serve(
     from lingraft.recipe import Runtime
     from lingraft.serving import ChatOffer, find_pair, open_generators, open_server
 
+    if precision == "tf32":
+        msg = "--precision tf32: is for training; to serve, give auto, float32 or bfloat16"
+        raise RecipeError(msg)
     run = run_of(run, model)
     runtime = Runtime(run.parent, store or Path(), device, precision)
     pair = find_pair(run, runtime.store, source)

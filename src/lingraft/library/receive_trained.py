@@ -26,7 +26,6 @@ def receive(
     store: str | os.PathLike[str] | None = None,
     runs: str | os.PathLike[str] = "runs",
     device: str = "auto",
-    precision: str = "auto",
     log: LogLine | None = None,
 ) -> Run:
     """Check a model that another engine trained, measure it and report on it as a run.
@@ -41,7 +40,6 @@ def receive(
             `runs/.store`).
         runs: the folder of all run folders.
         device: auto, cpu, cuda, cuda:1 or mps.
-        precision: auto, float32, bfloat16 or tf32.
         log: receives each line of progress and each warning, by default on standard error.
 
     Returns:
@@ -63,7 +61,7 @@ def receive(
     with send_lines_to(log), argument_names(receive):
         path = Path(given)
         origin = Origin.find(path, changes)
-        runtime = Runtime(Path(runs), Path(store or store_of(path)), device, precision)
+        runtime = Runtime(Path(runs), Path(store or store_of(path)), device)
         return receive_model(
             Path(folder), origin, runtime, write_report=write_report, name=name, log=say
         )

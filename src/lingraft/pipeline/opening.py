@@ -12,6 +12,7 @@ from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.planner import PlanRow, plan
 from lingraft.pipeline.received import ReceivedModel
 from lingraft.recipe import Recipe, Runtime, recipe_values
+from lingraft.vocabulary.whole_words import Nothing
 
 
 def describe_model(model: Mapping[str, Any]) -> str:
@@ -35,7 +36,9 @@ def describe_run(recipe: Recipe, received: ReceivedModel | None = None) -> str:
     source = describe_model(recipe_values(recipe)["model"])
     target = join_words([language_name(text.language) for text in recipe.targets])
     wanted = recipe.vocabulary.size
-    if isinstance(wanted, int):
+    if wanted == 0 or isinstance(recipe.vocabulary.method, Nothing):
+        added = "no token added"
+    elif isinstance(wanted, int):
         added = f"{counted(wanted, 'token')} added"
     else:
         added = f"up to {counted(wanted.max_size, 'token')} added (rule {wanted.rule})"
