@@ -40,10 +40,8 @@ def test_help_has_no_words_in_square_brackets(command):
 def test_a_setting_without_its_option_gets_a_hint(given):
     """Settings are given with -o; other wrong arguments get no hint."""
     hint = "settings are given with -o: -o training.budget=VALUE"
-    for command, hinted in (
-        (["plan", "r.yaml", *given], True),
-        (["plan", "r.yaml", "s.yaml"], False),
-    ):
+    commands = (["plan", "r.yaml", *given], ["plan", "r.yaml", "s.yaml"], ["version", *given])
+    for command, hinted in zip(commands, (True, False, False), strict=True):
         result = CliRunner().invoke(app, command)
         assert result.exit_code == 2
         words = result.output.replace("│", "").split()

@@ -99,7 +99,7 @@ def make_study(
                     "bytes": step * 10_000,
                     "bits_per_byte": 2 - step / 10 + size / 1e4,
                 }
-                for step in range(4)
+                for step in range(6)
             ]
             if trained
             else []

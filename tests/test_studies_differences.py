@@ -87,13 +87,13 @@ def test_text_needed_is_where_the_curve_reaches_the_end_of_the_other():
     """Runs of the same language and seed are compared; one that never gets there is counted."""
     rows = []
     curves = {
-        # The first value ends at 1.0 after 400 bytes, in both languages and with both seeds.
-        ("mean", "hi"): [2.0, 1.5, 1.25, 1.125, 1.0],
-        ("mean", "tr"): [2.0, 1.5, 1.25, 1.125, 1.0],
-        ("align", "hi"): [1.5, 1.1, 0.9, 0.8, 0.7],  # at 150 bytes
-        ("align", "tr"): [1.5, 1.0, 0.9, 0.8, 0.75],  # at 100 bytes
-        ("random", "hi"): [3.0, 2.0, 1.5, 1.2, 1.1],
-        ("random", "tr"): [3.0, 2.0, 1.0, 0.9, 0.9],
+        # The first value ends at 1.0 after 500 bytes, in both languages and with both seeds.
+        ("mean", "hi"): [2.0, 1.5, 1.25, 1.125, 1.1, 1.0],
+        ("mean", "tr"): [2.0, 1.5, 1.25, 1.125, 1.1, 1.0],
+        ("align", "hi"): [1.5, 1.1, 0.9, 0.8, 0.7, 0.7],  # at 150 bytes
+        ("align", "tr"): [1.5, 1.0, 0.9, 0.8, 0.75, 0.75],  # at 100 bytes
+        ("random", "hi"): [3.0, 2.0, 1.5, 1.2, 1.2, 1.1],
+        ("random", "tr"): [3.0, 2.0, 1.0, 0.9, 0.9, 0.9],
     }
     for (init, language), values in curves.items():
         for seed in (0, 1):
@@ -104,11 +104,29 @@ def test_text_needed_is_where_the_curve_reaches_the_end_of_the_other():
                 rows.append({**labels, "role": "replay", "language": "en", **point})
     align, random = text_needed(rows, ["init", "language"])
     assert (align.first, align.second, align.runs, align.seeds) == ("mean", "align", 4, 2)
-    assert align.share == pytest.approx((150 + 100) / 2 / 400)
+    assert align.share == pytest.approx((150 + 100) / 2 / 500)
     assert align.end == pytest.approx((-0.3 - 0.25) / 2)
     assert align.end_interval is None  # both seeds give the same number
     assert (random.share, random.reached, random.runs) == (None, 2, 4)
     assert random.end == pytest.approx(0.0)
+    # Without one of its runs, a seed is left out; of two points at the same text the last counts.
+    part = [row for row in rows if (row["seed"], row["axis.language"]) != (1, "tr")]
+    merged = {**align_end(part, "hi"), "bits_per_byte": 0.9}
+    align, random = text_needed([*part, merged], ["init", "language"])
+    assert (align.runs, align.seeds) == (2, 1)
+    assert align.end == pytest.approx((-0.1 - 0.25) / 2)
+    # Runs that read more text are no faster for it, and few points say nothing of speed.
+    more = [
+        {**row, "bytes": 2 * row["bytes"]} if row["axis.init"] == "align" else row for row in rows
+    ]
+    assert [found.second for found in text_needed(more, ["init", "language"])] == ["random"]
+    assert text_needed([row for row in rows if row["bytes"] % 200 == 0], ["init", "language"]) == []
+
+
+def align_end(rows, language):
+    """Return the last point of `align` with seed 0."""
+    place = {"axis.init": "align", "axis.language": language, "seed": 0, "role": "target"}
+    return [row for row in rows if place.items() <= row.items()][-1]
 
 
 @given(numbers)

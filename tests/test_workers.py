@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -94,6 +95,12 @@ def test_work_that_always_kills_its_process_is_an_error(monkeypatch: pytest.Monk
     monkeypatch.setattr("lingraft.workers.RETRIES", 0)
     with pytest.raises(LingraftError, match="--workers 2: a worker was killed 1 times"):
         list(Workers(2).map(killing, 0, range(2)))
+
+
+def test_what_cannot_be_sent_to_a_worker_is_an_error() -> None:
+    """A function that has no name in a module is refused at once; nothing waits for it."""
+    with pytest.raises((AttributeError, pickle.PicklingError), match="lambda"):
+        list(Workers(2).map(lambda *_: None, 1, [1, 2, 3]))
 
 
 def test_a_script_without_a_guard_is_an_error(

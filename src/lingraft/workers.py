@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import current_process, get_context
 from multiprocessing.queues import Queue
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, Self, TypeVar
 
 from lingraft.errors import LingraftError, MissingExtraError, RecipeError, did_you_mean
@@ -121,7 +122,9 @@ class _LocalProcesses:
     """A pool of processes that is started again if one of them dies."""
 
     def __init__(self, count: int, function: Callable[[Any, Any], Any], shared: Any) -> None:
-        self.count, self.prepared = count, (function, shared)
+        self.count = count
+        # Pickled here, because a queue only prints the error of a value that it cannot pickle.
+        self.prepared = bytes(ForkingPickler.dumps((function, shared)))
         self.restarts = 0
         self.pool = self._start()
 
@@ -244,8 +247,8 @@ _PREPARED: list[tuple[Callable[[Any, Any], Any], Any]] = []
 """The function and the shared value of a worker process. They are sent once, not with each item."""
 
 
-def _prepare(prepared: Queue[tuple[Callable[[Any, Any], Any], Any]]) -> None:
-    _PREPARED.append(prepared.get())
+def _prepare(prepared: Queue[bytes]) -> None:
+    _PREPARED.append(ForkingPickler.loads(prepared.get()))
 
 
 def _run_prepared(item: Any) -> Any:

@@ -31,7 +31,9 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except _UsageError as error:
-            if setting := _SETTING.search(error.message):
+            options = error.ctx.command.params if error.ctx else ()
+            takes_settings = any("-o" in option.opts for option in options)
+            if takes_settings and (setting := _SETTING.search(error.message)):
                 hint = f"settings are given with -o: -o {setting[1] or setting[2]}=VALUE"
                 error.message = f"{error.message.rstrip('.')}; {hint}"
             raise

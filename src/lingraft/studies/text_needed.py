@@ -1,16 +1,19 @@
 """How much text each value of an axis needs to reach the result of the first value.
 
-Two cells with the same seed that differ in one axis only read the same text in the same order. The
-held-out curve of the second cell is read until it is as low as the first one ends. The text read up
-to there, divided by the text that the first cell read, is 0.5 if the second value is twice as fast.
+Two runs with the same seed that differ in one axis only are compared if they read the same amount
+of text: not runs of different budgets. The held-out curve of the second run is read until it is as
+low as the first one ends. The text read up to there, divided by the text that the first run read,
+is 0.5 if the second value is twice as fast.
 
-The curve is taken as linear between its points. The end of a run has the gain of the decaying
-learning rate, which a point in the middle lacks, so a value below 1 is rather too high than too
-low. A curve that never gets there has no number: it is counted, and then there is no mean.
+The number is rather too high than too low. The curve is taken as linear between its points, and
+learning curves sag between them. The end of a run has the gain of the decaying learning rate, which
+a point in the middle lacks. A curve that never gets there has no number: it is counted, and then
+there is no mean.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,6 +25,11 @@ from lingraft.studies.study_table import AXIS, Row
 
 Curve = list[tuple[float, float]]
 """The text read and the bits per byte at each point."""
+
+MIN_POINTS = 6
+"""With fewer, the number would be that of the straight lines between them."""
+SAME_TEXT = 0.02
+"""Budgets end with a whole sequence, so runs that read the same text differ by less than this."""
 
 
 @dataclass(frozen=True)
@@ -52,34 +60,36 @@ class TextNeeded:
 
 def text_needed(rows: Sequence[Row], axes: Sequence[str]) -> list[TextNeeded]:
     """Compare the curves of the target language of each value of each axis with the first value."""
-    curves: dict[tuple[str, ...], dict[tuple[int, str], Curve]] = {}
+    curves: dict[tuple[str, ...], dict[tuple[int, str], dict[float, float]]] = {}
     for row in rows:
         if row["role"] != "target":
             continue
         place = tuple(str(row[f"{AXIS}{axis}"]) for axis in axes)
         of_place = curves.setdefault(place, {})
-        points = of_place.setdefault((row["seed"], row["language"]), [])
-        points.append((float(row["bytes"]), row["bits_per_byte"]))
+        points = of_place.setdefault((row["seed"], row["language"]), {})
+        # Of two points at the same text, the last one counts: the first was before merging back.
+        points[float(row["bytes"])] = row["bits_per_byte"]
     found = []
     for index, axis in enumerate(axes):
         first, *others = dict.fromkeys(place[index] for place in curves) or [""]
         for second in others:
-            pairs = list(_pairs(curves, index, first, second))
-            if pairs:
-                found.append(_summary(axis, first, second, pairs))
+            summary = _summary(axis, first, second, list(_pairs(curves, index, first, second)))
+            if summary.runs:
+                found.append(summary)
     return found
 
 
 class _Pair(NamedTuple):
     """Two runs that differ in one axis only: their share of the text, and their end."""
 
+    context: tuple[tuple[str, ...], str]
     seed: int
     share: float | None
     end: float
 
 
 def _pairs(
-    curves: Mapping[tuple[str, ...], Mapping[tuple[int, str], Curve]],
+    curves: Mapping[tuple[str, ...], Mapping[tuple[int, str], Mapping[float, float]]],
     index: int,
     first: str,
     second: str,
@@ -89,11 +99,18 @@ def _pairs(
         if place[index] != first:
             continue
         # Of one language: values of an axis of languages have no curves in common.
-        for (seed, language), curve in runs.items():
-            if (seed, language) in others:
-                other, (read, goal) = others[seed, language], curve[-1]
-                needed = bytes_to_reach(other, goal)
-                yield _Pair(seed, None if needed is None else needed / read, other[-1][1] - goal)
+        for (seed, language), points in runs.items():
+            curve, other = (
+                sorted(each.items()) for each in (points, others.get((seed, language), {}))
+            )
+            if min(len(curve), len(other)) < MIN_POINTS:
+                continue
+            (read, goal), (other_read, end) = curve[-1], other[-1]
+            if abs(other_read / read - 1) > SAME_TEXT:
+                continue
+            needed = bytes_to_reach(other, goal)
+            share = None if needed is None else needed / read
+            yield _Pair((place, language), seed, share, end - goal)
 
 
 def bytes_to_reach(curve: Curve, goal: float) -> float | None:
@@ -111,12 +128,16 @@ def bytes_to_reach(curve: Curve, goal: float) -> float | None:
     return None
 
 
-def _summary(axis: str, first: str, second: str, pairs: Sequence[_Pair]) -> TextNeeded:
+def _summary(axis: str, first: str, second: str, pairs: list[_Pair]) -> TextNeeded:
+    contexts = {pair.context for pair in pairs}
     seeds = {pair.seed: [one for one in pairs if one.seed == pair.seed] for pair in pairs}
+    # A mean over some of the contexts is no mean over all: failed runs leave seeds out.
+    seeds = {seed: of_seed for seed, of_seed in seeds.items() if len(of_seed) == len(contexts)}
+    pairs = [pair for of_seed in seeds.values() for pair in of_seed]
     ends = [fmean(pair.end for pair in of_seed) for of_seed in seeds.values()]
     got_there = [pair.share for pair in pairs if pair.share is not None]
     shares: list[float] = []
-    if len(got_there) == len(pairs):
+    if pairs and len(got_there) == len(pairs):
         shares = [fmean(pair.share or 0.0 for pair in of_seed) for of_seed in seeds.values()]
     return TextNeeded(
         axis,
@@ -124,7 +145,7 @@ def _summary(axis: str, first: str, second: str, pairs: Sequence[_Pair]) -> Text
         second,
         fmean(shares) if shares else None,
         interval_over_seeds(shares) if shares else None,
-        fmean(ends),
+        fmean(ends) if ends else math.nan,
         interval_over_seeds(ends),
         len(got_there),
         len(pairs),
@@ -139,12 +160,12 @@ def describe(needed: Mapping[str, Any]) -> str:
     >>> describe(vars(TextNeeded(*pair, 0.6, (0.5, 0.7), -0.02, None, 8, 8, seeds=2)))
     '60% (50% to 70%)'
     >>> describe(vars(TextNeeded(*pair, None, None, 0.1, None, 3, 8, seeds=2)))
-    '3 of 8 runs got there'
+    '3 of 8 runs reached it'
     """
     if needed["share"] is None:
-        return f"{needed['reached']} of {needed['runs']} runs got there"
+        return f"{needed['reached']} of {needed['runs']} runs reached it"
     share = f"{needed['share']:.0%}"
     if needed["share_interval"] is None:
         return share
     low, high = needed["share_interval"]
-    return f"{share} ({low:.0%} to {high:.0%})"
+    return f"{share} ({max(low, 0.0):.0%} to {high:.0%})"

@@ -1,0 +1,57 @@
+"""Compare the predictions that runs made before they trained with what they measured.
+
+    lingraft study benchmarks/recipes/study-predictions.yaml    # 24 runs, an hour on two cores
+    python benchmarks/prediction_coverage.py runs/study-predictions
+
+Run from the root of the repository; ../shared/assets must exist. For each predicted metric and each
+base of the study: the number of predictions, how many of their 95% intervals hold the measured
+value, and the mean and the largest error as shares of it. Training time is left out, because a
+busy machine swings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean
+
+from lingraft.measurement import read_measurements, select
+from lingraft.studies.study_folder import StudyFolder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("study", type=Path, help="the folder of a finished study")
+    study = StudyFolder(parser.parse_args().study)
+    errors: dict[tuple[str, str], list[float]] = defaultdict(list)
+    held: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    for cell in study.record["cells"]:
+        if cell["status"] != "done":
+            continue
+        folder = study.cell(cell["name"])
+        measured = read_measurements(folder / "measurements.parquet")
+        prediction = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))
+        for row in prediction["rows"]:
+            found = select(
+                measured, metric=row["metric"], language=row["language"], subject="adapted"
+            )
+            if not row["language"] or not found:
+                continue
+            value = found[0].value
+            for base in (str(cell["labels"].get("base", "")), "all"):
+                errors[row["metric"], base].append(abs(row["value"] / value - 1))
+                held[row["metric"], base].append(row["low"] <= value <= row["high"])
+    print("| predicted | base | predictions | in the 95% interval | mean error | largest error |")
+    print("|---|---|---|---|---|---|")
+    for key in sorted(errors):
+        inside, off = held[key], errors[key]
+        print(
+            f"| {key[0]} | {key[1]} | {len(off)} | {sum(inside)} ({fmean(inside):.0%}) | "
+            f"{fmean(off):.1%} | {max(off):.1%} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
