@@ -348,6 +348,10 @@ def test_the_plan_says_what_ways_against_forgetting_take(recipe_values, here, mo
     assert "few" not in lines
     _, lines = training("training.branch_and_merge={}", "training.budget=199 steps")
     assert "warning: training.branch_and_merge: a branch has 49 steps, which are few" in lines
+    _, lines = training("training.branch_and_merge={}", "training.budget=300 tokens")
+    assert "about 0 steps" not in lines
+    refused = "branch_and_merge: 4 branches cannot share 3 steps; set fewer iterations"
+    assert f"warning: the training will be refused: training.{refused}" in lines
     _, lines = training("training.strategy=shielded", "replay.share=0")
     assert re.search(r"training reads hi for [0-9.]+ epochs, en in no step", lines)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def test_merged_weights_are_those_of_a_slow_reference(
     files = [tmp_path / f"{number}" for number in range(count - 1)]
     for path, branch in zip(files, branches, strict=False):
         save_file(branch, path)
-    merge_branches(model, files, method)
+    merge_branches(model, files, method, torch.Generator())
     for name, parameter in model.named_parameters():
         arrays = [branch[name].double().numpy() for branch in branches]
         wanted = slow_slerp(*arrays) if method == "slerp" else sum(arrays) / count
@@ -82,6 +83,31 @@ def test_weights_that_no_branch_changed_stay() -> None:
         assert 0 < merged[0, 0].item() < 3
     assert merge_tensors([one, -one], "slerp").tolist() == [[0, 0, 0]]
     assert merge_tensors([one, torch.zeros(1, 3)], "slerp").tolist() == (one / 2).tolist()
+
+
+def test_merged_weights_in_bfloat16_keep_their_size(tmp_path: Path) -> None:
+    """A mean halfway between two numbers is rounded up or down; the seed alone decides which.
+
+    Equal weights stay as they are.
+    """
+    one = torch.randn(64, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
+    # The next number of bfloat16, of larger or smaller size, but for the first column.
+    step = torch.where(torch.arange(64) % 2 == 0, 1, -1).to(torch.int16)[:, None].repeat(1, 64)
+    step[:, 0] = 0
+    other = (one.view(torch.int16) + step).view(torch.bfloat16)
+    save_file({"weight": one}, tmp_path / "one")
+
+    def merged(seed: int) -> torch.Tensor:
+        model = torch.nn.Linear(64, 64, bias=False, dtype=torch.bfloat16)
+        model.load_state_dict({"weight": other})
+        merge_branches(model, [tmp_path / "one"], "slerp", torch.Generator().manual_seed(seed))
+        return model.weight.detach()
+
+    size = (one.float().norm() + other.float().norm()) / 2
+    assert merged(0).float().norm() / size == pytest.approx(1, abs=5e-4)
+    assert torch.equal(merged(0), merged(0))
+    assert not torch.equal(merged(0), merged(1))
+    assert torch.equal(merged(0)[:, 0], one[:, 0])
 
 
 @pytest.mark.parametrize(("iterations", "branches"), [(1, 2), (4, 2), (3, 5)])
@@ -187,7 +213,7 @@ def test_a_run_that_is_killed_in_any_branch_ends_bit_identical(
         ],
         merge_back=[0.1],
     )
-    run(tiny_model, text, plan, tmp_path / "whole", heldout=heldout)
+    notes = run(tiny_model, text, plan, tmp_path / "whole", heldout=heldout)
     kills: list[tuple[Any, str, int]] = [
         (branch_merge, "save_branch", 1),
         (PhaseSteps, "batch", 2),
@@ -207,8 +233,28 @@ def test_a_run_that_is_killed_in_any_branch_ends_bit_identical(
     whole = weights_of(tmp_path / "whole" / "output" / "model")
     for name, tensor in weights_of(tmp_path / "killed" / "output" / "model").items():
         assert torch.equal(tensor, whole[name])
+    # The warm-up and the average are those of a branch, of 13 // 6 steps.
+    assert notes["phases"][1]["average_steps"] == 1
     kept = sorted(path.name for path in (tmp_path / "killed" / "work").glob("phase-1-*"))
     assert kept == ["phase-1-iteration-2", "phase-1-iteration-2-branch-0.safetensors"]
+
+
+def test_the_model_before_leaves_the_memory_before_the_next_is_loaded(
+    tiny_model: Path, text: TrainingText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that has room for one model trains branches."""
+    load, alive, loaded = trainer.load_phase_model, [], []
+
+    def load_phase_model(*arguments: Any, **settings: Any) -> Any:
+        alive.append(sum(reference() is not None for reference in loaded))
+        found = load(*arguments, **settings)
+        loaded.append(weakref.ref(next(found.model.parameters())))
+        return found
+
+    monkeypatch.setattr(trainer, "load_phase_model", load_phase_model)
+    plan = plan_of(budget="2 steps", batch_tokens=128, branch_and_merge={"iterations": 1})
+    run(tiny_model, text, plan, tmp_path)
+    assert alive == [0, 0]
 
 
 def killing(function: Any, number: int) -> Any:
@@ -254,11 +300,14 @@ def test_what_branches_cannot_do_is_refused(
         plan_of(branch_and_merge={"branches": 3})
     with pytest.raises(ValidationError, match="lora also saves its low-rank matrices"):
         plan_of(strategy="lora", branch_and_merge={})
-    plan = plan_of(plan="branch_and_merge", budget="3 steps")
+    with pytest.raises(ValidationError, match="4 branches cannot share 3 steps; set fewer iter"):
+        plan_of(plan="branch_and_merge", budget="3 steps")
+    few = plan_of(plan="branch_and_merge", budget="300 tokens", batch_tokens=128)
     with pytest.raises(RecipeError, match=r"branch_and_merge: 4 branches cannot share 3 steps"):
-        run(tiny_model, text, plan, tmp_path)
+        run(tiny_model, text, few, tmp_path)
+    plan = plan_of(plan="branch_and_merge", budget="4 steps")
     assert refuse_own_loop(plan).startswith("training.branch_and_merge is set, which only lingraft")
-    assert plan == plan_of(budget="3 steps", branch_and_merge={})
+    assert plan == plan_of(budget="4 steps", branch_and_merge={})
     assert "branch_and_merge" not in TrainingPlan().model_dump(mode="json")["phases"][0]
     dumped = plan.model_dump(mode="json")
     assert dumped["phases"][0]["branch_and_merge"] == {

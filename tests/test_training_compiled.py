@@ -15,7 +15,7 @@ import torch
 from lingraft.checkpoint import load_model
 from lingraft.errors import RecipeError, TrainingError
 from lingraft.packing.mixture import Mixture
-from lingraft.training import Execution, compiled_layers
+from lingraft.training import Execution, compiled_layers, trainer
 from lingraft.training.compiled_layers import (
     CompiledLayers,
     CompileTrial,
@@ -59,9 +59,12 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_a_run_resumes_with_compiled_layers(
-    tiny_model: Path, tmp_path: Path, compiled: list[int]
+    tiny_model: Path, tmp_path: Path, compiled: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Weights, log and names are those of a run without; held-out text is scored without them."""
+    """Weights, log and names are those of a run without; held-out text is scored without them.
+
+    Whether compiling is worth its time is decided by the steps that are left.
+    """
     text, plan = two_streams(tiny_model, tmp_path / "text"), plan_of(budget="8 steps")
     run(tiny_model, text, plan, tmp_path / "plain", heldout=lambda _: {"hi": 1.0})
     assert not compiled
@@ -74,12 +77,20 @@ def test_a_run_resumes_with_compiled_layers(
             raise Killed
         return {"hi": 1.0}
 
+    steps_left = []
+
+    def compiler(model: Any, execution: Execution, steps: int, world: ProcessGroup) -> StepCompiler:
+        steps_left.append(steps)
+        return StepCompiler(model, execution, steps, world)
+
+    monkeypatch.setattr(trainer, "StepCompiler", compiler)
     heldout.calls = 0
     off = Execution(compile="false", checkpoint_steps=3)
     on = Execution(compile="true", checkpoint_steps=3, recompute=True)
     with pytest.raises(Killed):
         run(tiny_model, text, plan, tmp_path / "both", execution=off, heldout=heldout)
     notes = run(tiny_model, text, plan, tmp_path / "both", execution=on, heldout=heldout)
+    assert steps_left == [8, 5]
     assert notes["compile"] == "torch.compile: used"
     assert len(compiled) == 1, "layers of one class share their code"
     assert log_of(tmp_path / "both") == log_of(tmp_path / "plain")
@@ -101,7 +112,9 @@ def test_auto_measures_long_trainings_on_a_gpu_and_nothing_else(compiled: list[i
         assert trial.done
         assert not trial.uses
     assert short.line == ""
-    assert small.line == "torch.compile: 0.99 s per step instead of 1.00 s: not used"
+    assert (
+        small.line == "torch.compile: 0.99 s for the passes of a step instead of 1.00 s: not used"
+    )
 
 
 def test_the_steps_of_a_trial_are_compiled_in_its_second_half(
@@ -119,7 +132,7 @@ def test_the_steps_of_a_trial_are_compiled_in_its_second_half(
             now[0] += 1.0 if used[-1] else 2.0
     assert used == [False] * 7 + [True] * 9
     assert len(compiled) == 1
-    line = "torch.compile: 1.00 s per step instead of 2.00 s: used"
+    line = "torch.compile: 1.00 s for the passes of a step instead of 2.00 s: used"
     assert capsys.readouterr().err.splitlines() == [compiler.note] == [line]
 
 

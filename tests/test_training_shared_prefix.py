@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from lingraft.strategies import Full
 from lingraft.training import Execution
 from lingraft.training.job import Job
 from lingraft.training.phase_steps import TrainingText
@@ -121,6 +122,30 @@ def test_the_batch_of_an_earlier_phase_is_part_of_the_key(
     assert [batches for _, batches in (short, long, longer)] == [[1, 4], [2, 4], [2, 4]]
     assert long[0] == longer[0] != short[0]
     assert of_length(6_000, batch_tokens=64)[0] == of_length(14_000, batch_tokens=64)[0]
+
+
+def test_the_tables_of_default_rates_are_part_of_the_key(
+    tiny_model: Path, text: TrainingText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release with other defaults continues neither a prefix nor a checkpoint of an earlier one.
+
+    Rates that the recipe sets do not depend on the tables.
+    """
+
+    def keys(**settings: Any) -> tuple[str, str]:
+        plan = plan_of(**of(8, schedule=WSD, **settings))
+        job = Job(
+            tiny_model, text, plan, tmp_path, ADDED, 0, Execution(), None, prefix_dir=tmp_path
+        )
+        phases = job.steps(10**6).phases
+        prefix = prefix_checkpoint(job, phases, 10**6)
+        assert prefix is not None
+        return prefix.folder.name, job.fingerprint(10**6, phases)
+
+    default, told = keys(), keys(learning_rates=1e-4)
+    monkeypatch.setattr(Full, "small_rates", (1e-9, 1e-9))
+    assert all(before != after for before, after in zip(default, keys(), strict=True))
+    assert told == keys(learning_rates=1e-4)
 
 
 def test_the_decay_may_differ_and_the_longest_prefix_that_fits_is_taken(

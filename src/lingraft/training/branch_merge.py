@@ -3,6 +3,10 @@
 While an iteration trains, the folder of the run holds the model that it starts with and the end of
 each branch but the last one, which is in memory. Tensors are merged one at a time, so that memory
 holds one model, and the branches of one tensor in float64.
+
+Weights in bfloat16 are rounded stochastically. Branches often differ by one step of bfloat16, so
+that their mean is halfway between two numbers. Slerp is slightly larger than the mean, and rounding
+to the nearest number would round most of these weights away from 0.
 """
 
 from __future__ import annotations
@@ -18,12 +22,19 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lingraft.store import atomic_file
+from lingraft.store import atomic_file, digest
 from lingraft.training.branches import Branch, BranchAndMerge, MergeMethod
+from lingraft.training.optimizer import round_stochastically
 
 
 def end_branch(
-    model: Any, settings: BranchAndMerge, branch: Branch, scratch_dir: Path, phase: int
+    model: Any,
+    settings: BranchAndMerge,
+    branch: Branch,
+    scratch_dir: Path,
+    phase: int,
+    *,
+    seed: int,
 ) -> bool:
     """Save the end of a branch of a phase, or merge all branches of its iteration into `model`.
 
@@ -34,7 +45,10 @@ def end_branch(
     if branch.number + 1 < settings.branches:
         save_branch(model, files[-1])
         return False
-    merge_branches(model, files[:-1], settings.merge)
+    # Of the seed and the place alone, so that a run that resumes before a merge rounds the same.
+    generator = torch.Generator()
+    generator.manual_seed(int(digest(["merge", seed, phase, branch.iteration])[:15], 16))
+    merge_branches(model, files[:-1], settings.merge, generator)
     remove_earlier_iterations(scratch_dir, phase, branch.iteration)
     return True
 
@@ -55,17 +69,23 @@ def save_branch(model: Any, path: Path) -> None:
 
 
 @torch.no_grad()
-def merge_branches(model: Any, others: Sequence[Path], method: MergeMethod) -> None:
+def merge_branches(
+    model: Any, others: Sequence[Path], method: MergeMethod, generator: torch.Generator
+) -> None:
     """Replace the weights of the last branch, `model`, by those of all branches merged.
 
-    `others` are the files of the other branches.
+    `others` are the files of the other branches. `generator` draws how weights in bfloat16 are
+    rounded; equal weights are exact and stay.
     """
     with ExitStack() as stack:
         files = [stack.enter_context(safe_open(path, "pt")) for path in others]
         for name, parameter in model.named_parameters():
             tensors = [file.get_tensor(name).double() for file in files]
             tensors.append(parameter.detach().cpu().double())
-            parameter.copy_(merge_tensors(tensors, method))
+            merged = merge_tensors(tensors, method)
+            if parameter.dtype is torch.bfloat16:
+                merged = round_stochastically(merged.float(), generator)
+            parameter.copy_(merged)
 
 
 def merge_tensors(tensors: Sequence[Tensor], method: MergeMethod) -> Tensor:

@@ -111,6 +111,21 @@ class BranchAndMerge(Settings):
             branches.append(Branch(iteration, number, first, end))
         return branches
 
+    def refusal(self, steps: int) -> str | None:
+        """Return why a phase of `steps` steps cannot have these branches, or None if it can.
+
+        >>> BranchAndMerge().refusal(4)
+        >>> BranchAndMerge().refusal(3)  # doctest: +NORMALIZE_WHITESPACE
+        'training.branch_and_merge: 4 branches cannot share 3 steps; set fewer iterations, or a
+        larger training.budget'
+        """
+        if steps >= self.slices:
+            return None
+        return (
+            f"training.branch_and_merge: {self.slices} branches cannot share "
+            f"{counted(steps, 'step')}; set fewer iterations, or a larger training.budget"
+        )
+
     def nearest_merge(self, step: int, steps: int) -> int:
         """Return the end of an iteration that is nearest to a step, of a phase of `steps` steps.
 
@@ -156,7 +171,11 @@ class BranchAndMerge(Settings):
         >>> BranchAndMerge().warning(100)  # doctest: +NORMALIZE_WHITESPACE
         'training.branch_and_merge: a branch has 25 steps, which are few (4 branches share 100
         steps); set fewer iterations, or a larger training.budget'
+
+        Too few steps for all branches are refused (`refusal`), which an estimate can only announce.
         """
+        if refusal := self.refusal(steps):
+            return f"the training will be refused: {refusal}"
         each = steps // self.slices
         # A branch is a training of its own, with a new optimizer and a whole schedule.
         if each >= FEW_STEPS:

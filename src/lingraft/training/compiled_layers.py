@@ -43,7 +43,7 @@ instead of 5,762 on each). That is 3 minutes of 20, and compiling the one layer 
 one or two. Not measured by lingraft.
 """
 MIN_GAIN = 0.02
-"""The share of a step that compiled layers must save to be used."""
+"""The share of the passes of a step that compiled layers must save to be used."""
 
 
 def compile_problem(device: str) -> str:
@@ -107,8 +107,9 @@ class CompiledLayers:
 class CompileTrial:
     """Decides by the clock whether compiled layers are used; the steps of a phase ask it.
 
-    `remaining` are the steps of the phase. It is `done` when the decision is made, and `uses` says
-    how the next step is computed.
+    `remaining` are the steps of the phase that are left. It is `done` when the decision is made,
+    and `uses` says how the next step is computed. Times are those of the forward and backward
+    passes of a step, because its update is the same with and without compiled layers.
     """
 
     remaining: int
@@ -117,13 +118,13 @@ class CompileTrial:
     seconds: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
 
     def step(self, seconds: float) -> None:
-        """Take the time of a step that was computed as `uses` says, and decide on the next one.
+        """Take the time of the passes of a step, computed as `uses` says; decide on the next step.
 
         >>> trial = CompileTrial(remaining=20_000)
         >>> for seconds in [9, 2, 2, 2, 2, 2, 2, 60, 1, 1, 1, 1, 1, 1]:
         ...     trial.step(seconds)
         >>> trial.uses, trial.done, trial.line
-        (True, True, 'torch.compile: 1.00 s per step instead of 2.00 s: used')
+        (True, True, 'torch.compile: 1.00 s for the passes of a step instead of 2.00 s: used')
         """
         self.remaining -= 1
         taken = self.seconds[self.uses]
@@ -147,13 +148,15 @@ class CompileTrial:
         if not self.done or not self.seconds[True]:
             return ""
         return (
-            f"torch.compile: {self.median(compiled=True):.2f} s per step instead of "
-            f"{self.median(compiled=False):.2f} s: {'used' if self.uses else 'not used'}"
+            f"torch.compile: {self.median(compiled=True):.2f} s for the passes of a step instead "
+            f"of {self.median(compiled=False):.2f} s: {'used' if self.uses else 'not used'}"
         )
 
 
 class StepCompiler:
     """Computes the steps of a phase with or without compiled layers, as `Execution.compile` says.
+
+    `steps` are those that are left: fewer than the phase has if the run resumes in it.
 
     Raises `RecipeError` for `compile: true` where layers cannot be compiled.
     """
@@ -185,7 +188,7 @@ class StepCompiler:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Compute a step in this block; with `auto`, measure it and decide on the next one."""
+        """Compute the passes of a step in this block; `auto` measures, and decides on the next."""
         trial, began = self.trial, time.monotonic()
         if self.layers is None or (trial and not trial.uses):
             yield

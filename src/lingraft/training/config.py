@@ -12,7 +12,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from lingraft.errors import RecipeError
-from lingraft.formatting import counted
 from lingraft.packing import PackingSettings
 from lingraft.registry import Settings
 from lingraft.strategies import STRATEGIES, Strategy
@@ -189,6 +188,10 @@ class Phase(Settings):
                 f"branch_and_merge"
             )
             raise ValueError(msg)
+        if self.branch_and_merge and self.budget.steps is not None:
+            refusal = self.branch_and_merge.refusal(self.budget.steps)
+            if refusal:
+                raise ValueError(refusal.removeprefix("training.branch_and_merge: "))
         return self
 
     def branches(self, steps: int) -> list[Branch]:
@@ -200,13 +203,13 @@ class Phase(Settings):
         settings = self.branch_and_merge
         if settings is None:
             return [Branch(0, 0, 0, steps)]
-        if steps < settings.slices:
-            msg = (
-                f"training.branch_and_merge: {settings.slices} branches cannot share "
-                f"{counted(steps, 'step')}; set fewer iterations, or a larger training.budget"
-            )
-            raise RecipeError(msg)
+        if refusal := settings.refusal(steps):
+            raise RecipeError(refusal)
         return settings.split(steps)
+
+    def steps_of_schedule(self, steps: int) -> int:
+        """Return the steps of a learning-rate schedule: of each branch, or of the whole phase."""
+        return steps // self.branch_and_merge.slices if self.branch_and_merge else steps
 
     @property
     def own_loop_reason(self) -> str:
@@ -253,7 +256,12 @@ class Phase(Settings):
         They are part of a stage's key: if a release changes a table, the same settings train
         differently, so a cached result must not be used.
         """
-        batch = {} if self.batch_tokens else {"batch_tokens": BATCH, "min_steps": DEFAULT_STEPS}
+        batch: dict[str, Any] = {}
+        if not self.batch_tokens:
+            batch = {"batch_tokens": BATCH, "min_steps": DEFAULT_STEPS}
+        # Earlier versions rounded merged weights to the nearest number of bfloat16.
+        if self.branch_and_merge and self.optimizer == "adamw8bit_bfloat16":
+            batch["merged_weights"] = "rounded stochastically"
         if None not in (self.learning_rates.body, self.learning_rates.added_rows):
             return batch
         paper = {"paper": PAPER_RATES} if self.learning_rates.table == "paper" else {}

@@ -79,7 +79,11 @@ class Job:
         return digest([self.plan.model_dump(mode="json"), *self.identity(parameters, phases)])
 
     def identity(self, parameters: int, phases: Sequence[PhaseSteps]) -> list[Any]:
-        """Return what the result depends on, except for the plan and the weights."""
+        """Return what the result depends on, except for the plan and the weights.
+
+        The tables of defaults are part of it, because a release may change them.
+        """
         blocks = [vars(source.blocks.summary) for source in self.text.sources]
         order = [phase.mixture.identity() for phase in phases]
-        return [order, self.seed, self.added, parameters, *blocks]
+        tables = [phase.tables() for phase in self.plan.phases]
+        return [order, self.seed, self.added, parameters, tables, *blocks]

@@ -118,11 +118,16 @@ def set_weight_dtype(model: Any, dtype: torch.dtype) -> None:
             parameter.data = parameter.data.to(dtype)
 
 
-def round_stochastically(values: Tensor) -> Tensor:
-    """Round float32 to bfloat16, up or down at random, so that the mean is the exact value."""
+def round_stochastically(values: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Round float32 to bfloat16, up or down at random, so that the mean is the exact value.
+
+    `generator` draws the random numbers; by default it is that of torch.
+    """
     bits = values.contiguous().view(torch.int32)
     # bfloat16 is the upper half of float32: noise below it carries with the right probability.
-    noise = torch.randint(0, 1 << 16, bits.shape, dtype=torch.int32, device=bits.device)
+    noise = torch.randint(
+        0, 1 << 16, bits.shape, generator=generator, dtype=torch.int32, device=bits.device
+    )
     return ((bits + noise) & -(1 << 16)).view(torch.float32).bfloat16()
 
 

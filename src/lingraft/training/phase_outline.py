@@ -105,7 +105,7 @@ def outline_phase(
     `kind` is the model type, `parameters` the size of the model.
     """
     per_step, merging = steps.sequences_per_step, phase.branch_and_merge
-    scheduled = steps.steps // merging.slices if merging else steps.steps
+    scheduled = phase.steps_of_schedule(steps.steps)
     return PhaseOutline(
         steps.steps,
         per_step * block,
@@ -113,7 +113,8 @@ def outline_phase(
         phase.schedule.rise(scheduled),
         phase.schedule.rise_reason(scheduled),
         phase.rates(kind, parameters, block, per_step),
-        merging.describe(steps.steps) if merging else "",
+        # Without a step for each branch, there are none: `few_steps_lines` says so.
+        merging.describe(steps.steps) if merging and scheduled else "",
     )
 
 

@@ -297,7 +297,7 @@ def _phase_notes(
         "rows": steps.sequences,
         "rows_of_a_step": steps.sequences_per_step,
         "replay_share": mixture.replay.share if mixture.replay else 0.0,
-        "average_steps": round(phase.average_share * steps.steps),
+        "average_steps": round(phase.average_share * phase.steps_of_schedule(steps.steps)),
         "epochs": steps.epochs(text),
         "schedule": phase.schedule.chosen(),
         **outline.notes(),

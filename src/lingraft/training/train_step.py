@@ -113,6 +113,7 @@ class Stepper:
             self.average = WeightAverage(self.parameters, round(phase.average_share * steps))
         self.tokens_at_once = execution.tokens_at_once
         self.attention = attention
+        self.compiler = compiler
         self.compiled = compiler.step if compiler else nullcontext
         self.attends = attention.applied if attention else nullcontext
         self.separators = torch.tensor(text.non_text_ids, device=self.device)

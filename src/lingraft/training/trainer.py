@@ -46,6 +46,7 @@ from lingraft.training.mfu import Utilisation
 from lingraft.training.optimizer import merge_back, set_weight_dtype, weight_dtype
 from lingraft.training.phase_outline import outline_lines, outline_phase
 from lingraft.training.prepare_model import (
+    PhaseModel,
     gather_model,
     load_phase_model,
     recompute_activations,
@@ -73,6 +74,8 @@ from lingraft.training.train_step import Stepper
 
 class Trainer:
     """Trains the model of a job through all phases; `train` does it, `write` saves the result."""
+
+    model: Any
 
     def __init__(self, job: Job, world: ProcessGroup) -> None:
         self.job, self.world = job, world
@@ -179,7 +182,8 @@ class Trainer:
         branches = self.job.plan.phases[state.phase].branches(self.phases[state.phase].steps)
         return [branch for branch in branches if branch.end >= state.step]
 
-    def _stepper(self, number: int, branch: Branch) -> Stepper:
+    def _stepper(self, number: int, branch: Branch, remaining: int) -> Stepper:
+        """Return what runs the steps of a branch; `remaining` of them are left."""
         job, phase = self.job, self.job.plan.phases[number]
         execution, sharded = job.execution, self.world.size > 1
         weights = weight_dtype(phase.optimizer, execution.precision)
@@ -201,7 +205,6 @@ class Trainer:
         attention = self._document_attention()
         loss = make_loss(self.model, execution.loss, sharded=sharded, autocast=bfloat16)
         reshard(self.model)
-        self.compiler = StepCompiler(self.model, execution, branch.steps, self.world)
         block, per_step = job.text.target.summary.block, self.phases[number].sequences_per_step
         rates = phase.rates(self.kind, self.parameters, block, per_step)
         self.loss = type(loss).__name__
@@ -216,7 +219,7 @@ class Trainer:
             world=self.world,
             loss=loss,
             attention=attention,
-            compiler=self.compiler,
+            compiler=StepCompiler(self.model, execution, remaining, self.world),
             frozen=frozen,
             reference=load_reference(
                 job, phase.replay_kl, self.phases[number].mixture.replay, self.world.size
@@ -292,14 +295,15 @@ class Trainer:
         begins = not state.done.step or (branch.iteration and not branch.number and not resumed)
         if begins and not sharded:
             self.log.measure(self.model, state.done)
-        stepper = self._stepper(number, branch)
+        first = max(state.step, branch.first)
+        stepper = self._stepper(number, branch, branch.end - first)
         # A sharded model has its weights only after `_stepper`.
         if begins and sharded:
             self.log.measure(self.model, state.done)
         monitor = DivergenceMonitor(self.vocabulary, *(state.losses if resumed else ()))
         if resumed:
             stepper.load(resumed)
-        for step in range(max(state.step, branch.first), branch.end):
+        for step in range(first, branch.end):
             advance(1, self._step(branch, step, stepper, monitor, state))
             signal = stopped()
             # Signals and clocks differ between processes, but all save and stop together.
@@ -317,8 +321,8 @@ class Trainer:
                     f"{self.job.scratch_dir}; run the same command to resume"
                 )
                 raise Interrupted(msg)
-        if self.compiler.note:
-            self.used["compile"] = self.compiler.note
+        if stepper.compiler and stepper.compiler.note:
+            self.used["compile"] = stepper.compiler.note
         self._finish(branch, state, stepper)
 
     def _step(
@@ -394,7 +398,9 @@ class Trainer:
         if settings is None:
             return
         first = self.world.is_first
-        if first and end_branch(self.model, settings, branch, job.scratch_dir, number):
+        if first and end_branch(
+            self.model, settings, branch, job.scratch_dir, number, seed=job.seed
+        ):
             if following < settings.iterations:
                 save_phase_model(self.model, job.folder(number, following))
             else:
@@ -402,6 +408,8 @@ class Trainer:
         self.world.barrier()
 
     def _load_phase(self, number: int, iteration: int) -> None:
+        # The model before leaves the memory first: a device need not have room for two.
+        self.model, self.loaded = None, PhaseModel(None, {})
         sharded = self.world.size > 1
         self.loaded = load_phase_model(self.job, number, iteration, sharded=sharded)
         self.model = self.loaded.model
