@@ -14,6 +14,8 @@ from lingraft.errors import RecipeError
 from lingraft.packing import PackingSettings
 from lingraft.packing.epoch_limits import PhaseLength
 from lingraft.packing.mixture import Mixture
+from lingraft.recipe.overrides import override
+from lingraft.recipe.tree import Tree
 from lingraft.strategies import Differential
 from lingraft.tf32 import tf32_products
 from lingraft.training import SCHEDULES, Budget, Execution, Phase, TrainingPlan
@@ -157,10 +159,64 @@ def test_a_named_plan_of_one_phase_takes_settings_that_it_does_not_set() -> None
         {"plan": "branch_and_merge", "branch_and_merge": {"iterations": 3}},
         {"plan": "rows_then_differential", "batch_tokens": 512},
         {"plan": "paper", "phases": []},
+        {"plan": "paper", "packing": {"layout": "stream"}},
     ):
-        name = list(written)[1]
+        name = list(written)[1].replace("packing", "packing.layout")
         with pytest.raises(ValidationError, match=f"a named plan sets {name} itself; remove plan"):
             TrainingPlan.model_validate(written)
+
+
+def test_a_named_plan_keeps_its_packing() -> None:
+    """The layout of `paper` stays where a recipe sets other packing, or the same layout."""
+    for written in ({"block_size": 512}, {"block_size": 512, "layout": "documents"}):
+        plan = TrainingPlan.model_validate({"plan": "paper", "packing": written})
+        assert (plan.packing.layout, plan.packing.block_size) == ("documents", 512)
+    plan = TrainingPlan.model_validate({"plan": "paper", "packing": PackingSettings(block_size=9)})
+    assert (plan.packing.layout, plan.packing.block_size) == ("documents", 9)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {
+            "learning_rates": 1e-4,
+            "schedule": "wsd",
+            "budget": "1 MB",
+            "packing": {"layout": "stream"},
+        },
+        {"phases": [{"learning_rates": 1e-4, "schedule": "wsd", "budget": "1 MB"}]},
+    ],
+    ids=["short", "long"],
+)
+def test_setting_a_named_plan_drops_no_setting_silently(
+    written: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`-o training.plan` keeps what the plan leaves open; what several phases replace is named."""
+
+    def planned(name: str) -> TrainingPlan:
+        tree = override(Tree({"training": written}), [f"training.plan={name}"])
+        assert not tree.problems
+        return TrainingPlan.model_validate(tree.values["training"])
+
+    phase = {"learning_rates": 1e-4, "schedule": "wsd", "budget": "1 MB"}
+    assert planned("branch_and_merge") == TrainingPlan.model_validate(
+        {"plan": "branch_and_merge", **phase}
+    )
+    assert planned("paper") == TrainingPlan.model_validate({"plan": "paper", "budget": "1 MB"})
+    assert not capsys.readouterr().err
+    assert planned("rows_then_differential") == TrainingPlan.model_validate(
+        {"plan": "rows_then_differential", "budget": "1 MB"}
+    )
+    assert capsys.readouterr().err == (
+        "warning: -o training.plan=rows_then_differential: replaces training.learning_rates, "
+        "training.schedule, whose values in the recipe have no effect\n"
+    )
+
+
+def test_another_named_plan_leaves_nothing_of_the_first() -> None:
+    """A plan's name in a recipe is replaced with all that it stands for."""
+    tree = override(Tree({"training": "paper"}), ["training.plan=branch_and_merge"])
+    assert tree.values == {"training": {"plan": "branch_and_merge"}}
 
 
 def test_a_sequence_longer_than_the_context_is_refused() -> None:

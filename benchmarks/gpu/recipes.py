@@ -93,16 +93,15 @@ def recipe_of(base: Base, arm: str, seed: int) -> Recipe:
     `default`.
     """
     sizes = base.sizes
-    budget, packing = f"{sizes.megabytes} MB", {"block_size": sizes.block}
     training: dict[str, Any] = {
-        "budget": budget,
-        "packing": packing,
+        "budget": f"{sizes.megabytes} MB",
+        "packing": {"block_size": sizes.block},
         "heldout_points": sizes.points,
     }
     vocabulary: dict[str, Any] = {"size": sizes.added}
     embeddings: Any = {}
     if arm == PAPER:
-        training = {**training, "plan": "paper", "packing": {"layout": "documents", **packing}}
+        training["plan"] = "paper"
         vocabulary |= {"method": "append", "pretokenizer": "keep"}
         embeddings = "mean"
     if arm == NOTHING:

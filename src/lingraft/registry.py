@@ -30,7 +30,8 @@ class Settings(BaseModel):
     """Frozen settings that refuse unknown keys.
 
     A class may accept short forms. Reading a recipe and setting a single setting of it
-    (`recipe.overrides`) use the same definition of them: `long_form`, `homes` and `replaced_by`.
+    (`recipe.overrides`) use the same definition of them: `long_form`, `homes`, `replaced_by` and
+    `without_replaced`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +61,19 @@ class Settings(BaseModel):
         """Return the settings that setting `name` replaces, because they exclude each other."""
         del name
         return ()
+
+    @classmethod
+    def without_replaced(
+        cls, name: str, value: Any, values: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Return `values` without what setting `name` to `value` replaces.
+
+        Also return the names of settings that are lost although `value` does not set them, for a
+        warning.
+        """
+        del value
+        replaced = cls.replaced_by(name)
+        return {key: inner for key, inner in values.items() if key not in replaced}, []
 
     @field_validator("*", mode="before")
     @classmethod

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from lingraft.errors import RecipeError, shown
+from lingraft.progress import warn
 from lingraft.recipe.fields import (
     default_of,
     field_named,
@@ -116,18 +117,14 @@ class _Setter:
         name = str(parts[0])
         found = field_named(cls, name)
         homes = () if found else cls.homes(name, raw if isinstance(raw, Mapping) else {})
-        # A name that stays on this level, like the budget next to the name of a plan.
-        stays = isinstance(raw, Mapping) and not found and not homes
-        values = dict(raw) if stays else self._long(cls, raw, place)
+        values = self._beside(cls, raw, place, name, is_long=bool(found or homes))
         for home in homes:
             # Without its index: a list with several entries refuses that.
             names = tuple(part for part in home if isinstance(part, str))
             values = self.settings(cls, values, place, (*names, *parts[1:]))
         if homes:
             return values
-        for other in cls.replaced_by(name):
-            values.pop(other, None)
-            self._forget((*place, other))
+        values = self._without_replaced(cls, values, place, parts)
         if found is None:
             free: dict[str, Any] = self._free(None, values, place, parts)
             return free
@@ -140,6 +137,35 @@ class _Setter:
             before = self._read(before, field.metadata)
         values[key] = self.node(field.annotation, before, here, parts[1:])
         return values
+
+    def _beside(
+        self, cls: type[Settings], raw: Any, place: Place, name: str, *, is_long: bool
+    ) -> dict[str, Any]:
+        """Return the settings beside which `name` is set: in their long form, or as written."""
+        # A name that stays on this level, like the budget next to the name of a plan.
+        if isinstance(raw, Mapping) and not is_long:
+            return dict(raw)
+        # A name of short forms alone, like that of a plan, replaces another short form.
+        if isinstance(raw, str) and cls.short_settings and name in cls.short_settings.model_fields:
+            self._forget(place)
+            return {}
+        return self._long(cls, raw, place)
+
+    def _without_replaced(
+        self, cls: type[Settings], values: dict[str, Any], place: Place, parts: Place
+    ) -> dict[str, Any]:
+        """Remove what the new value replaces, and warn of what is lost with it."""
+        value = None if parts[1:] else self.value
+        kept, lost = cls.without_replaced(str(parts[0]), value, values)
+        for key in kept.keys() - values.keys():
+            for home in cls.homes(key, {}):
+                self._move((*place, *home), (*place, key))
+        for key in values.keys() - kept.keys():
+            self._forget((*place, key))
+        if lost:
+            names = ", ".join(dotted((*place, key)) for key in lost)
+            warn(f"{self.where}: replaces {names}, whose values in the recipe have no effect")
+        return kept
 
     def _group(
         self, cls: type[Settings], raw: Any, annotation: Any, place: Place, parts: Place

@@ -55,7 +55,8 @@ class BranchAndMerge(Settings):
     change less for the same gain in the target language, so that less is forgotten.
 
     Branches train one after another, with any strategy but `lora`, in one process or several.
-    Weights that no branch changed, such as frozen columns, stay bit-identical. `average_share`
+    Weights that no branch changed, such as frozen columns, stay bit-identical. Merged weights in
+    bfloat16 are rounded stochastically. `average_share`
     applies to the steps of each branch, and `merge_back` to the final model. The points of the
     held-out curve are at the ends of iterations.
 

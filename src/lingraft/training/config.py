@@ -6,7 +6,7 @@ size of the model: `LearningRates.resolve`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -356,7 +356,8 @@ class TrainingPlan(Settings):
                 raise ValueError(msg)
             if len(phases) == 1:
                 phases = [{**{key: value[key] for key in own}, **phases[0]}]
-            return {**planned, "phases": phases, **others}
+            packing = _packing_of_plan(planned.get("packing", {}), others.pop("packing", {}))
+            return {**planned, "phases": phases, **others, "packing": packing}
         if not own:
             return value
         if "phases" in value:
@@ -372,9 +373,33 @@ class TrainingPlan(Settings):
         return (("phases", 0, name),)
 
     @classmethod
-    def replaced_by(cls, name: str) -> Collection[str]:
-        """Replace the phases by a named plan."""
-        return ("phases", *(set(Phase.model_fields) - {"budget"})) if name == "plan" else ()
+    def without_replaced(
+        cls, name: str, value: Any, values: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Remove what a named plan sets itself; a plan of several phases replaces all settings.
+
+        The budget stays, and so do the settings of a single phase beside a plan of one phase.
+
+        >>> written = {"strategy": "rows", "schedule": "wsd", "batch_tokens": 512}
+        >>> TrainingPlan.without_replaced("plan", "paper", {"phases": [written]})
+        ({'batch_tokens': 512}, [])
+        >>> TrainingPlan.without_replaced("plan", "learned_then_full", {"batch_tokens": 512})
+        ({}, ['batch_tokens'])
+        """
+        # Another value is no plan, which is reported when the recipe is read.
+        if name != "plan" or not isinstance(value, str) or value not in PLANS:
+            return dict(values), []
+        values, planned = _short_form(values), named_plan(value)
+        is_single = len(planned["phases"]) == 1
+        kept, lost = {}, []
+        for key, inner in values.items():
+            if key == "phases" or (key in Phase.model_fields and not is_single and key != "budget"):
+                lost.append(key)
+            elif key == "budget" or key not in {*planned, *planned["phases"][0]}:
+                kept[key] = inner
+            elif key in planned and isinstance(inner, Mapping):
+                kept[key] = {part: inner[part] for part in inner if part not in planned[key]}
+        return kept, lost
 
     @classmethod
     def more_names(cls) -> list[str]:
@@ -404,3 +429,25 @@ class TrainingPlan(Settings):
         shared = self.model_dump(mode="json", exclude={"merge_back"})
         shared["phases"][-1].update(budget=unit, schedule=[last.schedule.name, warmup])
         return shared, amount * shared_steps
+
+
+def _short_form(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plan with the settings of its only phase beside the others, if it has one phase."""
+    others = {key: inner for key, inner in values.items() if key != "phases"}
+    match values.get("phases"):
+        case [Mapping() as phase]:
+            return {**others, **phase}
+    return dict(values)
+
+
+def _packing_of_plan(planned: Mapping[str, Any], written: Any) -> Any:
+    """Return the packing of a recipe with that of its named plan; refuse another layout."""
+    if isinstance(written, PackingSettings):
+        written = written.model_dump(exclude_unset=True)
+    if not isinstance(written, Mapping):
+        return written
+    for key in planned:
+        if key in written and written[key] != planned[key]:
+            msg = f"a named plan sets packing.{key} itself; remove plan, or packing.{key}"
+            raise ValueError(msg)
+    return {**written, **planned}
