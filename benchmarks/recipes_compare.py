@@ -55,6 +55,8 @@ ARMS = (
 RATES = (1.3e-4, 2.6e-4, 5.2e-4, 1.04e-3, 2.08e-3)
 BATCHES = (1024, 2048, 4096)
 REPLAYED = 0.2
+SEQUENCE = 256
+"""Tokens of a sequence, as the base was trained; no batch is smaller."""
 
 Point = tuple[float, int]
 Outcome = dict[str, Any]
@@ -118,7 +120,8 @@ def tune(arguments: argparse.Namespace) -> dict[str, Point]:
             ("rate", rate, arguments.rates),
             ("batch", batch, arguments.batches),
         ):
-            if value in {min(values), max(values)}:
+            is_least = name == "batch" and value == SEQUENCE
+            if value in {min(values), max(values)} and not is_least:
                 print(f"  the {name} is at an edge of the grid: widen it")
     return best
 
@@ -198,7 +201,7 @@ def settings(recipe: str, arguments: argparse.Namespace) -> dict[str, Any]:
 def training(recipe: str, point: Point, budget: str) -> dict[str, Any]:
     """Return the training settings of a recipe."""
     rate, batch = point
-    rows = {"block_size": 256}  # as the base was trained
+    rows = {"block_size": SEQUENCE}
     shared = {"budget": budget, "batch_tokens": batch, "heldout_points": 0}
     if recipe == PAPER:
         return {
