@@ -239,6 +239,35 @@ def test_a_run_that_is_killed_in_any_branch_ends_bit_identical(
     assert kept == ["phase-1-iteration-2", "phase-1-iteration-2-branch-0.safetensors"]
 
 
+def test_branches_in_bfloat16_that_are_killed_end_bit_identical(
+    tiny_model: Path, text: TrainingText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that resumes before or after a merge rounds the merged weights the same."""
+    pytest.importorskip("torchao", reason="the extra torchao is not installed")
+    plan = plan_of(
+        strategy="full",
+        budget="4 steps",
+        batch_tokens=128,
+        optimizer="adamw8bit_bfloat16",
+        branch_and_merge={"iterations": 2},
+    )
+    run(tiny_model, text, plan, tmp_path / "whole")
+    kills: list[tuple[Any, str, int]] = [
+        (branch_merge, "merge_branches", 1),
+        (trainer, "save_phase_model", 1),
+        (branch_merge, "merge_branches", 2),
+    ]
+    for owner, name, number in kills:
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, killing(getattr(owner, name), number))
+            with pytest.raises(Killed):
+                run(tiny_model, text, plan, tmp_path / "killed")
+    run(tiny_model, text, plan, tmp_path / "killed")
+    whole = weights_of(tmp_path / "whole" / "output" / "model")
+    for name, tensor in weights_of(tmp_path / "killed" / "output" / "model").items():
+        assert torch.equal(tensor, whole[name])
+
+
 def test_the_model_before_leaves_the_memory_before_the_next_is_loaded(
     tiny_model: Path, text: TrainingText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
