@@ -367,6 +367,20 @@ def test_bfloat16_is_computed_only_where_the_device_can() -> None:
         assert "ten times slower" in str(error)  # noqa: PT017 - which of the two holds is the machine's matter
 
 
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_the_flags_of_products_are_those_of_before(precision: str) -> None:
+    """A program that uses lingraft has the precision that it chose, also after the block."""
+    before, rnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.rnn
+    torch.set_float32_matmul_precision(precision)
+    rnn.fp32_precision = "ieee"
+    with tf32_products(allowed=False):
+        assert torch.get_float32_matmul_precision() == "highest"
+    assert torch.get_float32_matmul_precision() == precision
+    assert rnn.fp32_precision == "ieee"
+    torch.set_float32_matmul_precision(before)
+    torch.backends.cudnn.allow_tf32 = True
+
+
 def test_tf32_is_used_only_where_it_is_asked_for() -> None:
     """Scoring and training forbid TF32, even if it was allowed before, and set it back."""
     torch.set_float32_matmul_precision("high")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
@@ -20,15 +21,22 @@ def tf32_products(*, allowed: bool) -> Iterator[None]:
     # Recipes and runs are read without torch.
     import torch
 
-    # torch has two interfaces for these flags, and fails where they disagree. Reading the newer one
-    # never fails, and setting the older one sets both.
-    products = torch.backends.cuda.matmul.fp32_precision
-    convolutions = torch.backends.cudnn.conv.fp32_precision == "tf32"  # type: ignore[attr-defined]
+    backends: Any = torch.backends
+    # torch has two interfaces for these flags, and the older getters fail where they disagree.
+    # Reading the newer ones never fails, and setting the older ones sets both.
+    products = backends.cuda.matmul.fp32_precision
+    if backends.mkldnn.matmul.fp32_precision == "bf16":
+        products = "bf16"  # "medium" of the older interface; GPUs then use TF32
+    convolutions, recurrent = (
+        backends.cudnn.conv.fp32_precision,
+        backends.cudnn.rnn.fp32_precision,
+    )
     torch.set_float32_matmul_precision("high" if allowed else "highest")
-    torch.backends.cudnn.allow_tf32 = allowed
+    backends.cudnn.allow_tf32 = allowed
     try:
         yield
     finally:
         names = {"tf32": "high", "bf16": "medium"}
         torch.set_float32_matmul_precision(names.get(products, "highest"))
-        torch.backends.cudnn.allow_tf32 = convolutions
+        backends.cudnn.allow_tf32 = convolutions == "tf32"
+        backends.cudnn.rnn.fp32_precision = recurrent
