@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,16 +19,18 @@ from hypothesis import strategies as st
 from lingraft.evaluation import BootstrapSettings, EvaluationSettings, ScoredModel, compare
 from lingraft.evaluation.byte_positions import (
     EDGES,
-    IN_CONTEXT_GAIN,
+    IN_CONTEXT_GAINS,
     SPANS,
     NatsByByte,
     PositionBits,
     measure_positions,
     position_metric,
+    position_notes,
 )
 from lingraft.evaluation.config import InContextSettings
 from lingraft.evaluation.in_context_probes import (
     COPYING,
+    KNOWN,
     MAPPING,
     InContextMeasure,
     InContextProbes,
@@ -36,7 +39,13 @@ from lingraft.evaluation.in_context_probes import (
 from lingraft.evaluation.lost_ability import lost_abilities, lost_since
 from lingraft.evaluation.score_model import score_model
 from lingraft.evaluation.words_kept_whole import TokenPlaces
-from lingraft.measurement import CHANGE, Measurement, select
+from lingraft.formatting import number
+from lingraft.measurement import CHANGE, Measurement, metric_changes, select
+from lingraft.pipeline.evaluation_stages import CURVE_SETTINGS, curve_settings
+from lingraft.pipeline.stage_warnings import ScoredText, other_curve_warning
+from lingraft.recipe import Evaluation
+from lingraft.store import Manifest
+from lingraft.studies.statistics import LESS_IS_BETTER
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from tests.conftest import HINDI
 from tests.models import write_tokenizer
@@ -49,6 +58,7 @@ SURFACES = [
 ]
 WORDS = [surface[1:] for surface in SURFACES if len(surface) == 4]
 BOOTSTRAP = BootstrapSettings(resamples=50)
+GAIN, LONG_GAIN = IN_CONTEXT_GAINS
 SETTINGS = EvaluationSettings(
     bootstrap=BOOTSTRAP,
     generation=None,
@@ -156,15 +166,15 @@ def test_a_model_that_lost_its_ability_raises_the_alarm(tokenizer: ModelTokenize
     lost = {name: scored(tokenizer, boost, texts) for name, boost in models.items()}
     rows = compare(lost, texts, SETTINGS).measurements
     before, after = (
-        select(rows, metric=COPYING, subject=name)[0] for name in ("source", "adapted")
+        select(rows, metric=KNOWN[COPYING], subject=name)[0] for name in ("source", "adapted")
     )
     copying, mapping = lost_abilities(rows)
     assert copying.startswith(
-        "in-context learning: the copying gain of the adapted model fell from "
-        f"{before.value:.2f} to "
+        "in-context learning: the bits per byte of copied words of the adapted model rose from "
+        f"{number(before.value)} to "
     )
     assert "replay text in the base language" in copying
-    assert "the mapping gain of the adapted model" in mapping
+    assert "the bits per byte of mapped words of the adapted model" in mapping
     assert after.n == 20
     assert after.per == "text"
     kept = dict.fromkeys(models, lost["source"])
@@ -184,7 +194,7 @@ def test_a_loss_is_no_alarm_where_there_was_nothing_to_lose(tokenizer: ModelToke
 
 def document_rows(language: str, *, bits_change: float, gain_change: float) -> list[Measurement]:
     """Return measurements of documents before and after training."""
-    values = {"bits per byte": (1.5, bits_change), IN_CONTEXT_GAIN: (0.2, gain_change)}
+    values = {"bits per byte": (1.5, bits_change), GAIN: (0.2, gain_change)}
     rows = []
     for metric, (value, change) in values.items():
         bounds = {"low": value - 0.01, "high": value + 0.01, "n": 40}
@@ -202,10 +212,90 @@ def test_documents_raise_the_alarm_in_a_language_that_was_not_learned() -> None:
     learned = document_rows("hi", bits_change=-0.3, gain_change=-0.1)
     base = document_rows("en", bits_change=0.0, gain_change=-0.1)
     (warning,) = lost_abilities([*learned, *base])
-    assert "the in-context gain in en of the adapted model fell from 0.200 to 0.100" in warning
+    assert f"the {GAIN} in en of the adapted model fell from 0.200 to 0.100" in warning
     assert "although bits per byte improved in hi (-0.300)" in warning
     small = document_rows("en", bits_change=0.0, gain_change=-0.015)
     assert lost_abilities([*learned, *small]) == []
+
+
+def probe_rows(gain_change: float, known_change: float) -> list[Measurement]:
+    """Return measurements of a probe before and after training."""
+    rows = []
+    for metric, before, change in (
+        (MAPPING, 2.39, gain_change),
+        (KNOWN[MAPPING], 0.104, known_change),
+    ):
+        for name, subject, value in (
+            (metric, "source", before),
+            (metric, "adapted", before + change),
+            (metric + CHANGE, "adapted", change),
+        ):
+            bounds = {"low": value - 0.01, "high": value + 0.01, "n": 24}
+            rows.append(Measurement(name, subject, value, "bits/byte", **bounds))
+    return rows
+
+
+def test_the_alarm_follows_the_words_that_are_known() -> None:
+    """Costlier known words are a loss with most of the gain left; better new words are none."""
+    (warning,) = lost_abilities(probe_rows(-0.23, 0.193))
+    assert "bits per byte of mapped words of the adapted model rose from 0.104 to 0.297" in warning
+    (risen,) = lost_abilities(probe_rows(0.1, 0.193))
+    assert risen.count("rose") == 1
+    assert lost_abilities(probe_rows(-0.3, -0.02)) == []
+    assert lost_abilities(probe_rows(-0.05, 0.05)) == []
+
+
+def test_a_point_of_training_with_costlier_known_words_is_a_loss() -> None:
+    """In training, too, the gain alone does not decide."""
+    first = {"gain": 2.0, "low": 1.9, "high": 2.1, "known": 0.1, "known_low": 0.09}
+    before = {MAPPING: {**first, "known_high": 0.11}}
+    risen = {**first, "known": 0.3, "known_low": 0.25, "known_high": 0.35}
+    assert list(lost_since(before, {MAPPING: risen})) == [MAPPING]
+    easier = {"gain": 1.5, "low": 1.4, "high": 1.6, "known": 0.05, "known_low": 0.04}
+    assert list(lost_since(before, {MAPPING: {**easier, "known_high": 0.06}})) == []
+
+
+def test_too_few_words_for_probes_are_noted(tokenizer: ModelTokenizer) -> None:
+    """Probes that are not measured are never silently missing."""
+    texts = {"hi": list(HINDI)}
+    models = {"source": scored(tokenizer, 1.0, texts)}
+    words = len(probe_words(tokenizer))
+    few = SETTINGS.model_copy(update={"in_context": InContextSettings(copied_words=words)})
+    note = compare(models, texts, few).notes["in-context probes"]
+    assert f"has {words} words that are one token, and {2 * words} are needed" in note
+    assert "in-context probes" not in compare(models, texts, SETTINGS).notes
+
+
+def test_an_added_space_and_a_stripped_end_do_not_cancel() -> None:
+    """Tokens of the same size that spell another text have no known places."""
+    places = TokenPlaces([b" a", b"b"])
+    assert places.ends_in([0, 1], "ab\n") is None
+    ends = places.ends_in([0, 1], "ab")
+    assert ends is not None
+    assert ends.tolist() == [1, 2]
+
+
+def test_documents_that_the_tokenizer_changes_are_named(tokenizer: ModelTokenizer) -> None:
+    """Long documents without known positions are not called short."""
+    (scores,) = position_scores(tokenizer, 0.0, LONG[:3])
+    changed = replace(scores, bytes=scores.bytes + 9)
+    rows = list(measure_positions({"base": tokenizer}, {"base": changed}, "en", BOOTSTRAP))
+    notes = position_notes({"base": tokenizer}, {"base": changed}, rows)
+    expected = "the tokenizer of base changes 3 of 3 documents"
+    assert notes["in-context gain"] == f"not measured: {expected}"
+    assert expected in notes["bits per byte by position"]
+    assert "fewer than two" not in "".join(notes.values())
+
+
+@pytest.mark.parametrize("metric", IN_CONTEXT_GAINS)
+def test_the_gain_in_documents_is_not_called_better_or_worse(metric: str) -> None:
+    """A model that learned a language gains less there without a loss."""
+    rows = [
+        Measurement(metric, "source", 0.4, "bits/byte", low=0.39, high=0.41, n=40),
+        Measurement(metric, "adapted", 0.1, "bits/byte", low=0.09, high=0.11, n=40),
+    ]
+    assert metric_changes(rows)[0].verdict == ""
+    assert metric not in LESS_IS_BETTER
 
 
 @pytest.mark.parametrize(
@@ -227,8 +317,15 @@ def test_training_measures_what_the_table_measures(tokenizer: ModelTokenizer) ->
     points = InContextMeasure(tokenizer, probes, SETTINGS)(source.model)
     rows = compare({"source": source}, texts, SETTINGS).measurements
     for metric, point in points.items():
-        (row,) = select(rows, metric=metric)
-        assert point == {"gain": row.value, "low": row.low, "high": row.high}
+        (row,), (known,) = (select(rows, metric=name) for name in (metric, KNOWN[metric]))
+        assert point == {
+            "gain": row.value,
+            "low": row.low,
+            "high": row.high,
+            "known": known.value,
+            "known_low": known.low,
+            "known_high": known.high,
+        }
 
 
 @given(st.lists(st.tuples(st.integers(1, 6), st.floats(0, 9)), min_size=1, max_size=30), st.data())
@@ -274,7 +371,8 @@ def test_the_in_context_gain_of_documents(tokenizer: ModelTokenizer) -> None:
         (found[subject],) = position_scores(tokenizer, boost, LONG)
     tokenizers = dict.fromkeys(found, tokenizer)
     rows = list(measure_positions(tokenizers, found, "en", BOOTSTRAP))
-    source, adapted = select(rows, metric=IN_CONTEXT_GAIN)
+    source, adapted = select(rows, metric=GAIN)
+    assert select(rows, metric=LONG_GAIN) == []
     assert (source.n, source.note) == (22, "bytes 128 to 256 minus bytes 512 to 1,024")
     early, late = (
         select(rows, metric=position_metric(span), subject="source")[0].value
@@ -285,7 +383,9 @@ def test_the_in_context_gain_of_documents(tokenizer: ModelTokenizer) -> None:
     assert abs(adapted.value) < 0.5
     # Later spans are not in the first window, or no document fills them.
     assert {
-        row.metric for row in rows if "at bytes" in row.metric and CHANGE not in row.metric
+        row.metric
+        for row in rows
+        if row.metric.startswith("bits per byte at") and CHANGE not in row.metric
     } == {position_metric(span) for span in SPANS[:5]}
 
 
@@ -293,8 +393,20 @@ def test_short_documents_are_said_to_be_too_short(tokenizer: ModelTokenizer) -> 
     """Without two documents of 1,024 bytes there is no in-context gain, and a note says why."""
     texts = {"hi": list(HINDI)}
     result = compare({"source": scored(tokenizer, 1.0, texts)}, texts, SETTINGS)
-    assert select(result.measurements, metric=IN_CONTEXT_GAIN) == []
-    assert "fewer than two documents have 1,024 bytes" in result.notes["hi"][IN_CONTEXT_GAIN]
+    assert select(result.measurements, metric=GAIN) == []
+    assert "fewer than two documents have 1,024 bytes" in result.notes["hi"]["in-context gain"]
     note = result.notes["hi"]["bits per byte by position"]
     # The four sentences have 66 to 117 bytes, and few tokens of the tokenizer are Hindi.
     assert note.startswith("measured up to byte 64: fewer than two documents are longer")
+
+
+def test_a_stored_curve_with_other_probes_is_warned_of(tmp_path: Path) -> None:
+    """The table has the probes of the recipe, the curve those that it was measured with."""
+    before = Evaluation()
+    now = before.model_copy(update={"in_context": None})
+    notes = {CURVE_SETTINGS: curve_settings(before)}
+    Manifest("training", "0", {}, {}, notes, seconds=0.0, created="").write(tmp_path)
+    assert other_curve_warning(tmp_path, ScoredText(curve_settings(before))) == ""
+    warning = other_curve_warning(tmp_path, ScoredText(curve_settings(now)))
+    assert "evaluation.in_context {texts: 24, copied_words: 24, " in warning
+    assert "(now null); the table is not comparable" in warning

@@ -8,8 +8,8 @@ fewer documents.
 The *in-context gain* is the bits per byte at bytes 128 to 256 of a document, minus those at bytes
 1,024 to 2,048: in English text, these are about the tokens 50 and 500 at which Olsson et al. (2022,
 arXiv 2209.11895) compare the loss. It is the mean over documents, and higher is better (the sign is
-opposite to that of the paper). Where fewer than `MIN_DOCUMENTS` documents have 2,048 bytes, the
-later span is that of bytes 512 to 1,024. Suffixes: N documents, K spans.
+opposite to that of the paper). As many documents are shorter, the gain at bytes 512 to 1,024 is a
+metric of its own: a mean never mixes later spans. Suffixes: N documents, K spans.
 """
 
 from __future__ import annotations
@@ -27,17 +27,20 @@ from lingraft.evaluation.bootstrap import Floats, measure_ratios
 from lingraft.evaluation.config import BootstrapSettings
 from lingraft.evaluation.text_scores import Integers, TextScores
 from lingraft.evaluation.words_kept_whole import TokenPlaces
-from lingraft.measurement import MIN_DOCUMENTS, Measurement
+from lingraft.formatting import join_words
+from lingraft.measurement import Measurement
 from lingraft.tokenizer import ModelTokenizer
 
 Span = tuple[int, int]
-IN_CONTEXT_GAIN = "in-context gain"
 EDGES = (0, *(64 * 2**power for power in range(15)))
 """The ends of all spans, up to 1 MiB."""
 SPANS: tuple[Span, ...] = tuple(pairwise(EDGES))
 EARLY: Span = (128, 256)
-LATE: tuple[Span, ...] = ((1024, 2048), (512, 1024))
-"""The later span of the in-context gain: the first one that enough documents fill."""
+IN_CONTEXT_GAINS: dict[str, Span] = {
+    "in-context gain at bytes 512 to 1,024": (512, 1024),
+    "in-context gain at bytes 1,024 to 2,048": (1024, 2048),
+}
+"""Each in-context gain and its later span."""
 
 
 @dataclass(frozen=True)
@@ -145,12 +148,12 @@ def measure_positions(
     for subject, score in scores.items():
         found[subject] = PositionBits.of(score, TokenPlaces.of(tokenizers[subject]))
     filled_NK = np.logical_and.reduce([bits.filled for bits in found.values()])
-    late = late_span(filled_NK)
-    gains = {subject: bits.restricted(filled_NK).gain(late) for subject, bits in found.items()}
-    note = f"bytes {EARLY[0]} to {EARLY[1]} minus bytes {late[0]:,} to {late[1]:,}"
-    yield from measure_ratios(
-        IN_CONTEXT_GAIN, "bits/byte", gains, language=language, bootstrap=bootstrap, note=note
-    )
+    for metric, late in IN_CONTEXT_GAINS.items():
+        gains = {subject: bits.restricted(filled_NK).gain(late) for subject, bits in found.items()}
+        note = f"bytes {EARLY[0]} to {EARLY[1]} minus bytes {late[0]:,} to {late[1]:,}"
+        yield from measure_ratios(
+            metric, "bits/byte", gains, language=language, bootstrap=bootstrap, note=note
+        )
     for column, span in enumerate(SPANS):
         if span[0] >= window_bytes(scores):
             break
@@ -168,30 +171,51 @@ def window_bytes(scores: Mapping[str, TextScores]) -> float:
     )
 
 
-def too_short(
-    scores: Mapping[str, TextScores], measurements: Sequence[Measurement]
+def position_notes(
+    tokenizers: Mapping[str, ModelTokenizer],
+    scores: Mapping[str, TextScores],
+    measurements: Sequence[Measurement],
 ) -> dict[str, str]:
-    """Return notes, by metric, on what `measure_positions` could not measure in short documents."""
+    """Return notes, by metric, on what `measure_positions` could not measure.
+
+    Documents are too short, or a tokenizer changes them, so that no position in them is known.
+    """
     measured = {row.metric for row in measurements}
-    notes = {}
-    if IN_CONTEXT_GAIN not in measured:
-        longer = f"fewer than two documents have {LATE[-1][1]:,} bytes"
-        notes[IN_CONTEXT_GAIN] = f"not measured: {longer}"
+    sizes_N = next(iter(scores.values())).bytes
+    shortest, (_, needed) = next(iter(IN_CONTEXT_GAINS.items()))
     window = window_bytes(scores)
     wanted = [span for span in SPANS if span[0] < window]
     found = [span for span in wanted if position_metric(span) in measured]
+    if shortest in measured and len(found) == len(wanted):
+        return {}
+    changed = changed_documents(tokenizers, scores)
+    notes = {}
+    if shortest not in measured:
+        is_long = (sizes_N >= needed).sum() >= 2
+        short = "" if is_long else f"fewer than two documents have {needed:,} bytes"
+        notes["in-context gain"] = f"not measured: {'; '.join(filter(None, (short, changed)))}"
     if len(found) < len(wanted):
         end = found[-1][1] if found else 0
+        is_long = (sizes_N >= wanted[len(found)][1]).sum() >= 2
+        short = "" if is_long else "fewer than two documents are longer"
+        reasons = "; ".join(filter(None, (short, changed)))
         notes["bits per byte by position"] = (
-            f"measured up to byte {end:,}: fewer than two documents are longer, and a window holds "
-            f"about {window:,.0f} bytes"
+            f"measured up to byte {end:,}: {reasons}, and a window holds about {window:,.0f} bytes"
         )
     return notes
 
 
-def late_span(filled: Any) -> Span:
-    """Return the later span of the in-context gain for documents that fill these spans, [N, K]."""
-    for span in LATE[:-1]:
-        if filled[:, SPANS.index(span)].sum() >= MIN_DOCUMENTS:
-            return span
-    return LATE[-1]
+def changed_documents(
+    tokenizers: Mapping[str, ModelTokenizer], scores: Mapping[str, TextScores]
+) -> str:
+    """Return in words how many documents each tokenizer changes; "" if none."""
+    reasons = []
+    for subject, score in scores.items():
+        places, count = TokenPlaces.of(tokenizers[subject]), 0
+        for ids, size in zip(score.documents(), score.bytes, strict=True):
+            count += len(ids) > 0 and places.ends(ids, int(size)) is None
+        if count:
+            reasons.append(
+                f"the tokenizer of {subject} changes {count:,} of {len(score.bytes):,} documents"
+            )
+    return join_words(reasons)

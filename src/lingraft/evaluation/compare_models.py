@@ -20,9 +20,10 @@ from lingraft.evaluation.added_token_choice import (
 )
 from lingraft.evaluation.added_token_use import measure_use
 from lingraft.evaluation.bootstrap import measure_difference, measure_ratio
-from lingraft.evaluation.byte_positions import measure_positions, too_short
+from lingraft.evaluation.byte_positions import measure_positions, position_notes
 from lingraft.evaluation.config import EvaluationSettings
 from lingraft.evaluation.fertility import fertility, fertility_changes, premium, sequence_length
+from lingraft.evaluation.in_context_probes import NOTE, probe_note
 from lingraft.evaluation.loaded_models import measure_loaded, measure_speeds
 from lingraft.evaluation.samples import GeneratedSample, repetition
 from lingraft.evaluation.score_model import (
@@ -97,7 +98,7 @@ def compare(
         )
         positions = list(measure_positions(tokenizers, scores, language, settings.bootstrap))
         result.measurements.extend(positions)
-        result.notes[language] |= too_short(scores, positions)
+        result.notes[language] |= position_notes(tokenizers, scores, positions)
         for subject, model in models.items():
             result.measurements.extend(
                 _measure_samples(model, added[subject], language, subject, settings)
@@ -114,6 +115,9 @@ def compare(
     result.measurements.extend(
         measure_loaded(models, loaded, added, settings, execution=(device, dtype))
     )
+    note = probe_note(tokenizers, settings.in_context, result.measurements)
+    if note:
+        result.notes[NOTE] = note
     if settings.generation is not None:
         speeds = measure_speeds(models, loaded, texts, settings.generation)
         for language, measured in speeds.items():

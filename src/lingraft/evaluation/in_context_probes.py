@@ -11,7 +11,9 @@ to predict the words:
   a task do. A model predicts `y` from an earlier line with the same `x`.
 
 The *gain* is the bits per byte of words that are new to the context, minus those of the same words
-when they come again; higher is better, and 0 is a model that does not use its context. The words
+when they come again; higher is better, and 0 is a model that does not use its context. It also
+moves with the bits of the new words, which say nothing of the context. So the bits per byte of the
+known words are measured, too; lower is better. The words
 are whole tokens of the first model's vocabulary. All models read the same text, so their gains are
 compared text by text, whatever their tokenizers are. Suffix: N texts.
 """
@@ -20,8 +22,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import log
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 
@@ -30,10 +34,18 @@ from lingraft.evaluation.bootstrap import Floats, measure_ratios
 from lingraft.evaluation.byte_positions import NatsByByte, Span
 from lingraft.evaluation.config import BootstrapSettings, EvaluationSettings, InContextSettings
 from lingraft.evaluation.words_kept_whole import TokenPlaces
+from lingraft.formatting import join_words
 from lingraft.measurement import Measurement
 from lingraft.tokenizer import ModelTokenizer
 
 COPYING, MAPPING = "copying gain", "mapping gain"
+KNOWN = {
+    COPYING: "bits per byte of copied words",
+    MAPPING: "bits per byte of mapped words",
+}
+"""Gain of a probe -> the metric of its words once they are known."""
+NOTE = "in-context probes"
+"""The note of an evaluation on probes, or texts of them, that were not measured."""
 WORDS = 1000
 """The words of the probes are drawn from the first of the vocabulary: merges and scores are in the
 order of frequency, so the model has read these often."""
@@ -57,7 +69,7 @@ def probe_words(tokenizer: ModelTokenizer, added: frozenset[int] = frozenset()) 
     words: dict[str, None] = {}
     for token_id, surface in enumerate(tokenizer.vocabulary.surfaces):
         word = (surface or b"").decode(errors="replace") if token_id not in added else ""
-        if word[:1] == " " and len(word) > MIN_LETTERS and word[1:].isalpha():
+        if word[:1] == " " and len(word) > MIN_LETTERS and _is_word(word[1:]):
             words[word[1:]] = None
         if len(words) == WORDS:
             break
@@ -65,6 +77,15 @@ def probe_words(tokenizer: ModelTokenizer, added: frozenset[int] = frozenset()) 
     # Merges can make a token unreachable.
     lengths = map(len, tokenizer.encode([prefix + word for word in words]))
     return [word for word, length in zip(words, lengths, strict=True) if length == 1]
+
+
+def _is_word(text: str) -> bool:
+    """Return whether a text is of letters and marks: vowel signs of many scripts are marks.
+
+    >>> _is_word("नहीं"), _is_word("x1"), _is_word("")
+    (True, False, False)
+    """
+    return text[:1].isalpha() and all(category(character)[0] in "LM" for character in text)
 
 
 class _TextWriter:
@@ -108,9 +129,10 @@ def mapping_texts(words: Sequence[str], settings: InContextSettings) -> list[Pro
         for _round in range(settings.mapping_rounds):
             spans = []
             for pair in random.permutation(pairs):
+                # No newline at the end of the text: some tokenizers strip it.
+                writer.add("\n" if writer.data else "")
                 writer.add(f"{words[drawn[pair]]}:")
                 spans.append(writer.add(f" {words[drawn[pairs + pair]]}"))
-                writer.add("\n")
             rounds.append(tuple(spans))
         texts.append(ProbeText(writer.data.decode(), rounds[0], rounds[-1]))
     return texts
@@ -118,12 +140,13 @@ def mapping_texts(words: Sequence[str], settings: InContextSettings) -> list[Pro
 
 @dataclass(frozen=True)
 class ProbeScores:
-    """The bits that each text saves in words that are known, and the bytes of these words, [N].
+    """The bits that each text saves in words that are known, their bits and their bytes, [N].
 
     The sum of `saved` over the sum of `bytes` is the gain in bits per byte.
     """
 
     saved: Floats
+    known: Floats
     bytes: Floats
 
 
@@ -167,14 +190,15 @@ class InContextProbes:
             ids = tokenizer.encode([text.text for text in texts])
             nats = score_ids(model, start, ids, context=context, stride=stride).token_nats
             parts = np.split(nats, np.cumsum(list(map(len, ids)))[:-1])
-            saved, sizes = np.zeros(len(texts)), np.zeros(len(texts))
+            new, known, sizes = np.zeros((3, len(texts)))
             for number, (text, part) in enumerate(zip(texts, parts, strict=True)):
-                ends = places.ends(ids[number], len(text.text.encode()))
+                ends = places.ends_in(ids[number], text.text)
                 if ends is not None:
                     read = NatsByByte(ends, part)
-                    saved[number] = (read.between(text.new) - read.between(text.known)) / log(2)
+                    new[number] = read.between(text.new) / log(2)
+                    known[number] = read.between(text.known) / log(2)
                     sizes[number] = sum(end - begin for begin, end in text.known)
-            scores[metric] = ProbeScores(saved, sizes)
+            scores[metric] = ProbeScores(new - known, known, sizes)
         return scores
 
 
@@ -190,33 +214,73 @@ class InContextMeasure:
     settings: EvaluationSettings
 
     def __call__(self, model: Any) -> dict[str, dict[str, float]]:
-        """Return the `gain` of each probe and its interval, `low` and `high`."""
+        """Return the `gain` of each probe and its interval, `low` and `high`.
+
+        `known` are the bits per byte of words once known, from `known_low` to `known_high`.
+        """
         scores = self.probes.score(model, self.tokenizer, self.settings.context)
-        points = {}
-        for row in measure_probes({"": scores}, self.settings.bootstrap):
-            if row.low is not None and row.high is not None:
-                points[row.metric] = {"gain": row.value, "low": row.low, "high": row.high}
+        rows = {row.metric: row for row in measure_probes({"": scores}, self.settings.bootstrap)}
+        points: dict[str, dict[str, float]] = {}
+        for metric, known in KNOWN.items():
+            if metric not in rows:
+                continue
+            points[metric] = {}
+            for row, names in (
+                (rows[metric], ("gain", "low", "high")),
+                (rows[known], ("known", "known_low", "known_high")),
+            ):
+                if row.low is not None and row.high is not None:
+                    numbers = row.value, row.low, row.high
+                    points[metric].update(zip(names, numbers, strict=True))
         return points
 
 
 def measure_probes(
     scores: Mapping[str, Mapping[str, ProbeScores]], bootstrap: BootstrapSettings
 ) -> Iterator[Measurement]:
-    """Yield the gain of each model in each probe, and its change from the first model.
+    """Yield the gain of each model in each probe, its bits in known words, and their changes.
 
     `scores` are the results of `InContextProbes.score` by subject.
     """
+    common: dict[str, Any] = {
+        "language": "",
+        "bootstrap": bootstrap,
+        "per": "text",
+        "split": "probe",
+    }
     for metric in next(iter(scores.values())):
-        ratios = {
-            subject: (one[metric].saved, one[metric].bytes) for subject, one in scores.items()
-        }
-        yield from measure_ratios(
-            metric,
-            "bits/byte",
-            ratios,
-            language="",
-            bootstrap=bootstrap,
-            per="text",
-            split="probe",
-            note="random words, new to the text minus known from it",
+        gains, known = {}, {}
+        for subject, one in scores.items():
+            gains[subject] = one[metric].saved, one[metric].bytes
+            known[subject] = one[metric].known, one[metric].bytes
+        note = "random words, new to the text minus known from it"
+        yield from measure_ratios(metric, "bits/byte", gains, note=note, **common)
+        note = "random words, known from the text"
+        yield from measure_ratios(KNOWN[metric], "bits/byte", known, note=note, **common)
+
+
+def probe_note(
+    tokenizers: Mapping[str, ModelTokenizer],
+    settings: InContextSettings | None,
+    measurements: Sequence[Measurement],
+) -> str:
+    """Return why probes, or some of their texts, were not measured; "" if all were."""
+    counts = {row.metric: row.n for row in measurements if row.metric in KNOWN}
+    if settings is None or all(counts.get(metric) == settings.texts for metric in KNOWN):
+        return ""
+    source = next(iter(tokenizers.values()))
+    probes = InContextProbes.of(source, settings)
+    if not probes.texts:
+        return (
+            f"not measured: the vocabulary of the first model has {len(probe_words(source))} words "
+            f"that are one token, and {settings.words_needed} are needed"
         )
+    texts = [text.text for text in chain.from_iterable(probes.texts.values())]
+    reasons = []
+    for subject, tokenizer in tokenizers.items():
+        places = TokenPlaces.of(tokenizer)
+        pairs = zip(tokenizer.encode(texts), texts, strict=True)
+        changed = sum(places.ends_in(ids, text) is None for ids, text in pairs)
+        if changed:
+            reasons.append(f"the tokenizer of {subject} changes {changed} of {len(texts)} texts")
+    return f"texts that a tokenizer changes are not measured: {join_words(reasons)}"

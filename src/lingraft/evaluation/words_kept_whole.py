@@ -132,6 +132,16 @@ class TokenPlaces:
             return ends - 1
         return None
 
+    def ends_in(self, ids: Sequence[int] | Integers, text: str) -> Integers | None:
+        """Return the byte at which each token ends in a text; `None` if they spell another one.
+
+        `ends` knows the size of the text only: a first space that the tokenizer adds and a last
+        character that it strips have the same size.
+        """
+        if self.read(ids) not in (text, f" {text}"):
+            return None
+        return self.ends(ids, len(text.encode()))
+
 
 @dataclass(frozen=True)
 class TextWords:

@@ -49,6 +49,15 @@ def scoring_settings(settings: Evaluation) -> dict[str, Any]:
     return settings.model_dump(mode="json", include=set(SCORING_SETTINGS))
 
 
+def curve_settings(settings: Evaluation) -> dict[str, Any]:
+    """Return the settings that a held-out curve is measured with, as plain JSON."""
+    probes = settings.in_context
+    return {
+        **scoring_settings(settings),
+        "in_context": probes.model_dump(mode="json") if probes else None,
+    }
+
+
 @dataclass(frozen=True)
 class EvaluationNodes:
     """The stages that measure the models of a run."""

@@ -32,8 +32,8 @@ from lingraft.evaluation.tasks import check_tasks, choose_tasks
 from lingraft.hub_client import HUB_ID
 from lingraft.pipeline.evaluation_stages import (
     EvaluationNodes,
+    curve_settings,
     evaluation_nodes,
-    scoring_settings,
 )
 from lingraft.pipeline.run_folder import (
     FORMAT,
@@ -127,7 +127,7 @@ def evaluate_models(
         check_tasks(tasks.settings)
     if not all(node.is_cached(store) for node in nodes):
         quiet_libraries()
-    scored = ScoredText(scoring_settings(recipe.evaluation), part)
+    scored = ScoredText(curve_settings(recipe.evaluation), part)
     with each_warning_once(), new_run_folder(output, "--output") as draft:
         build = partial(build_node, scored=scored)
         done = [build(node, recipe, runtime, store, log) for node in nodes]

@@ -22,7 +22,7 @@ from lingraft.model_card import write_card
 from lingraft.pipeline.added_token_table import ADDED_TOKENS
 from lingraft.pipeline.all_ranks import train_as_worker, training_group
 from lingraft.pipeline.check_stages import run_certificate, write_run_certificate
-from lingraft.pipeline.evaluation_stages import scoring_settings
+from lingraft.pipeline.evaluation_stages import curve_settings
 from lingraft.pipeline.finished_run import Run
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.opening import describe_model, describe_run, estimate_run
@@ -127,7 +127,7 @@ def run(
         for warning in _recipe_warnings(recipe):
             warn(warning, log)
         done = []
-        scored = ScoredText(scoring_settings(recipe.evaluation), reported_part(recipe.training))
+        scored = ScoredText(curve_settings(recipe.evaluation), reported_part(recipe.training))
         for node in graph:
             with training_group(node, graph, runtime, store):
                 done.append(build_node(node, recipe, runtime, store, log, scored=scored))

@@ -27,7 +27,7 @@ from lingraft.evaluation.score_model import HeldoutMeasure, HeldoutPart, heldout
 from lingraft.forecast.run_predictions import PREDICTION, AddedTokens, predict_before_training
 from lingraft.packing.blocks import Blocks
 from lingraft.packing.pack import pack_corpus
-from lingraft.pipeline.evaluation_stages import CURVE_SETTINGS, scoring_settings
+from lingraft.pipeline.evaluation_stages import CURVE_SETTINGS, curve_settings
 from lingraft.pipeline.stage_node import StageContext
 from lingraft.recipe import Recipe, Text
 from lingraft.splice import Splice
@@ -212,7 +212,7 @@ def make_training(context: StageContext) -> None:
     )
     context.draft.note(notes)
     if plan.heldout_points:
-        context.draft.note({CURVE_SETTINGS: scoring_settings(context.recipe.evaluation)})
+        context.draft.note({CURVE_SETTINGS: curve_settings(context.recipe.evaluation)})
     trained = context.draft.folder / "model"
     if trained.is_dir():  # of several processes, only the first writes the model
         copy_matching(model, trained, COMPANION_FILES)
@@ -224,9 +224,7 @@ def curve_digest(recipe: Recipe) -> str:
 
     A shared prefix has points of the curve, and all of a curve is one measure.
     """
-    part, probes = reported_part(recipe.training), recipe.evaluation.in_context
-    probed = probes.model_dump(mode="json") if probes else None
-    return digest([scoring_settings(recipe.evaluation), part, probed])[:8]
+    return digest([curve_settings(recipe.evaluation), reported_part(recipe.training)])[:8]
 
 
 def reported_part(plan: TrainingPlan) -> HeldoutPart:

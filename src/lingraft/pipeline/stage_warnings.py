@@ -41,7 +41,7 @@ class StageWarnings:
 class ScoredText:
     """The held-out text of a language that is scored, all or one half, and how.
 
-    `settings` are those of `SCORING_SETTINGS`.
+    `settings` are those of `curve_settings`.
     """
 
     settings: Mapping[str, Any]
@@ -113,13 +113,28 @@ def other_curve_warning(training: Path, scored: ScoredText) -> str:
     """Return the warning that a held-out curve was measured otherwise than the table; "" if not."""
     measured = Manifest.read(training).notes.get(CURVE_SETTINGS, scored.settings)
     pairs = ((name, value, scored.settings[name]) for name, value in measured.items())
-    differing = [f"{name} {before} (now {now})" for name, before, now in pairs if before != now]
+    differing = [
+        f"{name} {_in_words(before)} (now {_in_words(now)})"
+        for name, before, now in pairs
+        if before != now
+    ]
     if not differing:
         return ""
     return (
         "training: the stored held-out curve and its prediction were measured with evaluation."
         f"{', evaluation.'.join(differing)}; the table is not comparable with them"
     )
+
+
+def _in_words(value: Any) -> str:
+    """Return a setting as a recipe has it.
+
+    >>> _in_words({"texts": 24, "seed": 0}), _in_words(None)
+    ('{texts: 24, seed: 0}', 'null')
+    """
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name}: {_in_words(one)}" for name, one in value.items()) + "}"
+    return "null" if value is None else str(value)
 
 
 def few_documents_warning(language: str, documents: int, size: int) -> str:

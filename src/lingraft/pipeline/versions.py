@@ -21,7 +21,7 @@ STAGE_VERSIONS = {
     "vocabulary": 11,
     "embeddings": 8,
     "packing": 5,
-    "training": 10,
+    "training": 11,
     "received": 1,
     "chat-vector": 1,
     # Checks, measurements and predictions.
@@ -30,7 +30,7 @@ STAGE_VERSIONS = {
     "result-check": 1,
     "scoring": 6,
     "tasks": 3,
-    "evaluation": 6,
+    "evaluation": 7,
     "prediction": 2,
     "probe": 4,
 }

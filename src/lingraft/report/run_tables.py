@@ -15,8 +15,8 @@ from typing import Any
 
 from lingraft.corpus.health_table import HealthTable, health_table
 from lingraft.display_text import direction, language_name
-from lingraft.evaluation.byte_positions import IN_CONTEXT_GAIN, position_spans
-from lingraft.evaluation.in_context_probes import COPYING, MAPPING
+from lingraft.evaluation.byte_positions import IN_CONTEXT_GAINS, position_spans
+from lingraft.evaluation.in_context_probes import KNOWN
 from lingraft.formatting import duration, flatten, join_words, number, size
 from lingraft.measurement import MIN_DOCUMENTS, TASKS, MetricChange
 from lingraft.model_card.markdown import stage_notes
@@ -60,7 +60,8 @@ _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 def split_context(table: Sequence[MetricChange]) -> tuple[list[MetricChange], list[MetricChange]]:
     """Return what models gain from their context, then bits per byte by position."""
     spans = position_spans()
-    gains = [entry for entry in table if entry.metric in {IN_CONTEXT_GAIN, COPYING, MAPPING}]
+    metrics = {*IN_CONTEXT_GAINS, *KNOWN, *KNOWN.values()}
+    gains = [entry for entry in table if entry.metric in metrics]
     return gains, [entry for entry in table if entry.metric in spans]
 
 
@@ -69,12 +70,14 @@ def nothing_to_lose(gains: Sequence[MetricChange]) -> str:
     missing = []
     for entry in gains:
         before = entry.before
-        if before is not None and before.low is not None and before.low <= 0:
+        is_gain = entry.metric not in KNOWN.values()
+        if is_gain and before is not None and before.low is not None and before.low <= 0:
             language = f" in {language_name(entry.language)}" if entry.language else ""
             missing.append(f"no {entry.metric}{language}")
     if not missing:
         return ""
-    return f"The source has {join_words(missing)} above 0 by its interval: there is none to lose."
+    found = join_words(missing)
+    return f"The source has {found} above 0 by its interval: a loss cannot be measured."
 
 
 def split_headline(table: Sequence[MetricChange]) -> tuple[list[MetricChange], list[MetricChange]]:

@@ -16,10 +16,9 @@ from typing import Any
 
 import torch
 
-from lingraft.evaluation.lost_ability import REMEDY, lost_since
+from lingraft.evaluation.lost_ability import REMEDY, loss_in_words, lost_since
 from lingraft.forecast.run_predictions import FIRST_PART, predict_training
 from lingraft.forecast.training_curve import ProgressForecast, read_log
-from lingraft.formatting import number
 from lingraft.packing.mixture import Batch
 from lingraft.progress import warn
 from lingraft.store import fsync
@@ -132,9 +131,8 @@ class TrainLog:
         lost = list(lost_since(self.first_gains, gains))
         for probe in lost if self.log else ():
             warn(
-                f"in-context learning: at step {step} of {self.steps}, the {probe} is "
-                f"{number(gains[probe]['gain'])} bits per byte, "
-                f"{number(self.first_gains[probe]['gain'])} before training; {REMEDY}"
+                f"in-context learning: at step {step} of {self.steps}, "
+                f"{loss_in_words(probe, self.first_gains[probe], gains[probe])}; {REMEDY}"
             )
         return {"in_context": gains, **({"lost": lost} if lost else {})}
 
