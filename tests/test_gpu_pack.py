@@ -401,3 +401,15 @@ def test_a_run_that_cannot_begin_says_why(tmp_path: Path, arguments: list[str], 
     assert done.returncode != 0
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_tuned_comparison_says_why_runs_are_missing() -> None:
+    """Failed runs did not end well; runs of equal FLOPs need the tokens of the default."""
+    good = {"arm": tuned_comparison.DEFAULT, "tokens": 9}
+    failed = {"arm": tuned_comparison.DEFAULT, "error": "killed"}
+    assert tuned_comparison.ending([good, good], 2) == "complete"
+    assert tuned_comparison.ending([good, failed], 2) == "1 of 2 runs: 1 failed"
+    assert "the time was over" in tuned_comparison.ending([good], 2)
+    none = tuned_comparison.ending([failed], 3)
+    assert none.startswith("0 of 3 runs: 1 failed; 2 were not carried out: no run of")
+    assert "the time was over" not in none

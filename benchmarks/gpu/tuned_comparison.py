@@ -105,14 +105,34 @@ def run(results: Results, base: Base, work: Path, device: str, *, at_once: int) 
         Attempt(arm, equal, chosen[arm], seed)
         for seed in range(sizes.seeds)
         for arm, equal in COMPARED
-        if arm in chosen
+        if arm in chosen and (tokens or equal == "bytes")
     ]
     runs.carry_out(compared, tokens)
-    wanted, ended = len(grid) * len(ARMS) + len(COMPARED) * sizes.seeds, len(results.rows)
-    results.end(
-        "complete" if ended == wanted else f"{ended} of {wanted} runs: the time was over",
-        summary(results.rows),
-    )
+    wanted = len(grid) * len(ARMS) + len(COMPARED) * sizes.seeds
+    results.end(ending(results.rows, wanted), summary(results.rows))
+
+
+def ending(rows: Sequence[dict[str, Any]], wanted: int) -> str:
+    """Return "complete" if all wanted runs ended well, or how many did and why others did not.
+
+    >>> ending([{"arm": DEFAULT, "tokens": 9}, {"arm": PAPER, "error": "killed"}], 2)
+    '1 of 2 runs: 1 failed'
+    """
+    failed = sum("error" in row for row in rows)
+    missing, reasons = wanted - len(rows), []
+    if failed:
+        reasons.append(f"{failed} failed")
+    if missing and tokens_of_default(rows):
+        reasons.append(
+            f"{missing} were not carried out: the time was over, or no run of tuning "
+            f"their arm ended well"
+        )
+    elif missing:
+        reasons.append(
+            f"{missing} were not carried out: no run of {DEFAULT} ended well, whose "
+            f"tokens or rate they need"
+        )
+    return f"{len(rows) - failed} of {wanted} runs: {'; '.join(reasons)}" if reasons else "complete"
 
 
 @dataclass(frozen=True)
