@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AttentionInterface
 
 from lingraft.checkpoint import load_model
 from lingraft.errors import RecipeError, TrainingError
@@ -209,3 +210,68 @@ def test_where_flex_attention_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "has no dropout" in flex_problem(dropping, gpu)
     monkeypatch.setattr(f"{module}.compile_problem", lambda _: "it needs the package triton")
     assert "it needs the package triton" in flex_problem(other_model("llama"), gpu)
+
+
+def test_a_failure_of_compiled_layers_does_not_end_an_automatic_run(
+    tiny_model: Path,
+    tmp_path: Path,
+    compiled: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Out of memory in a backward pass: the step is computed again, with the same random numbers.
+
+    With `compile: true`, the run ends.
+    """
+    text, plan = two_streams(tiny_model, tmp_path / "text"), plan_of(budget="3 steps")
+
+    def out_of_memory(_: Any) -> None:
+        torch.rand(9)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def failing(*inputs: Any, **_: Any) -> Any:
+        hidden = inputs[0] * 1
+        hidden.register_hook(out_of_memory)
+        return hidden
+
+    def heldout(_: Any) -> dict[str, float]:
+        return {"hi": float(torch.rand(1))}
+
+    def compiler(model: Any, execution: Execution, steps: int, world: ProcessGroup) -> StepCompiler:
+        made = StepCompiler(model, execution, steps, world)
+        made.layers.forwards = [failing for _ in made.layers.layers]
+        made.trial = trials.pop()
+        return made
+
+    run(tiny_model, text, plan, tmp_path / "plain", heldout=heldout)
+    monkeypatch.setattr(trainer, "StepCompiler", compiler)
+    on, trials = Execution(compile="true"), [None, CompileTrial(3, uses=True)]
+    notes = run(tiny_model, text, plan, tmp_path / "failed", execution=on, heldout=heldout)
+    said = "torch.compile: failed (OutOfMemoryError: CUDA out of memory): not used"
+    assert notes["compile"] == said
+    assert said in capsys.readouterr().err
+    assert log_of(tmp_path / "failed")[1:] == log_of(tmp_path / "plain")[1:]
+    one, other = (weights_of(tmp_path / name / "output" / "model") for name in ("failed", "plain"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    with pytest.raises(torch.OutOfMemoryError):
+        run(tiny_model, text, plan, tmp_path / "on", execution=on, heldout=heldout)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, about transformers and torch
+def test_flex_attention_that_cannot_train_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If its backward pass fails, documents are kept apart by the dense mask; no gradient stays."""
+    model, module = other_model("llama"), "lingraft.training.document_attention"
+
+    def no_backward(module: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> Any:
+        output = (query + key + value).transpose(1, 2).contiguous()
+        output.register_hook(lambda _: 1 / 0)
+        return output, None
+
+    monkeypatch.setattr(f"{module}.flex_problem", lambda *_: "")
+    # Without a GPU, the mask of flex attention would be compiled.
+    monkeypatch.setitem(AttentionInterface._global_mapping, FLEX, no_backward)
+    with torch.compiler.set_stance("force_eager"):
+        attention = DocumentAttention.of(model, 1, Execution())
+    assert attention.note == ("sdpa (flex attention failed: ZeroDivisionError: division by zero)")
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert model.config._attn_implementation == "sdpa"

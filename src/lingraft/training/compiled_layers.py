@@ -63,6 +63,11 @@ def compile_problem(device: str) -> str:
     return f"it is not supported on {kind}"
 
 
+def one_line(error: BaseException) -> str:
+    """Return the name and the start of the message of an error of torch, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
 class CompiledLayers:
     """The layers of a model, which `applied` replaces by compiled ones.
 
@@ -107,7 +112,8 @@ class CompiledLayers:
 class CompileTrial:
     """Decides by the clock whether compiled layers are used; the steps of a phase ask it.
 
-    `remaining` are the steps of the phase that are left. It is `done` when the decision is made,
+    `remaining` are the steps of the phase that are left, `problem` is the error that ended the
+    use of compiled layers. It is `done` when the decision is made,
     and `uses` says how the next step is computed. Times are those of the forward and backward
     passes of a step, because its update is the same with and without compiled layers.
     """
@@ -115,6 +121,7 @@ class CompileTrial:
     remaining: int
     uses: bool = False
     done: bool = False
+    problem: str = ""
     seconds: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
 
     def step(self, seconds: float) -> None:
@@ -145,6 +152,8 @@ class CompileTrial:
     @property
     def line(self) -> str:
         """What was measured and decided, in one line; "" if nothing was compiled."""
+        if self.problem:
+            return f"torch.compile: failed ({self.problem}): not used"
         if not self.done or not self.seconds[True]:
             return ""
         return (
@@ -185,6 +194,18 @@ class StepCompiler:
         if self.trial:
             return self.trial.line
         return "torch.compile: used" if self.layers else ""
+
+    def falls_back(self, error: Exception) -> bool:
+        """Return whether to compute a failed step again, without compiled layers from then on.
+
+        `auto` does. Several processes cannot: the others may wait for the collectives of this step.
+        """
+        if not (self.trial and self.trial.uses) or self.world.size > 1:
+            return False
+        self.trial = CompileTrial(self.trial.remaining, done=True, problem=one_line(error))
+        self.layers = None
+        say(self.trial.line)
+        return True
 
     @contextmanager
     def step(self) -> Iterator[None]:

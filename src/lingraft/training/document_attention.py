@@ -27,7 +27,7 @@ from transformers.masking_utils import flex_attention_mask
 from lingraft.errors import ModelError
 from lingraft.packing.mixture import document_positions
 from lingraft.packing.shards import Integers
-from lingraft.training.compiled_layers import compile_problem
+from lingraft.training.compiled_layers import compile_problem, one_line
 from lingraft.training.execution import Execution
 
 FLEX = "flex_attention_autocast"
@@ -95,11 +95,17 @@ class DocumentAttention:
         """
         own = str(model.config._attn_implementation)  # noqa: SLF001 - has no public name
         problem = flex_problem(model, execution)
-        chosen = cls(model, document_start, own if problem else FLEX, problem)
-        chosen.check()
         if not problem:
-            # The short sequences of the check would make torch compile for any length.
+            flex = cls(model, document_start, FLEX)
+            problem = flex.failure()
+            if not problem:
+                flex.check()
+            # The short sequences of the checks would make torch compile for any length.
             torch.compiler.reset()
+            if not problem:
+                return flex
+        chosen = cls(model, document_start, own, problem)
+        chosen.check()
         return chosen
 
     @property
@@ -132,9 +138,36 @@ class DocumentAttention:
         finally:
             self.model.set_attn_implementation(before)
 
+    def failure(self) -> str:
+        """Return the error of a forward and backward pass in one line; "" if both work.
+
+        Gradients are dropped.
+        """
+        try:
+            with self.applied():
+                self._logits().float().sum().backward()  # type: ignore[no-untyped-call]
+        except Exception as error:  # noqa: BLE001 - whatever fails, the dense mask works
+            return f"flex attention failed: {one_line(error)}"
+        finally:
+            self.model.zero_grad(set_to_none=True)
+        return ""
+
     @torch.no_grad()
     def check(self) -> None:
         """Raise `ModelError` if the logits of a document depend on the document before it."""
+        with self.applied():
+            logits = self._logits()
+        # Masked positions contribute exactly 0, so the logits are equal bit for bit.
+        if not torch.equal(logits[0, 3:], logits[1, 3:]):
+            msg = (
+                f"training.document_attention_mask: {type(self.model).__name__} does not mask "
+                f"attention between the documents of a sequence; leave the setting out, or use "
+                f"training.packing.layout: documents"
+            )
+            raise ModelError(msg)
+
+    def _logits(self) -> Tensor:
+        """Return the logits of two sequences that differ in their first documents only."""
         model, start = self.model, self.document_start
         size = model.get_input_embeddings().weight.shape[0]
         # Two sequences whose first documents differ and whose second documents are the same.
@@ -148,16 +181,11 @@ class DocumentAttention:
         training = model.training
         model.eval()
         bfloat16 = torch.autocast(model.device.type, torch.bfloat16, enabled=self.is_flex)
-        with self.applied(), bfloat16:
-            logits = model(
-                input_ids=inputs.to(model.device), position_ids=positions, use_cache=False
-            ).logits
-        model.train(training)
-        # Masked positions contribute exactly 0, so the logits are equal bit for bit.
-        if not torch.equal(logits[0, 3:], logits[1, 3:]):
-            msg = (
-                f"training.document_attention_mask: {type(model).__name__} does not mask attention "
-                f"between the documents of a sequence; leave the setting out, or use "
-                f"training.packing.layout: documents"
-            )
-            raise ModelError(msg)
+        try:
+            with bfloat16:
+                logits: Tensor = model(
+                    input_ids=inputs.to(model.device), position_ids=positions, use_cache=False
+                ).logits
+        finally:
+            model.train(training)
+        return logits

@@ -60,6 +60,19 @@ class StepResult:
     replay_kl: float | None = None
 
 
+def random_state(device: str) -> tuple[Tensor, ...]:
+    """Return the states of the random generators of the CPU and of a GPU."""
+    cpu = torch.get_rng_state()
+    return (cpu, torch.cuda.get_rng_state(device)) if device.startswith("cuda") else (cpu,)
+
+
+def set_random_state(device: str, state: tuple[Tensor, ...]) -> None:
+    """Set what `random_state` returned."""
+    torch.set_rng_state(state[0])
+    for of_gpu in state[1:]:
+        torch.cuda.set_rng_state(of_gpu, device)
+
+
 class Stepper:
     """Runs the steps of a phase: the model, its loss, and the optimizer of the trained parameters.
 
@@ -121,12 +134,41 @@ class Stepper:
     def forward_backward(self, batch: Batch) -> StepResult:
         """Compute the gradient of the mean loss of a batch, clip it, and return the losses."""
         predicted = int((batch.labels != IGNORED).sum())
-        at_once = max(1, self.tokens_at_once // batch.inputs.shape[1])
-        sums = torch.zeros(3, dtype=self.sum_type, device=self.device)
         own = self.world.shard_batch(batch)
         # The loss is a mean over the tokens of all processes. FSDP divides the sum of the gradients
         # by the number of processes, so the weight multiplies by it.
         weight = self.world.size / predicted
+        # A step that is computed again draws the same dropout.
+        drawn, again = random_state(self.device), False
+        try:
+            nats, text, replayed = self._pass_all(own, weight)
+        except Exception as error:
+            if not (self.compiler and self.compiler.falls_back(error)):
+                raise
+            again = True
+        # Outside of the handler, whose error keeps the tensors of the failed passes in memory.
+        if again:
+            self.optimizer.zero_grad(set_to_none=True)
+            if self.reference:
+                self.reference.take()
+            set_random_state(self.device, drawn)
+            nats, text, replayed = self._pass_all(own, weight)
+        parameters = self.parameters.values()
+        if self.shield:
+            self.shield.mask_gradients()
+        norm = full_tensor(torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm))
+        divergence = self.reference.take() if self.reference else None
+        return StepResult(
+            text / math.log(2), replayed / math.log(2), nats / predicted, float(norm), divergence
+        )
+
+    def _pass_all(self, own: Batch, weight: float) -> list[float]:
+        """Compute the gradient of the sequences of this process.
+
+        Returns sums of nats over all processes: all, text, replayed text.
+        """
+        at_once = max(1, self.tokens_at_once // own.inputs.shape[1])
+        sums = torch.zeros(3, dtype=self.sum_type, device=self.device)
         with self.compiled(), self.attends():
             for first in range(0, len(own.inputs), at_once):
                 last = first + at_once >= len(own.inputs)
@@ -136,15 +178,8 @@ class Stepper:
                 for rows in self._passes(own, part):
                     sums += self._part(own, rows, weight)
             # This waits for the device, so that the block has the time of the passes.
-            nats, text, replayed = self.world.all_reduce(sums).tolist()
-        parameters = self.parameters.values()
-        if self.shield:
-            self.shield.mask_gradients()
-        norm = full_tensor(torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm))
-        divergence = self.reference.take() if self.reference else None
-        return StepResult(
-            text / math.log(2), replayed / math.log(2), nats / predicted, float(norm), divergence
-        )
+            totals: list[float] = self.world.all_reduce(sums).tolist()
+        return totals
 
     def _passes(self, batch: Batch, part: Integers) -> list[Integers]:
         """Split sequences into those without and those with the divergence from the reference."""
