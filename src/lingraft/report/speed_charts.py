@@ -47,8 +47,9 @@ def _speed_chart(name: str, axis: str, rows: Sequence[Mapping[str, Any]]) -> Cha
     )
     across = alt.X(
         "x:Q",
-        title=f"text needed to be as low as {first} (%)",
-        scale=alt.Scale(zero=False),
+        title="text needed (%)",
+        # Room for the numbers of the first and the last dot.
+        scale=alt.Scale(zero=False, padding=60),
         axis=alt.Axis(tickCount=5),
     )
     bars = base.mark_rule(strokeWidth=2, color=GREY).encode(x="low:Q", x2="high:Q")
@@ -58,8 +59,9 @@ def _speed_chart(name: str, axis: str, rows: Sequence[Mapping[str, Any]]) -> Cha
         base.mark_text(dy=-11).encode(x=across, text="shown:N"),
     ]
     caption = (
-        f"Less is faster. Then: bits per byte at the end, compared with {first}; lower is better. "
-        "Means over seeds, after averaging over the other axes. Bar: the 95% interval over seeds."
+        f"Text needed to be as low as {first} at its end; less is faster. Then: bits per byte at "
+        "the end, compared with it; lower is better. Means over seeds, after averaging over the "
+        "other axes. Bar: the 95% interval over seeds."
     )
     if missing:
         caption += f" Left out, because some runs never were as low: {', '.join(missing)}."
