@@ -1,6 +1,6 @@
 """Compare the predictions that runs made before they trained with what they measured.
 
-    lingraft study benchmarks/recipes/study-predictions.yaml    # 24 runs, an hour on two cores
+    lingraft study benchmarks/recipes/study-predictions.yaml    # 24 runs
     python benchmarks/prediction_coverage.py runs/study-predictions
 
 Run from the root of the repository; ../shared/assets must exist. For each predicted metric and each

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -269,8 +268,8 @@ def test_too_few_words_for_probes_are_noted(tokenizer: ModelTokenizer) -> None:
 def test_an_added_space_and_a_stripped_end_do_not_cancel() -> None:
     """Tokens of the same size that spell another text have no known places."""
     places = TokenPlaces([b" a", b"b"])
-    assert places.ends_in([0, 1], "ab\n") is None
-    ends = places.ends_in([0, 1], "ab")
+    assert places.ends([0, 1], "ab\n") is None
+    ends = places.ends([0, 1], "ab")
     assert ends is not None
     assert ends.tolist() == [1, 2]
 
@@ -278,9 +277,9 @@ def test_an_added_space_and_a_stripped_end_do_not_cancel() -> None:
 def test_documents_that_the_tokenizer_changes_are_named(tokenizer: ModelTokenizer) -> None:
     """Long documents without known positions are not called short."""
     (scores,) = position_scores(tokenizer, 0.0, LONG[:3])
-    changed = replace(scores, bytes=scores.bytes + 9)
-    rows = list(measure_positions({"base": tokenizer}, {"base": changed}, "en", BOOTSTRAP))
-    notes = position_notes({"base": tokenizer}, {"base": changed}, rows)
+    read = {"base": tokenizer}, {"base": scores}, [text + "\n" for text in LONG[:3]]
+    rows = list(measure_positions(*read, "en", BOOTSTRAP))
+    notes = position_notes(*read, rows)
     expected = "the tokenizer of base changes 3 of 3 documents"
     assert notes["in-context gain"] == f"not measured: {expected}"
     assert expected in notes["bits per byte by position"]
@@ -357,7 +356,7 @@ def test_spans_of_positions_sum_to_the_bits_of_a_document(tokenizer: ModelTokeni
     """A document counts in the spans that it fills, and these hold all of its bits."""
     texts = [LONG[0][:256], LONG[0][:255], "", "é" * 64]
     (scores,) = position_scores(tokenizer, 3.0, texts)
-    found = PositionBits.of(scores, TokenPlaces.of(tokenizer))
+    found = PositionBits.of(scores, texts, TokenPlaces.of(tokenizer))
     filled = [[size <= len(text.encode()) for size in EDGES[1:]] for text in texts]
     assert found.filled.tolist() == filled
     np.testing.assert_allclose(found.bits.sum(axis=1)[[0, 3]], scores.bits[[0, 3]], rtol=1e-6)
@@ -370,7 +369,7 @@ def test_the_in_context_gain_of_documents(tokenizer: ModelTokenizer) -> None:
     for subject, boost in {"source": 6.0, "adapted": 0.0}.items():
         (found[subject],) = position_scores(tokenizer, boost, LONG)
     tokenizers = dict.fromkeys(found, tokenizer)
-    rows = list(measure_positions(tokenizers, found, "en", BOOTSTRAP))
+    rows = list(measure_positions(tokenizers, found, LONG, "en", BOOTSTRAP))
     source, adapted = select(rows, metric=GAIN)
     assert select(rows, metric=LONG_GAIN) == []
     assert (source.n, source.note) == (22, "bytes 128 to 256 minus bytes 512 to 1,024")

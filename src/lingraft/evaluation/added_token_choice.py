@@ -127,7 +127,7 @@ def count_written(
     for sample in samples:
         prompt, written = sample.prompt.encode(), written_text(sample, places)
         (canonical,) = tokenizer.encode([sample.prompt + written])
-        ends = places.ends(canonical, len(prompt) + len(written.encode()))
+        ends = places.ends(canonical, sample.prompt + written)
         # A normalizer that changes the text leaves no places that could be compared.
         if ends is None:
             continue

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from lingraft.evaluation.bits_per_byte import choose_stride, score_ids, start_id
 from lingraft.evaluation.bootstrap import Floats, measure_ratios
 from lingraft.evaluation.config import BootstrapSettings
 from lingraft.evaluation.text_scores import Integers, TextScores
@@ -74,6 +75,21 @@ class NatsByByte:
         return float((self.until(ends) - self.until(begins)).sum())
 
 
+def read_texts(
+    model: Any, tokenizer: ModelTokenizer, texts: Sequence[str], context: int
+) -> list[NatsByByte | None]:
+    """Score texts with a model in evaluation mode; `None` for one that its tokenizer changes."""
+    places, ids = TokenPlaces.of(tokenizer), tokenizer.encode(texts)
+    stride, start = choose_stride(context), start_id(tokenizer)
+    nats = score_ids(model, start, ids, context=context, stride=stride).token_nats
+    read: list[NatsByByte | None] = []
+    parts = np.split(nats, np.cumsum(list(map(len, ids)))[:-1])
+    for text, tokens, part in zip(texts, ids, parts, strict=True):
+        ends = places.ends(tokens, text)
+        read.append(None if ends is None else NatsByByte(ends, part))
+    return read
+
+
 @dataclass(frozen=True)
 class PositionBits:
     """The bits of each document in each span, [N, K]; 0 where a document does not fill a span.
@@ -85,19 +101,19 @@ class PositionBits:
     filled: Any
 
     @classmethod
-    def of(cls, scores: TextScores, places: TokenPlaces) -> PositionBits:
+    def of(cls, scores: TextScores, documents: Sequence[str], places: TokenPlaces) -> PositionBits:
         """Compute the bits from the nats of tokens.
 
         A document fills no span if the tokenizer's normalizer changes it: then no position is
         known.
         """
-        parts = zip(scores.documents(), scores.document_token_nats(), scores.bytes, strict=True)
+        parts = zip(scores.documents(), scores.document_token_nats(), documents, strict=True)
         bits_NK = np.zeros((len(scores.tokens), len(SPANS)))
         filled_NK = np.zeros_like(bits_NK, dtype=bool)
-        for document, (ids, nats, size) in enumerate(parts):
-            ends = places.ends(ids, int(size)) if len(ids) else None
+        for document, (ids, nats, text) in enumerate(parts):
+            ends = places.ends(ids, text) if len(ids) else None
             if ends is not None:
-                filled = np.array(EDGES[1:]) <= size
+                filled = np.array(EDGES[1:]) <= scores.bytes[document]
                 spread = np.diff(NatsByByte(ends, nats).until(EDGES)) / log(2)
                 bits_NK[document], filled_NK[document] = spread * filled, filled
         return cls(bits_NK, filled_NK)
@@ -136,6 +152,7 @@ def position_spans() -> dict[str, Span]:
 def measure_positions(
     tokenizers: Mapping[str, ModelTokenizer],
     scores: Mapping[str, TextScores],
+    documents: Sequence[str],
     language: str,
     bootstrap: BootstrapSettings,
 ) -> Iterator[Measurement]:
@@ -146,7 +163,7 @@ def measure_positions(
     """
     found = {}
     for subject, score in scores.items():
-        found[subject] = PositionBits.of(score, TokenPlaces.of(tokenizers[subject]))
+        found[subject] = PositionBits.of(score, documents, TokenPlaces.of(tokenizers[subject]))
     filled_NK = np.logical_and.reduce([bits.filled for bits in found.values()])
     for metric, late in IN_CONTEXT_GAINS.items():
         gains = {subject: bits.restricted(filled_NK).gain(late) for subject, bits in found.items()}
@@ -174,6 +191,7 @@ def window_bytes(scores: Mapping[str, TextScores]) -> float:
 def position_notes(
     tokenizers: Mapping[str, ModelTokenizer],
     scores: Mapping[str, TextScores],
+    documents: Sequence[str],
     measurements: Sequence[Measurement],
 ) -> dict[str, str]:
     """Return notes, by metric, on what `measure_positions` could not measure.
@@ -188,7 +206,7 @@ def position_notes(
     found = [span for span in wanted if position_metric(span) in measured]
     if shortest in measured and len(found) == len(wanted):
         return {}
-    changed = changed_documents(tokenizers, scores)
+    changed = changed_documents(tokenizers, scores, documents)
     notes = {}
     if shortest not in measured:
         is_long = (sizes_N >= needed).sum() >= 2
@@ -206,14 +224,16 @@ def position_notes(
 
 
 def changed_documents(
-    tokenizers: Mapping[str, ModelTokenizer], scores: Mapping[str, TextScores]
+    tokenizers: Mapping[str, ModelTokenizer],
+    scores: Mapping[str, TextScores],
+    documents: Sequence[str],
 ) -> str:
     """Return in words how many documents each tokenizer changes; "" if none."""
     reasons = []
     for subject, score in scores.items():
         places, count = TokenPlaces.of(tokenizers[subject]), 0
-        for ids, size in zip(score.documents(), score.bytes, strict=True):
-            count += len(ids) > 0 and places.ends(ids, int(size)) is None
+        for ids, text in zip(score.documents(), documents, strict=True):
+            count += len(ids) > 0 and places.ends(ids, text) is None
         if count:
             reasons.append(
                 f"the tokenizer of {subject} changes {count:,} of {len(score.bytes):,} documents"

@@ -1,7 +1,8 @@
 """All intrinsic measures of several models on the same held-out text, computed from their scores.
 
-The first model is the reference: the others are compared with it document by document. Only the
-timing of generation loads the models, all at the same time.
+The first model is the reference: the others are compared with it document by document. The models
+themselves are loaded for `loaded_models` only: all at the same time if generation is timed, else
+one after the other.
 """
 
 from __future__ import annotations
@@ -84,29 +85,8 @@ def compare(
     """
     result = EvaluationResult()
     added = added_ids(models)
-    tokenizers = {subject: model.tokenizer for subject, model in models.items()}
     for language, documents in texts.items():
-        scores = {subject: model.scored.scores[language] for subject, model in models.items()}
-        result.notes[language] = {
-            "documents": len(documents),
-            "bytes": len("".join(documents).encode()),
-            "scoring": _scoring_notes(scores),
-        }
-        result.measurements.extend(_measure_scores(scores, added, language, settings))
-        result.measurements.extend(
-            measure_words_kept(tokenizers, scores, documents, language, settings.bootstrap)
-        )
-        positions = list(measure_positions(tokenizers, scores, language, settings.bootstrap))
-        result.measurements.extend(positions)
-        result.notes[language] |= position_notes(tokenizers, scores, positions)
-        for subject, model in models.items():
-            result.measurements.extend(
-                _measure_samples(model, added[subject], language, subject, settings)
-            )
-            for sample in model.scored.samples.get(language, ()):
-                where = {"subject": subject, "language": language}
-                result.samples.append({**where, "prompt": sample.prompt, "text": sample.text})
-        result.measurements.extend(_measure_sequence_lengths(scores, documents, language, settings))
+        _measure_language(models, added, language, documents, settings=settings, result=result)
     result.measurements.extend(_measure_premiums(models, list(texts), settings, cleaning))
     loaded: dict[str, Any] = {}
     if settings.generation is not None:
@@ -115,6 +95,7 @@ def compare(
     result.measurements.extend(
         measure_loaded(models, loaded, added, settings, execution=(device, dtype))
     )
+    tokenizers = {subject: model.tokenizer for subject, model in models.items()}
     note = probe_note(tokenizers, settings.in_context, result.measurements)
     if note:
         result.notes[NOTE] = note
@@ -128,6 +109,40 @@ def compare(
                     "not measured: no document goes on after its prompt"
                 )
     return result
+
+
+def _measure_language(
+    models: Mapping[str, ScoredModel],
+    added: Mapping[str, frozenset[int]],
+    language: str,
+    documents: Sequence[str],
+    *,
+    settings: EvaluationSettings,
+    result: EvaluationResult,
+) -> None:
+    """Add what the scores of a language say to `result`: measurements, samples and notes."""
+    tokenizers = {subject: model.tokenizer for subject, model in models.items()}
+    scores = {subject: model.scored.scores[language] for subject, model in models.items()}
+    positions = list(measure_positions(tokenizers, scores, documents, language, settings.bootstrap))
+    result.notes[language] = {
+        "documents": len(documents),
+        "bytes": len("".join(documents).encode()),
+        "scoring": _scoring_notes(scores),
+        **position_notes(tokenizers, scores, documents, positions),
+    }
+    result.measurements.extend(_measure_scores(scores, added, language, settings))
+    result.measurements.extend(
+        measure_words_kept(tokenizers, scores, documents, language, settings.bootstrap)
+    )
+    result.measurements.extend(positions)
+    for subject, model in models.items():
+        result.measurements.extend(
+            _measure_samples(model, added[subject], language, subject, settings)
+        )
+        for sample in model.scored.samples.get(language, ()):
+            where = {"subject": subject, "language": language}
+            result.samples.append({**where, "prompt": sample.prompt, "text": sample.text})
+    result.measurements.extend(_measure_sequence_lengths(scores, documents, language, settings))
 
 
 def _scoring_notes(scores: Mapping[str, TextScores]) -> dict[str, list[str]]:

@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 
 from lingraft.evaluation.added_token_choice import written_text
-from lingraft.evaluation.bits_per_byte import choose_stride, score_ids, start_id
 from lingraft.evaluation.bootstrap import Floats, measure_ratios
-from lingraft.evaluation.byte_positions import NatsByByte
+from lingraft.evaluation.byte_positions import read_texts
 from lingraft.evaluation.config import BootstrapSettings
 from lingraft.evaluation.samples import GeneratedSample
 from lingraft.evaluation.words_kept_whole import TokenPlaces
@@ -69,16 +68,11 @@ def _bits_of_ends(
 
     Both are 0 for a text that the tokenizer's normalizer changes.
     """
-    places = TokenPlaces.of(tokenizer)
-    ids = tokenizer.encode([begin + end for begin, end in texts])
-    stride, start = choose_stride(context), start_id(tokenizer)
-    nats = score_ids(model, start, ids, context=context, stride=stride).token_nats
-    parts = np.split(nats, np.cumsum(list(map(len, ids)))[:-1])
+    read_by_model = read_texts(model, tokenizer, [begin + end for begin, end in texts], context)
     bits, sizes = np.zeros(len(texts)), np.zeros(len(texts))
-    for number, (begin, end) in enumerate(texts):
-        first, size = len(begin.encode()), len((begin + end).encode())
-        ends = places.ends(ids[number], size)
-        if ends is not None and size > first:
-            bits[number] = NatsByByte(ends, parts[number]).between([(first, size)]) / log(2)
-            sizes[number] = size - first
+    for number, ((begin, end), read) in enumerate(zip(texts, read_by_model, strict=True)):
+        first, last = len(begin.encode()), len((begin + end).encode())
+        if read is not None and last > first:
+            bits[number] = read.between([(first, last)]) / log(2)
+            sizes[number] = last - first
     return bits, sizes

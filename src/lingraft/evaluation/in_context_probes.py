@@ -29,9 +29,9 @@ from unicodedata import category
 
 import numpy as np
 
-from lingraft.evaluation.bits_per_byte import choose_context, choose_stride, score_ids, start_id
+from lingraft.evaluation.bits_per_byte import choose_context
 from lingraft.evaluation.bootstrap import Floats, measure_ratios
-from lingraft.evaluation.byte_positions import NatsByByte, Span
+from lingraft.evaluation.byte_positions import Span, read_texts
 from lingraft.evaluation.config import BootstrapSettings, EvaluationSettings, InContextSettings
 from lingraft.evaluation.words_kept_whole import TokenPlaces
 from lingraft.formatting import join_words
@@ -183,18 +183,12 @@ class InContextProbes:
         their words is unknown.
         """
         context = choose_context(model, context)
-        stride, start = choose_stride(context), start_id(tokenizer)
-        places = TokenPlaces.of(tokenizer)
         scores = {}
         for metric, texts in self.texts.items():
-            ids = tokenizer.encode([text.text for text in texts])
-            nats = score_ids(model, start, ids, context=context, stride=stride).token_nats
-            parts = np.split(nats, np.cumsum(list(map(len, ids)))[:-1])
+            read_by_model = read_texts(model, tokenizer, [text.text for text in texts], context)
             new, known, sizes = np.zeros((3, len(texts)))
-            for number, (text, part) in enumerate(zip(texts, parts, strict=True)):
-                ends = places.ends_in(ids[number], text.text)
-                if ends is not None:
-                    read = NatsByByte(ends, part)
+            for number, (text, read) in enumerate(zip(texts, read_by_model, strict=True)):
+                if read is not None:
                     new[number] = read.between(text.new) / log(2)
                     known[number] = read.between(text.known) / log(2)
                     sizes[number] = sum(end - begin for begin, end in text.known)
@@ -280,7 +274,7 @@ def probe_note(
     for subject, tokenizer in tokenizers.items():
         places = TokenPlaces.of(tokenizer)
         pairs = zip(tokenizer.encode(texts), texts, strict=True)
-        changed = sum(places.ends_in(ids, text) is None for ids, text in pairs)
+        changed = sum(places.ends(ids, text) is None for ids, text in pairs)
         if changed:
             reasons.append(f"the tokenizer of {subject} changes {changed} of {len(texts)} texts")
     return f"texts that a tokenizer changes are not measured: {join_words(reasons)}"

@@ -42,19 +42,19 @@ LOST = "\N{CYRILLIC LETTER MULTIOCULAR O}"
 
 @dataclass(frozen=True)
 class WordSpans:
-    """The bytes at which the words of a text begin and end, and the size of the text in bytes."""
+    """A text, and the bytes at which its words begin and end."""
 
     starts: Integers
     ends: Integers
-    size: int
+    text: str
 
     @classmethod
     def of(cls, text: str, words: Iterable[str]) -> WordSpans:
         """Find words, given in order, in their text.
 
         >>> spans = WordSpans.of("Ein Wörtchen.", ["Ein", "Wörtchen"])
-        >>> spans.starts.tolist(), spans.ends.tolist(), spans.size
-        ([0, 4], [3, 13], 14)
+        >>> spans.starts.tolist(), spans.ends.tolist()
+        ([0, 4], [3, 13])
         """
         # Lone surrogates stand for bytes that are not UTF-8 (see `TokenPlaces.read`).
         data = text.encode(errors="surrogateescape")
@@ -65,7 +65,7 @@ class WordSpans:
             end = start + len(encoded)
             starts.append(start)
             ends.append(end)
-        return cls(np.array(starts, dtype=np.int64), np.array(ends, dtype=np.int64), len(data))
+        return cls(np.array(starts, dtype=np.int64), np.array(ends, dtype=np.int64), text)
 
     @classmethod
     def of_characters(cls, text: str) -> WordSpans:
@@ -77,7 +77,7 @@ class WordSpans:
         data = np.frombuffer(text.encode(errors="surrogateescape"), dtype=np.uint8)
         # Every byte of a character but its first one has the form 10xxxxxx.
         starts = np.flatnonzero((data & 0xC0) != 0x80).astype(np.int64)
-        return cls(starts, np.append(starts[1:], len(data)), len(data))
+        return cls(starts, np.append(starts[1:], len(data)), text)
 
 
 @dataclass(frozen=True)
@@ -114,33 +114,25 @@ class TokenPlaces:
         joined = b"".join([self.surfaces[token_id] for token_id in ids])
         return joined.decode(errors="surrogateescape")
 
-    def ends(self, ids: Sequence[int] | Integers, size: int) -> Integers | None:
-        """Return the byte at which each token ends in a text of `size` bytes.
+    def ends(self, ids: Sequence[int] | Integers, text: str) -> Integers | None:
+        """Return the byte at which each token ends in a text.
 
-        Returns `None` if the tokens spell another text, as they do where the normalizer changes it
-        or characters are unknown.
+        Returns `None` if the tokens spell a text of another size, as they do where the normalizer
+        changes it or characters are unknown.
         """
         tokens = np.asarray(ids, dtype=np.int64)
         ends: Integers = np.cumsum(self.sizes[tokens])
+        size = len(text.encode(errors="surrogateescape"))
         if self.loses[tokens].any():
             return None
         longer = int(ends[-1]) - size if len(ends) else -size
-        if longer == 0:
-            return ends
+        begins_with_space = len(ends) > 0 and self.surfaces[ids[0]].startswith(b" ")
         # SentencePiece begins a text with a space of its own.
-        if longer == 1 and self.surfaces[ids[0]].startswith(b" "):
+        if longer == 1 and begins_with_space:
             return ends - 1
-        return None
-
-    def ends_in(self, ids: Sequence[int] | Integers, text: str) -> Integers | None:
-        """Return the byte at which each token ends in a text; `None` if they spell another one.
-
-        `ends` knows the size of the text only: a first space that the tokenizer adds and a last
-        character that it strips have the same size.
-        """
-        if self.read(ids) not in (text, f" {text}"):
-            return None
-        return self.ends(ids, len(text.encode()))
+        # The same size, but for such a space and a last character that is stripped.
+        is_shifted = begins_with_space and not text.startswith(" ")
+        return None if longer or is_shifted else ends
 
 
 @dataclass(frozen=True)
@@ -189,7 +181,7 @@ class WordCounter:
 
     def count(self, spans: WordSpans, ids: Sequence[int] | Integers) -> int:
         """Return how many of the words of a text are whole in its tokens."""
-        ends = self.places.ends(ids, spans.size)
+        ends = self.places.ends(ids, spans.text)
         if ends is None:
             # The words of the text as the tokenizer has it.
             spans = self._find(self.places.read(ids))

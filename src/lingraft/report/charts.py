@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -66,6 +66,38 @@ class Chart:
 def palette(count: int) -> list[str]:
     """Return `count` colours; they repeat if there are more than `COLOURS`."""
     return list(islice(cycle(COLOURS), count))
+
+
+def coloured_by(field: str, values: Sequence[str], colours: Sequence[str] = ()) -> Any:
+    """Return a colour for each value of a field, with a legend above the chart.
+
+    Without `colours`, they are those of `palette`.
+    """
+    import altair as alt
+
+    return alt.Color(
+        f"{field}:N",
+        title=None,
+        sort=list(values),
+        legend=alt.Legend(orient="top"),
+        scale=alt.Scale(
+            domain=list(values), range=list(colours or palette(len(values)))[: len(values)]
+        ),
+    )
+
+
+def dashed_by(field: str, dashes: Mapping[str, Sequence[int]]) -> Any:
+    """Return the dashes of a line for each value of a field, with a legend above the chart."""
+    import altair as alt
+
+    values = list(dashes)
+    return alt.StrokeDash(
+        f"{field}:N",
+        title=None,
+        sort=values,
+        legend=alt.Legend(orient="top", symbolType="stroke"),
+        scale=alt.Scale(domain=values, range=[list(dashes[value]) for value in values]),
+    )
 
 
 def wrapped(label: str) -> str:

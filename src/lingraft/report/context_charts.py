@@ -11,7 +11,7 @@ from lingraft.evaluation.byte_positions import position_spans
 from lingraft.formatting import join_words, number
 from lingraft.measurement import MIN_DOCUMENTS, MetricChange
 from lingraft.pipeline.run_files import RunFiles
-from lingraft.report.charts import COLOURS, Chart, styled, text_unit
+from lingraft.report.charts import Chart, coloured_by, dashed_by, styled, text_unit
 
 DASHES = {"before": [4, 3], "after": [1, 0]}
 
@@ -78,22 +78,10 @@ def _declare_positions(points: list[dict[str, Any]]) -> Any:
             axis=alt.Axis(tickCount=8, format=",d"),
         ),
         y=alt.Y("value:Q", title="bits per byte", scale=alt.Scale(zero=False)),
-        color=alt.Color(
-            "language:N",
-            title=None,
-            sort=languages,
-            legend=alt.Legend(orient="top"),
-            scale=alt.Scale(domain=languages, range=COLOURS[: len(languages)]),
-        ),
+        color=coloured_by("language", languages),
     )
-    models = [model for model in DASHES if any(point["model"] == model for point in points)]
-    dash = alt.StrokeDash(
-        "model:N",
-        title=None,
-        sort=models,
-        legend=alt.Legend(orient="top", symbolType="stroke"),
-        scale=alt.Scale(domain=models, range=[DASHES[model] for model in models]),
-    )
+    models = {point["model"] for point in points}
+    dash = dashed_by("model", {name: dash for name, dash in DASHES.items() if name in models})
     intervals = base.mark_rule(opacity=0.4).encode(y="low:Q", y2="high:Q")
     dots = base.mark_point(size=45, opacity=1)
     return alt.layer(
@@ -136,13 +124,7 @@ def _declare_gains(points: list[dict[str, Any]], unit: str) -> Any:
     base = alt.Chart(alt.Data(values=points)).encode(
         x=alt.X("seen:Q", title=f"training text read ({unit})", axis=alt.Axis(tickCount=6)),
         y=alt.Y("value:Q", title="gain (bits per byte)", scale=alt.Scale(zero=True)),
-        color=alt.Color(
-            "probe:N",
-            title=None,
-            sort=probes,
-            legend=alt.Legend(orient="top"),
-            scale=alt.Scale(domain=probes, range=COLOURS[: len(probes)]),
-        ),
+        color=coloured_by("probe", probes),
     )
     return alt.layer(
         base.mark_rule(opacity=0.4).encode(y="low:Q", y2="high:Q"),

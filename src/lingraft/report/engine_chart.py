@@ -7,7 +7,7 @@ from typing import Any
 
 from lingraft.formatting import number
 from lingraft.pipeline.run_files import RunFiles
-from lingraft.report.charts import BLUE, GREY, Chart, styled
+from lingraft.report.charts import BLUE, GREY, Chart, coloured_by, styled
 
 KINDS = {"loss": "training text", "heldout_loss": "held-out text of the engine"}
 
@@ -47,12 +47,6 @@ def _declare(points: list[dict[str, Any]]) -> Any:
         .encode(
             x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=6)),
             y=alt.Y("value:Q", title="loss (nats per token)", scale=alt.Scale(zero=False)),
-            color=alt.Color(
-                "kind:N",
-                title=None,
-                sort=kinds,
-                legend=alt.Legend(orient="top"),
-                scale=alt.Scale(domain=kinds, range=[BLUE, GREY][: len(kinds)]),
-            ),
+            color=coloured_by("kind", kinds, [BLUE, GREY]),
         )
     )

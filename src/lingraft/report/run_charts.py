@@ -12,9 +12,10 @@ from lingraft.measurement import MetricChange, find_fertility
 from lingraft.pipeline.run_files import RunFiles
 from lingraft.report.charts import (
     BLUE,
-    COLOURS,
     GREY,
     Chart,
+    coloured_by,
+    dashed_by,
     label_axis,
     styled,
     text_unit,
@@ -116,13 +117,7 @@ def _declare_fertility(data: list[dict[str, Any]], metric: str) -> Any:
         scale=alt.Scale(domain=[0, widest * 1.18], nice=False),  # room for the number at the end
         axis=alt.Axis(tickCount=5),
     )
-    colour = alt.Color(
-        "model:N",
-        title=None,
-        sort=subjects,
-        scale=alt.Scale(domain=subjects, range=[GREY, BLUE][: len(subjects)]),
-        legend=alt.Legend(orient="top"),
-    )
+    colour = coloured_by("model", subjects, [GREY, BLUE])
     bars = base.mark_bar(cornerRadiusEnd=2).encode(x=across, color=colour)
     marks = [
         bars,
@@ -224,22 +219,10 @@ def _declare_training(points: list[dict[str, Any]], unit: str) -> Any:
             scale=alt.Scale(zero=True),
         ),
         y=alt.Y("value:Q", title="bits per byte", scale=alt.Scale(zero=False)),
-        color=alt.Color(
-            "language:N",
-            title=None,
-            sort=languages,
-            legend=alt.Legend(orient="top"),
-            scale=alt.Scale(domain=languages, range=COLOURS[: len(languages)]),
-        ),
+        color=coloured_by("language", languages),
     )
-    kinds = [kind for kind in DASHES if kind in _distinct(points, "kind")]
-    dash = alt.StrokeDash(
-        "kind:N",
-        title=None,
-        sort=kinds,
-        legend=alt.Legend(orient="top", symbolType="stroke"),
-        scale=alt.Scale(domain=kinds, range=[DASHES[kind] for kind in kinds]),
-    )
+    kinds = _distinct(points, "kind")
+    dash = dashed_by("kind", {name: dash for name, dash in DASHES.items() if name in kinds})
     raw = base.mark_line(strokeWidth=1, opacity=0.35).transform_filter("datum.kind == 'step'")
     lines = base.mark_line(strokeWidth=2).encode(strokeDash=dash)
     dots = base.mark_circle(size=55, opacity=1).transform_filter("datum.kind == 'held-out text'")
