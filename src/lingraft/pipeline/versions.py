@@ -30,7 +30,7 @@ STAGE_VERSIONS = {
     "result-check": 1,
     "scoring": 6,
     "tasks": 3,
-    "evaluation": 7,
+    "evaluation": 8,
     "prediction": 2,
     "probe": 4,
 }
