@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from lingraft.corpus import CorpusSettings, build
 from lingraft.corpus.cleaning import Cleaner
 from lingraft.corpus.health import HealthReport, TextHealth
+from lingraft.corpus.listing import Listing
 from lingraft.corpus.readers import read_source
 
 LANGUAGES = ("en", "hi", "tr", "ar", "ta", "th")
@@ -32,7 +33,8 @@ class NoHealth(TextHealth):
 
 def read_and_clean(settings: CorpusSettings, language: str) -> None:
     cleaner = Cleaner(settings, in_language=None)
-    sources = build._open_sources(settings.sources, language)  # noqa: SLF001
+    listing = Listing.of(settings.all_sources)
+    sources = build._open_sources(settings.sources, language, listing)  # noqa: SLF001
     with TemporaryDirectory() as folder:
         build._read_sources(sources, cleaner, settings, Path(folder, "shuffle"), language)  # noqa: SLF001
 
