@@ -84,9 +84,13 @@ def test_evaluation_text_of_which_nothing_can_be_looked_for_is_an_error(
     """An empty file, or one of too short texts, would drop nothing and say nothing."""
     path = tmp_path / "evaluation.txt"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(CorpusError, match=r"evaluation\.txt: nothing can be looked for"):
+    with pytest.raises(
+        CorpusError, match=r"evaluation\.txt: its [01] documents? cannot be searched for"
+    ):
         built(with_evaluation(settings, {"path": str(path)}), tmp_path / "corpus")
-    with pytest.raises(CorpusError, match=r"evaluation\.txt: nothing can be looked for"):
+    with pytest.raises(
+        CorpusError, match=r"evaluation\.txt: its [01] documents? cannot be searched for"
+    ):
         check_evaluation_text(with_evaluation(settings, {"path": str(path)}), "hi")
 
 

@@ -93,7 +93,7 @@ def test_an_error_in_a_worker_is_one_line(executor: str) -> None:
 def test_work_that_always_kills_its_process_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Work is not repeated for ever."""
     monkeypatch.setattr("lingraft.workers.RETRIES", 0)
-    with pytest.raises(LingraftError, match="--workers 2: a worker was killed 1 times"):
+    with pytest.raises(LingraftError, match="--workers 2: workers ended unexpectedly 1 times"):
         list(Workers(2).map(killing, 0, range(2)))
 
 
@@ -119,7 +119,7 @@ def test_a_script_without_a_guard_is_an_error(
     )
     assert ended.returncode == 1
     assert 'put its code under `if __name__ == "__main__":`' in ended.stderr
-    assert "a worker was killed 1 times" in ended.stderr.splitlines()[-1]
+    assert "workers ended unexpectedly 1 times" in ended.stderr.splitlines()[-1]
 
 
 def test_options_that_would_not_act_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from lingraft.progress import warn
 
 EXECUTORS = ("local", "ray")
 RETRIES = 3
-"""How often work is done again whose process was killed."""
+"""How often the pool is started again (local) or a task is retried (Ray) when a worker dies."""
 Shared = TypeVar("Shared")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -195,8 +195,9 @@ def _ray_result(ray: Any, task: Any) -> Any:
 
 def _lost_message(option: str) -> str:
     return (
-        f"{option}: a worker was killed {RETRIES + 1} times, as happens when memory runs out; use "
-        "fewer workers, or a machine with more memory (a worker that failed to start said why)"
+        f"{option}: workers ended unexpectedly {RETRIES + 1} times, as happens when memory runs "
+        "out; use fewer workers, or a machine with more memory. If a worker failed to start, its "
+        "error is printed above"
     )
 
 
@@ -225,9 +226,13 @@ def cluster(address: str, slots: float) -> Iterator[Any]:
         try:
             ray.init(**options, log_to_driver=False, logging_level="error")
         except Exception as error:  # Ray raises this class itself, for a slow start
+            reason = str(error)[:150]
             msg = (
-                f"--ray-address {address or 'local'}: no cluster responds ({str(error)[:150]}); "
-                "check the address and that the cluster runs (`ray status`)"
+                f"--ray-address {address}: no cluster responds ({reason}); check the address and "
+                "that the cluster runs (`ray status`)"
+                if address
+                else f"--executor ray: a cluster on this machine did not start ({reason}); try "
+                "again, or use --executor local"
             )
             raise RecipeError(msg) from error
     try:

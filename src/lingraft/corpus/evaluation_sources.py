@@ -1,4 +1,4 @@
-"""The sources of `decontaminate`: evaluation text that no training document may contain."""
+"""The sources of `decontaminate`: training documents that contain their texts are dropped."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from lingraft.corpus.readers import read_source
 from lingraft.corpus.remote_files import is_url
 from lingraft.corpus.source import Source
 from lingraft.errors import CorpusError
+from lingraft.formatting import counted
 
 
 def index_evaluation_text(
@@ -18,7 +19,7 @@ def index_evaluation_text(
 ) -> EvaluationIndex | None:
     """Return the index of the evaluation text, `None` without such sources.
 
-    Raises `CorpusError` for a source of which nothing can be looked for.
+    Raises `CorpusError` for a source without a document that is long enough.
     """
     if not settings.decontaminate:
         return None
@@ -34,7 +35,7 @@ def index_evaluation_text(
 
 
 def check_evaluation_text(settings: CorpusSettings, language: str) -> None:
-    """Check that local sources have a document that can be looked for; raises as above."""
+    """Check that local sources have a document that is long enough; raises as above."""
     for source in settings.decontaminate or ():
         if source.path is None or is_url(source.path):
             continue
@@ -51,8 +52,8 @@ def check_evaluation_text(settings: CorpusSettings, language: str) -> None:
 
 def _nothing_to_find(source: Source, read: int) -> CorpusError:
     msg = (
-        f"decontaminate: {source.label}: nothing can be looked for, because no document "
-        f"({read:,} were read) has {MIN_WORDS} words ({MIN_CHARACTERS} characters in a "
-        "script without spaces); name a source with evaluation text"
+        f"decontaminate: {source.label}: its {counted(read, 'document')} cannot be searched for: "
+        f"each needs at least {MIN_WORDS} words ({MIN_CHARACTERS} characters in a script without "
+        "spaces); name a source with evaluation text"
     )
     return CorpusError(msg)

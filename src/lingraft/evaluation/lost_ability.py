@@ -3,11 +3,11 @@
 Bits per byte of documents hardly shows this loss, and may even improve (see `in_context_probes`).
 The alarm needs a gain that was there before, and an interval of the change that does not contain 0.
 
-- *Known words* of a probe cost more bits: a rise of `RISE_SHARE` of the gain before.
-- The *gain* of a probe is smaller by `LOST_SHARE`, and its known words cost more. A gain
-  also falls where new words are predicted better, which is no loss.
-- The *in-context gain* in documents is smaller by `LOST_SHARE`, in a language in which bits per
-  byte did not improve. A model that has learned a language predicts the beginning of a document
+- *Known words* of a probe cost more bits: by at least 5% (`RISE_SHARE`) of the gain before.
+- The *gain* of a probe is at least 10% (`LOST_SHARE`) smaller, and its known words cost more. A
+  gain also falls where new words are predicted better, which is no loss.
+- The *in-context gain* in documents is at least 10% smaller, in a language in which bits per byte
+  did not improve. A model that has learned a language predicts the beginning of a document
   better, too, so it gains less from it without a loss.
 """
 
@@ -33,9 +33,9 @@ REMEDY = "replay text in the base language (replay), raise replay.share, or trai
 
 
 def lost_abilities(measurements: Sequence[Measurement]) -> list[str]:
-    """Return a warning for each ability that the last model has lost; the first is the reference.
+    """Return a warning for each ability that was lost, compared with the first model.
 
-    Of a run, this is the adapted model. Of other models, each but the first is compared.
+    In a run, only the adapted model is checked; otherwise, every model but the first is.
     """
     rows = {(row.metric, row.subject, row.language): row for row in measurements}
     subjects = list(dict.fromkeys(row.subject for row in measurements))

@@ -1,14 +1,14 @@
 """How much text each value of an axis needs to reach the result of the first value.
 
 Two runs with the same seed that differ in one axis only are compared if they read the same amount
-of text: not runs of different budgets. The held-out curve of the second run is read until it is as
-low as the first one ends. The text read up to there, divided by the text that the first run read,
-is 0.5 if the second value is twice as fast.
+of text: not runs of different budgets. The held-out curve of the second run is read until it reaches
+the final bits per byte of the first run and stays below. The text read up to there, divided by the
+text that the first run read, is 0.5 if the second value is twice as fast.
 
-The number is rather too high than too low. The curve is taken as linear between its points, and
-learning curves sag between them. The end of a run has the gain of the decaying learning rate, which
-a point in the middle lacks. A curve that never gets there has no number: it is counted, and then
-there is no mean.
+This overestimates the text needed. The curve is taken as linear between its points, and learning
+curves are convex. The end of a run has the gain of the decaying learning rate, which a point in the
+middle lacks. A curve that never reaches the value has no number: it is counted, and then there is
+no mean.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class TextNeeded:
 
     Attributes:
         axis, first, second: what is compared.
-        share: mean over seeds, each averaged over the other axes; `None` if a run never got there.
+        share: mean over seeds, each averaged over the other axes; `None` if a run did not reach it.
         share_interval: its 95% interval over seeds.
         end: bits per byte of `second` minus those of `first`, at the end of the curves; a mean too.
         end_interval: its 95% interval over seeds.
-        reached: the number of runs of `second` that got there, of all `runs`.
+        reached: the number of runs of `second` that reached it, of all `runs` that were compared.
         seeds: the number of seeds.
     """
 
@@ -114,18 +114,18 @@ def _pairs(
 
 
 def bytes_to_reach(curve: Curve, goal: float) -> float | None:
-    """Return the text read until a curve is as low as a goal; `None` if it never is.
+    """Return the text read until a curve reaches a goal and stays below; `None` if it does not.
 
-    >>> curve = [(0.0, 2.0), (100.0, 1.5), (200.0, 1.0)]
-    >>> bytes_to_reach(curve, 1.25), bytes_to_reach(curve, 0.9)
-    (150.0, None)
+    >>> curve = [(0.0, 2.0), (100.0, 1.2), (200.0, 1.5), (300.0, 1.0)]
+    >>> bytes_to_reach(curve, 1.25), bytes_to_reach(curve, 0.9), bytes_to_reach(curve, 3.0)
+    (250.0, None, 0.0)
     """
-    if curve[0][1] <= goal:
-        return curve[0][0]
-    for (start, high), (end, low) in pairwise(curve):
-        if low <= goal:
+    if curve[-1][1] > goal:
+        return None
+    for (start, high), (end, low) in reversed(list(pairwise(curve))):
+        if high > goal:
             return start + (end - start) * (high - goal) / (high - low)
-    return None
+    return curve[0][0]
 
 
 def _summary(axis: str, first: str, second: str, pairs: list[_Pair]) -> TextNeeded:
@@ -135,9 +135,9 @@ def _summary(axis: str, first: str, second: str, pairs: list[_Pair]) -> TextNeed
     seeds = {seed: of_seed for seed, of_seed in seeds.items() if len(of_seed) == len(contexts)}
     pairs = [pair for of_seed in seeds.values() for pair in of_seed]
     ends = [fmean(pair.end for pair in of_seed) for of_seed in seeds.values()]
-    got_there = [pair.share for pair in pairs if pair.share is not None]
+    reached = [pair.share for pair in pairs if pair.share is not None]
     shares: list[float] = []
-    if pairs and len(got_there) == len(pairs):
+    if pairs and len(reached) == len(pairs):
         shares = [fmean(pair.share or 0.0 for pair in of_seed) for of_seed in seeds.values()]
     return TextNeeded(
         axis,
@@ -147,14 +147,14 @@ def _summary(axis: str, first: str, second: str, pairs: list[_Pair]) -> TextNeed
         interval_over_seeds(shares) if shares else None,
         fmean(ends) if ends else math.nan,
         interval_over_seeds(ends),
-        len(got_there),
+        len(reached),
         len(pairs),
         len(seeds),
     )
 
 
 def describe(needed: Mapping[str, Any]) -> str:
-    """Return one comparison, as study.json has it, for people.
+    """Format one comparison of study.json.
 
     >>> pair = ("embeddings", "mean", "align")
     >>> describe(vars(TextNeeded(*pair, 0.6, (0.5, 0.7), -0.02, None, 8, 8, seeds=2)))

@@ -117,14 +117,15 @@ class BranchAndMerge(Settings):
 
         >>> BranchAndMerge().refusal(4)
         >>> BranchAndMerge().refusal(3)  # doctest: +NORMALIZE_WHITESPACE
-        'training.branch_and_merge: 4 branches cannot share 3 steps; set fewer iterations, or a
-        larger training.budget'
+        'training.branch_and_merge: 4 branches cannot share 3 steps; set fewer iterations or
+        branches, or a larger training.budget'
         """
         if steps >= self.slices:
             return None
         return (
             f"training.branch_and_merge: {self.slices} branches cannot share "
-            f"{counted(steps, 'step')}; set fewer iterations, or a larger training.budget"
+            f"{counted(steps, 'step')}; set fewer iterations or branches, or a larger "
+            "training.budget"
         )
 
     def nearest_merge(self, step: int, steps: int) -> int:
@@ -171,9 +172,9 @@ class BranchAndMerge(Settings):
         >>> BranchAndMerge().warning(200)
         >>> BranchAndMerge().warning(100)  # doctest: +NORMALIZE_WHITESPACE
         'training.branch_and_merge: a branch has 25 steps, which are few (4 branches share 100
-        steps); set fewer iterations, or a larger training.budget'
+        steps); set fewer iterations or branches, or a larger training.budget'
 
-        Too few steps for all branches are refused (`refusal`), which an estimate can only announce.
+        With fewer steps than branches, training raises an error; then the warning announces it.
         """
         if refusal := self.refusal(steps):
             return f"the training will be refused: {refusal}"
@@ -183,6 +184,6 @@ class BranchAndMerge(Settings):
             return None
         return (
             f"training.branch_and_merge: a branch has {counted(each, 'step')}, which are few "
-            f"({self.slices} branches share {counted(steps, 'step')}); set fewer iterations, or a "
-            f"larger training.budget"
+            f"({self.slices} branches share {counted(steps, 'step')}); set fewer iterations or "
+            f"branches, or a larger training.budget"
         )

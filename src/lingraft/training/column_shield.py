@@ -1,16 +1,16 @@
 """Keep the columns of the body that base-language text needs most, for the strategy `shielded`.
 
-Freezing columns is source-shielded updates (Yamaguchi et al. 2025, arXiv 2512.04844), the score of
-a column that of Wanda (Sun et al. 2023, arXiv 2306.11695): the sum of |weight| times the L2 norm of
+Columns are frozen as in source-shielded updates (Yamaguchi et al. 2025, arXiv 2512.04844) and
+scored as in Wanda (Sun et al. 2023, arXiv 2306.11695), by the sum of |weight| times the L2 norm of
 the input feature. `input_norms` measures the features of every layer on base-language text,
 `frozen_masks` chooses the columns, and `ColumnShield` keeps them bit-identical. Their gradients are
-set to 0 before clipping, in every step of a phase. Adam's moments begin at 0 in each phase: those
-of frozen columns stay 0, and so does Adam's step. Weight decay leaves these columns out.
+set to 0 before clipping, in every step of a phase. Adam's moments begin at 0 in each phase, so
+those of frozen columns stay 0, and so do their updates. Weight decay leaves these columns out.
 
 The choice is stored in the folder of the run, because a resumed run must freeze the same columns
 even where the measurement is not exactly reproducible.
 
-Shape suffixes: T tokens, F input features, M as the parameter, or 1 where all values are equal.
+Shape suffixes: T tokens, F input features, M a shape that broadcasts to that of the parameter.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def input_norms(
 ) -> dict[str, Tensor]:
     """Return the L2 norm of each input feature of the modules, over all tokens: name -> [F].
 
-    Raises `ModelError` if no token is routed to one of the modules.
+    Raises `ModelError` if a module receives no token.
     """
     device, training = model.device, model.training
     sum_type = torch.float32 if device.type == "mps" else torch.float64
