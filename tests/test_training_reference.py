@@ -93,6 +93,21 @@ def test_the_divergence_holds_replay_text_at_the_model_before_training(
     assert last[30.0] < 0.5 * last[0.001]
 
 
+def test_weights_in_bfloat16_are_compared_in_bfloat16(tiny_model: Path, tmp_path: Path) -> None:
+    """Before the first update the model is the one before training, so nothing diverges."""
+    text = two_streams(tiny_model, tmp_path / "text", share=0.5)
+    plan = plan_of(
+        budget="1 steps",
+        batch_tokens=256,
+        replay_kl=1,
+        optimizer="adamw8bit_bfloat16",
+        strategy="full",
+    )
+    run(tiny_model, text, plan, tmp_path)
+    (divergence,) = [row["replay_kl"] for row in log_of(tmp_path) if "replay_kl" in row]
+    assert divergence == 0
+
+
 def test_where_there_is_no_reference_model(tiny_model: Path, tmp_path: Path) -> None:
     """Without replay text, with a sharded model and in other trainers, the setting is refused.
 
@@ -117,6 +132,6 @@ def test_where_there_is_no_reference_model(tiny_model: Path, tmp_path: Path) -> 
     job = Job(tiny_model, shared, plan, tmp_path / "work", ADDED, 0, Execution(), None)
     replay = job.steps(39_072).phases[0].mixture.replay
     with pytest.raises(RecipeError, match="each of 2 processes holds a shard; use one process"):
-        load_reference(job, plan.phases[0].replay_kl, replay, 2)
+        load_reference(job, job.execution, plan.phases[0].replay_kl, replay, 2)
     assert STRATEGIES.parse("differential").plan_note() == ""
     assert "second copy of the weights" in plan.phases[0].plan_notes(0)[0]

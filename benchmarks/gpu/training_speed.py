@@ -36,7 +36,12 @@ from lingraft.training.distributed import ProcessGroup, reshard
 from lingraft.training.document_attention import DocumentAttention
 from lingraft.training.loss import make_loss
 from lingraft.training.mfu import Utilisation
-from lingraft.training.optimizer import set_weight_dtype, state_tensors, weight_dtype
+from lingraft.training.optimizer import (
+    execution_with,
+    set_weight_dtype,
+    state_tensors,
+    weight_dtype,
+)
 from lingraft.training.optimizer_memory import OptimizerName
 from lingraft.training.prepare_model import recompute_activations
 from lingraft.training.train_step import Stepper
@@ -198,10 +203,11 @@ def stepper_of(
     if SHAPES[case.shape].recompute:
         recompute_activations(model)
     groups = strategy.prepare(model, range(SOURCE_ROWS, SOURCE_ROWS + ADDED))
+    execution = execution_with(case.optimizer, execution)
     weights = weight_dtype(case.optimizer, execution.precision)
     set_weight_dtype(model, weights)
     utilisation = Utilisation.of(model, execution, world.size)
-    bfloat16 = weights is torch.bfloat16 or execution.computes_in_bfloat16()
+    bfloat16 = execution.computes_in_bfloat16()
     dtype = torch.bfloat16 if bfloat16 else torch.float32
     groups = world.shard_model(model, groups, lambda: None, dtype)
     loss = make_loss(model, case.loss, autocast=bfloat16, sharded=world.size > 1)

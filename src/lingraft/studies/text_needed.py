@@ -1,14 +1,9 @@
 """How much text each value of an axis needs to reach the result of the first value.
 
 Two runs with the same seed that differ in one axis only are compared if they read the same amount
-of text: not runs of different budgets. The held-out curve of the second run is read until it reaches
-the final bits per byte of the first run and stays below. The text read up to there, divided by the
-text that the first run read, is 0.5 if the second value is twice as fast.
-
-This overestimates the text needed. The curve is taken as linear between its points, and learning
-curves are convex. The end of a run has the gain of the decaying learning rate, which a point in the
-middle lacks. A curve that never reaches the value has no number: it is counted, and then there is
-no mean.
+of text: not runs of different budgets. The held-out curve of the second run is read until it
+reaches the final bits per byte of the first run and stays below. The text read up to there, divided
+by the text that the first run read, is 0.5 if the second value is twice as fast.
 """
 
 from __future__ import annotations

@@ -28,6 +28,8 @@ class Execution:
     - `recompute`: activation checkpointing (slower, less memory).
     - `compile`: torch.compile of the layers: "true", "false", or "auto" (on a GPU, where steps of a
       long training are measured to be faster with it; `compiled_layers`).
+    - `weights_in_bfloat16`: weights train in bfloat16, so all is computed in it; the optimizer of a
+      phase decides (`optimizer.execution_with`).
     - `sharded`: shard the model among the processes of a launcher such as torchrun. Without it,
       several processes are refused.
     - `trackers`: tensorboard, wandb or trackio; they get the numbers of the log, in the folder
@@ -42,6 +44,7 @@ class Execution:
     loss: str = "chunked"
     recompute: bool = False
     compile: str = "auto"
+    weights_in_bfloat16: bool = False
     sharded: bool = False
     trackers: tuple[str, ...] = ()
     tracking: Path = Path("runs") / "tracking"
@@ -61,6 +64,8 @@ class Execution:
 
         Raises `RecipeError` if bfloat16 is requested and the device would only emulate it.
         """
+        if self.weights_in_bfloat16:
+            return True
         # The settings of a run are read without torch.
         import torch
 

@@ -11,6 +11,7 @@ Two averages reduce noise and forgetting: `WeightAverage` over the last steps of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from lingraft.errors import MissingExtraError, RecipeError
 from lingraft.strategies.model_parts import embedding_parameters
+from lingraft.training.execution import Execution
 from lingraft.training.optimizer_memory import OptimizerName
 
 BETAS = (0.9, 0.95)
@@ -105,6 +107,15 @@ def weight_dtype(name: OptimizerName, precision: str) -> torch.dtype:
         )
         raise RecipeError(msg)
     return torch.bfloat16
+
+
+def execution_with(name: OptimizerName, execution: Execution) -> Execution:
+    """Return how phases with this optimizer are executed: weights in bfloat16 are computed in it.
+
+    Raises `RecipeError` as `weight_dtype` does.
+    """
+    in_bfloat16 = weight_dtype(name, execution.precision) is torch.bfloat16
+    return replace(execution, weights_in_bfloat16=in_bfloat16)
 
 
 @torch.no_grad()

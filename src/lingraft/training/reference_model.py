@@ -29,7 +29,9 @@ from lingraft.checkpoint.load_model import load_model
 from lingraft.errors import RecipeError
 from lingraft.packing.mixture import MixedText
 from lingraft.training.config import ReplayKl
+from lingraft.training.execution import Execution
 from lingraft.training.job import Job
+from lingraft.training.optimizer import set_weight_dtype
 
 
 class ReferenceModel:
@@ -98,7 +100,11 @@ class ReferenceModel:
 
 
 def load_reference(
-    job: Job, settings: ReplayKl | None, replay: MixedText | None, processes: int
+    job: Job,
+    execution: Execution,
+    settings: ReplayKl | None,
+    replay: MixedText | None,
+    processes: int,
 ) -> ReferenceModel | None:
     """Return the model before training, if a phase compares replay text with it.
 
@@ -119,7 +125,8 @@ def load_reference(
             f"{processes} processes holds a shard; use one process, or leave it out"
         )
         raise RecipeError(msg)
-    execution = job.execution
     model = load_model(job.model_folder, execution.device)
+    if execution.weights_in_bfloat16:
+        set_weight_dtype(model, torch.bfloat16)
     autocast = execution.computes_in_bfloat16()
     return ReferenceModel(model, settings, job.added, autocast=autocast)

@@ -25,6 +25,7 @@ from lingraft.store import fsync
 from lingraft.training.config import Phase, TrainingPlan
 from lingraft.training.distributed import reshard
 from lingraft.training.job import Heldout, InContext, Job
+from lingraft.training.optimizer import execution_with
 from lingraft.training.phase_outline import outline_phase
 from lingraft.training.phase_steps import PhaseSteps, TrainingSteps, TrainingText
 from lingraft.training.state import RunState, Totals
@@ -252,8 +253,10 @@ def run_notes(
     `kind` is the model type, `parameters` the size of the model.
     """
     done, text, epochs = state.done, job.text, planned.epochs(job.text)
-    low = any(phase.optimizer == "adamw8bit_bfloat16" for phase in job.plan.phases)
-    bfloat16 = low or job.execution.computes_in_bfloat16()
+    bfloat16 = any(
+        execution_with(phase.optimizer, job.execution).computes_in_bfloat16()
+        for phase in job.plan.phases
+    )
     precision = "tf32" if job.execution.allows_tf32() else "float32"
     replayed = done.bytes - done.target_bytes
     notes = {

@@ -40,10 +40,16 @@ from lingraft.training.column_shield import SHIELD, choose_frozen, read_frozen
 from lingraft.training.compiled_layers import StepCompiler
 from lingraft.training.distributed import ProcessGroup, reshard
 from lingraft.training.document_attention import DocumentAttention
+from lingraft.training.execution import Execution
 from lingraft.training.job import Job
 from lingraft.training.loss import make_loss
 from lingraft.training.mfu import Utilisation
-from lingraft.training.optimizer import merge_back, set_weight_dtype, weight_dtype
+from lingraft.training.optimizer import (
+    execution_with,
+    merge_back,
+    set_weight_dtype,
+    weight_dtype,
+)
 from lingraft.training.phase_outline import outline_lines, outline_phase
 from lingraft.training.prepare_model import (
     PhaseModel,
@@ -51,7 +57,7 @@ from lingraft.training.prepare_model import (
     load_phase_model,
     recompute_activations,
 )
-from lingraft.training.reference_model import load_reference
+from lingraft.training.reference_model import ReferenceModel, load_reference
 from lingraft.training.save_model import (
     LOW_RANK,
     save_final_model,
@@ -95,6 +101,8 @@ class Trainer:
         # What the execution chose, for the notes.
         self.used: dict[str, str] = {}
         self.writer = AsyncCheckpointWriter(world) if world.size > 1 else None
+        self.reference: ReferenceModel | None = None
+        self.reference_of = -1
         self.log = TrainLog(job, [phase.steps for phase in self.phases])
 
     def _check_rounding(self) -> None:
@@ -185,7 +193,7 @@ class Trainer:
     def _stepper(self, number: int, branch: Branch, remaining: int) -> Stepper:
         """Return what runs the steps of a branch; `remaining` of them are left."""
         job, phase = self.job, self.job.plan.phases[number]
-        execution, sharded = job.execution, self.world.size > 1
+        execution, sharded = self._execution(number), self.world.size > 1
         weights = weight_dtype(phase.optimizer, execution.precision)
         # The initial low-rank matrices are random. They must be the same when a run resumes.
         torch.manual_seed(int(digest([job.seed, number])[:15], 16))
@@ -199,10 +207,10 @@ class Trainer:
             recompute_activations(self.model)
         self.utilisation = Utilisation.of(self.model, execution, self.world.size)
         frozen = self._frozen(number, groups)
-        bfloat16 = weights is torch.bfloat16 or execution.computes_in_bfloat16()
+        bfloat16 = execution.computes_in_bfloat16()
         dtype = torch.bfloat16 if bfloat16 else torch.float32
         groups = self.world.shard_model(self.model, groups, self.loaded.materialize, dtype)
-        attention = self._document_attention()
+        attention = self._document_attention(execution)
         loss = make_loss(self.model, execution.loss, sharded=sharded, autocast=bfloat16)
         reshard(self.model)
         block, per_step = job.text.target.summary.block, self.phases[number].sequences_per_step
@@ -221,18 +229,33 @@ class Trainer:
             attention=attention,
             compiler=StepCompiler(self.model, execution, remaining, self.world),
             frozen=frozen,
-            reference=load_reference(
-                job, phase.replay_kl, self.phases[number].mixture.replay, self.world.size
-            ),
+            reference=self._reference(number),
         )
 
-    def _document_attention(self) -> DocumentAttention | None:
+    def _execution(self, number: int) -> Execution:
+        """Return how a phase is executed."""
+        return execution_with(self.job.plan.phases[number].optimizer, self.job.execution)
+
+    def _reference(self, number: int) -> ReferenceModel | None:
+        """Return the model before training if a phase compares with it, shared by its branches."""
+        if self.reference_of != number:
+            self.reference = load_reference(
+                self.job,
+                self._execution(number),
+                self.job.plan.phases[number].replay_kl,
+                self.phases[number].mixture.replay,
+                self.world.size,
+            )
+            self.reference_of = number
+        return self.reference
+
+    def _document_attention(self, execution: Execution) -> DocumentAttention | None:
         """Return how the documents of a sequence are kept apart, if the plan says so."""
         job = self.job
         if not job.plan.document_attention_mask:
             return None
         start = job.text.target.document_start
-        attention = DocumentAttention.of(self.model, start, job.execution)
+        attention = DocumentAttention.of(self.model, start, execution)
         self.used["document_attention"] = attention.note
         return attention
 
@@ -251,7 +274,7 @@ class Trainer:
                 job.text.replay.blocks if job.text.replay else None,
                 path=path,
                 fingerprint=self.fingerprint,
-                autocast=job.execution.computes_in_bfloat16(),
+                autocast=self._execution(number).computes_in_bfloat16(),
             )
         self.world.barrier()
         return read_frozen(path)
