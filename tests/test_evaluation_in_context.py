@@ -39,12 +39,18 @@ from lingraft.evaluation.lost_ability import lost_abilities, lost_since
 from lingraft.evaluation.score_model import score_model
 from lingraft.evaluation.words_kept_whole import TokenPlaces
 from lingraft.formatting import number
-from lingraft.measurement import CHANGE, Measurement, metric_changes, select
+from lingraft.measurement import (
+    CHANGE,
+    HIGHER_IS_BETTER,
+    LOWER_IS_BETTER,
+    Measurement,
+    metric_changes,
+    select,
+)
 from lingraft.pipeline.evaluation_stages import CURVE_SETTINGS, curve_settings
 from lingraft.pipeline.stage_warnings import ScoredText, other_curve_warning
 from lingraft.recipe import Evaluation
 from lingraft.store import Manifest
-from lingraft.studies.statistics import LESS_IS_BETTER
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from tests.conftest import HINDI
 from tests.models import write_tokenizer
@@ -294,7 +300,7 @@ def test_the_gain_in_documents_is_not_called_better_or_worse(metric: str) -> Non
         Measurement(metric, "adapted", 0.1, "bits/byte", low=0.09, high=0.11, n=40),
     ]
     assert metric_changes(rows)[0].verdict == ""
-    assert metric not in LESS_IS_BETTER
+    assert metric not in HIGHER_IS_BETTER | LOWER_IS_BETTER
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,22 @@ HIGHER_IS_BETTER = frozenset(
         "added tokens written where possible",
         "copying gain",
         "mapping gain",
+        "accuracy",
+        "spBLEU",
+        "chrF++",
+    }
+)
+LOWER_IS_BETTER = frozenset(
+    {
+        "bits per byte",
+        "bits per byte change",
+        *FERTILITY_METRICS,
+        "tokens per byte",
+        "tokens per document",
+        "bits per byte of copied words",
+        "bits per byte of mapped words",
+        "training time",
+        "initialisation time",
     }
 )
 MIN_DOCUMENTS = 20

@@ -17,8 +17,10 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     PlainSerializer,
+    SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -41,6 +43,9 @@ class Settings(BaseModel):
     """The field whose settings may also be written one level above, if it has one entry."""
     short_settings: ClassVar[type[Settings] | None] = None
     """The settings of short forms that the long form does not have, such as the name of a plan."""
+    later: ClassVar[tuple[str, ...]] = ()
+    """Settings that older recipes do not have. They are left out of a dump where they have their
+    default, so that the keys of finished stages stay."""
 
     @classmethod
     def long_form(cls, value: Any) -> Any:
@@ -74,6 +79,14 @@ class Settings(BaseModel):
         del value
         replaced = cls.replaced_by(name)
         return {key: inner for key, inner in values.items() if key not in replaced}, []
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = serialize(self)
+        for name in self.later:
+            if getattr(self, name) == type(self).model_fields[name].default:
+                values.pop(name, None)
+        return values
 
     @field_validator("*", mode="before")
     @classmethod

@@ -9,8 +9,6 @@ from pydantic import (
     BeforeValidator,
     ByteSize,
     Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
     model_validator,
 )
 
@@ -60,8 +58,7 @@ def _known_scripts(scripts: tuple[str, ...]) -> tuple[str, ...]:
 class CorpusSettings(Settings):
     """The sources of a corpus, its filters and its held-out text."""
 
-    newer_settings: ClassVar[tuple[str, ...]] = ("scripts",)
-    """Settings that recipes of 0.1 do not have; they are written where they are not the default."""
+    later: ClassVar[tuple[str, ...]] = ("scripts",)
 
     sources: Sources = Field(description="one source or several: a path, owner/name, or a mapping")
     heldout: Sources | None = Field(
@@ -148,15 +145,6 @@ class CorpusSettings(Settings):
     def share(self) -> float | None:
         """The share of documents to hold out, `None` if there are held-out sources."""
         return None if self.heldout else self.heldout_share or HELDOUT_SHARE
-
-    @model_serializer(mode="wrap")
-    def _without_new_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave defaults of newer settings out: values and keys of earlier recipes stay."""
-        values: dict[str, Any] = serialize(self)
-        for name in self.newer_settings:
-            if getattr(self, name) == type(self).model_fields[name].default:
-                values.pop(name, None)
-        return values
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -10,9 +10,7 @@ from pydantic import (
     BeforeValidator,
     ByteSize,
     Field,
-    SerializerFunctionWrapHandler,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
@@ -86,6 +84,7 @@ class Source(Settings):
     """
 
     written: ClassVar[str] = "a path, owner/name of a hub data set, `miniature`, or {path, ...}"
+    later: ClassVar[tuple[str, ...]] = ("preset", *_COLUMN_SETTINGS)
 
     path: str | None = Field(
         default=None,
@@ -237,15 +236,6 @@ class Source(Settings):
         settings["config"] = self.config or found.configuration_for(language)
         settings["limit"] = self.limit or limit
         return Source(hub=found.repository, text_field=found.text_field, **settings)
-
-    @model_serializer(mode="wrap")
-    def _without_later_settings(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave later settings out where they are not set: keys of runs without them stay."""
-        values: dict[str, Any] = serialize(self)
-        for name in ("preset", *_COLUMN_SETTINGS):
-            if getattr(self, name) is None:
-                values.pop(name, None)
-        return values
 
     @field_validator("path")
     @classmethod

@@ -27,7 +27,6 @@ from lingraft.pipeline.run_estimates import (
     EFFICIENCY,
     LEARNING_SECONDS_PER_BYTE,
     READING_SECONDS_PER_BYTE,
-    budget_tokens,
     flops_per_second,
     parameters_of,
     text_bytes,
@@ -43,6 +42,7 @@ from lingraft.recipe.text_needs import BYTES_PER_DOCUMENT
 from lingraft.store import Manifest, Store
 from lingraft.training.optimizer_memory import describe_memory
 from lingraft.training.phase_outline import (
+    ExpectedSteps,
     Texts,
     expected_steps,
     few_steps_lines,
@@ -294,7 +294,8 @@ class _Planner:
             lines += phase.plan_notes(self.adapted_parameters or 0)
         plan = self.recipe.training
         if tokens is None:
-            tokens = budget_tokens(plan.phases, self.block, self.adapted_parameters)
+            steps = self._steps()
+            tokens = sum(one.sequences for one in steps) * self.block if steps else None
         flops = self._flops(6, tokens)
         lines += self._memory()
         if flops is not None:
@@ -326,13 +327,14 @@ class _Planner:
         """Return the tokens of replay text that the model before training reads, too."""
         texts, total = self._texts_of_training(), 0.0
         phases = self.recipe.training.phases
-        for phase, length in zip(phases, self._lengths(texts), strict=True):
+        for index, (phase, length) in enumerate(zip(phases, self._lengths(texts), strict=True)):
             if not phase.replay_kl:
                 continue
             if texts is None:
                 # About the share of the tokens is that of the bytes.
-                tokens = budget_tokens([phase], self.block, self.adapted_parameters)
-                total += length.replay_share * (tokens or 0)
+                steps = self._steps()
+                tokens = steps[index].sequences * self.block if steps else 0
+                total += length.replay_share * tokens
             elif replay := plan_reading(*texts, [length]).replay:
                 total += replay.epochs * replay.text.tokens
         return round(total)
@@ -350,7 +352,7 @@ class _Planner:
     def _lengths(self, texts: Texts | None) -> list[PhaseLength]:
         portion = self.recipe.replay.portion if self.recipe.replay else 0.0
         phases = self.recipe.training.phases
-        shares = [portion if phase.replay_share is None else phase.replay_share for phase in phases]
+        shares = [phase.share_replayed(portion) for phase in phases]
         return phase_lengths(phases, shares, self.block, self.adapted_parameters or 0, texts)
 
     def _reading(self) -> ReadingPlan | None:
@@ -358,12 +360,16 @@ class _Planner:
         texts = self._texts_of_training()
         return texts and plan_reading(*texts, self._lengths(texts))
 
+    def _steps(self) -> list[ExpectedSteps] | None:
+        """Return about how many steps each phase has; None if the size of a text decides it."""
+        texts = self._texts_of_training()
+        return expected_steps(self._lengths(texts), self.block, texts)
+
     def _outline(self) -> list[str]:
         """Return the steps, the batch and the rates of each phase, as far as they are known."""
-        phases, texts = self.recipe.training.phases, self._texts_of_training()
+        phases, steps = self.recipe.training.phases, self._steps()
         if not phases or not self.adapted_parameters:
             return []
-        steps = expected_steps(self._lengths(texts), self.block, texts)
         if steps is None:
             return ["training: the steps are known once the sizes of the texts are"]
         outlines = []

@@ -8,7 +8,6 @@ measured speed of a matrix product on this machine, times the share of it that m
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -18,7 +17,6 @@ from lingraft.corpus.remote_files import size_of
 from lingraft.corpus.text_files import find_files
 from lingraft.errors import LingraftError
 from lingraft.file_kinds import COMPRESSIONS
-from lingraft.training import Phase
 
 COMPRESSION = 4.0
 """Bytes of text per byte of a compressed file: 3.6 (English) to 6.2 (Tamil) in news text."""
@@ -81,18 +79,6 @@ def parameters_of(config: dict[str, Any]) -> tuple[int | None, int]:
     model = meta_model(AutoConfig.for_model(settings.pop("model_type"), **settings))
     total = sum(parameter.numel() for parameter in model.parameters())
     return total, model.get_input_embeddings().weight.numel()
-
-
-def budget_tokens(phases: Iterable[Phase], block: int, parameters: int | None) -> int | None:
-    """Return the tokens of phases if their budgets are in tokens or steps, else `None`."""
-    total = 0.0
-    for phase in phases:
-        unit, amount = phase.budget.amount
-        if unit not in {"tokens", "steps"} or (unit == "steps" and parameters is None):
-            return None
-        per_step = phase.sequences_per_step(block, parameters or 0) * block
-        total += amount * (per_step if unit == "steps" else 1)
-    return round(total)
 
 
 @cache

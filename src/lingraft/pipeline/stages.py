@@ -251,9 +251,7 @@ def reads_replay(recipe: Recipe) -> bool:
     if recipe.replay is None:
         return False
     for phase in recipe.training.phases:
-        share = phase.replay_share
-        # A phase without a share of its own has that of the recipe.
-        if phase.strategy.reads_replay or (recipe.replay.portion if share is None else share):
+        if phase.strategy.reads_replay or phase.share_replayed(recipe.replay.portion):
             return True
     return False
 

@@ -210,9 +210,8 @@ class Recipe(Settings):
             )
             raise ValueError(msg)
         for phase in self.training.phases:
-            share = phase.replay_share
             portion = self.replay.portion if self.replay else 0.0
-            if phase.replay_kl and not (portion if share is None else share):
+            if phase.replay_kl and not phase.share_replayed(portion):
                 msg = (
                     "training.replay_kl compares the model on replay text, but the phase replays "
                     "none; set replay with a share, or remove replay_kl"

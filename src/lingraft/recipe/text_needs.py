@@ -94,7 +94,7 @@ def training_bytes(recipe: Recipe) -> tuple[int, int]:
     target = replay = 0.0
     for phase in recipe.training.phases:
         unit, amount = phase.budget.amount
-        share = portion if phase.replay_share is None else phase.replay_share
+        share = phase.share_replayed(portion)
         if unit == "steps":
             unit, amount = "tokens", amount * (phase.batch_tokens or BATCH_TOKENS)
         size = {

@@ -26,7 +26,7 @@ def _language(tag: object) -> str:
 class Text(CorpusSettings):
     """Text in one language."""
 
-    newer_settings: ClassVar[tuple[str, ...]] = (*CorpusSettings.newer_settings, "max_epochs")
+    later: ClassVar[tuple[str, ...]] = (*CorpusSettings.later, "max_epochs")
 
     model_config = ConfigDict(
         frozen=True,

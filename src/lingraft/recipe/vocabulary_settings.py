@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, model_validator
 
 from lingraft.certificate import CLAIM_NAMES, NEVER_WAIVED
 from lingraft.corpus.identity import file_identity
@@ -43,6 +37,8 @@ def _check_allowed(names: tuple[str, ...]) -> tuple[str, ...]:
 
 class VocabularySettings(Settings):
     """Which tokens are added, and which pre-tokenizer the extended tokenizer has."""
+
+    later: ClassVar[tuple[str, ...]] = ("balance", "parallel_file")
 
     method: SELECTIONS.annotation(Selection) = Field(  # type: ignore[valid-type]
         default_factory=lambda: SELECTIONS.parse("continued"),
@@ -110,15 +106,6 @@ class VocabularySettings(Settings):
             files = find_files(self.parallel_file)
             settings["parallel"] = [file_identity(path) for path in files]
         return settings
-
-    @model_serializer(mode="wrap")
-    def _without_balance(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave the default of `balance` out: keys of runs from before it stay the same."""
-        values: dict[str, Any] = serialize(self)
-        if self.balance == "size":
-            values.pop("balance", None)
-            values.pop("parallel_file", None)
-        return values
 
     def premium_balance(
         self, languages: Sequence[str], cleaning: Mapping[str, Cleaning] | None = None

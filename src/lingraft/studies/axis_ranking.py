@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from lingraft.formatting import counted
-from lingraft.measurement import MIN_DOCUMENTS, NEUTRAL
+from lingraft.measurement import HIGHER_IS_BETTER, LOWER_IS_BETTER, MIN_DOCUMENTS, NEUTRAL
 from lingraft.studies.cells import Label
 from lingraft.studies.config import ComparedSettings
 from lingraft.studies.statistics import (
     CONFIDENCE,
     EQUIVALENCE_LEVEL,
-    LESS_IS_BETTER,
     MeasuredField,
     better_value,
     measured_fields,
@@ -79,7 +78,7 @@ def ranking(
 ) -> list[AxisRanking]:
     """Return the ranking of an axis for each language, over contexts that all values share."""
     rankings: list[AxisRanking] = []
-    if compared.metric not in LESS_IS_BETTER and compared.metric not in NEUTRAL:
+    if compared.metric not in HIGHER_IS_BETTER | LOWER_IS_BETTER | NEUTRAL:
         return rankings
     for field in measured_fields(rows, axes, compared):
         shared = field.shared_by_all(axis)
@@ -109,7 +108,7 @@ def _rank(field: MeasuredField, axis: str) -> AxisRanking:
     for place, seeds in field.points.items():
         values.setdefault(place[index], []).extend(point.value for point in seeds.values())
     means = {label: sum(numbers) / len(numbers) for label, numbers in values.items()}
-    sign = 1 if LESS_IS_BETTER.get(field.metric, True) else -1
+    sign = -1 if field.metric in HIGHER_IS_BETTER else 1
     order = sorted(means, key=lambda label: sign * means[label])
     pairs = list(combinations(order, 2))
     confidence = 1 - (1 - CONFIDENCE) / len(pairs)

@@ -18,38 +18,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
 
+from lingraft.measurement import HIGHER_IS_BETTER, LOWER_IS_BETTER
 from lingraft.studies.cells import Label
 from lingraft.studies.config import ComparedSettings
 from lingraft.studies.study_table import AXIS, Row
-from lingraft.text_units import FERTILITY_METRICS, KEPT_WHOLE_METRICS
+from lingraft.text_units import FERTILITY_METRICS
 
 CONFIDENCE = 0.95
 EQUIVALENCE_LEVEL = 0.05
-LESS_IS_BETTER = {
-    "bits per byte": True,
-    "bits per byte change": True,
-    **dict.fromkeys(FERTILITY_METRICS, True),
-    "tokens per byte": True,
-    "tokens per document": True,
-    "characters per token": False,
-    "generation speed": False,
-    "prefill speed": False,
-    "documents tokenised identically": False,
-    **dict.fromkeys(KEPT_WHOLE_METRICS, False),
-    "frequent words kept whole": False,
-    "added tokens preferred to their pieces": False,
-    "added tokens written where possible": False,
-    "copying gain": False,
-    "mapping gain": False,
-    "bits per byte of copied words": True,
-    "bits per byte of mapped words": True,
-    "accuracy": False,
-    "spBLEU": False,
-    "chrF++": False,
-    "training time": True,
-    "initialisation time": True,
-}
-"""Metric -> whether less is better; of other metrics, no value is called better."""
 
 
 @dataclass(frozen=True)
@@ -268,11 +244,10 @@ def better_value(difference: Difference, confidence: float = CONFIDENCE) -> Labe
     ('mean', None)
     """
     interval = difference.interval(confidence)
-    if interval is None or difference.metric not in LESS_IS_BETTER:
+    has_direction = difference.metric in HIGHER_IS_BETTER | LOWER_IS_BETTER
+    if interval is None or not has_direction or interval[0] <= 0 <= interval[1]:
         return None
-    if interval[0] <= 0 <= interval[1]:
-        return None
-    second_is_better = (difference.value < 0) == LESS_IS_BETTER[difference.metric]
+    second_is_better = (difference.value > 0) == (difference.metric in HIGHER_IS_BETTER)
     return difference.second if second_is_better else difference.first
 
 

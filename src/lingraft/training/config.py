@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from lingraft.errors import RecipeError
 from lingraft.packing import PackingSettings
@@ -108,6 +108,8 @@ class ReplayKl(Settings):
 class Phase(Settings):
     """One phase of training: which weights train, how long, and at which learning rates."""
 
+    later: ClassVar[tuple[str, ...]] = ("replay_kl", "branch_and_merge")
+
     strategy: STRATEGIES.annotation(Strategy) = Field(  # type: ignore[valid-type]
         default_factory=lambda: STRATEGIES.parse("differential"),
         validate_default=True,
@@ -163,21 +165,11 @@ class Phase(Settings):
         "model from the one before training, over the tokens of the base; it keeps a second copy "
         "of the weights (one process only)",
     )
-
     branch_and_merge: BranchAndMerge | None = Field(
         default=None,
         description="train in iterations: branches start from the same model, each on a slice of "
         "the text with a schedule of its own, and are merged into the model of the next iteration",
     )
-
-    @model_serializer(mode="wrap")
-    def _without_unset(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out later settings that are not set: keys of runs from before them stay."""
-        values: dict[str, Any] = serialize(self)
-        for name in ("replay_kl", "branch_and_merge"):
-            if getattr(self, name) is None:
-                values.pop(name, None)
-        return values
 
     @model_validator(mode="after")
     def _check_branches(self) -> Phase:
@@ -281,6 +273,10 @@ class Phase(Settings):
         if self.batch_tokens:
             return max(1, round(self.batch_tokens / block))
         return default_sequences(block, parameters, expected)
+
+    def share_replayed(self, of_recipe: float) -> float:
+        """Return the share of replayed bytes: the phase's own, or else that of the recipe."""
+        return of_recipe if self.replay_share is None else self.replay_share
 
     def rates(self, kind: str, parameters: int, block: int, sequences_per_step: int) -> Rates:
         """Return the peak learning rates for a model and a batch, and why they apply."""

@@ -51,9 +51,7 @@ class Job:
         """
         shares = []
         for phase in self.plan.phases:
-            share = self.text.replay.share if self.text.replay else 0.0
-            if phase.replay_share is not None:
-                share = phase.replay_share
+            share = phase.share_replayed(self.text.replay.share if self.text.replay else 0.0)
             if share and self.text.replay is None:
                 msg = (
                     f"training replays a share of {share:g}, but there is no replay text; "
