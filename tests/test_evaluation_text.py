@@ -10,12 +10,12 @@ from pydantic import ValidationError
 
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus, identity_of, list_files
 from lingraft.corpus.contamination import EvaluationIndex, normalised_words
-from lingraft.corpus.evaluation_sources import check_evaluation_text
+from lingraft.corpus.evaluation_sources import check_searchable
 from lingraft.corpus.readers import read_parallel
 from lingraft.corpus.source import Limit
 from lingraft.corpus.text_repairs import Cleaning
 from lingraft.errors import CorpusError
-from lingraft.pipeline.evaluation_text import EvaluationText, find_evaluation_text
+from lingraft.pipeline.evaluation_text import EvaluationText, find_evaluation_texts
 from lingraft.store import Draft
 
 HINDI = [f"सुबह {number} बच्चे नदी की ओर चलते हैं और {number} नावें देखते हैं" for number in range(60)]
@@ -61,7 +61,7 @@ def test_evaluation_text_is_found_and_the_setting_of_the_warning_drops_it(
     corpus, _ = built(settings, tmp_path / "before")
     sentences = read_parallel(str(parallel), ["hi"])["hi"]
     evaluation = EvaluationText("the parallel sentences", "SOURCE", sentences)
-    found = find_evaluation_text(corpus, evaluation)
+    (found,) = find_evaluation_texts(corpus, [evaluation])
     kept = [text for text in corpus.documents("train") if "रात को" in text]
     assert (found.found, found.of, found.documents) == (len(kept), 20, len(kept))
     assert len(kept) >= 3
@@ -73,7 +73,7 @@ def test_evaluation_text_is_found_and_the_setting_of_the_warning_drops_it(
     cleaned, draft = built(chosen, tmp_path / "after")
     dropped = draft.notes["dropped"]["with evaluation text"]
     assert dropped["documents"] == 5
-    after = find_evaluation_text(cleaned, evaluation)
+    (after,) = find_evaluation_texts(cleaned, [evaluation])
     assert (after.found, after.warning) == (0, "")
 
 
@@ -91,7 +91,7 @@ def test_evaluation_text_of_which_nothing_can_be_looked_for_is_an_error(
     with pytest.raises(
         CorpusError, match=r"evaluation\.txt: its [01] documents? cannot be searched for"
     ):
-        check_evaluation_text(with_evaluation(settings, {"path": str(path)}), "hi")
+        check_searchable(with_evaluation(settings, {"path": str(path)}), "hi")
 
 
 def test_few_matches_are_counted_without_a_warning(settings, tmp_path):
@@ -99,7 +99,10 @@ def test_few_matches_are_counted_without_a_warning(settings, tmp_path):
     corpus, _ = built(settings, tmp_path / "corpus")
     others = [f"{number} और कोई दूसरा वाक्य है यहाँ" for number in range(1000)]
     text = next(text for text in corpus.documents("train") if "रात को" in text)
-    found = find_evaluation_text(corpus, EvaluationText("x", "x", [*others, text.split(" — ")[1]]))
+    rare = EvaluationText("x", "x", [*others, text.split(" — ")[1]])
+    none = EvaluationText("y", "y", others)
+    found, absent = find_evaluation_texts(corpus, [rare, none])
+    assert (absent.found, absent.of, absent.documents) == (0, 1000, 0)
     assert (found.found, found.of, found.warning) == (1, 1001, "")
 
 

@@ -34,7 +34,7 @@ def index_evaluation_text(
     return index
 
 
-def check_evaluation_text(settings: CorpusSettings, language: str) -> None:
+def check_searchable(settings: CorpusSettings, language: str) -> None:
     """Check that local sources have a document that is long enough; raises as above."""
     for source in settings.decontaminate or ():
         if source.path is None or is_url(source.path):

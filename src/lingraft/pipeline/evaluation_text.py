@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 from lingraft.corpus import Corpus
@@ -98,12 +99,12 @@ def evaluation_text_check(
         "evaluation text check",
         "evaluation-text",
         settings,
-        partial(check_evaluation_text, texts),
+        partial(search_training_text, texts),
         **corpora,
     )
 
 
-def check_evaluation_text(texts: Mapping[str, Text], context: StageContext) -> None:
+def search_training_text(texts: Mapping[str, Text], context: StageContext) -> None:
     """Count the evaluation texts that each corpus contains, and warn of many."""
     languages = [text.language for text in texts.values() if text.language != "en"]
     parallel = context.recipe.evaluation.parallel_file
@@ -117,8 +118,8 @@ def check_evaluation_text(texts: Mapping[str, Text], context: StageContext) -> N
     for role, text in texts.items():
         corpus = Corpus.open(context.folders[role])
         scored = int(context.recipe.evaluation.heldout_bytes)
-        for evaluation in _evaluation_texts(text, corpus, parallel, columns, scored):
-            found = find_evaluation_text(corpus, evaluation)
+        evaluations = list(_evaluation_texts(text, corpus, parallel, columns, scored))
+        for found in find_evaluation_texts(corpus, evaluations):
             notes.append({key: value for key, value in asdict(found).items() if key != "source"})
             if found.warning:
                 context.draft.warn(found.warning)
@@ -142,27 +143,41 @@ def _evaluation_texts(
         )
 
 
-def find_evaluation_text(corpus: Corpus, evaluation: EvaluationText) -> FoundText:
-    """Look for evaluation texts in all training documents of a corpus."""
-    index = EvaluationIndex(evaluation.texts)
-    found: set[int] = set()
-    documents, example = 0, ""
+def find_evaluation_texts(corpus: Corpus, evaluations: Sequence[EvaluationText]) -> list[FoundText]:
+    """Look for evaluation texts in all training documents of a corpus, which is read once."""
+    searches = [_Search(evaluation) for evaluation in evaluations]
     with progress("looking for evaluation text", unit="documents") as advance:
-        for batch in corpus.batches("train"):
-            for text in batch:
-                numbers = index.find(text)
-                documents += bool(numbers)
-                if numbers and not example:
-                    example = escaped(evaluation.texts[min(numbers)][: 3 * EXCERPT])
-                found |= numbers
+        for batch in corpus.batches("train") if searches else ():
+            for text, search in product(batch, searches):
+                search.look_in(text)
             advance(len(batch))
-    return FoundText(
-        corpus.language,
-        evaluation.name,
-        len(found),
-        index.documents - len(index.skipped),
-        documents,
-        example,
-        evaluation.source,
-        evaluation.warn_from,
-    )
+    return [search.result(corpus.language) for search in searches]
+
+
+class _Search:
+    """A search for evaluation texts in documents, one after another."""
+
+    def __init__(self, evaluation: EvaluationText) -> None:
+        self.evaluation = evaluation
+        self.index = EvaluationIndex(evaluation.texts)
+        self.found: set[int] = set()
+        self.documents, self.example = 0, ""
+
+    def look_in(self, document: str) -> None:
+        numbers = self.index.find(document)
+        self.documents += bool(numbers)
+        if numbers and not self.example:
+            self.example = escaped(self.evaluation.texts[min(numbers)][: 3 * EXCERPT])
+        self.found |= numbers
+
+    def result(self, language: str) -> FoundText:
+        return FoundText(
+            language,
+            self.evaluation.name,
+            len(self.found),
+            self.index.documents - len(self.index.skipped),
+            self.documents,
+            self.example,
+            self.evaluation.source,
+            self.evaluation.warn_from,
+        )

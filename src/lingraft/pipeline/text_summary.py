@@ -7,7 +7,7 @@ sample: the stage that reads all of the text gives exact ones.
 from __future__ import annotations
 
 from lingraft.corpus import Limit, Source, column_lines, look_at, preview_text
-from lingraft.corpus.evaluation_sources import check_evaluation_text
+from lingraft.corpus.evaluation_sources import check_searchable
 from lingraft.corpus.health_checks import refuse
 from lingraft.corpus.presets import preset_of
 from lingraft.corpus.text_preview import TextPreview
@@ -83,7 +83,7 @@ def text_lines(text: Text) -> list[str]:
         if source.hub:
             lines.append(describe_source(source, text.limit))
     lines += column_lines(text.corpus)
-    check_evaluation_text(text.corpus, text.language)
+    check_searchable(text.corpus, text.language)
     return [f"{role} in {text.language}: {line}" for line in lines]
 
 
