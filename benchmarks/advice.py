@@ -98,7 +98,9 @@ def tokens() -> None:
                     evaluated=heldout.documents,
                     sizes=sorted({*SIZES, *ADDED}),
                 )
-                for added in ADDED if curves else ():
+                for added in ADDED:
+                    if not curves:
+                        continue
                     value, low, high = tokens_per_byte(now, curves[-1]).at(added)
                     found = now / counted[added]
                     errors[size].append(abs(value / found - 1))

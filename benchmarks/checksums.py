@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from lingraft.store import file_digest
@@ -21,7 +22,7 @@ def main() -> None:
     """Print MB/s for each hash, best of three, and for hashing a file."""
     block = bytes(range(256)) * (SIZE // 256)
     for name in ("sha256", "blake2b", "sha1", "md5"):
-        best = min(_seconds(lambda name=name: hashlib.new(name, block)) for _ in range(3))
+        best = min(_seconds(partial(hashlib.new, name, block)) for _ in range(3))
         print(f"{name:<10} {SIZE / best / 1e6:8.0f} MB/s")
     with tempfile.NamedTemporaryFile() as made:
         path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(made.name)

@@ -81,9 +81,9 @@ def compared(case: Case, sizes: list[int]) -> list[tuple[bool, float]]:
     for how, curve in (("as it is", finding.keep), ("repaired", finding.repaired)):
         if curve is None:
             continue
-        family = tokenizer.family
-        if how == "repaired":
-            family = family_of(make_mark_aware(family.data), tokenizer.folder)
+        family, repaired = tokenizer.family, make_mark_aware(tokenizer.family.data)
+        if how == "repaired" and repaired:
+            family = family_of(repaired, tokenizer.folder)
         for size, value in measured(case, family, sizes).items():
             point = curve.at(size)
             low, high = 1 / point.high, 1 / point.low

@@ -24,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -180,7 +181,7 @@ def run_tool(name: str, folder: Path, mergekit: str) -> tuple[float, float, int]
     """Run one tool; return its seconds without imports, peak memory in bytes and linked files."""
     output = folder / "output"
     shutil.rmtree(output, ignore_errors=True)
-    makers = {
+    makers: dict[str, Callable[[Path, Path], Callable[[], object]]] = {
         "copy": copy,
         "lingraft": resize_with_lingraft,
         "transformers": resize_with_transformers,

@@ -19,7 +19,7 @@ import json
 import math
 import random
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -191,9 +191,6 @@ def _complete(folder: Path, counts: Counts) -> None:
     """Write the other files of a corpus."""
     with DocumentWriter(folder / "heldout.parquet"):
         pass
-    splits: dict[str, Iterable[tuple[str, int]]] = {
-        "train": asdict(counts),
-        "heldout": asdict(Counts()),
-    }
+    splits = {"train": asdict(counts), "heldout": asdict(Counts())}
     content = {"format": 1, "language": "mul", "splits": splits}
     (folder / COUNTS).write_text(json.dumps(content), encoding="utf-8")

@@ -133,12 +133,12 @@ def train_with_lingraft(recipe: Path, output: Path, overrides: list[str]) -> lis
         return check(self, nats, norm)
 
     # The log has bits per byte of text; the trainers log the minimised loss, separators included.
-    DivergenceMonitor.check = recording  # type: ignore[method-assign]
+    DivergenceMonitor.check = recording  # type: ignore[method-assign, assignment]
     runtime = Runtime(runs=output / "runs", store=output / "store", device="cpu")
     run(
         load_recipe(recipe, overrides),
         runtime,
-        write_report=lambda folder: (folder / "report.html").touch() or None,
+        write_report=lambda folder: (folder / "report.html").write_text("", encoding="utf-8"),
         log=lambda _line: None,
     )
     DivergenceMonitor.check = check  # type: ignore[method-assign]

@@ -14,12 +14,15 @@ import argparse
 import gzip
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 import transformers
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from lingraft.errors import ModelError
 from lingraft.export import export_gguf

@@ -199,8 +199,8 @@ def main() -> None:
     if "english-8m" in sources:
         sources["english-8m"] = ASSETS / "models" / "english-8m"
     sources |= path_by_name(arguments.folder)
-    columns = ("tokenizer", "language", "keep", "repair", "named", "named against repair")
-    columns += ("texts with other ids in llama.cpp",)
+    columns = ["tokenizer", "language", "keep", "repair", "named", "named against repair"]
+    columns.append("texts with other ids in llama.cpp")
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
     texts = {}
     for language in (*arguments.languages, *arguments.text):

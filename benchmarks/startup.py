@@ -29,7 +29,8 @@ def main() -> None:
     least = dict.fromkeys(started, (float("inf"), float("inf")))
     for _ in range(rounds):
         for name, arguments in started.items():
-            least[name] = tuple(map(min, least[name], _seconds([sys.executable, *arguments])))
+            wall, processor = _seconds([sys.executable, *arguments])
+            least[name] = (min(least[name][0], wall), min(least[name][1], processor))
     for name, (wall, processor) in least.items():
         print(f"{name:<30} {wall:6.3f} s, processor {processor:6.3f} s")
 

@@ -230,13 +230,13 @@ def show(
         f"\ntokens in padded documents: {read:,}; in packed rows: {bench.stream.summary.tokens:,}"
     )
     if arguments.json:
-        values = {
+        measured = {
             "parameters": bench.parameters,
             "bytes": sizes,
             "bytes_per_second": speeds,
             "settings": {key: str(value) for key, value in vars(arguments).items()},
         }
-        arguments.json.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        arguments.json.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -299,7 +299,7 @@ def timed(repeats: int) -> None:
     )
     print("|---|---|---|---|---|---|---|")
     cases = [("llama2", language, 12 * MB) for language in LANGUAGES] + [("qwen2", "hi", 12 * MB)]
-    cases += [("qwen2", MIXED, 1e12)]
+    cases += [("qwen2", MIXED, 10**12)]
     for name, languages, limit in cases:
         rounds = [
             {

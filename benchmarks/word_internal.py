@@ -18,6 +18,7 @@ import random
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import regex
 
@@ -152,7 +153,7 @@ def encoding_time(
     print("|---|---|---|---|---|---|")
     for name in tokenizers:
         tokenizer = open_tokenizer(ASSETS / "tokenizers" / name)
-        forms = {"own": tokenizer.family.data}
+        forms: dict[str, dict[str, Any] | None] = {"own": tokenizer.family.data}
         forms |= {rewrite.name: rewrite.rewrite(tokenizer.family.data) for rewrite in REWRITES}
         backends = {form: build_backend(data) for form, data in forms.items() if data}
         for language in languages:

@@ -119,7 +119,7 @@ def times_of(model: Any, batch: int, context: int, device: str) -> list[dict[str
                     "error": f"{type(error).__name__}: {' '.join(str(error).split())[:120]}",
                 }
             )
-        decoder = None
+        decoder = None  # type: ignore[assignment]
         free(device)
     return found
 

@@ -46,7 +46,8 @@ def run_jobs(jobs: Sequence[Job], folder: Path, *, at_once: int, deadline: float
     deadline is killed. Logs and results are kept in `folder`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    waiting, running, slowest = list(jobs), {}, 0.0
+    waiting, slowest = list(jobs), 0.0
+    running: dict[Any, Any] = {}
     context = multiprocessing.get_context("fork")
     while waiting or running:
         now = time.monotonic()

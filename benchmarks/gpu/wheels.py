@@ -115,7 +115,7 @@ def faults(folder: Path, python: str) -> list[str]:
         requirement = Requirement(text)
         if canonicalize_name(requirement.name) not in LAZY:
             needed.append(("lingraft", requirement))
-    there = {**image(), **packed}
+    there: dict[str, Version | None] = {**image(), **packed}
     for asking, requirement in needed:
         name = canonicalize_name(requirement.name)
         if not _applies(requirement, python):
@@ -125,11 +125,11 @@ def faults(folder: Path, python: str) -> list[str]:
                 f"{asking}: needs {requirement}; neither the pack nor the image has it: "
                 "add it to wheels.txt"
             )
-        elif (version := there[name]) and not requirement.specifier.contains(
-            version, prereleases=True
+        elif (there_is := there[name]) and not requirement.specifier.contains(
+            there_is, prereleases=True
         ):
             found.append(
-                f"{asking}: needs {requirement}, and {version} is there; change wheels.txt"
+                f"{asking}: needs {requirement}, and {there_is} is there; change wheels.txt"
             )
     return found
 
