@@ -24,6 +24,8 @@ from tests.conftest import ROOT
 from tests.test_report import HOSTILE, Outline, make_run
 
 SIZES, INITS, SEEDS = (0, 100, 1000), ("mean", "random"), (0, 1)
+CHARTS = ["axis-0", "axis-1", "result-1", "speed-1", "size", "fertility"]
+CHARTS += ["course", "frontier", "forgetting"]
 
 
 def measured(beside, metric, subject, role, value):
@@ -181,10 +183,7 @@ def test_the_question_then_what_is_carried_then_the_charts(page):
     words = " ".join(page.words)
     assert words.index("Which plain?") < words.index("All 12 cells finished, with 2 seeds.")
     assert "Bits per byte: plain is better." in words
-    assert [figure["id"] for figure in page.all("figure")] == [
-        f"figure-{name}"
-        for name in ("axis-0", "axis-1", "speed-1", "fertility", "course", "frontier", "forgetting")
-    ]
+    assert [figure["id"] for figure in page.all("figure")] == [f"figure-{name}" for name in CHARTS]
     assert len(page.all("caption")) == len(page.all("table"))
     assert all(drawing["role"] == "img" and drawing["aria-label"] for drawing in page.all("svg"))
     assert not page.all("script")

@@ -84,7 +84,7 @@ def test_equal_is_what_two_one_sided_tests_show(pairs, margin):
 
 
 def test_text_needed_is_where_the_curve_reaches_the_end_of_the_other():
-    """Runs of the same language and seed are compared; one that never gets there is counted."""
+    """Runs of one language and seed are compared; one that never gets there is the slower one."""
     rows = []
     curves = {
         # The first value ends at 1.0 after 500 bytes, in both languages and with both seeds.
@@ -106,8 +106,13 @@ def test_text_needed_is_where_the_curve_reaches_the_end_of_the_other():
     assert (align.first, align.second, align.runs, align.seeds) == ("mean", "align", 4, 2)
     assert align.share == pytest.approx((150 + 100) / 2 / 500)
     assert align.end == pytest.approx((-0.3 - 0.25) / 2)
-    assert align.end_interval is None  # both seeds give the same number
-    assert (random.share, random.reached, random.runs) == (None, 2, 4)
+    assert align.start == pytest.approx(-0.5)
+    # Each pair of a language and a seed is an observation.
+    expected = stats.ttest_1samp([-0.3, -0.3, -0.25, -0.25], 0).confidence_interval(0.95)
+    assert align.end_interval == pytest.approx((expected.low, expected.high))
+    # In Hindi the curve of mean is at the end of random, 1.1, after 400 of 500 bytes.
+    assert random.share == pytest.approx((500 / 400 + 200 / 500) / 2)
+    assert (random.reached, random.runs, random.observations) == (2, 4, 4)
     assert random.end == pytest.approx(0.0)
     # Without one of its runs, a seed is left out; of two points at the same text the last counts.
     part = [row for row in rows if (row["seed"], row["axis.language"]) != (1, "tr")]

@@ -121,6 +121,41 @@ def label_axis() -> Any:
     )
 
 
+def interval_dots(
+    points: Sequence[Mapping[str, Any]],
+    title: str,
+    *,
+    labels: Sequence[str],
+    padding: int | None = None,
+    line: float | None = None,
+    kinds: Sequence[str] = (),
+) -> Any:
+    """Declare a dot for each point on the line of its label, with its interval and its number.
+
+    A point has `label`, `value`, `low`, `high` and `shown`, and its `kind` if there are kinds, the
+    last of which is coloured. `line` is where a vertical line shows the value compared with.
+    """
+    import altair as alt
+
+    base = alt.Chart(alt.Data(values=list(points))).encode(
+        y=alt.Y("label:N", title=None, sort=list(labels), axis=label_axis())
+    )
+    scale = alt.Scale(zero=False) if padding is None else alt.Scale(zero=False, padding=padding)
+    across = alt.X("value:Q", title=title, scale=scale, axis=alt.Axis(tickCount=5))
+    dots = base.mark_circle(size=90, opacity=1).encode(
+        x=across,
+        color=coloured_by("kind", kinds, [GREY, BLUE]) if kinds else alt.value(BLUE),
+    )
+    layers = [dots, base.mark_text(dy=-11).encode(x=across, text="shown:N")]
+    if any(point.get("high") is not None for point in points):
+        bars = base.mark_rule(strokeWidth=2, color=GREY).encode(x="low:Q", x2="high:Q")
+        layers.insert(0, bars.transform_filter("isValid(datum.high)"))
+    if line is not None:
+        rule = alt.Chart(alt.Data(values=[{"x": line}])).mark_rule(color=GREY, strokeDash=[3, 3])
+        layers.insert(0, rule.encode(x="x:Q"))
+    return styled(alt.layer(*layers), 48 * len(labels) + 20)
+
+
 def text_unit(longest: float) -> tuple[str, float]:
     """Return the unit of an axis of text up to `longest` bytes: its name, and its bytes.
 

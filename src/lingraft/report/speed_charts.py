@@ -1,74 +1,113 @@
-"""The chart of an axis that shows speed and result: text needed, and the end of training."""
+"""The charts of an axis that show speed and result: text needed, before and after training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lingraft.formatting import signed
-from lingraft.report.charts import BLUE, GREY, Chart, label_axis, styled, wrapped
+from lingraft.formatting import counted, signed
+from lingraft.report.charts import Chart, interval_dots, wrapped
 from lingraft.report.study_files import StudyFiles, short
-from lingraft.studies.text_needed import describe
+from lingraft.studies.text_needed import TextNeeded, describe
+
+BEFORE, AFTER = "before training", "after training"
+# Room for the numbers of the first and the last dot.
+PADDING = 30
 
 
-def speed_charts(study: StudyFiles) -> list[Chart]:
-    """Return a chart for each axis whose values read the same text; none of an older study."""
-    by_axis: dict[str, list[Mapping[str, Any]]] = {}
-    for row in study.record.get("text_needed", ()):
-        by_axis.setdefault(row["axis"], []).append(row)
-    charts = []
-    for axis, rows in by_axis.items():
-        if any(row["share"] is not None for row in rows):
-            charts.append(_speed_chart(f"speed-{study.axes.index(axis)}", axis, rows))
-    return charts
+def speed_charts(study: StudyFiles) -> Iterator[Chart]:
+    """Yield the charts of each axis whose values read the same text."""
+    by_axis: dict[str, list[TextNeeded]] = {}
+    for needed in study.text_needed:
+        by_axis.setdefault(needed.axis, []).append(needed)
+    for axis, compared in by_axis.items():
+        place = study.axes.index(axis)
+        yield _result_chart(f"result-{place}", axis, compared)
+        if any(needed.share is not None for needed in compared):
+            yield _speed_chart(f"speed-{place}", axis, compared)
 
 
-def _speed_chart(name: str, axis: str, rows: Sequence[Mapping[str, Any]]) -> Chart:
-    import altair as alt
-
-    first = rows[0]["first"]
-    points: list[dict[str, Any]] = [{"label": wrapped(first), "x": 100.0, "shown": "100%"}]
-    missing, descriptions = [], []
-    for row in rows:
-        end = signed(row["end"], *(row["end_interval"] or (None, None)))
-        descriptions.append(f"{row['second']}: {describe(row)}, {end} bits per byte at the end")
-        if row["share"] is None:
-            missing.append(f"{row['second']} ({describe(row)})")
-            continue
-        shown = f"{row['share']:.0%}, then {row['end']:+.3f}"
-        point = {"label": wrapped(row["second"]), "x": 100 * row["share"], "shown": shown}
-        if row["share_interval"]:
-            point["low"], point["high"] = (100 * bound for bound in row["share_interval"])
-        points.append(point)
-    points.sort(key=lambda point: float(point["x"]))
-    labels = [point["label"] for point in points]
-    base = alt.Chart(alt.Data(values=points)).encode(
-        y=alt.Y("label:N", title=None, sort=labels, axis=label_axis())
-    )
-    across = alt.X(
-        "x:Q",
-        title="text needed (%)",
-        # Room for the numbers of the first and the last dot.
-        scale=alt.Scale(zero=False, padding=60),
-        axis=alt.Axis(tickCount=5),
-    )
-    bars = base.mark_rule(strokeWidth=2, color=GREY).encode(x="low:Q", x2="high:Q")
-    layers = [
-        bars.transform_filter("isValid(datum.high)"),
-        base.mark_circle(size=90, color=BLUE, opacity=1).encode(x=across),
-        base.mark_text(dy=-11).encode(x=across, text="shown:N"),
-    ]
-    caption = (
-        f"Text needed to be as low as {first} at its end; less is faster. Then: bits per byte at "
-        "the end, compared with it; lower is better. Means over seeds, after averaging over the "
-        "other axes. Bar: the 95% interval over seeds."
-    )
-    if missing:
-        caption += f" Left out, because some runs never were as low: {', '.join(missing)}."
+def _result_chart(name: str, axis: str, compared: Sequence[TextNeeded]) -> Chart:
+    """Return bits per byte compared with the first value, before and after training."""
+    first = compared[0].first
+    points: list[dict[str, Any]] = []
+    descriptions = []
+    for needed in sorted(compared, key=lambda needed: needed.end):
+        label = wrapped(needed.second)
+        low, high = needed.end_interval or (None, None)
+        shown = f"{needed.end:+.3f}"
+        points.append({"label": label, "kind": BEFORE, "value": needed.start, "shown": ""})
+        points.append(
+            {"label": label, "kind": AFTER, "value": needed.end, "low": low, "high": high}
+            | {"shown": shown}
+        )
+        descriptions.append(
+            f"{needed.second} {signed(needed.start)} before and "
+            f"{signed(needed.end, low, high)} after"
+        )
+    labels = list(dict.fromkeys(point["label"] for point in points))
     return Chart(
         name,
-        f"Speed and result by {short(axis)}",
+        f"Before and after training by {short(axis)}",
+        f"Bits per byte on held-out text of the target language, compared with {first}, which is "
+        f"the dashed line; left of it is better. {_explain(compared)}",
+        f"Bits per byte compared with {first}: {'; '.join(descriptions)}.",
+        interval_dots(
+            points,
+            f"bits per byte, compared with {first}",
+            labels=labels,
+            padding=PADDING,
+            line=0.0,
+            kinds=(BEFORE, AFTER),
+        ),
+    )
+
+
+def _explain(compared: Sequence[TextNeeded]) -> str:
+    """Return what dots and bars are."""
+    needed = compared[0]
+    of = counted(needed.seeds, "seed")
+    if needed.languages > 1:
+        of = f"{counted(needed.languages, 'language')} and {of}"
+    if all(each.end_interval is None for each in compared):
+        return f"Dot: the mean over {of}, without an interval."
+    return (
+        f"Dot: the mean over {of}. Bar: its 95% interval over {needed.observations} pairs that "
+        "differ in nothing else, after averaging over the other axes."
+    )
+
+
+def _speed_chart(name: str, axis: str, compared: Sequence[TextNeeded]) -> Chart:
+    first = compared[0].first
+    points: list[dict[str, Any]] = [{"label": wrapped(first), "value": 100.0, "shown": "100%"}]
+    missing, descriptions = [], []
+    for needed in compared:
+        descriptions.append(f"{needed.second} {describe(needed)}")
+        if needed.share is None:
+            missing.append(f"{needed.second} ({describe(needed)})")
+            continue
+        shown = f"{needed.share:.0%}"
+        point = {"label": wrapped(needed.second), "value": 100 * needed.share, "shown": shown}
+        if needed.share_interval:
+            point["low"], point["high"] = (100 * bound for bound in needed.share_interval)
+        points.append(point)
+    points.sort(key=lambda point: float(point["value"]))
+    caption = (
+        f"Text needed for the result of {first}, which is the dashed line; less is faster. "
+        f"{_explain(compared)}"
+    )
+    if missing:
+        caption += f" Left out, because the curves never meet: {', '.join(missing)}."
+    return Chart(
+        name,
+        f"Text needed by {short(axis)}",
         caption,
-        f"Text needed, and bits per byte at the end. {'; '.join(descriptions)}.",
-        styled(alt.layer(*layers), 48 * len(points) + 20),
+        f"Text needed for the result of {first}: {'; '.join(descriptions)}.",
+        interval_dots(
+            points,
+            "text needed (%)",
+            labels=[point["label"] for point in points],
+            padding=PADDING,
+            line=100.0,
+        ),
     )

@@ -7,7 +7,7 @@ an axis a point is a value of that axis, averaged over the other axes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lingraft.formatting import number, with_interval
@@ -16,7 +16,7 @@ from lingraft.report.charts import (
     COLOURS,
     GREY,
     Chart,
-    label_axis,
+    interval_dots,
     palette,
     styled,
     wrapped,
@@ -42,7 +42,7 @@ def study_charts(study: StudyFiles) -> list[Chart]:
     candidates = [axis_chart(study, axis) for axis in study.axes]
     candidates += [
         *speed_charts(study),
-        size_chart(study),
+        *size_charts(study),
         curve_chart(study),
         frontier_chart(study),
         forgetting_chart(study),
@@ -52,8 +52,6 @@ def study_charts(study: StudyFiles) -> list[Chart]:
 
 def axis_chart(study: StudyFiles, axis: str) -> Chart | None:
     """Return bits per byte in the target language by axis value, averaged over the other axes."""
-    import altair as alt
-
     means = study.axis_means(axis, BITS)
     if len(means) < 2 or not all(math.isfinite(mean.value) for mean in means):
         return None
@@ -68,26 +66,13 @@ def axis_chart(study: StudyFiles, axis: str) -> Chart | None:
             {"label": label, "value": mean.value, "low": low, "high": high, "shown": shown}
         )
         descriptions.append(f"{mean.label} {with_interval(mean.value, low, high)}")
-    base = alt.Chart(alt.Data(values=points)).encode(
-        y=alt.Y("label:N", title=None, sort=labels, axis=label_axis())
-    )
-    across = alt.X(
-        "value:Q", title="bits per byte", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)
-    )
-    marks = [
-        base.mark_circle(size=90, color=BLUE, opacity=1).encode(x=across),
-        base.mark_text(dy=-11).encode(x=across, text="shown:N"),
-    ]
-    if any(mean.interval for mean in means):
-        bars = base.mark_rule(strokeWidth=2, color=GREY).encode(x="low:Q", x2="high:Q")
-        marks.insert(0, bars.transform_filter("isValid(datum.high)"))
     return Chart(
         f"axis-{study.axes.index(axis)}",
         f"Bits per byte by {short(axis)}",
         f"Target language, adapted model; lower is better. {_explain_bars(study, means)} The "
         "answer above says which differences the intervals support.",
         f"Bits per byte by {axis}: {'; '.join(descriptions)}.",
-        styled(alt.layer(*marks), 48 * len(points) + 20),
+        interval_dots(points, "bits per byte", labels=labels),
     )
 
 
@@ -106,29 +91,32 @@ def _explain_bars(study: StudyFiles, means: Sequence[AxisMean]) -> str:
     )
 
 
-def size_chart(study: StudyFiles) -> Chart | None:
-    """Return fertility against the number of tokens added."""
+def size_charts(study: StudyFiles) -> Iterator[Chart]:
+    """Yield bits per byte and fertility against the number of tokens added."""
     # The size is the horizontal axis; a line joins the groups that are equal on all other axes.
-    others = list(study.axes)
-    if "vocabulary.size" in others:
-        others.remove("vocabulary.size")
-    points = _points(study.groups, ADDED, FERTILITY, others)
-    if len({point["x"] for point in points}) < 2:
-        return None
-    worst = max(points, key=lambda point: point["y"])
-    best = min(points, key=lambda point: point["y"])
-    return _scatter(
-        "fertility",
-        "Fertility against vocabulary size",
-        points,
-        x_title="tokens added",
-        y_title=study.fertility_metric,
-        caption="Target language; lower is better. Choices with the same vocabulary share a point. "
-        "Bar: minimum to maximum over seeds.",
-        label=f"From {number(worst['y'])} {study.fertility_metric} to {number(best['y'])} with "
-        f"{number(best['x'])} tokens added.",
-        connect=True,
+    others = [axis for axis in study.axes if axis != "vocabulary.size"]
+    charts = (
+        ("size", "Bits per byte", "bits per byte", BITS),
+        ("fertility", "Fertility", study.fertility_metric, FERTILITY),
     )
+    for name, title, metric, key in charts:
+        points = _points(study.groups, ADDED, key, others)
+        if len({point["x"] for point in points}) < 2:
+            continue
+        worst = max(points, key=lambda point: point["y"])
+        best = min(points, key=lambda point: point["y"])
+        yield _scatter(
+            name,
+            f"{title} against vocabulary size",
+            points,
+            x_title="tokens added",
+            y_title=metric,
+            caption="Target language; lower is better. Choices with the same vocabulary share a "
+            "point. Bar: minimum to maximum over seeds.",
+            label=f"From {number(worst['y'])} {metric} to {number(best['y'])} with "
+            f"{number(best['x'])} tokens added.",
+            connect=True,
+        )
 
 
 def frontier_chart(study: StudyFiles) -> Chart | None:

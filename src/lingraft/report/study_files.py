@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from lingraft.studies.statistics import interval_over_seeds
 from lingraft.studies.study_folder import StudyFolder
 from lingraft.studies.study_table import Row
+from lingraft.studies.text_needed import TextNeeded, text_needed
 from lingraft.text_units import FERTILITY_METRICS
 
 T = TypeVar("T")
@@ -136,6 +137,11 @@ class StudyFiles:
                 mean, interval = sum(complete) / len(complete), interval_over_seeds(complete)
                 means.append(AxisMean(label, mean, interval, len(complete)))
         return means
+
+    @cached_property
+    def text_needed(self) -> list[TextNeeded]:
+        """The text that each value of an axis needs, compared with the first value."""
+        return text_needed(self.curves, self.axes)
 
     @property
     def fertility_metric(self) -> str:

@@ -62,8 +62,7 @@ def study_page(study: StudyFiles, drawn: Sequence[Chart] | None) -> str:
         "choices": choices(study),
         "differences": [{**row, "verdict": verdict(row)} for row in differences],
         "has_equal": any(row.get("equal") for row in differences),
-        # Studies of earlier versions have no such comparison.
-        "needed": [(row, describe(row)) for row in record.get("text_needed", ())],
+        "needed": [(row, describe(row)) for row in study.text_needed],
         "failures": record["failures"],
         "warnings": [line.removeprefix("warning: ") for line in warning_lines(record)],
         "provenance": provenance(record),

@@ -1,9 +1,14 @@
-"""How much text each value of an axis needs to reach the result of the first value.
+"""How much text each value of an axis needs for the result of the first value.
 
-Two runs with the same seed that differ in one axis only are compared if they read the same amount
-of text: not runs of different budgets. The held-out curve of the second run is read until it
-reaches the final bits per byte of the first run and stays below. The text read up to there, divided
-by the text that the first run read, is 0.5 if the second value is twice as fast.
+Two runs of the same language with the same seed that differ in one axis only are compared if they
+read the same amount of text: not runs of different budgets. The held-out curve of the second run is
+read until it reaches the final bits per byte of the first run and stays below. The text read up to
+there, divided by the text that the first run read, is 0.5 if the second value is twice as fast. A
+second run that never gets there is slower: the curve of the first run is read until it reaches the
+end of the second, and if it needs half of the text, the second value needs 2 times as much.
+
+The other axes are averaged first. Each pair of a language and a seed is then one observation of the
+mean and of its interval, so an interval is over seeds where there is one target language.
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lingraft.studies.statistics import interval_over_seeds
 from lingraft.studies.study_table import AXIS, Row
@@ -29,16 +34,19 @@ SAME_TEXT = 0.02
 
 @dataclass(frozen=True)
 class TextNeeded:
-    """The share of the text of `first` that `second` needs to reach its result.
+    """The share of the text of `first` that `second` needs for the same result.
+
+    Means and 95% intervals are over `observations` pairs of a language and a seed.
 
     Attributes:
         axis, first, second: what is compared.
-        share: mean over seeds, each averaged over the other axes; `None` if a run did not reach it.
-        share_interval: its 95% interval over seeds.
-        end: bits per byte of `second` minus those of `first`, at the end of the curves; a mean too.
-        end_interval: its 95% interval over seeds.
-        reached: the number of runs of `second` that reached it, of all `runs` that were compared.
+        share: more than 1 if `second` ends higher; `None` if the curves never meet.
+        share_interval: its interval, `None` for one observation.
+        start: bits per byte of `second` minus those of `first`, before training.
+        end: the same difference at the end of the curves, and `end_interval` its interval.
+        reached: the number of runs of `second` as low as `first` at its end, of all `runs`.
         seeds: the number of seeds.
+        languages: the number of target languages.
     """
 
     axis: str
@@ -46,11 +54,18 @@ class TextNeeded:
     second: str
     share: float | None
     share_interval: tuple[float, float] | None
+    start: float
     end: float
     end_interval: tuple[float, float] | None
     reached: int
     runs: int
     seeds: int
+    languages: int
+
+    @property
+    def observations(self) -> int:
+        """The number of pairs of a language and a seed."""
+        return self.languages * self.seeds
 
 
 def text_needed(rows: Sequence[Row], axes: Sequence[str]) -> list[TextNeeded]:
@@ -75,12 +90,18 @@ def text_needed(rows: Sequence[Row], axes: Sequence[str]) -> list[TextNeeded]:
 
 
 class _Pair(NamedTuple):
-    """Two runs that differ in one axis only: their share of the text, and their end."""
+    """Two runs that differ in one axis only: their share of the text, their start and their end."""
 
     context: tuple[tuple[str, ...], str]
     seed: int
     share: float | None
+    start: float
     end: float
+
+    @property
+    def observation(self) -> tuple[str, int]:
+        """The language and the seed."""
+        return self.context[1], self.seed
 
 
 def _pairs(
@@ -103,9 +124,23 @@ def _pairs(
             (read, goal), (other_read, end) = curve[-1], other[-1]
             if abs(other_read / read - 1) > SAME_TEXT:
                 continue
-            needed = bytes_to_reach(other, goal)
-            share = None if needed is None else needed / read
-            yield _Pair((place, language), seed, share, end - goal)
+            start = other[0][1] - curve[0][1]
+            share = _share_of_text(curve, other)
+            yield _Pair((place, language), seed, share, start, end - goal)
+
+
+def _share_of_text(first: Curve, second: Curve) -> float | None:
+    """Return the text that `second` needs for the same result, divided by that of `first`.
+
+    >>> slow, fast = [(0.0, 3.0), (100.0, 2.0), (200.0, 1.0)], [(0.0, 2.0), (200.0, 0.0)]
+    >>> _share_of_text(slow, fast), _share_of_text(fast, slow)
+    (0.5, 2.0)
+    """
+    needed = bytes_to_reach(second, first[-1][1])
+    if needed is not None:
+        return needed / first[-1][0]
+    enough = bytes_to_reach(first, second[-1][1])
+    return second[-1][0] / enough if enough else None
 
 
 def bytes_to_reach(curve: Curve, goal: float) -> float | None:
@@ -129,38 +164,44 @@ def _summary(axis: str, first: str, second: str, pairs: list[_Pair]) -> TextNeed
     # A mean over some of the contexts is no mean over all: failed runs leave seeds out.
     seeds = {seed: of_seed for seed, of_seed in seeds.items() if len(of_seed) == len(contexts)}
     pairs = [pair for of_seed in seeds.values() for pair in of_seed]
-    ends = [fmean(pair.end for pair in of_seed) for of_seed in seeds.values()]
-    reached = [pair.share for pair in pairs if pair.share is not None]
+    observed: dict[tuple[str, int], list[_Pair]] = {}
+    for pair in pairs:
+        observed.setdefault(pair.observation, []).append(pair)
+    starts = [fmean(pair.start for pair in together) for together in observed.values()]
+    ends = [fmean(pair.end for pair in together) for together in observed.values()]
     shares: list[float] = []
-    if pairs and len(reached) == len(pairs):
-        shares = [fmean(pair.share or 0.0 for pair in of_seed) for of_seed in seeds.values()]
+    if all(pair.share is not None for pair in pairs):
+        shares = [fmean(pair.share or 0.0 for pair in together) for together in observed.values()]
     return TextNeeded(
         axis,
         first,
         second,
         fmean(shares) if shares else None,
         interval_over_seeds(shares) if shares else None,
+        fmean(starts) if starts else math.nan,
         fmean(ends) if ends else math.nan,
         interval_over_seeds(ends),
-        len(reached),
+        sum(pair.end <= 0 for pair in pairs),
         len(pairs),
         len(seeds),
+        len({language for language, _ in observed}),
     )
 
 
-def describe(needed: Mapping[str, Any]) -> str:
-    """Format one comparison of study.json.
+def describe(needed: TextNeeded) -> str:
+    """Format one comparison: the share and its interval.
 
     >>> pair = ("embeddings", "mean", "align")
-    >>> describe(vars(TextNeeded(*pair, 0.6, (0.5, 0.7), -0.02, None, 8, 8, seeds=2)))
+    >>> rest = (0.1, -0.02, None, 8, 8)
+    >>> describe(TextNeeded(*pair, 0.6, (0.5, 0.7), *rest, seeds=2, languages=1))
     '60% (50% to 70%)'
-    >>> describe(vars(TextNeeded(*pair, None, None, 0.1, None, 3, 8, seeds=2)))
-    '3 of 8 runs reached it'
+    >>> describe(TextNeeded(*pair, None, None, *rest, seeds=2, languages=1))
+    '8 of 8 runs reached it'
     """
-    if needed["share"] is None:
-        return f"{needed['reached']} of {needed['runs']} runs reached it"
-    share = f"{needed['share']:.0%}"
-    if needed["share_interval"] is None:
+    if needed.share is None:
+        return f"{needed.reached} of {needed.runs} runs reached it"
+    share = f"{needed.share:.0%}"
+    if needed.share_interval is None:
         return share
-    low, high = needed["share_interval"]
+    low, high = needed.share_interval
     return f"{share} ({max(low, 0.0):.0%} to {high:.0%})"

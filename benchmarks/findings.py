@@ -1,0 +1,390 @@
+"""The tables and the pictures of docs/findings.md, from finished studies and comparisons.
+
+    python benchmarks/findings.py rows RUNS/study-rows
+    python benchmarks/findings.py tokens RUNS/study-tokens
+    python benchmarks/findings.py recipes COMPARED-hi.txt COMPARED-ar.txt ...
+    python benchmarks/findings.py run RUNS/english-8m-hi
+
+`rows` and `tokens` read the folder of a study, `recipes` what `recipes_compare.py compare` printed.
+Each prints its tables, puts them into docs/findings.md and docs/paper.md, between `<!-- rows -->`
+and `<!-- /rows -->`, and draws docs/pictures/NAME-*.svg; those of a study are the charts of its own
+report. `run` draws the two pictures of README.md and docs/benchmarks.md. Run from the root of the
+repository.
+
+Differences are between runs that differ in one thing only. A pair of such runs has one language and
+one seed. Intervals are Student's t at 95% over these pairs, so they speak of these languages, not
+of all. A value is called better, worse or equal only if the intervals of all values of the table
+together support it (Bonferroni).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+
+from lingraft.display_text import language_name
+from lingraft.formatting import counted, duration, number, percent
+from lingraft.measurement import metric_changes
+from lingraft.pipeline.run_files import read_run
+from lingraft.report.charts import Chart, draw_svg, interval_dots, titled, wrapped
+from lingraft.report.run_charts import charts
+from lingraft.report.study_charts import study_charts
+from lingraft.report.study_files import (
+    ADDED,
+    BITS,
+    COST,
+    FERTILITY,
+    StudyFiles,
+    ValueKey,
+    read_study_files,
+)
+from lingraft.store import write_files
+from lingraft.studies.statistics import CONFIDENCE, EQUIVALENCE_LEVEL, Difference, better_value
+from lingraft.studies.text_needed import describe
+
+MARGIN = 0.01
+"""Bits per byte below which a difference counts as none."""
+SPLICED = ("bits per byte", "spliced", "target")
+ENGLISH = ("bits per byte", "adapted", "replay")
+ENGLISH_BEFORE = ("bits per byte", "source", "replay")
+TIME = ("initialisation time", "spliced", "")
+PICTURES = {
+    "rows": ("result-", "speed-"),
+    "tokens": ("size", "fertility", "frontier"),
+    "run": ("training", "fertility"),
+}
+"""The charts of each question, by the beginning of their names."""
+PAPER_ROWS = {
+    "mean": 46.69,
+    "focus": 46.52,
+    "learned": 45.93,
+    "random": 43.98,
+    "random_token": 41.10,
+}
+"""The average of six Hindi tasks in the paper, Table 5: LLaMA-2-7B, +10K tokens, one run."""
+RECIPES = {
+    ("default", "bytes"): "lingraft's default",
+    ("paper", "bytes"): "the paper's recipe",
+    ("no tokens", "bytes"): "no new tokens",
+    ("no tokens", "FLOPs"): "no new tokens, as many FLOPs",
+}
+Pair = tuple[tuple[str, ...], int]
+"""What two compared runs share: the values of the other axes, and the seed."""
+Bound = tuple[float, float]
+"""A value and half the width of its interval."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("question", choices=("rows", "tokens", "recipes", "run"))
+    parser.add_argument("sources", type=Path, nargs="+", metavar="SOURCE")
+    parser.add_argument("--docs", type=Path, default=Path("docs"))
+    arguments = parser.parse_args()
+    question, (source, *_) = arguments.question, arguments.sources
+    pages: dict[str, str] = {}
+    stem = question
+    if question == "run":
+        run = read_run(source)
+        drawn, stem = charts(run, metric_changes(run.measurements)), "english-8m-hi"
+    elif question == "recipes":
+        compared = [read_comparison(path) for path in arguments.sources]
+        pages, drawn = {"findings": recipes_table(compared)}, recipe_charts(compared)
+    else:
+        study = read_study_files(source)
+        drawn = study_charts(study)
+        if question == "rows":
+            pages = {"findings": rows_table(study), "paper": rows_beside_paper(study)}
+        else:
+            pages = {"findings": tokens_table(study), "paper": tokens_beside_paper(study)}
+    files: dict[Path, str | bytes] = {}
+    for chart in drawn:
+        if chart.name.startswith(PICTURES.get(question, "")):
+            # Without the number of the axis.
+            name = re.sub(r"-\d+$", "", chart.name)
+            svg = titled(draw_svg(chart.declared, background="white"), chart.label)
+            files[arguments.docs / "pictures" / f"{stem}-{name}.svg"] = svg
+    for name, text in pages.items():
+        page = arguments.docs / f"{name}.md"
+        files[page] = put_into(page.read_text(encoding="utf-8"), question, text)
+        print(f"{text}\n")
+    write_files(files)
+
+
+def put_into(page: str, name: str, text: str) -> str:
+    """Return a page with the text between the two comments of this name."""
+    pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+    if not re.search(pattern, page, re.DOTALL):
+        msg = f"the page has no <!-- {name} --> and <!-- /{name} -->; add both lines"
+        raise SystemExit(msg)
+    return re.sub(pattern, lambda found: f"{found[1]}\n{text}\n\n{found[2]}", page, flags=re.DOTALL)
+
+
+def values_of(study: StudyFiles, axis: str, key: ValueKey) -> dict[str, dict[Pair, float]]:
+    """Return a number by value of an axis, and by the pair that its cell belongs to."""
+    labels = {cell["name"]: cell["labels"] for cell in study.record["cells"]}
+    values: dict[str, dict[Pair, float]] = {}
+    for row in study.rows:
+        if (row["metric"], row["subject"], row["role"] or "") == key:
+            others = {name: str(label) for name, label in labels[row["cell"]].items()}
+            label = others.pop(axis)
+            values.setdefault(label, {})[tuple(others.values()), row["seed"]] = row["value"]
+    return values
+
+
+def difference(first: Mapping[Pair, float], second: Mapping[Pair, float]) -> Difference | None:
+    """Return `second` minus `first` over the pairs that both have."""
+    pairs = [second[pair] - first[pair] for pair in first if pair in second]
+    if not pairs:
+        return None
+    spread = stdev(pairs) / math.sqrt(len(pairs)) if len(pairs) > 1 else None
+    where = ("", "first", "second", {}, *BITS)
+    return Difference(*where, value=fmean(pairs), n=len(pairs), spread=spread, margin=MARGIN)
+
+
+def shown(found: Difference | None) -> str:
+    """Format a difference with its interval."""
+    if found is None:
+        return "–"
+    interval = found.interval()
+    return f"{found.value:+.3f}" if interval is None else with_signs(found.value, *interval)
+
+
+def with_signs(value: float, low: float, high: float) -> str:
+    """Format a difference and its interval with three decimals, those of bits per byte here."""
+    return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
+def verdict(found: Difference | None, tests: int) -> str:
+    """Return what the interval supports, if so many differences are tested together."""
+    if found is None or found.spread is None:
+        return "one pair: no order"
+    said = []
+    better = better_value(found, 1 - (1 - CONFIDENCE) / tests)
+    if better is not None:
+        said.append("better" if better == "second" else "worse")
+    if found.is_equal(EQUIVALENCE_LEVEL / tests):
+        said.append(f"equal within {MARGIN:g}")
+    return ", ".join(said) or "no order"
+
+
+def rows_table(study: StudyFiles) -> str:
+    """Return the table of the initialisations, the lowest bits per byte at the end first."""
+    keys = (SPLICED, BITS, ENGLISH_BEFORE, ENGLISH, TIME)
+    before, after, source, english, time = (values_of(study, "embeddings", key) for key in keys)
+    first = next(iter(after))
+    needed = {each.second: describe(each) for each in study.text_needed if each.first == first}
+    head = f"| rows | before training | after training | compared with {first} | text needed | "
+    lines = [f"{head}English, change | rows made in |", f"|{'---|' * 7}"]
+    ordered = sorted(after, key=lambda label: fmean(after[label].values()))
+    for label in ordered:
+        found = difference(after[first], after[label])
+        start = difference(before.get(first, {}), before.get(label, {}))
+        cells = [
+            # The seed changes none of most rows, so its runs are no sample and have no interval.
+            f"{start.value:+.3f}" if start else "–",
+            shown(found),
+            verdict(found, len(after) - 1),
+            needed.get(label, "–"),
+        ]
+        if label == first:
+            cells = [f"{mean_of(before, first)} bits per byte", mean_of(after, first), "", "100%"]
+        lost = shown(difference(source.get(label, {}), english.get(label, {})))
+        seconds = duration(fmean(time[label].values())) if label in time else "–"
+        lines.append(f"| {' | '.join([label, *cells, lost, seconds])} |")
+    return "\n".join([*lines, "", measured_on(after[first])])
+
+
+def mean_of(values: Mapping[str, Mapping[Pair, float]], label: str) -> str:
+    """Format the mean of the values at a label."""
+    return f"{fmean(values[label].values()):.3f}" if label in values else "–"
+
+
+def measured_on(pairs: Mapping[Pair, float]) -> str:
+    """Return on how many languages and seeds a table rests."""
+    seeds = {seed for _, seed in pairs}
+    contexts = {others for others, _ in pairs}
+    return (
+        f"{counted(len(pairs), 'pair')}: {counted(len(contexts), 'language')} and "
+        f"{counted(len(seeds), 'seed')}."
+    )
+
+
+def tokens_table(study: StudyFiles) -> str:
+    """Return a table of each choice, compared with no new token where all else is equal."""
+    axis = "vocabulary.size"
+    head = "| language | text | pre-tokenizer | tokens added | tokens per word | bits per byte | "
+    lines = [
+        f"{head}compared with no new token | English, change | training compute |",
+        f"|{'---|' * 9}",
+    ]
+    numbers = {key: values_of(study, axis, key) for key in (BITS, ENGLISH_BEFORE, ENGLISH)}
+    for group in sorted(study.groups, key=lambda group: str(group.labels.get("language"))):
+        label = str(group.labels[axis])
+        of = {name: str(value) for name, value in group.labels.items() if name != axis}
+        mine = only(numbers[BITS][label], of)
+        # Without new tokens the pre-tokenizer stays as it is.
+        base = {**of, "vocabulary.pretokenizer": "keep"} if "vocabulary.pretokenizer" in of else of
+        none = only(numbers[BITS].get("0", {}), base)
+        added, words, cost = (group.get(key) for key in (ADDED, FERTILITY, COST))
+        least = [other for other in study.groups if other.labels == {**base, axis: 0}]
+        share = ""
+        if least and cost and (baseline := least[0].get(COST)):
+            share = percent(cost.value / baseline.value)
+        english = (only(numbers[key].get(label, {}), of) for key in (ENGLISH_BEFORE, ENGLISH))
+        cells = [
+            language_name(of.get("language", "")),
+            of.get("training.budget", ""),
+            of.get("vocabulary.pretokenizer", ""),
+            (number(added.value) if added else "–") + (" (auto)" if label == "auto" else ""),
+            number(words.value) if words else "–",
+            f"{fmean(mine.values()):.3f}",
+            "" if label == "0" else shown(difference(none, mine)),
+            shown(difference(*english)),
+            share,
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"{counted(len(study.record['seeds']), 'seed')}."])
+
+
+def rows_beside_paper(study: StudyFiles) -> str:
+    """Return the initialisations that the paper has: its average of tasks, and bits per byte."""
+    after = values_of(study, "embeddings", BITS)
+    first = next(iter(after.values()))
+    languages = list(dict.fromkeys(others for others, _ in first))
+    names = " | ".join(f"{language_name(others[0])}, bits per byte" for others in languages)
+    lines = [
+        f"| rows | the paper, average of tasks | {names} |",
+        f"|{'---|' * (len(languages) + 2)}",
+    ]
+    for label in (label for label in PAPER_ROWS if label in after):
+        cells = []
+        for others in languages:
+            values = [value for pair, value in after[label].items() if pair[0] == others]
+            cells.append(f"{fmean(values):.3f}")
+        lines.append(f"| {label} | {PAPER_ROWS[label]:.2f} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", measured_on(first)])
+
+
+def tokens_beside_paper(study: StudyFiles) -> str:
+    """Return bits per byte with each number of tokens, a line for all else that is equal."""
+    after = values_of(study, "vocabulary.size", BITS)
+    lines = [f"| | {' | '.join(after)} |", f"|{'---|' * (len(after) + 1)}"]
+    for others in dict.fromkeys(pair[0] for values in after.values() for pair in values):
+        cells = []
+        for values in after.values():
+            found = [value for pair, value in values.items() if pair[0] == others]
+            cells.append(f"{fmean(found):.3f}" if found else "")
+        lines.append(f"| {', '.join(map(language_name, others))} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def only(values: Mapping[Pair, float], labels: Mapping[str, str]) -> dict[Pair, float]:
+    """Return the values with these labels on the other axes, under the seed alone."""
+    wanted = tuple(labels.values())
+    return {((), seed): value for (others, seed), value in values.items() if others == wanted}
+
+
+class Comparison:
+    """What `recipes_compare.py` printed for a language: bits per byte and English, by recipe."""
+
+    def __init__(self, text: str) -> None:
+        head, *lines = text.strip().splitlines()
+        self.language = language_name(head.partition(",")[0])
+        self.seeds = int(re.search(r"(\d+) seeds", head)[1])  # type: ignore[index]
+        source = re.search(r"before: ([\d.]+) bits per byte, English ([\d.]+)", head)
+        self.before, self.english_before = map(float, source.groups())  # type: ignore[union-attr]
+        self.bits: dict[str, Bound] = {}
+        self.more: dict[str, Bound] = {}
+        self.english: dict[str, Bound] = {}
+        for line in lines:
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            if name := RECIPES.get((cells[0], cells[1] if len(cells) > 1 else "")):
+                self.bits[name] = bound(cells[2])
+                self.more[name] = bound(cells[3] or "0")
+                value, half = bound(cells[4])
+                self.english[name] = value - self.english_before, half
+
+
+def read_comparison(path: Path) -> Comparison:
+    """Read what `recipes_compare.py compare` printed for one language."""
+    return Comparison(path.read_text(encoding="utf-8"))
+
+
+def bound(text: str) -> Bound:
+    """Return the numbers of `1.187 ± 0.025`."""
+    value, _, half = text.partition(" ± ")
+    return float(value), float(half or 0)
+
+
+def recipes_table(compared: Sequence[Comparison]) -> str:
+    """Return a table of the languages and one of English, a line for each recipe."""
+    languages = " | ".join(each.language for each in compared)
+    rule = f"|---|{'---|' * len(compared)}"
+    before = " | ".join(f"{each.before:.3f}" for each in compared)
+    lines = [f"| bits per byte | {languages} |", rule, f"| before | {before} |"]
+    for name in RECIPES.values():
+        cells = []
+        for each in compared:
+            value, half = each.bits[name] if name == default() else each.more[name]
+            low, high = value - half, value + half
+            cells.append(
+                f"{value:.3f} ({low:.3f} to {high:.3f})"
+                if name == default()
+                else with_signs(value, low, high)
+            )
+        lines.append(
+            f"| {name}{'' if name == default() else ', difference'} | {' | '.join(cells)} |"
+        )
+    lines += ["", f"| English, change | {languages} |", rule]
+    for name in RECIPES.values():
+        changes = [each.english[name] for each in compared]
+        cells = [with_signs(value, value - half, value + half) for value, half in changes]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"{counted(compared[0].seeds, 'seed')} of each."])
+
+
+def default() -> str:
+    """Return the name of the recipe that the others are compared with."""
+    return next(iter(RECIPES.values()))
+
+
+def recipe_charts(compared: Sequence[Comparison]) -> list[Chart]:
+    """Return the chart of the languages and that of English."""
+    target, english = [], []
+    for each in compared:
+        for name in RECIPES.values():
+            label = wrapped(f"{each.language}, {name}")
+            if name != default():
+                target.append(point(label, each.more[name]))
+            english.append(point(label, each.english[name]))
+    titles = {
+        "target": f"bits per byte more than {default()}",
+        "english": "English: bits per byte more than before",
+    }
+    drawn = []
+    for (name, title), points in zip(titles.items(), (target, english), strict=True):
+        labels = [each["label"] for each in points]
+        values = "; ".join(f"{each['label']} {each['shown']}".replace("¶", " ") for each in points)
+        declared = interval_dots(points, title, labels=labels, padding=30, line=0.0)
+        drawn.append(Chart(name, title, "", f"{title}: {values}.", declared))
+    return drawn
+
+
+def point(label: str, found: Bound) -> dict[str, float | str]:
+    """Return a point of a chart."""
+    value, half = found
+    return {
+        "label": label,
+        "value": value,
+        "low": value - half,
+        "high": value + half,
+        "shown": f"{value:+.3f}",
+    }
+
+
+if __name__ == "__main__":
+    main()

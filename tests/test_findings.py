@@ -1,0 +1,95 @@
+"""The script that writes the tables and pictures of docs/findings.md."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import findings
+from lingraft.errors import StoreError
+from tests.conftest import ROOT
+from tests.test_report_study import make_study
+
+COMPARED = """
+hi, 0.3MB, +3,000 tokens, 3 seeds; before: 1.542 bits per byte, English 1.735
+
+| recipe | equal | bits per byte | more than the default | English | English worse by | tokens |
+|---|---|---|---|---|---|---|
+| default | bytes | 1.187 ± 0.025 |  | 1.719 ± 0.037 | -0.9% | 60,757 |
+| paper | bytes | 1.296 ± 0.023 | 0.109 ± 0.048 | 2.901 ± 0.241 | +67.2% | 80,025 |
+| paper | tokens | 1.327 ± 0.020 | 0.140 ± 0.044 | 2.781 ± 0.346 | +60.3% | 60,780 |
+| no tokens | bytes | 1.207 ± 0.009 | 0.020 ± 0.020 | 2.036 ± 0.107 | +17.3% | 317,781 |
+| no tokens | FLOPs | 1.354 ± 0.050 | 0.167 ± 0.061 | 1.798 ± 0.093 | +3.6% | 68,011 |
+"""
+
+
+def write(monkeypatch, docs, *arguments):
+    """Run the script on a page with a place for every table; return the page."""
+    docs.mkdir(exist_ok=True)
+    page = docs / "findings.md"
+    places = [f"<!-- {name} -->\nold\n<!-- /{name} -->\n" for name in ("rows", "tokens", "recipes")]
+    page.write_text("Above.\n" + "".join(places) + "Below.\n", encoding="utf-8")
+    monkeypatch.setattr("sys.argv", ["findings.py", *map(str, arguments), "--docs", str(docs)])
+    findings.main()
+    return page.read_text(encoding="utf-8")
+
+
+def test_the_findings_are_written_from_a_study(tmp_path, monkeypatch):
+    """One command puts the table of a question into the page and draws its pictures."""
+    study = make_study(tmp_path / "study", sizes=(0, 100), seeds=(0, 1))
+    rows = write(monkeypatch, tmp_path / "docs", "rows", study)
+    # Random rows end 0.1 higher in each of the four pairs.
+    assert "| random plain | – | +0.100 (+0.100 to +0.100) | worse |" in rows
+    assert rows.count("\nold\n") == 2
+    assert rows.startswith("Above.\n<!-- rows -->\n")
+    assert rows.endswith("Below.\n")
+    tokens = write(monkeypatch, tmp_path / "docs", "tokens", study)
+    assert "| 100 | 2.46 | 1.274 | -0.231 (-0.231 to -0.231) |" in tokens
+    assert {path.name for path in (tmp_path / "docs" / "pictures").iterdir()} == {
+        "rows-result.svg",
+        "rows-speed.svg",
+        "tokens-size.svg",
+        "tokens-fertility.svg",
+        "tokens-frontier.svg",
+    }
+
+
+def test_the_findings_are_written_from_compared_recipes(tmp_path, monkeypatch):
+    """What `recipes_compare.py` printed becomes a column for each language."""
+    compared = tmp_path / "hi.txt"
+    compared.write_text(COMPARED, encoding="utf-8")
+    page = write(monkeypatch, tmp_path / "docs", "recipes", compared, compared)
+    assert "| bits per byte | Hindi | Hindi |" in page
+    assert "| the paper's recipe, difference | +0.109 (+0.061 to +0.157) |" in page
+    assert "| no new tokens, as many FLOPs | +0.063 (-0.030 to +0.156) |" in page
+    picture = (tmp_path / "docs" / "pictures" / "recipes-english.svg").read_text(encoding="utf-8")
+    assert "Hindi, the paper's recipe +1.166" in picture
+
+
+def test_an_order_is_claimed_only_where_the_intervals_support_it():
+    """A value is better, worse or equal by intervals that share the 5% of all values."""
+    pairs = [(("hi",), seed) for seed in range(4)]
+    first = dict.fromkeys(pairs, 1.0)
+
+    def compared(*values, tests=1):
+        second = dict(zip(pairs, values, strict=False))
+        return findings.verdict(findings.difference(first, second), tests)
+
+    assert compared(0.9, 0.91, 0.9, 0.89) == "better"
+    assert compared(1.001, 1.002, 1.0, 0.999) == "equal within 0.01"
+    assert compared(1.02, 1.04, 1.03, 1.03) == "worse"
+    assert compared(1.02, 1.04, 1.03, 1.03, tests=1000) == "no order"
+    assert compared(0.5) == "one pair: no order"
+
+
+def test_a_folder_that_is_no_study_is_refused(tmp_path, monkeypatch):
+    """Nothing is written from a study that has not ended."""
+    with pytest.raises(StoreError, match="not a finished study"):
+        write(monkeypatch, tmp_path / "docs", "rows", tmp_path)
+    assert "old" in (tmp_path / "docs" / "findings.md").read_text(encoding="utf-8")
+
+
+def test_the_page_has_a_place_for_each_table():
+    """docs/findings.md has the comments between which the script writes."""
+    page = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    for name in ("rows", "tokens", "recipes"):
+        assert f"<!-- {name} -->\n\nnew\n\n<!--" in findings.put_into(page, name, "new")
