@@ -2,10 +2,10 @@
 
     python benchmarks/findings.py rows RUNS/study-rows
     python benchmarks/findings.py tokens RUNS/study-tokens
-    python benchmarks/findings.py recipes COMPARED-hi.txt COMPARED-ar.txt ...
+    python benchmarks/findings.py recipes COMPARED.txt ...
     python benchmarks/findings.py run RUNS/english-8m-hi
 
-`rows` and `tokens` read the folder of a study, `recipes` what `recipes_compare.py compare` printed.
+`rows` and `tokens` read the folder of a study, `recipes` what `recipes_compare.py` printed.
 Each prints its tables, puts them into docs/findings.md and docs/paper.md, between `<!-- rows -->`
 and `<!-- /rows -->`, and draws docs/pictures/NAME-*.svg; those of a study are the charts of its own
 report. `run` draws the two pictures of README.md and docs/benchmarks.md. Run from the root of the
@@ -91,7 +91,7 @@ def main() -> None:
         run = read_run(source)
         drawn, stem = charts(run, metric_changes(run.measurements)), "english-8m-hi"
     elif question == "recipes":
-        compared = [read_comparison(path) for path in arguments.sources]
+        compared = read_comparisons(arguments.sources)
         pages, drawn = {"findings": recipes_table(compared)}, recipe_charts(compared)
     else:
         study = read_study_files(source)
@@ -309,9 +309,15 @@ class Comparison:
                 self.english[name] = value - self.english_before, half
 
 
-def read_comparison(path: Path) -> Comparison:
-    """Read what `recipes_compare.py compare` printed for one language."""
-    return Comparison(path.read_text(encoding="utf-8"))
+def read_comparisons(paths: Sequence[Path]) -> list[Comparison]:
+    """Read what `recipes_compare.py` printed, one comparison for each language."""
+    compared = []
+    for path in paths:
+        parts = re.split(
+            r"^(?=\S+, .* seeds; before: )", path.read_text("utf-8"), flags=re.MULTILINE
+        )
+        compared += map(Comparison, parts[1:])
+    return compared
 
 
 def bound(text: str) -> Bound:

@@ -25,12 +25,13 @@ hi, 0.3MB, +3,000 tokens, 3 seeds; before: 1.542 bits per byte, English 1.735
 def write(monkeypatch, docs, *arguments):
     """Run the script on a page with a place for every table; return the page."""
     docs.mkdir(exist_ok=True)
-    page = docs / "findings.md"
     places = [f"<!-- {name} -->\nold\n<!-- /{name} -->\n" for name in ("rows", "tokens", "recipes")]
-    page.write_text("Above.\n" + "".join(places) + "Below.\n", encoding="utf-8")
+    for name in ("findings", "paper"):
+        text = "Above.\n" + "".join(places) + "Below.\n"
+        (docs / f"{name}.md").write_text(text, encoding="utf-8")
     monkeypatch.setattr("sys.argv", ["findings.py", *map(str, arguments), "--docs", str(docs)])
     findings.main()
-    return page.read_text(encoding="utf-8")
+    return (docs / "findings.md").read_text(encoding="utf-8")
 
 
 def test_the_findings_are_written_from_a_study(tmp_path, monkeypatch):
@@ -42,6 +43,8 @@ def test_the_findings_are_written_from_a_study(tmp_path, monkeypatch):
     assert rows.count("\nold\n") == 2
     assert rows.startswith("Above.\n<!-- rows -->\n")
     assert rows.endswith("Below.\n")
+    beside = (tmp_path / "docs" / "paper.md").read_text(encoding="utf-8")
+    assert "| rows | the paper, average of tasks |" in beside
     tokens = write(monkeypatch, tmp_path / "docs", "tokens", study)
     assert "| 100 | 2.46 | 1.274 | -0.231 (-0.231 to -0.231) |" in tokens
     assert {path.name for path in (tmp_path / "docs" / "pictures").iterdir()} == {
@@ -88,8 +91,11 @@ def test_a_folder_that_is_no_study_is_refused(tmp_path, monkeypatch):
     assert "old" in (tmp_path / "docs" / "findings.md").read_text(encoding="utf-8")
 
 
-def test_the_page_has_a_place_for_each_table():
-    """docs/findings.md has the comments between which the script writes."""
-    page = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
-    for name in ("rows", "tokens", "recipes"):
-        assert f"<!-- {name} -->\n\nnew\n\n<!--" in findings.put_into(page, name, "new")
+@pytest.mark.parametrize(
+    ("name", "places"), [("findings", "rows tokens recipes"), ("paper", "rows tokens")]
+)
+def test_a_page_has_a_place_for_each_table(name, places):
+    """The pages have the comments between which the script writes."""
+    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    for place in places.split():
+        assert f"<!-- {place} -->\n\nnew\n\n<!--" in findings.put_into(page, place, "new")

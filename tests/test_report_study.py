@@ -24,7 +24,7 @@ from tests.conftest import ROOT
 from tests.test_report import HOSTILE, Outline, make_run
 
 SIZES, INITS, SEEDS = (0, 100, 1000), ("mean", "random"), (0, 1)
-CHARTS = ["axis-0", "axis-1", "result-1", "speed-1", "size", "fertility"]
+CHARTS = ["axis-0", "axis-1", "result-0", "speed-0", "result-1", "speed-1", "size", "fertility"]
 CHARTS += ["course", "frontier", "forgetting"]
 
 
@@ -202,7 +202,7 @@ def test_the_page_names_the_unit_of_the_target_text(page, tmp_path, monkeypatch)
     words = " ".join(other.words)
     assert "tokens per syllable" in other.words
     assert "tokens per word" not in words
-    (chart,) = [d for d in other.all("svg") if "tokens added." in d["aria-label"]]
+    (chart,) = [d for d in other.all("svg") if "Fertility against" in d["aria-label"]]
     assert "tokens per syllable to" in chart["aria-label"]
 
 

@@ -54,7 +54,7 @@ def _result_chart(name: str, axis: str, compared: Sequence[TextNeeded]) -> Chart
         f"Bits per byte compared with {first}: {'; '.join(descriptions)}.",
         interval_dots(
             points,
-            f"bits per byte, compared with {first}",
+            "difference in bits per byte",
             labels=labels,
             padding=PADDING,
             line=0.0,
