@@ -141,8 +141,8 @@ def difference(first: Mapping[Pair, float], second: Mapping[Pair, float]) -> Dif
     if not pairs:
         return None
     spread = stdev(pairs) / math.sqrt(len(pairs)) if len(pairs) > 1 else None
-    where = ("", "first", "second", {}, *BITS)
-    return Difference(*where, value=fmean(pairs), n=len(pairs), spread=spread, margin=MARGIN)
+    compared = ("", "first", "second")
+    return Difference(*compared, {}, *BITS, fmean(pairs), len(pairs), spread, margin=MARGIN)
 
 
 def shown(found: Difference | None) -> str:
@@ -316,7 +316,7 @@ def read_comparisons(paths: Sequence[Path]) -> list[Comparison]:
         parts = re.split(
             r"^(?=\S+, .* seeds; before: )", path.read_text("utf-8"), flags=re.MULTILINE
         )
-        compared += map(Comparison, parts[1:])
+        compared += [Comparison(part) for part in parts[1:]]
     return compared
 
 
@@ -373,7 +373,7 @@ def recipe_charts(compared: Sequence[Comparison]) -> list[Chart]:
     }
     drawn = []
     for (name, title), points in zip(titles.items(), (target, english), strict=True):
-        labels = [each["label"] for each in points]
+        labels = [str(each["label"]) for each in points]
         values = "; ".join(f"{each['label']} {each['shown']}".replace("¶", " ") for each in points)
         declared = interval_dots(points, title, labels=labels, padding=30, line=0.0)
         drawn.append(Chart(name, title, "", f"{title}: {values}.", declared))
