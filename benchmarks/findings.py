@@ -67,10 +67,10 @@ PAPER_ROWS = {
 }
 """The average of six Hindi tasks in the paper, Table 5: LLaMA-2-7B, +10K tokens, one run."""
 RECIPES = {
-    ("default", "bytes"): "lingraft's default",
-    ("paper", "bytes"): "the paper's recipe",
+    ("default", "bytes"): "the default",
+    ("paper", "bytes"): "paper's recipe",
     ("no tokens", "bytes"): "no new tokens",
-    ("no tokens", "FLOPs"): "no new tokens, as many FLOPs",
+    ("no tokens", "FLOPs"): "no new tokens, equal FLOPs",
 }
 Pair = tuple[tuple[str, ...], int]
 """What two compared runs share: the values of the other axes, and the seed."""
