@@ -97,9 +97,9 @@ def main() -> None:
         study = read_study_files(source)
         drawn = study_charts(study)
         if question == "rows":
-            pages = {"findings": rows_table(study), "paper": rows_beside_paper(study)}
+            pages = {"findings": rows_table(study), "paper": rows_next_to_paper(study)}
         else:
-            pages = {"findings": tokens_table(study), "paper": tokens_beside_paper(study)}
+            pages = {"findings": tokens_table(study), "paper": tokens_next_to_paper(study)}
     files: dict[Path, str | bytes] = {}
     for chart in drawn:
         if chart.name.startswith(PICTURES.get(question, "")):
@@ -250,7 +250,7 @@ def tokens_table(study: StudyFiles) -> str:
     return "\n".join([*lines, "", f"{counted(len(study.record['seeds']), 'seed')}."])
 
 
-def rows_beside_paper(study: StudyFiles) -> str:
+def rows_next_to_paper(study: StudyFiles) -> str:
     """Return the initialisations that the paper has: its average of tasks, and bits per byte."""
     after = values_of(study, "embeddings", BITS)
     first = next(iter(after.values()))
@@ -269,7 +269,7 @@ def rows_beside_paper(study: StudyFiles) -> str:
     return "\n".join([*lines, "", measured_on(first)])
 
 
-def tokens_beside_paper(study: StudyFiles) -> str:
+def tokens_next_to_paper(study: StudyFiles) -> str:
     """Return bits per byte with each number of tokens, a line for all else that is equal."""
     after = values_of(study, "vocabulary.size", BITS)
     lines = [f"| | {' | '.join(after)} |", f"|{'---|' * (len(after) + 1)}"]

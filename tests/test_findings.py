@@ -43,8 +43,8 @@ def test_the_findings_are_written_from_a_study(tmp_path, monkeypatch):
     assert rows.count("\nold\n") == 2
     assert rows.startswith("Above.\n<!-- rows -->\n")
     assert rows.endswith("Below.\n")
-    beside = (tmp_path / "docs" / "paper.md").read_text(encoding="utf-8")
-    assert "| rows | the paper, average of tasks |" in beside
+    paper = (tmp_path / "docs" / "paper.md").read_text(encoding="utf-8")
+    assert "| rows | the paper, average of tasks |" in paper
     tokens = write(monkeypatch, tmp_path / "docs", "tokens", study)
     assert "| 100 | 2.46 | 1.274 | -0.231 (-0.231 to -0.231) |" in tokens
     assert {path.name for path in (tmp_path / "docs" / "pictures").iterdir()} == {
