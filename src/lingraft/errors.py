@@ -84,6 +84,7 @@ class Interrupted(LingraftError):  # noqa: N818 - stopping a run is not an error
 FEW_NAMES = 8
 """So many names or fewer are all listed by a message."""
 MAX_SHOWN = 60
+MAX_MESSAGE = 300
 """Characters of a value in a message."""
 
 
@@ -118,6 +119,15 @@ def either(words: Iterable[str]) -> str:
     """
     *others, last = words
     return f"{', '.join(others)} or {last}" if others else last
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an error on one line, cut at 300 characters.
+
+    An error without a message is shown by its class name.
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= MAX_MESSAGE else text[:MAX_MESSAGE] + "..."
 
 
 def shown(value: object) -> str:

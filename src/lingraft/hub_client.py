@@ -14,14 +14,13 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, Literal
 
-from lingraft.errors import HubError
+from lingraft.errors import HubError, one_line
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 LOCAL_DISK = {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EFBIG}
 # The client of the Hub raises these for a response that is not JSON, or not the expected JSON.
 MALFORMED: tuple[type[Exception], ...] = (ValueError, TypeError, KeyError, AttributeError)
-MESSAGE_LENGTH = 300
 
 
 def client_errors() -> tuple[type[Exception], ...]:
@@ -116,15 +115,6 @@ def causes_of(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def one_line(error: BaseException) -> str:
-    """Return the message of an error on one line, cut at 300 characters.
-
-    An error without a message is shown by its class name.
-    """
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= MESSAGE_LENGTH else text[:MESSAGE_LENGTH] + "..."
 
 
 def _without_token(message: str) -> str:

@@ -21,12 +21,12 @@ from lingraft.bases.weight_formats import (
     check_weight_format,
     quantisation_of,
 )
+from lingraft.errors import one_line
 from lingraft.hub_client import (
     COMMIT,
     HUB_ID,
     client_errors,
     hub_errors,
-    one_line,
     refusal,
     well_formed_response,
 )

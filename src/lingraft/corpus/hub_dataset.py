@@ -17,12 +17,11 @@ from lingraft.corpus.columnar_files import columns_of
 from lingraft.corpus.presets import describe_names, preset_of
 from lingraft.corpus.source import Source
 from lingraft.corpus.text_fields import Document, read_document
-from lingraft.errors import HubError
+from lingraft.errors import HubError, one_line
 from lingraft.hub_client import (
     COMMIT,
     causes_of,
     hub_errors,
-    one_line,
     refusal,
     well_formed_response,
 )

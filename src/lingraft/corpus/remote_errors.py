@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 
-from lingraft.errors import CorpusError, LingraftError, MissingExtraError
-from lingraft.hub_client import causes_of, one_line
+from lingraft.errors import CorpusError, LingraftError, MissingExtraError, one_line
+from lingraft.hub_client import causes_of
 
 EXTRAS = {
     "s3": ("s3fs", "s3"),

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from lingraft.errors import HubError, ModelError, RecipeError
-from lingraft.hub_client import HUB_ID, hub_errors, one_line, status_of
+from lingraft.errors import HubError, ModelError, RecipeError, one_line
+from lingraft.hub_client import HUB_ID, hub_errors, status_of
 from lingraft.store import disk_errors, is_folder
 
 

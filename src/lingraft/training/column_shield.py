@@ -31,6 +31,7 @@ from lingraft.packing.blocks import Blocks
 from lingraft.store import atomic_file
 from lingraft.strategies.model_parts import embedding_parameters
 from lingraft.strategies.shielded import Shielded
+from lingraft.training.distributed import shard_of
 from lingraft.training.optimizer import round_stochastically
 
 SHIELD = "shield-{}.safetensors"
@@ -219,8 +220,5 @@ def _shard(mask_M: Tensor, parameter: Tensor) -> Tensor:
     """Return the part of a mask that belongs to this process's shard of a parameter."""
     if isinstance(parameter, DTensor) and (mask_M.ndim == 1 or mask_M.shape[1] == 1):
         mesh = parameter.device_mesh
-        # `fully_shard` splits the first dimension like `chunk`, which can give fewer parts.
-        parts = torch.chunk(mask_M, mesh.size())
-        rank = mesh.get_local_rank()
-        mask_M = parts[rank] if rank < len(parts) else mask_M[:0]
+        mask_M = shard_of(mask_M, mesh.get_local_rank(), mesh.size())
     return mask_M.to(_local(parameter).device)

@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from lingraft.errors import RecipeError, TrainingError
+from lingraft.errors import RecipeError, TrainingError, one_line
 from lingraft.progress import say
 from lingraft.strategies.model_parts import layer_stack
 from lingraft.training.distributed import ProcessGroup
@@ -61,11 +61,6 @@ def compile_problem(device: str) -> str:
         compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
         return "" if shutil.which(compiler) else f"on a CPU it needs the C++ compiler {compiler}"
     return f"it is not supported on {kind}"
-
-
-def one_line(error: BaseException) -> str:
-    """Return the name and the start of the message of an error of torch, in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 class CompiledLayers:
@@ -202,7 +197,8 @@ class StepCompiler:
         """
         if not (self.trial and self.trial.uses) or self.world.size > 1:
             return False
-        self.trial = CompileTrial(self.trial.remaining, done=True, problem=one_line(error))
+        problem = f"{type(error).__name__}: {one_line(error)}"
+        self.trial = CompileTrial(self.trial.remaining, done=True, problem=problem)
         self.layers = None
         say(self.trial.line)
         return True

@@ -156,6 +156,16 @@ def set_gradient_reduction(model: Any, *, enabled: bool) -> None:
         model.set_requires_gradient_sync(enabled)
 
 
+def shard_of(values: Tensor, rank: int, size: int) -> Tensor:
+    """Return the part of a tensor that process `rank` of `size` holds of a sharded parameter.
+
+    `fully_shard` splits the first dimension like `torch.chunk`, which can give fewer parts than
+    processes: the last ones hold none.
+    """
+    parts = torch.chunk(values, size)
+    return parts[rank] if rank < len(parts) else values[:0]
+
+
 def full_tensor(tensor: Tensor) -> Tensor:
     """Return the whole tensor, gathered if it is sharded; every process has to call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

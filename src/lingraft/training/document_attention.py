@@ -24,10 +24,10 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.masking_utils import flex_attention_mask
 
-from lingraft.errors import ModelError
+from lingraft.errors import ModelError, one_line
 from lingraft.packing.mixture import document_positions
 from lingraft.packing.shards import Integers
-from lingraft.training.compiled_layers import compile_problem, one_line
+from lingraft.training.compiled_layers import compile_problem
 from lingraft.training.execution import Execution
 
 FLEX = "flex_attention_autocast"
@@ -147,7 +147,7 @@ class DocumentAttention:
             with self.applied():
                 self._logits().float().sum().backward()  # type: ignore[no-untyped-call]
         except Exception as error:  # noqa: BLE001 - whatever fails, the dense mask works
-            return f"flex attention failed: {one_line(error)}"
+            return f"flex attention failed: {type(error).__name__}: {one_line(error)}"
         finally:
             self.model.zero_grad(set_to_none=True)
         return ""

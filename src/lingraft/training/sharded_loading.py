@@ -11,6 +11,7 @@ whole model, and the notes of the run give the reason.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from lingraft.checkpoint.model_class import read_model_config
 from lingraft.checkpoint.safetensors_files import Checkpoint, torch_dtype
 from lingraft.checkpoint.weight_checks import check_finite_tensor
 from lingraft.strategies.model_parts import embedding_parameters
+from lingraft.training.distributed import shard_of
 
 
 class NotByShardsError(Exception):
@@ -91,13 +93,11 @@ class MetaModel:
         )
 
     def _weights(self, name: str, rank: int = 0, size: int = 1) -> Tensor:
-        """Read a parameter, or the shard of one process: `fully_shard` splits like `chunk`."""
-        parts = torch.chunk(self.checkpoint.tensor(name), size)
-        # `chunk` can return fewer parts than processes: the last ones hold an empty shard.
-        part = parts[rank] if rank < len(parts) else parts[0][:0]
-        weights = part.to(self.dtype).float()
+        """Read a parameter, or the shard of one process."""
+        stored = self.checkpoint.tensor(name)
+        weights = shard_of(stored, rank, size).to(self.dtype).float()
         where = f"{self.checkpoint.tensors[name].file.resolve()}: {name}"
-        check_finite_tensor(weights, where, first_row=len(parts[0]) * rank)
+        check_finite_tensor(weights, where, first_row=math.ceil(len(stored) / size) * rank)
         return weights
 
     def _read_embeddings(self) -> None:

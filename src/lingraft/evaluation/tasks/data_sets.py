@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from lingraft.hub_client import MALFORMED, client_errors, one_line, refusal
+from lingraft.errors import one_line
+from lingraft.hub_client import MALFORMED, client_errors, refusal
 
 
 def data_set_commit(data: str, revision: str) -> str:
