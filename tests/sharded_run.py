@@ -104,6 +104,13 @@ if __name__ == "__main__":
 
     PhaseSteps.batch = stopping
     text = TrainingText.of(Blocks.open(Path(texts) / "hi"), Blocks.open(Path(texts) / "en"), 0.2)
+    measured = 0
+
+    def counted_heldout(model: Any) -> dict[str, float]:
+        global measured
+        measured += 1
+        return heldout(model)
+
     loss.LOGITS_AT_ONCE = {"cpu": 320 * 7}  # several pieces, the last one shorter
     try:
         # The processes stay together after the run.
@@ -114,12 +121,13 @@ if __name__ == "__main__":
                 plan_of(**json.loads(plan)),
                 Path(folder),
                 execution=Execution(sharded=True),
-                heldout=heldout,
+                heldout=counted_heldout,
+                choosing=counted_heldout,
             )
             for dtype in (torch.float32, torch.bfloat16):
                 found = traffic_of(Path(model), text.target, world, dtype)
                 sys.stdout.write(json.dumps(found) + "\n")
-        sys.stdout.write(f"{notes['loss']}, opened {notes['opened']}")
+        sys.stdout.write(f"{notes['loss']}, opened {notes['opened']}, measured {measured} times")
     except LingraftError as error:
         sys.stdout.write(str(error))
         sys.exit(error.exit_code)

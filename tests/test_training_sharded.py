@@ -37,7 +37,8 @@ PLAN: dict[str, Any] = {
             "average_share": 0.5,
             "branch_and_merge": {"iterations": 2},
         },
-    ]
+    ],
+    "merge_back": [0.0, 0.3],
 }
 
 
@@ -75,12 +76,12 @@ def test_two_processes_train_as_one_and_go_on_as_one(
 ) -> None:
     """Two processes give the losses of one, and a stopped run resumes with either number.
 
-    Each of two processes writes its own file of a checkpoint. Branches are merged as in one
-    process. A step reduces gradients once per sharded module, in float32, however many
-    micro-batches it has; computing in bfloat16 halves the bytes of gathered weights; and gradients
-    are those of one process.
+    Each of two processes writes its own file of a checkpoint. Branches and the weights from before
+    training are merged as in one process, and all processes measure what was merged. A step reduces
+    gradients once per sharded module, in float32, however many micro-batches it has; computing in
+    bfloat16 halves the bytes of gathered weights; and gradients are those of one process.
     """
-    run(tiny_model, text, plan_of(**PLAN), tmp_path / "one", heldout=heldout)
+    run(tiny_model, text, plan_of(**PLAN), tmp_path / "one", heldout=heldout, choosing=heldout)
     stopped = launch(tiny_model, text, tmp_path / "two", stop=5)
     assert [code for code, _ in stopped] == [130, 130], stopped
     assert "stopped by SIGTERM after step 9 of 10" in stopped[1][1]
@@ -93,11 +94,11 @@ def test_two_processes_train_as_one_and_go_on_as_one(
     ]
     shutil.copytree(tmp_path / "two", tmp_path / "alone")
     went_on = launch(tiny_model, text, tmp_path / "two", stop=0)
-    ways = [
-        (code, told.endswith("ChunkedInsideLoss, opened shard by shard")) for code, told in went_on
-    ]
-    assert ways == [(0, True), (0, True)]
-    run(tiny_model, text, plan_of(**PLAN), tmp_path / "alone", heldout=heldout)
+    assert [code for code, _ in went_on] == [0, 0], went_on
+    # The end, two shares and their merged model: both processes measure each.
+    end = "ChunkedInsideLoss, opened shard by shard, measured 4 times"
+    assert [told.splitlines()[-1] for _, told in went_on] == [end, end]
+    run(tiny_model, text, plan_of(**PLAN), tmp_path / "alone", heldout=heldout, choosing=heldout)
     (tmp_path / "joined").mkdir()
     shutil.copytree(tmp_path / "one" / "work", tmp_path / "joined" / "work")
     shutil.rmtree(tmp_path / "joined" / "work" / "step-00000010")
@@ -125,7 +126,7 @@ def losses(folder: Path) -> list[float]:
     """Return the losses of the steps, and those on held-out text."""
     rows = log_of(folder)
     curve = [row["heldout"]["hi"] for row in rows if "heldout" in row]
-    assert [row["step"] for row in rows if "heldout" in row] == [0, 1, 2, 3, 4, 7, 10]
+    assert [row["step"] for row in rows if "heldout" in row] == [0, 1, 2, 3, 4, 7, 10, 10]
     return [row["bits_per_byte"] for row in rows if "bits_per_byte" in row] + curve
 
 

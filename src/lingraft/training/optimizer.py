@@ -234,6 +234,11 @@ class WeightAverage:
             self.parameters[name].copy_(mean)
 
 
+def shares_to_try(shares: Sequence[float]) -> Sequence[float]:
+    """Return the shares of `merge_back` that are measured: a single one needs no choice."""
+    return shares if len(shares) > 1 else ()
+
+
 def merge_back(
     model: Any,
     before: Mapping[str, Tensor],
@@ -258,8 +263,7 @@ def merge_back(
     # Each share starts from the trained weights, so they are kept until the best one is set.
     trained = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     tried: dict[float, Mapping[str, float]] = {}
-    # A single share needs no measurement.
-    for share in shares if heldout and len(shares) > 1 else ():
+    for share in shares_to_try(shares) if heldout else ():
         set_merged(model, trained, before, added, share)
         tried[share] = dict(heldout(model)) if heldout else {}
     best = min(tried, key=lambda share: sum(tried[share].values()), default=shares[0])

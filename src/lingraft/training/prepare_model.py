@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,13 @@ import torch
 
 from lingraft.checkpoint.load_model import load_for_training
 from lingraft.errors import ModelError
-from lingraft.training.distributed import copy_into, full_tensor
+from lingraft.training.distributed import ProcessGroup, copy_into, full_tensor
 from lingraft.training.job import Job
+from lingraft.training.save_model import save_phase_model
 from lingraft.training.sharded_loading import MetaModel, NotByShardsError
+
+MEASURED = "measured"
+"""The folder of a model that all processes measure together."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,28 @@ def gather_model(
         if first:
             copy_into(own[name], value.cpu())
     return model
+
+
+@contextmanager
+def on_every_process(model: Any, job: Job, world: ProcessGroup) -> Iterator[Any]:
+    """Yield the model of rank 0 for a measurement by all processes: shards of a copy on the disk.
+
+    A single process has its own. Every process has to call this; others than rank 0 have no model.
+    """
+    if world.size == 1:
+        yield model
+        return
+    folder = job.scratch_dir / MEASURED
+    if world.is_first:
+        save_phase_model(model, folder)
+    world.barrier()
+    shared = load_sharded(folder, job.execution.device)
+    dtype = torch.bfloat16 if job.execution.computes_in_bfloat16() else torch.float32
+    world.shard_model(shared.model, (), shared.materialize, dtype)
+    yield shared.model
+    world.barrier()
+    if world.is_first:
+        shutil.rmtree(folder)
 
 
 def recompute_activations(model: Any) -> None:

@@ -114,9 +114,13 @@ class TrainLog:
         """Return the predicted result after the last step, as text for the progress bar."""
         return self.forecast.update(self.log.path, step) if self.forecast and self.log else ""
 
+    def is_due(self, done: Totals) -> bool:
+        """Say whether the held-out curve has a point here."""
+        return self.job.heldout is not None and done.step in self.measured_steps
+
     def measure(self, model: Any, done: Totals, **more: Any) -> None:
         """Measure held-out text and write a record, if a point is due or `more` is given."""
-        if self.job.heldout is not None and (done.step in self.measured_steps or more):
+        if self.job.heldout is not None and (self.is_due(done) or more):
             values = self.heldout(model, self.job.heldout)
             self.has_point |= done.step > 0
             if self.job.in_context is not None:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
-from functools import partial
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +47,7 @@ from lingraft.training.optimizer import (
     execution_with,
     merge_back,
     set_weight_dtype,
+    shares_to_try,
     weight_dtype,
 )
 from lingraft.training.phase_outline import outline_lines, outline_phase
@@ -55,6 +55,7 @@ from lingraft.training.prepare_model import (
     PhaseModel,
     gather_model,
     load_phase_model,
+    on_every_process,
     recompute_activations,
 )
 from lingraft.training.reference_model import ReferenceModel, load_reference
@@ -420,15 +421,18 @@ class Trainer:
         settings = job.plan.phases[number].branch_and_merge
         if settings is None:
             return
-        first = self.world.is_first
-        if first and end_branch(
-            self.model, settings, branch, job.scratch_dir, number, seed=job.seed
-        ):
-            if following < settings.iterations:
+        merges, is_last = branch.number + 1 == settings.branches, following == settings.iterations
+        if self.world.is_first:
+            end_branch(self.model, settings, branch, job.scratch_dir, number, seed=job.seed)
+            if merges and not is_last:
                 save_phase_model(self.model, job.folder(number, following))
-            else:
-                self.log.measure(self.model, state.done)
+        if merges and is_last and self.log.is_due(state.done):
+            with self._shared() as model:
+                self.log.measure(model, state.done)
         self.world.barrier()
+
+    def _shared(self) -> AbstractContextManager[Any]:
+        return on_every_process(self.model, self.job, self.world)
 
     def _load_phase(self, number: int, iteration: int) -> None:
         # The model before leaves the memory first: a device need not have room for two.
@@ -440,19 +444,27 @@ class Trainer:
     def _merge(self, done: Totals) -> dict[str, Any]:
         """Merge weights from before training into the model, if the plan has `merge_back`."""
         shares = self.job.plan.merge_back
-        if not shares or not self.world.is_first:
+        if not shares:
             return {}
-        source, _ = load_for_training(self.job.model_folder)
-        choosing = partial(self.log.heldout, measure=self.job.choosing)
-        notes = merge_back(
-            self.model,
-            dict(source.named_parameters()),
-            self.job.added,
-            shares,
-            choosing if self.job.choosing else None,
-        )
-        self.log.measure(self.model, done, merged=notes["share"])
+        notes: dict[str, Any] = {}
+        choosing = (lambda _model: self._choosing()) if self.job.choosing else None
+        if self.world.is_first:
+            source, _ = load_for_training(self.job.model_folder)
+            before = dict(source.named_parameters())
+            notes = merge_back(self.model, before, self.job.added, shares, choosing)
+        else:
+            # Rank 0 merges; the others take part in its measurements.
+            for _ in shares_to_try(shares) if choosing else ():
+                self._choosing()
+        if self.job.heldout:
+            with self._shared() as model:
+                self.log.measure(model, done, merged=notes.get("share"))
         return {"merge_back": notes}
+
+    def _choosing(self) -> dict[str, float]:
+        """Return the bits per byte that a share of `merge_back` is chosen by."""
+        with self._shared() as model:
+            return self.log.heldout(model, self.job.choosing)
 
     def _save(
         self,
