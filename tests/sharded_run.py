@@ -13,6 +13,7 @@ import signal
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import torch
 from torch.distributed.fsdp import FSDPModule
@@ -104,12 +105,7 @@ if __name__ == "__main__":
 
     PhaseSteps.batch = stopping
     text = TrainingText.of(Blocks.open(Path(texts) / "hi"), Blocks.open(Path(texts) / "en"), 0.2)
-    measured = 0
-
-    def counted_heldout(model: Any) -> dict[str, float]:
-        global measured
-        measured += 1
-        return heldout(model)
+    measured = Mock(side_effect=heldout)
 
     loss.LOGITS_AT_ONCE = {"cpu": 320 * 7}  # several pieces, the last one shorter
     try:
@@ -121,13 +117,15 @@ if __name__ == "__main__":
                 plan_of(**json.loads(plan)),
                 Path(folder),
                 execution=Execution(sharded=True),
-                heldout=counted_heldout,
-                choosing=counted_heldout,
+                heldout=measured,
+                choosing=measured,
             )
             for dtype in (torch.float32, torch.bfloat16):
                 found = traffic_of(Path(model), text.target, world, dtype)
                 sys.stdout.write(json.dumps(found) + "\n")
-        sys.stdout.write(f"{notes['loss']}, opened {notes['opened']}, measured {measured} times")
+        sys.stdout.write(
+            f"{notes['loss']}, opened {notes['opened']}, measured {measured.call_count} times"
+        )
     except LingraftError as error:
         sys.stdout.write(str(error))
         sys.exit(error.exit_code)
