@@ -26,6 +26,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
+import numpy as np
+
 from lingraft.display_text import language_name
 from lingraft.formatting import counted, duration, number, percent
 from lingraft.measurement import metric_changes
@@ -54,7 +56,7 @@ ENGLISH_BEFORE = ("bits per byte", "source", "replay")
 TIME = ("initialisation time", "spliced", "")
 PICTURES = {
     "rows": ("result-", "speed-"),
-    "tokens": ("size", "fertility", "frontier"),
+    "tokens": ("size", "fertility"),
     "run": ("training", "fertility"),
 }
 """The charts of each question, by the beginning of their names."""
@@ -215,39 +217,68 @@ def measured_on(pairs: Mapping[Pair, float]) -> str:
 
 def tokens_table(study: StudyFiles) -> str:
     """Return a table of each choice, compared with no new token where all else is equal."""
-    axis = "vocabulary.size"
-    head = "| language | text | pre-tokenizer | tokens added | tokens per word | bits per byte | "
-    lines = [
-        f"{head}compared with no new token | English, change | training compute |",
-        f"|{'---|' * 9}",
-    ]
-    numbers = {key: values_of(study, axis, key) for key in (BITS, ENGLISH_BEFORE, ENGLISH)}
+    axis, form = "vocabulary.size", "vocabulary.pretokenizer"
+    head = (
+        "| language | text | pre-tokenizer | tokens added | tokens per word | bits per byte | "
+        "against none, same text | training compute | against none, same compute | English, change |"
+    )
+    lines = [head, f"|{'---|' * 10}"]
+    values, *english = (values_of(study, axis, key) for key in (BITS, ENGLISH_BEFORE, ENGLISH))
+    by_labels = {tuple(group.labels.values()): group for group in study.groups}
     for group in sorted(study.groups, key=lambda group: str(group.labels.get("language"))):
-        label = str(group.labels[axis])
-        of = {name: str(value) for name, value in group.labels.items() if name != axis}
-        mine = only(numbers[BITS][label], of)
         # Without new tokens the pre-tokenizer stays as it is.
-        base = {**of, "vocabulary.pretokenizer": "keep"} if "vocabulary.pretokenizer" in of else of
-        none = only(numbers[BITS].get("0", {}), base)
-        added, words, cost = (group.get(key) for key in (ADDED, FERTILITY, COST))
-        least = [other for other in study.groups if other.labels == {**base, axis: 0}]
-        share = ""
-        if least and cost and (baseline := least[0].get(COST)):
+        plain = {**group.labels, axis: type(group.labels[axis])(0)}
+        plain |= {form: "keep"} if form in plain else {}
+        none = by_labels.get(tuple(plain.values()))
+        label = str(group.labels[axis])
+        others = {name: str(value) for name, value in group.labels.items() if name != axis}
+        same_text = same_compute = share = ""
+        added, words, bits = (group.get(key) for key in (ADDED, FERTILITY, BITS))
+        cost, baseline = group.get(COST), none.get(COST) if none else None
+        if none and cost and baseline:
             share = percent(cost.value / baseline.value)
-        english = (only(numbers[key].get(label, {}), of) for key in (ENGLISH_BEFORE, ENGLISH))
+        if none and label != "0":
+            wanted = [str(value) for name, value in plain.items() if name != axis]
+            first = only(values[str(plain[axis])], wanted)
+            same_text = shown(difference(first, only(values[label], list(others.values()))))
+            if bits and cost and baseline:
+                early = early_bits(study, none.cells, cost.value / baseline.value)
+                same_compute = f"{bits.value - early:+.3f}" if early else "–"
+        change = (only(found.get(label, {}), list(others.values())) for found in english)
         cells = [
-            language_name(of.get("language", "")),
-            of.get("training.budget", ""),
-            of.get("vocabulary.pretokenizer", ""),
+            language_name(others.get("language", "")),
+            others.get("training.budget", ""),
+            others.get(form, ""),
             (number(added.value) if added else "–") + (" (auto)" if label == "auto" else ""),
             number(words.value) if words else "–",
-            f"{fmean(mine.values()):.3f}",
-            "" if label == "0" else shown(difference(none, mine)),
-            shown(difference(*english)),
+            f"{bits.value:.3f}" if bits else "–",
+            same_text,
             share,
+            same_compute,
+            shown(difference(*change)),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", f"{counted(len(study.record['seeds']), 'seed')}."])
+
+
+def early_bits(study: StudyFiles, cells: Sequence[str], share: float) -> float | None:
+    """Return the bits per byte of runs after this share of their training; None without curves."""
+    found = []
+    for cell in cells:
+        points: dict[float, float] = {}
+        for row in study.curves:
+            if row["cell"] == cell and row["role"] == "target":
+                points[row["bytes"]] = row["bits_per_byte"]
+        read = sorted(points)
+        if len(read) > 1:
+            found.append(np.interp(share * read[-1], read, [points[each] for each in read]))
+    return float(fmean(found)) if found else None
+
+
+def only(values: Mapping[Pair, float], labels: Sequence[str]) -> dict[Pair, float]:
+    """Return the values with these labels on the other axes, under the seed alone."""
+    wanted = tuple(labels)
+    return {((), seed): value for (others, seed), value in values.items() if others == wanted}
 
 
 def rows_next_to_paper(study: StudyFiles) -> str:
@@ -280,12 +311,6 @@ def tokens_next_to_paper(study: StudyFiles) -> str:
             cells.append(f"{fmean(found):.3f}" if found else "")
         lines.append(f"| {', '.join(map(language_name, others))} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def only(values: Mapping[Pair, float], labels: Mapping[str, str]) -> dict[Pair, float]:
-    """Return the values with these labels on the other axes, under the seed alone."""
-    wanted = tuple(labels.values())
-    return {((), seed): value for (others, seed), value in values.items() if others == wanted}
 
 
 class Comparison:

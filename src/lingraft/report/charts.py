@@ -105,8 +105,12 @@ def wrapped(label: str) -> str:
 
     >>> wrapped("mean of the rows of all subtokens")
     'mean of the rows of¶all subtokens'
+    >>> wrapped("mean(weights=characters)")
+    'mean¶(weights=characters)'
     """
-    return LINE_BREAK.join(textwrap.wrap(label, 20, max_lines=3, placeholder=" …"))
+    # A method with its settings is one word, which can be divided before its bracket.
+    words = label.replace("(", " (")
+    return LINE_BREAK.join(textwrap.wrap(words, 20, max_lines=3, placeholder=" …"))
 
 
 def label_axis() -> Any:
