@@ -220,7 +220,7 @@ def tokens_table(study: StudyFiles) -> str:
     axis, form = "vocabulary.size", "vocabulary.pretokenizer"
     head = (
         "| language | text | pre-tokenizer | tokens added | tokens per word | bits per byte | "
-        "against none, same text | training compute | against none, same compute | English, change |"
+        "against none, same text | training compute | against none, same compute | English change |"
     )
     lines = [head, f"|{'---|' * 10}"]
     values, *english = (values_of(study, axis, key) for key in (BITS, ENGLISH_BEFORE, ENGLISH))
