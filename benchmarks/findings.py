@@ -258,7 +258,12 @@ def tokens_table(study: StudyFiles) -> str:
             shown(difference(*change)),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", f"{counted(len(study.record['seeds']), 'seed')}."])
+    pictures = (
+        "![Bits per byte against tokens added](pictures/tokens-size.svg)",
+        "![Tokens per word against tokens added](pictures/tokens-fertility.svg)",
+    )
+    seeds = f"{counted(len(study.record['seeds']), 'seed')}."
+    return "\n".join([*pictures, "", *lines, "", seeds])
 
 
 def early_bits(study: StudyFiles, cells: Sequence[str], share: float) -> float | None:
