@@ -2,6 +2,7 @@
 
     lingraft study benchmarks/recipes/study-predictions.yaml    # 24 runs
     python benchmarks/prediction_coverage.py runs/study-predictions
+    python benchmarks/prediction_coverage.py RUN ...            # of any finished runs
 
 Run from the root of the repository; ../shared/assets must exist. For each predicted metric and each
 base of the study: the number of predictions, how many of their 95% intervals hold the measured
@@ -14,23 +15,20 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 
 from lingraft.measurement import read_measurements, select
-from lingraft.studies.study_folder import StudyFolder
+from lingraft.studies.study_folder import STUDY, StudyFolder
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("study", type=Path, help="the folder of a finished study")
-    study = StudyFolder(parser.parse_args().study)
+    parser.add_argument("folders", type=Path, nargs="+", help="finished studies, or runs")
     errors: dict[tuple[str, str], list[float]] = defaultdict(list)
     held: dict[tuple[str, str], list[bool]] = defaultdict(list)
-    for cell in study.record["cells"]:
-        if cell["status"] != "done":
-            continue
-        folder = study.cell(cell["name"])
+    for base, folder in runs_of(parser.parse_args().folders):
         measured = read_measurements(folder / "measurements.parquet")
         prediction = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))
         for row in prediction["rows"]:
@@ -40,9 +38,9 @@ def main() -> None:
             if not row["language"] or not found:
                 continue
             value = found[0].value
-            for base in (str(cell["labels"].get("base", "")), "all"):
-                errors[row["metric"], base].append(abs(row["value"] / value - 1))
-                held[row["metric"], base].append(row["low"] <= value <= row["high"])
+            for group in dict.fromkeys((base, "all")):
+                errors[row["metric"], group].append(abs(row["value"] / value - 1))
+                held[row["metric"], group].append(row["low"] <= value <= row["high"])
     print("| predicted | base | predictions | in the 95% interval | mean error | largest error |")
     print("|---|---|---|---|---|---|")
     for key in sorted(errors):
@@ -51,6 +49,18 @@ def main() -> None:
             f"| {key[0]} | {key[1]} | {len(off)} | {sum(inside)} ({fmean(inside):.0%}) | "
             f"{fmean(off):.1%} | {max(off):.1%} |"
         )
+
+
+def runs_of(folders: Sequence[Path]) -> Iterator[tuple[str, Path]]:
+    """Yield the run folder of each cell of a study with its base, and each run as it is."""
+    for folder in folders:
+        if not (folder / STUDY).is_file():
+            yield "all", folder
+            continue
+        study = StudyFolder(folder)
+        for cell in study.record["cells"]:
+            if cell["status"] == "done":
+                yield str(cell["labels"].get("base", "all")), study.cell(cell["name"])
 
 
 if __name__ == "__main__":

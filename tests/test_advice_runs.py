@@ -23,9 +23,12 @@ from lingraft.errors import RecipeError
 from lingraft.forecast.loss_forecast import Forecast
 from lingraft.forecast.run_predictions import Prediction, predict_training
 from lingraft.forecast.training_curve import ProgressForecast, read_log
-from lingraft.pipeline import Run, run
+from lingraft.pipeline import Run, build_graph, run
+from lingraft.pipeline.runner import build_node
+from lingraft.progress import discard_line
 from lingraft.recipe import Runtime, parse_recipe
 from lingraft.recipe.tree import Tree
+from lingraft.store import Store
 
 
 def report(folder) -> None:
@@ -116,6 +119,31 @@ def test_a_missing_prediction_has_its_reason(finished, tmp_path):
     bare = [{key: row[key] for key in row if key != "heldout"} for row in records]
     reasons = predict_training(progress, bare, 40)["not predicted"]
     assert "raise training.heldout_points" in reasons["bits per byte"]
+
+
+def test_tokens_of_other_methods_are_not_predicted(tiny_model, tmp_path):
+    """The fertility curve is that of continued merges: appended ones can need more tokens."""
+    runtime, store = Runtime(store=tmp_path / "store", device="cpu"), Store(tmp_path / "store")
+    recipe = parse_recipe(
+        Tree(
+            {
+                "name": "appended",
+                "model": str(tiny_model),
+                "target": {"language": "tr", "corpus": {"miniature": {"stories": 200}}},
+                "vocabulary": {"method": "append", "size": 20, "pretokenizer": "keep"},
+                "training": {"budget": "1 steps"},
+            }
+        )
+    )
+    graph = build_graph(recipe)
+    build_node(graph.prediction, recipe, runtime, store, discard_line)
+    content = json.loads(
+        (store.folder(graph.prediction.stage) / "prediction.json").read_text(encoding="utf-8")
+    )
+    assert content["rows"] == []
+    assert content["not predicted"] == {
+        "tokens per byte": "known for vocabulary.method: continued only, not for append"
+    }
 
 
 def test_python_and_the_command_line_make_the_same_run(tiny_model, tmp_path):

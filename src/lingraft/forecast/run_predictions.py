@@ -109,9 +109,12 @@ class AddedTokens:
     part: HeldoutPart = "all"
 
 
-def predict_before_training(tokens: AddedTokens | None) -> dict[str, Any]:
-    """Return what is predicted before training, in the form of prediction.json."""
-    rows, reasons = [], {}
+def predict_before_training(tokens: AddedTokens | None, reason: str = "") -> dict[str, Any]:
+    """Return what is predicted before training, in the form of prediction.json.
+
+    `reason` says why tokens per byte are not.
+    """
+    rows, reasons = [], {"tokens per byte": reason} if reason else {}
     try:
         rows = list(map(asdict, predict_tokens(tokens)))
     except LingraftError as error:

@@ -31,7 +31,7 @@ STAGE_VERSIONS = {
     "scoring": 6,
     "tasks": 3,
     "evaluation": 8,
-    "prediction": 2,
+    "prediction": 3,
     "probe": 4,
 }
 """Name of a stage -> version of the code that builds it. Every stage has its entry here."""

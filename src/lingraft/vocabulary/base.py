@@ -93,11 +93,13 @@ class Selection(Choice):
     """A selection method.
 
     `needs_base` says whether it also reads base-language text, `balances` whether it can choose
-    tokens so that the premiums of several languages become equal.
+    tokens so that the premiums of several languages become equal, and `is_predicted` whether the
+    fertility curve is that of its tokens.
     """
 
     needs_base: ClassVar[bool] = False
     balances: ClassVar[bool] = False
+    is_predicted: ClassVar[bool] = False
 
     @abstractmethod
     def select(self, request: SelectionRequest) -> Selected:

@@ -33,6 +33,7 @@ class ContinuedBPE(Selection):
     )
 
     balances: ClassVar[bool] = True
+    is_predicted: ClassVar[bool] = True
 
     min_saving: int = Field(
         1,

@@ -46,6 +46,7 @@ class Nothing(Selection):
     """Add no tokens: continued pretraining with the source tokenizer."""
 
     name: ClassVar[str] = "none"
+    is_predicted: ClassVar[bool] = True
 
     def select(self, request: SelectionRequest) -> Selected:
         """Return no tokens."""
