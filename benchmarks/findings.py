@@ -2,14 +2,15 @@
 
     python benchmarks/findings.py rows RUNS/study-rows
     python benchmarks/findings.py tokens RUNS/study-tokens
+    python benchmarks/findings.py bases RUNS/study-bases
     python benchmarks/findings.py recipes COMPARED.txt ...
     python benchmarks/findings.py run RUNS/english-8m-hi
 
-`rows` and `tokens` read the folder of a study, `recipes` what `recipes_compare.py` printed.
-Each prints its tables, puts them into docs/findings.md and docs/paper.md, between `<!-- rows -->`
-and `<!-- /rows -->`, and draws docs/pictures/NAME-*.svg; those of a study are the charts of its own
-report. `run` draws the two pictures of README.md and docs/benchmarks.md. Run from the root of the
-repository.
+`rows`, `tokens` and `bases` read the folder of a study, `recipes` what `recipes_compare.py`
+printed. Each prints its tables, puts them into docs/findings.md and docs/paper.md, between
+`<!-- rows -->` and `<!-- /rows -->`, and draws docs/pictures/NAME-*.svg; those of a study are the
+charts of its own report. `run` draws the two pictures of README.md and docs/benchmarks.md. Run from
+the root of the repository.
 
 Differences are between runs that differ in one thing only. A pair of such runs has one language and
 one seed. Intervals are Student's t at 95% over these pairs, so they speak of these languages, not
@@ -22,12 +23,16 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import base_predictor
 from lingraft.display_text import language_name
 from lingraft.formatting import counted, duration, number, percent
 from lingraft.measurement import metric_changes
@@ -46,6 +51,8 @@ from lingraft.report.study_files import (
 )
 from lingraft.store import write_files
 from lingraft.studies.statistics import CONFIDENCE, EQUIVALENCE_LEVEL, Difference, better_value
+from lingraft.studies.study_folder import TABLE
+from lingraft.studies.study_table import read_table
 from lingraft.studies.text_needed import describe
 
 MARGIN = 0.01
@@ -57,6 +64,7 @@ TIME = ("initialisation time", "spliced", "")
 PICTURES = {
     "rows": ("result-", "speed-"),
     "tokens": ("size", "fertility"),
+    "bases": ("result-0",),
     "run": ("training", "fertility"),
 }
 """The charts of each question, by the beginning of their names."""
@@ -82,7 +90,7 @@ Bound = tuple[float, float]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("question", choices=("rows", "tokens", "recipes", "run"))
+    parser.add_argument("question", choices=("rows", "tokens", "bases", "recipes", "run"))
     parser.add_argument("sources", type=Path, nargs="+", metavar="SOURCE")
     parser.add_argument("--docs", type=Path, default=Path("docs"))
     arguments = parser.parse_args()
@@ -98,7 +106,9 @@ def main() -> None:
     else:
         study = read_study_files(source)
         drawn = study_charts(study)
-        if question == "rows":
+        if question == "bases":
+            pages = {"findings": bases_tables(source)}
+        elif question == "rows":
             pages = {"findings": rows_table(study), "paper": rows_next_to_paper(study)}
         else:
             pages = {"findings": tokens_table(study), "paper": tokens_next_to_paper(study)}
@@ -123,6 +133,13 @@ def put_into(page: str, name: str, text: str) -> str:
         msg = f"the page has no <!-- {name} --> and <!-- /{name} -->; add both lines"
         raise SystemExit(msg)
     return re.sub(pattern, lambda found: f"{found[1]}\n{text}\n\n{found[2]}", page, flags=re.DOTALL)
+
+
+def bases_tables(folder: Path) -> str:
+    """Return what was measured of each base, and how well it is predicted from the others."""
+    rows = read_table(folder / TABLE)
+    runs = list(base_predictor.runs_of(folder))
+    return "\n".join([*base_predictor.outcomes(rows, runs), *base_predictor.checks(runs)]).strip()
 
 
 def values_of(study: StudyFiles, axis: str, key: ValueKey) -> dict[str, dict[Pair, float]]:

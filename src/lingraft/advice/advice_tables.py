@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -9,6 +10,7 @@ from rich.table import Table
 
 from lingraft import formatting
 from lingraft.advice.advise import Advice, BaseAdvice
+from lingraft.advice.choose import PredictedEnds
 from lingraft.advice.costs import Cost
 from lingraft.vocabulary.auto_size import MARGINAL
 
@@ -31,6 +33,7 @@ def advice_json(advice: Advice) -> dict[str, Any]:
         "warnings": list(advice.warnings),
         "bases": bases,
         "ranking": asdict(advice.ranking) if advice.ranking else None,
+        "predicted": asdict(advice.predicted) if advice.predicted else None,
     }
 
 
@@ -56,7 +59,31 @@ def advice_tables(advice: Advice) -> list[Table]:
     ranking.add_row(f"by {advice.ranking.measure}: {', '.join(advice.ranking.order)}")
     pairs = "; ".join(f"{better} better than {worse}" for better, worse in advice.ranking.carried)
     ranking.add_row(f"shown by the intervals: {pairs or 'no difference'}")
+    for line in predicted_lines(advice.predicted) if advice.predicted else ():
+        ranking.add_row(line)
     return [table, ranking]
+
+
+def predicted_lines(predicted: PredictedEnds) -> Iterator[str]:
+    """Yield how far apart the bases end, and how such predictions were checked."""
+    first, *others = predicted.ends
+    ends = [f"{first.name} lowest"]
+    for end in others:
+        change, low, high = (
+            f"{100 * (ratio - 1):+.0f}%" for ratio in (end.ratio, end.low, end.high)
+        )
+        ends.append(f"{end.name} {change} ({low} to {high})")
+    yield f"bits per byte after training, predicted from those now: {', '.join(ends)}"
+    checked = predicted.validation
+    yield (
+        f"checked on {checked.bases} bases of at most {predicted.largest / 1e6:.1f}M "
+        f"parameters in {checked.texts} languages, "
+        f"each predicted from the others: Kendall's tau of the order {checked.tau:.2f}, mean error "
+        f"{formatting.percent(checked.error)}; not checked on larger ones, which --probe measures"
+    )
+    outside = [end.name for end in predicted.ends if end.is_outside]
+    if outside:
+        yield f"outside the range of bits per byte of these bases: {', '.join(outside)}"
 
 
 def _answers(base: BaseAdvice) -> dict[str, str]:

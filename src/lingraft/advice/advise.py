@@ -18,9 +18,11 @@ from pydantic import ValidationError
 from lingraft.advice.choose import (
     BaseRanking,
     BaseScore,
+    PredictedEnds,
     SizeAdvice,
     advise_size,
     interval_of,
+    predict_ends,
     probe,
     rank_bases,
     score_base,
@@ -128,10 +130,15 @@ class BaseAdvice:
 
 @dataclass(frozen=True)
 class Advice:
-    """The advice on each base, their ranking if there are several, and warnings about the text."""
+    """The advice on each base, their order if there are several, and warnings about the text.
+
+    `ranking` is by what was measured, `predicted` how far apart the bases end; `None` if a base has
+    no weights.
+    """
 
     bases: tuple[BaseAdvice, ...]
     ranking: BaseRanking | None
+    predicted: PredictedEnds | None
     language: str
     warnings: tuple[str, ...] = ()
 
@@ -209,9 +216,11 @@ def advise(models: Sequence[str], request: AdviceRequest, runtime: Runtime | Non
         scores.append(score)
     can_rank = len(scores) > 1 and any(score.now for score in scores)
     ranking = rank_bases(scores) if can_rank else None
+    bits = {score.name: score.now.bits_per_byte for score in scores if score.now}
+    predicted = predict_ends(bits) if len(bits) == len(bases) > 1 else None
     health = health_of_samples([target, *([base] if base else [])])
     warnings = chain.from_iterable(report.warnings() for report in health.values())
-    return Advice(tuple(bases), ranking, request.language, tuple(warnings))
+    return Advice(tuple(bases), ranking, predicted, request.language, tuple(warnings))
 
 
 def _advise_base(

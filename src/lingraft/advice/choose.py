@@ -9,12 +9,13 @@ Base: all bases are scored on the same documents, so their differences are paire
 real run with a small budget and a constant learning rate, through the pipeline and its store. The
 end of the real run is predicted from its log, for the held-out text that the real run scores. Bases
 are ranked by the predicted end if all were probed, otherwise by their bits per byte now. A base is
-called better than another only if the intervals separate them.
+called better than another only if the intervals separate them. How far apart bases end is predicted
+from their bits per byte now (`forecast.base_comparison`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -24,6 +25,12 @@ import numpy as np
 from lingraft.advice.recommend import recommended_size
 from lingraft.evaluation import BootstrapSettings, DocumentScores, bits_per_byte
 from lingraft.evaluation.bootstrap import difference_interval, ratio_interval
+from lingraft.forecast.base_comparison import (
+    BaseComparison,
+    Validation,
+    measured_runs,
+    validate,
+)
 from lingraft.forecast.loss_forecast import Forecast, predict_end
 from lingraft.forecast.predict_fertility import FertilityCurve, tokens_per_byte
 from lingraft.forecast.training_curve import heldout_points, read_log, train_points
@@ -113,6 +120,47 @@ class BaseRanking:
     measure: str
     order: tuple[str, ...]
     carried: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class PredictedEnd:
+    """The bits per byte of a base after training, divided by those of the base that ends lowest.
+
+    `low` and `high` are the 95% interval of `ratio`. `is_outside` says whether the base predicts
+    the text now better or worse than every base that the prediction was fitted on.
+    """
+
+    name: str
+    ratio: float
+    low: float
+    high: float
+    is_outside: bool
+
+
+@dataclass(frozen=True)
+class PredictedEnds:
+    """Bases in the predicted order of their ends, lowest first, and how well this was checked.
+
+    `largest` is the number of parameters of the largest base of the validation.
+    """
+
+    ends: tuple[PredictedEnd, ...]
+    validation: Validation
+    largest: float
+
+
+def predict_ends(bits: Mapping[str, float]) -> PredictedEnds:
+    """Predict how far apart bases end from their bits per byte now."""
+    runs = measured_runs()
+    fitted = BaseComparison.fit(runs)
+    ordered = sorted(bits, key=lambda name: fitted.ratio(1.0, bits[name]))
+    ends = []
+    for name in ordered:
+        ratio, low, high = fitted.ratio(bits[ordered[0]], bits[name])
+        is_outside = not fitted.lowest <= bits[name] <= fitted.highest
+        ends.append(PredictedEnd(name, ratio, low, high, is_outside))
+    largest = max(run.facts["parameters"] for run in runs)
+    return PredictedEnds(tuple(ends), validate(runs), largest)
 
 
 def score_base(folder: Path, documents: Sequence[str], device: str) -> DocumentScores:

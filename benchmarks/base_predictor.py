@@ -1,0 +1,125 @@
+"""Predict how bases end from what is known before training, and check it on bases left out.
+
+lingraft study benchmarks/recipes/study-bases.yaml -o scale=cpu
+python benchmarks/base_predictor.py runs/study-bases              # print the tables
+python benchmarks/base_predictor.py runs/study-bases --write      # and what `lingraft advise` reads
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from lingraft.forecast import base_comparison
+from lingraft.forecast.base_comparison import FACTS, BaseRun, error_of_equal, validate
+from lingraft.formatting import number
+from lingraft.studies.study_folder import CURVES, TABLE
+from lingraft.studies.study_table import Row, read_table
+
+SHIPPED = Path(base_comparison.__file__).with_name(base_comparison.RUNS)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("study", type=Path, help="folder of the finished study")
+    parser.add_argument("--write", action="store_true", help=f"write {SHIPPED.name} of the package")
+    arguments = parser.parse_args()
+    rows = read_table(arguments.study / TABLE)
+    runs = list(runs_of(arguments.study))
+    print("\n".join(outcomes(rows, runs)))
+    print("\n".join(checks(runs)))
+    if arguments.write:
+        about = {"study": "benchmarks/recipes/study-bases.yaml", "seeds": len(seeds_of(rows))}
+        SHIPPED.write_text(base_comparison.runs_as_json(runs, about), encoding="utf-8")
+
+
+def runs_of(folder: Path) -> Iterator[BaseRun]:
+    """Yield each base on each text, averaged over seeds."""
+    rows, points = read_table(folder / TABLE), read_table(folder / CURVES)
+    for base in dict.fromkeys(row["axis.base"] for row in rows):
+        for text in dict.fromkeys(row["axis.language"] for row in rows):
+            here = {"axis.base": base, "axis.language": text}
+            if not of(rows, **here):
+                continue
+            before = {**here, "split": "heldout", "subject": "source"}
+            target, replay = {**before, "role": "target"}, {**before, "role": "replay"}
+            tokens = mean(rows, metric="tokens per byte", **target)
+            facts = {
+                "target_bits": mean(rows, metric="bits per byte", **target),
+                "base_bits": mean(rows, metric="bits per byte", **replay),
+                "parameters": mean(rows, metric="parameters", subject="source", **here),
+                "premium": tokens / mean(rows, metric="tokens per byte", **replay),
+                "quarter_bits": quarter_bits(of(points, role="target", **here)),
+            }
+            facts = {name: round(value, 6) for name, value in facts.items()}
+            end = mean(rows, metric="bits per byte", **{**target, "subject": "adapted"})
+            yield BaseRun(base, text, facts, round(end, 6))
+
+
+def quarter_bits(points: Sequence[Row]) -> float:
+    """Return the bits per byte after a quarter of the steps, averaged over seeds."""
+    quarter = max(row["step"] for row in points) / 4
+    values = []
+    for seed in seeds_of(points):
+        of_seed = of(points, seed=seed)
+        nearest = min(of_seed, key=lambda row: abs(row["step"] - quarter))
+        values.append(nearest["bits_per_byte"])
+    return fmean(values)
+
+
+def outcomes(rows: Sequence[Row], runs: Sequence[BaseRun]) -> Iterator[str]:
+    """Yield a table of what was measured: before, after, and English before and after."""
+    texts = list(dict.fromkeys(run.text for run in runs))
+    yield f"\n| base | parameters | en before | {' | '.join(texts)} | en after |"
+    yield f"|---|--:|--:|{'--:|' * len(texts)}--:|"
+    for base in dict.fromkeys(run.base for run in runs):
+        of_base = {run.text: run for run in runs if run.base == base}
+        facts = next(iter(of_base.values())).facts
+        cells = [
+            f"{number(of_base[text].facts['target_bits'])} to {number(of_base[text].end)}"
+            for text in texts
+        ]
+        english = mean(
+            rows, **{"axis.base": base}, metric="bits per byte", subject="adapted", role="replay"
+        )
+        yield (
+            f"| {base} | {facts['parameters']:,.0f} | {number(facts['base_bits'])} | "
+            f"{' | '.join(cells)} | {number(english)} |"
+        )
+
+
+def checks(runs: Sequence[BaseRun]) -> Iterator[str]:
+    """Yield how well each fact compares a base with the others, if it is left out."""
+    found = [validate(runs, fact) for fact in FACTS]
+    yield (
+        f"\n{found[0].bases} bases, {found[0].texts} texts, each base predicted from the others. "
+        f"If all were predicted to end equal, the mean error would be {error_of_equal(runs):.1%}.\n"
+    )
+    heads = ("Kendall's tau", "mean error", "in the 95% interval", "lost by the choice")
+    yield f"| predicted from | {' | '.join(heads)} |"
+    yield "|---|--:|--:|--:|--:|"
+    for one in sorted(found, key=lambda one: -one.tau):
+        yield (
+            f"| {FACTS[one.fact]} | {one.tau:.2f} | {one.error:.1%} | {one.coverage:.0%} | "
+            f"{one.regret:.3f} |"
+        )
+
+
+def seeds_of(rows: Sequence[Row]) -> set[Any]:
+    return {row["seed"] for row in rows}
+
+
+def of(rows: Sequence[Row], **wanted: Any) -> list[Row]:
+    return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+
+def mean(rows: Sequence[Row], **wanted: Any) -> float:
+    """Return the mean over seeds (and, without a text, over texts) of a measurement."""
+    return fmean(row["value"] for row in of(rows, **wanted))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""Predict which of several bases ends lower, and by how much, from one number of each.
+
+The text, and how many bytes its letters take, decide bits per byte more than the base does. So only
+the ratio of two bases on one text is predicted:
+
+    log(y_b / y_c) = w log(x_b / x_c)
+
+y are bits per byte after training, x is a number that is known of each base (`FACTS`), and w is a
+ridge regression over runs of other bases on the same texts (`base_runs.json`). The interval is
+Student's t with the error on bases that were left out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.resources import files
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from lingraft.forecast.extrapolate import CONFIDENCE
+
+RUNS = "base_runs.json"
+RIDGE = 1.0
+"""Weight of the penalty on w, with the logarithms of x scaled to a variance of 1."""
+
+FACTS = {
+    "target_bits": "bits per byte in the language, before",
+    "base_bits": "bits per byte in the base language, before",
+    "parameters": "size",
+    "premium": "tokens per byte compared with the base language",
+    "quarter_bits": "bits per byte after a quarter of the training",
+}
+"""The numbers that may be known of a base, in words; the last one needs a part of the training."""
+
+USED = "target_bits"
+"""What `lingraft advise` predicts from: of the facts before training, it orders the measured bases
+best (benchmarks/results.md). It was chosen on the same bases."""
+
+
+@dataclass(frozen=True)
+class BaseRun:
+    """A base that was adapted to a text: its facts, and its bits per byte at the end."""
+
+    base: str
+    text: str
+    facts: Mapping[str, float]
+    end: float
+
+
+@dataclass(frozen=True)
+class BaseComparison:
+    """A fitted regression.
+
+    Attributes:
+        fact: the name of x.
+        weight: w.
+        spread: the standard deviation of the logarithm of a predicted ratio.
+        bases: how many bases it was fitted on.
+        lowest, highest: the range of x in them.
+    """
+
+    fact: str
+    weight: float
+    spread: float
+    bases: int
+    lowest: float
+    highest: float
+
+    @classmethod
+    def fit(cls, runs: Sequence[BaseRun], fact: str = USED) -> BaseComparison:
+        """Fit w; `runs` need three bases on the same texts."""
+        errors = []
+        for base in _bases(runs):
+            weight = _weight([run for run in runs if run.base != base], fact)
+            for run, other in _pairs_with(base, runs):
+                difference = math.log(run.facts[fact] / other.facts[fact])
+                errors.append(weight * difference - math.log(run.end / other.end))
+        spread = math.sqrt(fmean(error**2 for error in errors))
+        values = [run.facts[fact] for run in runs]
+        bases = len(_bases(runs))
+        return cls(fact, _weight(runs, fact), spread, bases, min(values), max(values))
+
+    def ratio(self, first: float, second: float) -> tuple[float, float, float]:
+        """Return the end of a base divided by that of another, with its 95% interval.
+
+        `first` is x of the base that is divided by, `second` that of the other one.
+        """
+        from scipy.stats import t
+
+        difference = self.weight * math.log(second / first)
+        half = self.spread * float(t.ppf(0.5 + CONFIDENCE / 2, self.bases - 1))
+        return math.exp(difference), math.exp(difference - half), math.exp(difference + half)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How well a fact compares each base with the others, with w fitted without it.
+
+    Attributes:
+        fact: the name of x.
+        bases, texts: how many.
+        error: the mean relative error of a predicted ratio.
+        coverage: the share of ratios within their 95% interval.
+        tau: Kendall's tau of the predicted and the measured order, mean over texts.
+        regret: bits per byte that the predicted best base ends above the best one, mean over texts.
+    """
+
+    fact: str
+    bases: int
+    texts: int
+    error: float
+    coverage: float
+    tau: float
+    regret: float
+
+
+def validate(runs: Sequence[BaseRun], fact: str = USED) -> Validation:
+    """Leave each base out in turn and predict it; `runs` need four bases on the same texts."""
+    errors, inside = [], []
+    scores: dict[tuple[str, str], float] = {}
+    for base in _bases(runs):
+        fitted = BaseComparison.fit([run for run in runs if run.base != base], fact)
+        compared: dict[tuple[str, str], list[float]] = {}
+        for run, other in _pairs_with(base, runs):
+            value, low, high = fitted.ratio(other.facts[fact], run.facts[fact])
+            true = run.end / other.end
+            compared.setdefault((run.text, base), []).append(math.log(value))
+            errors.append(abs(value / true - 1))
+            inside.append(low <= true <= high)
+        scores |= {place: fmean(ratios) for place, ratios in compared.items()}
+    taus, regrets = [], []
+    for text in dict.fromkeys(run.text for run in runs):
+        of_text = [run for run in runs if run.text == text]
+        taus.append(_tau([scores[text, run.base] for run in of_text], of_text))
+        chosen = min(of_text, key=lambda run: scores[run.text, run.base])
+        regrets.append(chosen.end - min(run.end for run in of_text))
+    bases, texts = len(_bases(runs)), len(taus)
+    return Validation(fact, bases, texts, fmean(errors), fmean(inside), fmean(taus), fmean(regrets))
+
+
+def error_of_equal(runs: Sequence[BaseRun]) -> float:
+    """Return the mean relative error of a ratio if all bases are predicted to end equal."""
+    ratios = []
+    for base in _bases(runs):
+        ratios += [other.end / run.end for run, other in _pairs_with(base, runs)]
+    return fmean(abs(ratio - 1) for ratio in ratios)
+
+
+@cache
+def measured_runs() -> tuple[BaseRun, ...]:
+    """Return the runs that come with lingraft, of `benchmarks/recipes/study-bases.yaml`."""
+    content = (files("lingraft.forecast") / RUNS).read_text(encoding="utf-8")
+    return tuple(BaseRun(**run) for run in json.loads(content)["runs"])
+
+
+def runs_as_json(runs: Sequence[BaseRun], about: Mapping[str, Any]) -> str:
+    """Return the content of `base_runs.json`; `about` says how the runs were made."""
+    rows = ",\n  ".join(json.dumps(asdict(run)) for run in runs)
+    return (
+        json.dumps(dict(about), indent=1).removesuffix("\n}") + f',\n "runs": [\n  {rows}\n ]\n}}\n'
+    )
+
+
+def _weight(runs: Sequence[BaseRun], fact: str) -> float:
+    """Return w: a ridge regression of what differs from the mean of all bases on the same text."""
+    x = np.log([run.facts[fact] for run in runs])
+    y = np.log([run.end for run in runs])
+    texts = np.array([run.text for run in runs])
+    for text in set(texts):
+        x[texts == text] -= x[texts == text].mean()
+        y[texts == text] -= y[texts == text].mean()
+    scale = float(x.std()) or 1.0
+    return float(x @ y / scale**2 / (x @ x / scale**2 + RIDGE))
+
+
+def _bases(runs: Sequence[BaseRun]) -> list[str]:
+    return list(dict.fromkeys(run.base for run in runs))
+
+
+def _pairs_with(base: str, runs: Sequence[BaseRun]) -> list[tuple[BaseRun, BaseRun]]:
+    """Return the runs of a base, each with the run of every other base on the same text."""
+    pairs = []
+    for run in runs:
+        if run.base == base:
+            pairs += [(run, one) for one in runs if one.text == run.text and one.base != base]
+    return pairs
+
+
+def _tau(scores: Sequence[float], runs: Sequence[BaseRun]) -> float:
+    from scipy.stats import kendalltau
+
+    return float(kendalltau(scores, [run.end for run in runs]).statistic)
