@@ -34,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import base_predictor
 from lingraft.display_text import language_name
+from lingraft.forecast.base_comparison import BaseRun
 from lingraft.formatting import counted, duration, number, percent
 from lingraft.measurement import metric_changes
 from lingraft.pipeline.run_files import read_run
@@ -51,8 +52,6 @@ from lingraft.report.study_files import (
 )
 from lingraft.store import write_files
 from lingraft.studies.statistics import CONFIDENCE, EQUIVALENCE_LEVEL, Difference, better_value
-from lingraft.studies.study_folder import TABLE
-from lingraft.studies.study_table import read_table
 from lingraft.studies.text_needed import describe
 
 MARGIN = 0.01
@@ -64,7 +63,6 @@ TIME = ("initialisation time", "spliced", "")
 PICTURES = {
     "rows": ("result-", "speed-"),
     "tokens": ("size", "fertility"),
-    "bases": ("result-0",),
     "run": ("training", "fertility"),
 }
 """The charts of each question, by the beginning of their names."""
@@ -107,7 +105,9 @@ def main() -> None:
         study = read_study_files(source)
         drawn = study_charts(study)
         if question == "bases":
-            pages = {"findings": bases_tables(source)}
+            runs = list(base_predictor.runs_of(source))
+            pages = {"findings": "\n".join(base_predictor.checks(runs)).strip()}
+            drawn = [bases_chart(runs)]
         elif question == "rows":
             pages = {"findings": rows_table(study), "paper": rows_next_to_paper(study)}
         else:
@@ -135,11 +135,23 @@ def put_into(page: str, name: str, text: str) -> str:
     return re.sub(pattern, lambda found: f"{found[1]}\n{text}\n\n{found[2]}", page, flags=re.DOTALL)
 
 
-def bases_tables(folder: Path) -> str:
-    """Return what was measured of each base, and how well it is predicted from the others."""
-    rows = read_table(folder / TABLE)
-    runs = list(base_predictor.runs_of(folder))
-    return "\n".join([*base_predictor.outcomes(rows, runs), *base_predictor.checks(runs)]).strip()
+def bases_chart(runs: Sequence[BaseRun]) -> Chart:
+    """Return the end of each base compared with the mean of all bases on the same text."""
+    ends: dict[str, list[float]] = {}
+    for run in runs:
+        ends.setdefault(run.text, []).append(run.end)
+    points: list[dict[str, float | str]] = []
+    for base in dict.fromkeys(run.base for run in runs):
+        ratios = [100 * (run.end / fmean(ends[run.text]) - 1) for run in runs if run.base == base]
+        value, low, high = fmean(ratios), min(ratios), max(ratios)
+        points.append(
+            {"label": base, "value": value, "low": low, "high": high, "shown": f"{value:+.0f}%"}
+        )
+    title = "end, compared with the mean of the bases (%)"
+    values = "; ".join(f"{each['label']} {each['shown']}" for each in points)
+    labels = [str(each["label"]) for each in points]
+    declared = interval_dots(points, title, labels=labels, padding=30, line=0.0)
+    return Chart("ends", title, "", f"{title}: {values}. Bars: all languages.", declared)
 
 
 def values_of(study: StudyFiles, axis: str, key: ValueKey) -> dict[str, dict[Pair, float]]:
