@@ -18,20 +18,30 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
+from lingraft.forecast.training_curve import ProgressForecast, read_log
 from lingraft.measurement import read_measurements, select
+from lingraft.recipe import load_recipe
 from lingraft.studies.study_folder import STUDY, StudyFolder
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", type=Path, nargs="+", help="finished studies, or runs")
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="predict bits per byte with today's code from the same part of the log",
+    )
+    arguments = parser.parse_args()
     errors: dict[tuple[str, str], list[float]] = defaultdict(list)
     held: dict[tuple[str, str], list[bool]] = defaultdict(list)
-    for base, folder in runs_of(parser.parse_args().folders):
+    for base, folder in runs_of(arguments.folders):
         measured = read_measurements(folder / "measurements.parquet")
         prediction = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))
-        for row in prediction["rows"]:
+        rows = prediction["rows"]
+        for row in predicted_again(folder, rows) if arguments.again else rows:
             found = select(
                 measured, metric=row["metric"], language=row["language"], subject="adapted"
             )
@@ -49,6 +59,21 @@ def main() -> None:
             f"| {key[0]} | {key[1]} | {len(off)} | {sum(inside)} ({fmean(inside):.0%}) | "
             f"{fmean(off):.1%} | {max(off):.1%} |"
         )
+
+
+def predicted_again(folder: Path, rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the predictions of a run, those of bits per byte made again from its log."""
+    log = read_log(folder / "training.jsonl")
+    for row in rows:
+        made = [record for record in log if "predicted" in record]
+        if row["metric"] == "bits per byte" and made:
+            step, steps = made[-1]["step"], made[-1]["of_steps"]
+            schedule = load_recipe(folder / "recipe.yaml").training.phases[0].schedule
+            seen = [record for record in log if record["step"] <= step]
+            end = ProgressForecast(schedule.factor, steps).predict_end(seen, step)
+            yield {**row, "value": end.value, "low": end.low, "high": end.high}
+        else:
+            yield row
 
 
 def runs_of(folders: Sequence[Path]) -> Iterator[tuple[str, Path]]:
