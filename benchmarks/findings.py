@@ -253,12 +253,12 @@ def tokens_table(study: StudyFiles) -> str:
     )
     lines = [head, f"|{'---|' * 10}"]
     values, *english = (values_of(study, axis, key) for key in (BITS, ENGLISH_BEFORE, ENGLISH))
-    by_labels = {tuple(group.labels.values()): group for group in study.groups}
+    by_labels = {tuple(map(str, group.labels.values())): group for group in study.groups}
     for group in sorted(study.groups, key=lambda group: str(group.labels.get("language"))):
         # Without new tokens the pre-tokenizer stays as it is.
-        plain = {**group.labels, axis: type(group.labels[axis])(0)}
+        plain = {**group.labels, axis: "0"}
         plain |= {form: "keep"} if form in plain else {}
-        none = by_labels.get(tuple(plain.values()))
+        none = by_labels.get(tuple(map(str, plain.values())))
         label = str(group.labels[axis])
         others = {name: str(value) for name, value in group.labels.items() if name != axis}
         same_text = same_compute = share = ""
@@ -268,7 +268,7 @@ def tokens_table(study: StudyFiles) -> str:
             share = percent(cost.value / baseline.value)
         if none and label != "0":
             wanted = [str(value) for name, value in plain.items() if name != axis]
-            first = only(values[str(plain[axis])], wanted)
+            first = only(values["0"], wanted)
             same_text = shown(difference(first, only(values[label], list(others.values()))))
             if bits and cost and baseline:
                 early = early_bits(study, none.cells, cost.value / baseline.value)
