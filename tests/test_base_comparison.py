@@ -93,7 +93,7 @@ def test_ratios_are_consistent() -> None:
 def test_the_prediction_says_what_it_was_checked_on_and_what_is_outside() -> None:
     """Ends ascend from the lowest; a base that predicts better than all measured ones is named."""
     inside = measured_runs()[0].facts["target_bits"]
-    predicted = predict_ends({"inside": inside, "better": 0.2})
+    predicted = predict_ends([("inside", inside), ("better", 0.2)])
     assert [end.name for end in predicted.ends] == ["better", "inside"]
     assert predicted.ends[0].ratio == 1 < predicted.ends[1].ratio
     assert [end.is_outside for end in predicted.ends] == [True, False]

@@ -6,7 +6,6 @@ import json
 import math
 import re
 import resource
-from dataclasses import asdict
 from itertools import product
 
 import pytest
@@ -19,7 +18,6 @@ from lingraft.report.study_charts import frontier
 from lingraft.report.study_files import BITS, COST, read_study_files
 from lingraft.studies.study_folder import CURVES, DIFFERENCES, STUDY, TABLE
 from lingraft.studies.study_table import write_table
-from lingraft.studies.text_needed import text_needed
 from tests.conftest import ROOT
 from tests.test_report import HOSTILE, Outline, make_run
 
@@ -141,9 +139,6 @@ def make_study(
             {"cell": cell["name"], "error": cell["error"], "trace": ""}
             for cell in cells
             if cell["status"] == "failed"
-        ],
-        "text_needed": [
-            asdict(found) for found in text_needed(curves, ["vocabulary.size", "embeddings"])
         ],
         "rankings": [
             {"axis": "embeddings", "sentence": f"bits per byte: {word} is better", "best": None}

@@ -84,8 +84,9 @@ class Interrupted(LingraftError):  # noqa: N818 - stopping a run is not an error
 FEW_NAMES = 8
 """So many names or fewer are all listed by a message."""
 MAX_SHOWN = 60
-MAX_MESSAGE = 300
 """Characters of a value in a message."""
+MAX_MESSAGE = 300
+"""Characters of the message of another error."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

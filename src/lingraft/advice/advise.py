@@ -216,8 +216,10 @@ def advise(models: Sequence[str], request: AdviceRequest, runtime: Runtime | Non
         scores.append(score)
     can_rank = len(scores) > 1 and any(score.now for score in scores)
     ranking = rank_bases(scores) if can_rank else None
-    bits = {score.name: score.now.bits_per_byte for score in scores if score.now}
-    predicted = predict_ends(bits) if len(bits) == len(bases) > 1 else None
+    bits = [(score.name, score.now.bits_per_byte) for score in scores if score.now]
+    # A probe of each base says more than what other bases did.
+    is_probed = all(score.end for score in scores)
+    predicted = predict_ends(bits) if len(bits) == len(bases) > 1 and not is_probed else None
     health = health_of_samples([target, *([base] if base else [])])
     warnings = chain.from_iterable(report.warnings() for report in health.values())
     return Advice(tuple(bases), ranking, predicted, request.language, tuple(warnings))

@@ -15,7 +15,7 @@ from their bits per byte now (`forecast.base_comparison`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -149,15 +149,16 @@ class PredictedEnds:
     largest: float
 
 
-def predict_ends(bits: Mapping[str, float]) -> PredictedEnds:
-    """Predict how far apart bases end from their bits per byte now."""
+def predict_ends(bases: Sequence[tuple[str, float]]) -> PredictedEnds:
+    """Predict how far apart bases end from their names and bits per byte now."""
     runs = measured_runs()
     fitted = BaseComparison.fit(runs)
-    ordered = sorted(bits, key=lambda name: fitted.ratio(1.0, bits[name]))
+    ordered = sorted(bases, key=lambda base: fitted.ratio(1.0, base[1]))
+    _, lowest = ordered[0]
     ends = []
-    for name in ordered:
-        ratio, low, high = fitted.ratio(bits[ordered[0]], bits[name])
-        is_outside = not fitted.lowest <= bits[name] <= fitted.highest
+    for name, bits in ordered:
+        ratio, low, high = fitted.ratio(lowest, bits)
+        is_outside = not fitted.lowest <= bits <= fitted.highest
         ends.append(PredictedEnd(name, ratio, low, high, is_outside))
     largest = max(run.facts["parameters"] for run in runs)
     return PredictedEnds(tuple(ends), validate(runs), largest)

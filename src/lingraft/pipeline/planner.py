@@ -361,9 +361,13 @@ class _Planner:
         return texts and plan_reading(*texts, self._lengths(texts))
 
     def _steps(self) -> list[ExpectedSteps] | None:
-        """Return about how many steps each phase has; None if the size of a text decides it."""
+        """Return about how many steps each phase has; None if an unknown size decides it."""
         texts = self._texts_of_training()
-        return expected_steps(self._lengths(texts), self.block, texts)
+        lengths = self._lengths(texts)
+        # How many tokens a step has follows the size of the model.
+        if not self.adapted_parameters and any(length.unit == "steps" for length in lengths):
+            return None
+        return expected_steps(lengths, self.block, texts)
 
     def _outline(self) -> list[str]:
         """Return the steps, the batch and the rates of each phase, as far as they are known."""

@@ -294,7 +294,7 @@ def make_prediction(context: StageContext) -> None:
     recipe, tokens, reason = context.recipe, None, ""
     method = recipe.vocabulary.method
     if not method.is_predicted and recipe.vocabulary.size:
-        # Of `append`, Turkish needed 15.5% more tokens than the curve of continued merges says.
+        # The curve of continued merges predicts 15.5% too few tokens for `append` in Turkish.
         reason = f"known for vocabulary.method: continued only, not for {method.name}"
     elif "corpus" in context.folders:
         notes = Manifest.read(context.folders["vocabulary"]).notes

@@ -107,9 +107,11 @@ def wrapped(label: str) -> str:
     'mean of the rows of¶all subtokens'
     >>> wrapped("mean(weights=characters)")
     'mean¶(weights=characters)'
+    >>> wrapped("Hindi (keep)")
+    'Hindi (keep)'
     """
     # A method with its settings is one word, which can be divided before its bracket.
-    words = label.replace("(", " (")
+    words = re.sub(r"(?<=\S)\(", " (", label)
     return LINE_BREAK.join(textwrap.wrap(words, 20, max_lines=3, placeholder=" …"))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from lingraft.studies.study_table import (
     measurement_rows,
     write_table,
 )
-from lingraft.studies.text_needed import text_needed
 
 
 def gather_results(
@@ -65,7 +63,6 @@ def gather_results(
         "warnings": _warnings(cells, folder),
         "heldout": _heldout_text(cells, folder),
         "rankings": list(map(_ranking_record, rankings)),
-        "text_needed": list(map(asdict, text_needed(curves, axes))),
         "columns": COLUMNS,
         "curve_columns": CURVE_COLUMNS,
     }

@@ -69,7 +69,18 @@ class TextNeeded:
 
 
 def text_needed(rows: Sequence[Row], axes: Sequence[str]) -> list[TextNeeded]:
-    """Compare the curves of the target language of each value of each axis with the first value."""
+    """Compare the curves of the target language of each value of each axis with the first value.
+
+    >>> curve = {"mean": [3, 2.5, 2, 1.8, 1.6, 1.5], "random": [4, 3, 2.5, 2, 1.8, 1.6]}
+    >>> place = {"seed": 0, "language": "hi", "role": "target"}
+    >>> rows = []
+    >>> for rows_of, bits in curve.items():
+    ...     for read, value in enumerate(bits):
+    ...         point = {"bytes": 100 * read, "bits_per_byte": value}
+    ...         rows.append({**place, "axis.embeddings": rows_of, **point})
+    >>> [(found.second, found.share) for found in text_needed(rows, ["embeddings"])]
+    [('random', 1.25)]
+    """
     curves: dict[tuple[str, ...], dict[tuple[int, str], dict[float, float]]] = {}
     for row in rows:
         if row["role"] != "target":

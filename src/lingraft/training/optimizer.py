@@ -234,9 +234,22 @@ class WeightAverage:
             self.parameters[name].copy_(mean)
 
 
-def shares_to_try(shares: Sequence[float]) -> Sequence[float]:
-    """Return the shares of `merge_back` that are measured: a single one needs no choice."""
-    return shares if len(shares) > 1 else ()
+def shares_to_try(
+    shares: Sequence[float], heldout: Callable[[Any], Mapping[str, float]] | None
+) -> Sequence[float]:
+    """Return the shares of `merge_back` that are measured: a single one needs no choice.
+
+    Raises `RecipeError` if there are several and no held-out text.
+    """
+    if len(shares) == 1:
+        return ()
+    if heldout is None:
+        msg = (
+            "training.merge_back has several shares, but there is no held-out text to choose one "
+            "by; set a single share"
+        )
+        raise RecipeError(msg)
+    return shares
 
 
 def merge_back(
@@ -254,16 +267,11 @@ def merge_back(
     the `share` and the results of all that were `tried`. Raises `RecipeError` if there are several
     shares and no held-out text.
     """
-    if len(shares) > 1 and heldout is None:
-        msg = (
-            "training.merge_back has several shares, but there is no held-out text to choose one "
-            "by; set a single share"
-        )
-        raise RecipeError(msg)
+    to_try = shares_to_try(shares, heldout)
     # Each share starts from the trained weights, so they are kept until the best one is set.
     trained = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     tried: dict[float, Mapping[str, float]] = {}
-    for share in shares_to_try(shares) if heldout else ():
+    for share in to_try:
         set_merged(model, trained, before, added, share)
         tried[share] = dict(heldout(model)) if heldout else {}
     best = min(tried, key=lambda share: sum(tried[share].values()), default=shares[0])

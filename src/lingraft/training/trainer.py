@@ -240,6 +240,8 @@ class Trainer:
     def _reference(self, number: int) -> ReferenceModel | None:
         """Return the model before training if a phase compares with it, shared by its branches."""
         if self.reference_of != number:
+            # Freed first: two copies of a base may not fit.
+            self.reference = None
             self.reference = load_reference(
                 self.job,
                 self._execution(number),
@@ -454,7 +456,7 @@ class Trainer:
             notes = merge_back(self.model, before, self.job.added, shares, choosing)
         else:
             # Rank 0 merges; the others take part in its measurements.
-            for _ in shares_to_try(shares) if choosing else ():
+            for _ in shares_to_try(shares, choosing):
                 self._choosing()
         if self.job.heldout:
             with self._shared() as model:
