@@ -2,15 +2,16 @@
 
     python benchmarks/findings.py rows RUNS/study-rows
     python benchmarks/findings.py tokens RUNS/study-tokens
-    python benchmarks/findings.py bases RUNS/study-bases
+    python benchmarks/findings.py bases [RUNS/study-bases]
     python benchmarks/findings.py recipes COMPARED.txt ...
     python benchmarks/findings.py run RUNS/english-8m-hi
 
-`rows`, `tokens` and `bases` read the folder of a study, `recipes` what `recipes_compare.py`
-printed. Each prints its tables, puts them into docs/findings.md and docs/paper.md, between
-`<!-- rows -->` and `<!-- /rows -->`, and draws docs/pictures/NAME-*.svg; those of a study are the
-charts of its own report. `run` draws the two pictures of README.md and docs/benchmarks.md. Run from
-the root of the repository.
+`rows`, `tokens` and `bases` read the folder of a study (`bases` without one the runs that come with
+lingraft), `recipes` what `recipes_compare.py` printed. Each prints its tables, puts them into
+docs/findings.md and docs/paper.md, between `<!-- tokens -->` and `<!-- /tokens -->`, and draws
+docs/pictures/NAME-*.svg; those of a study are the charts of its own report. `rows` does so for each
+language of the study, as `rows hi`. `run` draws the two pictures of README.md and
+docs/benchmarks.md. Run from the root of the repository.
 
 Differences are between runs that differ in one thing only. A pair of such runs has one language and
 one seed. Intervals are Student's t at 95% over these pairs, so they speak of these languages, not
@@ -24,9 +25,11 @@ import argparse
 import math
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import base_predictor
 from lingraft.display_text import language_name
-from lingraft.forecast.base_comparison import BaseRun
+from lingraft.forecast.base_comparison import BaseRun, measured_runs
 from lingraft.formatting import counted, duration, number, percent
 from lingraft.measurement import metric_changes
 from lingraft.pipeline.run_files import read_run
@@ -89,41 +92,77 @@ Bound = tuple[float, float]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("question", choices=("rows", "tokens", "bases", "recipes", "run"))
-    parser.add_argument("sources", type=Path, nargs="+", metavar="SOURCE")
+    parser.add_argument("sources", type=Path, nargs="*", metavar="SOURCE")
     parser.add_argument("--docs", type=Path, default=Path("docs"))
     arguments = parser.parse_args()
-    question, (source, *_) = arguments.question, arguments.sources
-    pages: dict[str, str] = {}
-    stem = question
-    if question == "run":
-        run = read_run(source)
-        drawn, stem = charts(run, metric_changes(run.measurements)), "english-8m-hi"
-    elif question == "recipes":
-        compared = read_comparisons(arguments.sources)
-        pages, drawn = {"findings": recipes_table(compared)}, recipe_charts(compared)
-    else:
-        study = read_study_files(source)
-        drawn = study_charts(study)
-        if question == "bases":
-            runs = list(base_predictor.runs_of(source))
-            pages = {"findings": "\n".join(base_predictor.checks(runs)).strip()}
-            drawn = [bases_chart(runs)]
-        elif question == "rows":
-            pages = {"findings": rows_table(study), "paper": rows_next_to_paper(study)}
-        else:
-            pages = {"findings": tokens_table(study), "paper": tokens_next_to_paper(study)}
+    question, sources = arguments.question, arguments.sources
+    if not sources and question != "bases":
+        parser.error(f"{question} needs a SOURCE")
     files: dict[Path, str | bytes] = {}
-    for chart in drawn:
-        if chart.name.startswith(PICTURES.get(question, "")):
-            # Without the number of the axis.
-            name = re.sub(r"-\d+$", "", chart.name)
-            svg = titled(draw_svg(chart.declared, background="white"), chart.label)
-            files[arguments.docs / "pictures" / f"{stem}-{name}.svg"] = svg
-    for name, text in pages.items():
-        page = arguments.docs / f"{name}.md"
-        files[page] = put_into(page.read_text(encoding="utf-8"), question, text)
-        print(f"{text}\n")
+    for answer in answers(question, sources):
+        for chart in answer.charts:
+            if chart.name.startswith(PICTURES.get(question, "")):
+                # Without the number of the axis.
+                name = re.sub(r"-\d+$", "", chart.name)
+                svg = titled(draw_svg(chart.declared, background="white"), chart.label)
+                files[arguments.docs / "pictures" / f"{answer.pictures}-{name}.svg"] = svg
+        for name, text in answer.tables.items():
+            page = arguments.docs / f"{name}.md"
+            before = files.get(page) or page.read_text(encoding="utf-8")
+            files[page] = put_into(str(before), answer.place, text)
+            print(f"{text}\n")
     write_files(files)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Tables by page with their place in it, and charts with the beginning of their file names."""
+
+    place: str
+    tables: Mapping[str, str]
+    charts: Sequence[Chart]
+    pictures: str
+
+
+def answers(question: str, sources: Sequence[Path]) -> Iterator[Answer]:
+    """Yield what the sources say about a question."""
+    if question == "bases":
+        runs = list(base_predictor.runs_of(sources[0])) if sources else measured_runs()
+        lines = [*base_predictor.checks(runs), *base_predictor.compared(runs)]
+        yield Answer(question, {"findings": "\n".join(lines).strip()}, [bases_chart(runs)], "bases")
+    elif question == "run":
+        run = read_run(sources[0])
+        yield Answer("", {}, charts(run, metric_changes(run.measurements)), "english-8m-hi")
+    elif question == "recipes":
+        compared = read_comparisons(sources)
+        table = recipes_table(compared)
+        yield Answer(question, {"findings": table}, recipe_charts(compared), question)
+    elif question == "rows":
+        for source in sources:
+            for language, study in by_language(read_study_files(source)):
+                tables = {"findings": rows_table(study), "paper": rows_next_to_paper(study)}
+                place = f"rows {language}".strip()
+                yield Answer(place, tables, study_charts(study), place.replace(" ", "-"))
+    else:
+        study = read_study_files(sources[0])
+        tables = {"findings": tokens_table(study), "paper": tokens_next_to_paper(study)}
+        yield Answer(question, tables, study_charts(study), question)
+
+
+def by_language(study: StudyFiles) -> Iterator[tuple[str, StudyFiles]]:
+    """Yield each language of a study with its cells; "" if the study has no such axis."""
+    languages: dict[str, list[Mapping[str, Any]]] = {}
+    for cell in study.record["cells"]:
+        languages.setdefault(str(cell["labels"].get("language", "")), []).append(cell)
+    for language, cells in languages.items():
+        names = {cell["name"] for cell in cells}
+        rows, curves = (
+            [row for row in table if row["cell"] in names] for table in (study.rows, study.curves)
+        )
+        yield (
+            language,
+            replace(study, record={**study.record, "cells": cells}, rows=rows, curves=curves),
+        )
 
 
 def put_into(page: str, name: str, text: str) -> str:

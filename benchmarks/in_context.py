@@ -105,7 +105,11 @@ def change(rows: Sequence[Measurement], metric: str, language: str) -> str:
     if not before or not after:
         return "not measured"
     paired = select(rows, metric=metric + CHANGE, subject="adapted", language=language)
-    moved = [f"({number(row.low)} to {number(row.high)})" for row in paired if row.low and row.high]
+    moved = [
+        f"({number(row.low)} to {number(row.high)})"
+        for row in paired
+        if row.low is not None and row.high is not None
+    ]
     return " ".join([f"{number(before[0].value)} to {number(after[0].value)}", *moved])
 
 

@@ -6,8 +6,8 @@
 
 Run from the root of the repository; ../shared/assets must exist. For each predicted metric and each
 base of the study: the number of predictions, how many of their 95% intervals hold the measured
-value, and the mean and the largest error as shares of it. Training time is left out, because a
-busy machine swings.
+value, and the mean error, the mean of its amount and the largest one as shares of it. Training time
+is left out, because a busy machine swings.
 """
 
 from __future__ import annotations
@@ -49,15 +49,16 @@ def main() -> None:
                 continue
             value = found[0].value
             for group in dict.fromkeys((base, "all")):
-                errors[row["metric"], group].append(abs(row["value"] / value - 1))
+                errors[row["metric"], group].append(row["value"] / value - 1)
                 held[row["metric"], group].append(row["low"] <= value <= row["high"])
-    print("| predicted | base | predictions | in the 95% interval | mean error | largest error |")
-    print("|---|---|---|---|---|---|")
+    heads = "predictions | in the 95% interval | mean error, signed | mean error | largest error"
+    print(f"| predicted | base | {heads} |")
+    print(f"|{'---|' * 7}")
     for key in sorted(errors):
         inside, off = held[key], errors[key]
         print(
             f"| {key[0]} | {key[1]} | {len(off)} | {sum(inside)} ({fmean(inside):.0%}) | "
-            f"{fmean(off):.1%} | {max(off):.1%} |"
+            f"{fmean(off):+.1%} | {fmean(map(abs, off)):.1%} | {max(map(abs, off)):.1%} |"
         )
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from itertools import cycle
+
 import pytest
 
 from benchmarks import findings
 from lingraft.errors import StoreError
+from lingraft.studies.study_folder import STUDY
 from tests.conftest import ROOT
 from tests.test_report_study import make_study
 
@@ -22,12 +26,12 @@ hi, 0.3MB, +3,000 tokens, 3 seeds; before: 1.542 bits per byte, English 1.735
 """
 
 
-def write(monkeypatch, docs, *arguments):
+def write(monkeypatch, docs, *arguments, places="rows;tokens;recipes"):
     """Run the script on a page with a place for every table; return the page."""
     docs.mkdir(exist_ok=True)
-    places = [f"<!-- {name} -->\nold\n<!-- /{name} -->\n" for name in ("rows", "tokens", "recipes")]
+    blocks = [f"<!-- {name} -->\nold\n<!-- /{name} -->\n" for name in places.split(";")]
     for name in ("findings", "paper"):
-        text = "Above.\n" + "".join(places) + "Below.\n"
+        text = "Above.\n" + "".join(blocks) + "Below.\n"
         (docs / f"{name}.md").write_text(text, encoding="utf-8")
     monkeypatch.setattr("sys.argv", ["findings.py", *map(str, arguments), "--docs", str(docs)])
     findings.main()
@@ -54,6 +58,26 @@ def test_the_findings_are_written_from_a_study(tmp_path, monkeypatch):
         "tokens-size.svg",
         "tokens-fertility.svg",
     }
+
+
+def test_rows_have_a_table_for_each_language(tmp_path, monkeypatch):
+    """A study of several languages fills the place of each, with its own cells only."""
+    study = make_study(tmp_path / "study", sizes=(0,), seeds=(0, 1))
+    record = json.loads((study / STUDY).read_text(encoding="utf-8"))
+    for cell, language in zip(record["cells"], cycle(("hi", "tr")), strict=False):
+        cell["labels"]["language"] = language
+    (study / STUDY).write_text(json.dumps(record), encoding="utf-8")
+    page = write(monkeypatch, tmp_path / "docs", "rows", study, places="rows hi;rows tr")
+    hindi, turkish = page.split("<!-- /rows hi -->")
+    assert "old" not in page
+    assert "1 language" in hindi
+    assert "1 language" in turkish
+
+
+def test_the_bases_that_come_with_lingraft_need_no_study(tmp_path, monkeypatch):
+    """Without a source, the tables are of the runs that `advise` reads."""
+    page = write(monkeypatch, tmp_path / "docs", "bases", places="bases")
+    assert "| 1M-5 | 0.2M-5 | +0.002 (-0.016 to +0.020) |" in page
 
 
 def test_the_findings_are_written_from_compared_recipes(tmp_path, monkeypatch):
@@ -92,10 +116,11 @@ def test_a_folder_that_is_no_study_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "places"), [("findings", "rows tokens recipes"), ("paper", "rows tokens")]
+    ("name", "places"),
+    [("findings", "rows hi;tokens;bases;recipes"), ("paper", "rows hi;tokens")],
 )
 def test_a_page_has_a_place_for_each_table(name, places):
     """The pages have the comments between which the script writes."""
     page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
-    for place in places.split():
+    for place in places.split(";"):
         assert f"<!-- {place} -->\n\nnew\n\n<!--" in findings.put_into(page, place, "new")
