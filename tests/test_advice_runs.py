@@ -20,6 +20,7 @@ from lingraft.advice import (
 from lingraft.advice.choose import BaseScore, rank_bases
 from lingraft.cli import app
 from lingraft.errors import RecipeError
+from lingraft.evaluation.in_context_probes import COPYING
 from lingraft.forecast.loss_forecast import Forecast
 from lingraft.forecast.run_predictions import Prediction, predict_training
 from lingraft.forecast.training_curve import ProgressForecast, read_log
@@ -105,6 +106,38 @@ def test_the_curve_ends_at_the_numbers_of_the_final_table(finished):
     bits = {row.subject: row for row in finished.measurements if row.metric == "bits per byte"}
     assert curve[0]["heldout"]["tr"] == pytest.approx(bits["spliced"].value, rel=1e-6)
     assert curve[-1]["heldout"]["tr"] == pytest.approx(bits["adapted"].value, rel=1e-6)
+
+
+def test_the_probes_of_the_curve_are_those_of_the_table(tiny_model, tmp_path):
+    """The words are the base's also where the vocabulary takes ids from them."""
+    recipe = parse_recipe(
+        Tree(
+            {
+                "name": "pruned",
+                "model": str(tiny_model),
+                "target": {
+                    "language": "tr",
+                    "corpus": {"miniature": {"stories": 200}},
+                    "heldout_share": 0.2,
+                },
+                "vocabulary": {"method": "prune", "size": 30, "pretokenizer": "keep"},
+                "training": {"budget": "2 steps", "heldout_points": 2},
+                "evaluation": {
+                    "heldout_bytes": 2_000,
+                    "bootstrap": {"resamples": 20},
+                    "generation": None,
+                    "in_context": {"copied_words": 3, "mapped_pairs": 2},
+                },
+            }
+        )
+    )
+    here = Runtime(tmp_path / "runs", tmp_path / "store", "cpu")
+    finished = run(recipe, here, write_report=report)
+    curve = [row for row in read_log(finished.folder / "training.jsonl") if "in_context" in row]
+    gains = {row.subject: row for row in finished.measurements if row.metric == COPYING}
+    ends = [point["in_context"][COPYING]["gain"] for point in (curve[0], curve[-1])]
+    table = [gains["spliced"].value, gains["adapted"].value]
+    assert ends == pytest.approx(table, rel=1e-5)
 
 
 def test_a_missing_prediction_has_its_reason(finished, tmp_path):

@@ -61,14 +61,11 @@ class ProbeText:
     known: tuple[Span, ...]
 
 
-def probe_words(tokenizer: ModelTokenizer, added: frozenset[int] = frozenset()) -> list[str]:
-    """Return the first words of a vocabulary that are one token with a space in front.
-
-    Words of the ids in `added` are left out, so that a vocabulary and its extension have the same.
-    """
+def probe_words(tokenizer: ModelTokenizer) -> list[str]:
+    """Return the first words of a vocabulary that are one token with a space in front."""
     words: dict[str, None] = {}
-    for token_id, surface in enumerate(tokenizer.vocabulary.surfaces):
-        word = (surface or b"").decode(errors="replace") if token_id not in added else ""
+    for surface in tokenizer.vocabulary.surfaces:
+        word = (surface or b"").decode(errors="replace")
         if word[:1] == " " and len(word) > MIN_LETTERS and _is_word(word[1:]):
             words[word[1:]] = None
         if len(words) == WORDS:
@@ -157,17 +154,12 @@ class InContextProbes:
     texts: Mapping[str, Sequence[ProbeText]]
 
     @classmethod
-    def of(
-        cls,
-        tokenizer: ModelTokenizer,
-        settings: InContextSettings | None,
-        added: frozenset[int] = frozenset(),
-    ) -> InContextProbes:
-        """Write the texts with words of a vocabulary, without those of its `added` tokens.
+    def of(cls, source: ModelTokenizer, settings: InContextSettings | None) -> InContextProbes:
+        """Write the texts with words of the first model's vocabulary.
 
         There are none without settings, and if the vocabulary has too few words.
         """
-        words = probe_words(tokenizer, added) if settings else []
+        words = probe_words(source) if settings else []
         if settings is None or len(words) < settings.words_needed:
             return cls({})
         return cls(

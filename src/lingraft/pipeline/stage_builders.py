@@ -207,7 +207,7 @@ def make_training(context: StageContext) -> None:
         if plan.heldout_points
         else None,
         choosing=_heldout_measure(context, model, "chosen on") if plan.chooses else None,
-        in_context=_in_context_measure(context, model, added) if plan.heldout_points else None,
+        in_context=_in_context_measure(context, model) if plan.heldout_points else None,
         prefix_dir=context.prefix_dir / curve_digest(context.recipe),
     )
     context.draft.note(notes)
@@ -272,13 +272,14 @@ def _heldout_measure(context: StageContext, folder: Path, part: HeldoutPart) -> 
     return HeldoutMeasure(_curve_tokenizer(context, folder), documents, settings)
 
 
-def _in_context_measure(
-    context: StageContext, folder: Path, added: Sequence[int]
-) -> InContextMeasure | None:
+def _in_context_measure(context: StageContext, folder: Path) -> InContextMeasure | None:
     """Return the function that measures the probes during training, as the evaluation does."""
-    settings, tokenizer = context.recipe.evaluation, _curve_tokenizer(context, folder)
-    probes = InContextProbes.of(tokenizer, settings.in_context, frozenset(added))
-    return InContextMeasure(tokenizer, probes, settings) if probes.texts else None
+    settings = context.recipe.evaluation
+    source = open_tokenizer(context.folders["source"] / "model")
+    probes = InContextProbes.of(source, settings.in_context)
+    if not probes.texts:
+        return None
+    return InContextMeasure(_curve_tokenizer(context, folder), probes, settings)
 
 
 def _curve_tokenizer(context: StageContext, folder: Path) -> ModelTokenizer:

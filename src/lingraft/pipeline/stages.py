@@ -298,6 +298,7 @@ def _training(
         settings,
         stage_builders.make_training,
         model=embeddings,
+        source=embeddings.inputs["source"],  # the probes of the curve have its words
         vocabulary=embeddings.inputs["vocabulary"],
         **training_inputs(recipe, packing),
         replay=replay,

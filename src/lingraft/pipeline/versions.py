@@ -21,7 +21,7 @@ STAGE_VERSIONS = {
     "vocabulary": 11,
     "embeddings": 8,
     "packing": 5,
-    "training": 11,
+    "training": 12,
     "received": 1,
     "chat-vector": 1,
     # Checks, measurements and predictions.
