@@ -152,6 +152,17 @@ def test_overrides_change_the_study_an_axis_or_every_cell(recipe_file):
     ]
 
 
+def test_an_override_applies_to_any_scale(recipe_file):
+    """What a scale sets, too, is what the override says, in whatever order they are given."""
+    scale = {"seeds": [5], "skip": [{"vocabulary.size": 10}], "sample_cells": 1}
+    path = study_file(recipe_file, axes=GRID, scales={"tiny": scale})
+    for overrides in (("seeds=[7]", "scale=tiny"), ("scale=tiny", "seeds=[7]")):
+        assert {cell.seed for cell in cells(path, *overrides)} == {7}
+    chosen = cells(path, "scale=tiny", "study.skip=[{vocabulary.size: 20}]")
+    assert {cell.recipe.vocabulary.size for cell in chosen} == {10}
+    assert len(cells(path, "study.scales.tiny.seeds=[8, 9]", "scale=tiny")) == 2
+
+
 @pytest.mark.parametrize(
     ("values", "overrides", "told"),
     [

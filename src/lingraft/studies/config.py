@@ -179,19 +179,22 @@ def read_study(path: Path, overrides: Sequence[str | Assignment] = ()) -> Study:
 def parse_study(tree: Tree, path: Path, overrides: Sequence[str | Assignment] = ()) -> Study:
     """Return the study in a tree of settings that was read from `path`; see `read_study`."""
     tree = _current(tree, ())
+    scales: list[Assignment] = []
     own: list[Assignment] = []
     settings: list[Assignment] = []
     for given in overrides:
         assignment = parse_assignment(given) if isinstance(given, str) else given
         name = dotted(current_place(place_of(assignment.path), assignment.where))
         part = name.removeprefix(PREFIX)
-        is_own = part.partition(".")[0] in OWN
+        field = part.partition(".")[0]
         is_listed = part != name and not part.startswith(("axes.", "settings."))
-        assignments = own if is_own or is_listed else settings
+        assignments = own if field in OWN or is_listed else settings
+        if assignments is own and field in {"scale", "scales"}:
+            assignments = scales
         assignments.append(Assignment(part, assignment.value, assignment.where))
+    # An override applies to any scale, so a scale changes no field that is overridden.
+    tree = _apply_scale(override(tree, scales, Study), str(path))
     tree = override(tree, own, Study)
-    # After `scale` was overridden, and before settings are: those apply to any scale.
-    tree = _apply_scale(tree, str(path))
     for assignment in settings:
         tree = _override_setting(tree, assignment)
     study = parse_settings(tree, Study)
