@@ -80,8 +80,8 @@ PAPER_ROWS = {
 RECIPES = {
     ("default", "bytes"): "the default",
     ("paper", "bytes"): "paper's recipe",
-    ("no tokens", "bytes"): "no new tokens",
-    ("no tokens", "FLOPs"): "no new tokens, equal FLOPs",
+    ("no added tokens", "bytes"): "no new tokens",
+    ("no added tokens", "FLOPs"): "no new tokens, equal FLOPs",
 }
 Pair = tuple[tuple[str, ...], int]
 """What two compared runs share: the values of the other axes, and the seed."""

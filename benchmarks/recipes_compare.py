@@ -5,18 +5,12 @@
     python benchmarks/recipes_compare.py tune compare --smoke    # a minute: a smoke test
 
 Run from the root of the repository; ../shared/assets must exist. english-8m learns a language with
-+3,000 tokens. The recipes:
-
-- `default`: the default vocabulary, initialisation and strategy, with a fifth of replayed English.
-- `paper` (Tejaswi et al. 2024): tokens learned separately and appended, the base's regex, mean
-  rows, all weights at one learning rate, documents cut, no replay.
-- `no tokens`: continued pretraining of the base as it is, with a fifth of replayed English.
++3,000 tokens. `compared_recipes.py` has the recipes.
 
 `tune` runs every recipe over the same grid of learning rates and batch sizes, on Hindi, one seed.
 It scores documents that it holds out of the training file; `compare` scores the held-out file. The
-added rows of `default` always train at ten times its rate, so all recipes have as many trials. The
-trials of a recipe read the same bytes of Hindi, except those of `no tokens`, which get the training
-FLOPs of `default`: at equal bytes they would cost eight times as much.
+trials of a recipe read the same bytes of Hindi, except those of `no added tokens`, which get the
+training FLOPs of `default`: at equal bytes they would cost eight times as much.
 
 `compare` trains on the same number of bytes of the language, on as many tokens as the default, or
 with as many FLOPs (`lingraft.training.mfu`), replayed text included. A stopped run goes on where it
@@ -28,22 +22,24 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import sys
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from gpu.intervals import interval
 from transformers import AutoConfig, AutoModelForCausalLM
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 import lingraft
+from benchmarks.compared_recipes import ALONE, DEFAULT, PAPER, RECIPES, Point, settings_at
+from benchmarks.gpu.intervals import interval
 from lingraft.measurement import select
 from lingraft.training.mfu import flops_per_token
 
 BASE = "../shared/assets/models/english-8m"
 TEXTS = "../shared/assets/text"
 RECIPE = Path("benchmarks/recipes/english-8m-hindi.yaml")
-DEFAULT, PAPER, ALONE = "default", "paper", "no tokens"
-RECIPES = (DEFAULT, PAPER, ALONE)
 ARMS = (
     (DEFAULT, "bytes"),
     (PAPER, "bytes"),
@@ -54,11 +50,9 @@ ARMS = (
 )
 RATES = (1.3e-4, 2.6e-4, 5.2e-4, 1.04e-3, 2.08e-3)
 BATCHES = (1024, 2048, 4096)
-REPLAYED = 0.2
 SEQUENCE = 256
 """Tokens of a sequence, as the base was trained; no batch is smaller."""
 
-Point = tuple[float, int]
 Outcome = dict[str, Any]
 
 
@@ -82,18 +76,20 @@ def main() -> None:
     chosen = arguments.runs / "chosen.json"
     if "tune" in arguments.parts:
         points = tune(arguments)
-        chosen.write_text(json.dumps(points, indent=1) + "\n", encoding="utf-8")
+        values = {recipe: [point.rate, point.batch] for recipe, point in points.items()}
+        chosen.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     if "compare" in arguments.parts:
         if not chosen.is_file():
             parser.error(f"{chosen} does not exist: run `tune` first")
-        points = json.loads(chosen.read_text(encoding="utf-8"))
+        read = json.loads(chosen.read_text(encoding="utf-8"))
+        points = {recipe: Point(*point) for recipe, point in read.items()}
         for language in arguments.languages:
             show(language, arguments, compare(arguments, language, points))
 
 
 def tune(arguments: argparse.Namespace) -> dict[str, Point]:
     """Train each recipe at every point of the grid; return the best points and print all."""
-    grid = list(itertools.product(arguments.rates, arguments.batches))
+    grid = [Point(*pair) for pair in itertools.product(arguments.rates, arguments.batches)]
     print(
         f"Hindi bits per byte after {arguments.bytes}, on documents held out of its training file\n"
     )
@@ -110,15 +106,15 @@ def tune(arguments: argparse.Namespace) -> dict[str, Point]:
             if recipe == DEFAULT:
                 compute = outcome["flops"]
         for rate in arguments.rates:
-            cells = " | ".join(f"{found[rate, batch]:.4f}" for batch in arguments.batches)
+            cells = " | ".join(f"{found[Point(rate, batch)]:.4f}" for batch in arguments.batches)
             print(f"| {recipe} | {rate:.3g} | {cells} |")
         best[recipe] = min(found, key=lambda point: found[point])
     print()
-    for recipe, (rate, batch) in best.items():
-        print(f"{recipe}: rate {rate:.3g}, {batch:,} tokens a step")
+    for recipe, point in best.items():
+        print(f"{recipe}: rate {point.rate:.3g}, {point.batch:,} tokens a step")
         for name, value, values in (
-            ("rate", rate, arguments.rates),
-            ("batch", batch, arguments.batches),
+            ("rate", point.rate, arguments.rates),
+            ("batch", point.batch, arguments.batches),
         ):
             is_least = name == "batch" and value == SEQUENCE
             if value in {min(values), max(values)} and not is_least:
@@ -156,21 +152,20 @@ def train(
     A budget of bytes is that of the arguments; of tokens or FLOPs, the amount given.
     """
     equal, amount = budget
-    rate, batch = point
-    name = f"{language}-{recipe}-{equal}-{rate:g}-{batch}-{seed}".replace(" ", "-")
+    name = f"{language}-{recipe}-{equal}-{point.rate:g}-{point.batch}-{seed}".replace(" ", "-")
     written = arguments.bytes
     if equal != "bytes":
         tokens = amount / (flops_a_token(recipe, arguments) if equal == "FLOPs" else 1)
         written = f"{round(tokens)} tokens"
+    settings = settings_at(recipe, point, added=arguments.size, block=SEQUENCE)
     run = lingraft.adapt(
         RECIPE,
         overrides={
             "name": f"{'trial-' if is_trial else ''}{name}",
             "seed": seed,
             "target": texts(language, arguments, is_trial=is_trial),
-            "replay.share": 0.0 if recipe == PAPER else REPLAYED,
-            **settings(recipe, arguments),
-            "training": training(recipe, point, written),
+            **settings,
+            "training": {"budget": written, **settings["training"]},
             "evaluation": {
                 "heldout_bytes": arguments.heldout,
                 "context": 256,
@@ -188,30 +183,6 @@ def train(
         "flops": notes["tokens"] * flops_a_token(recipe, arguments),
         "bytes": notes["target_bytes"],
     }
-
-
-def settings(recipe: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the vocabulary and the initialisation of a recipe."""
-    if recipe == PAPER:
-        vocabulary = {"method": "append", "size": arguments.size, "pretokenizer": "keep"}
-        return {"vocabulary": vocabulary, "embeddings": "mean"}
-    return {"vocabulary": {"size": arguments.size if recipe == DEFAULT else 0}}
-
-
-def training(recipe: str, point: Point, budget: str) -> dict[str, Any]:
-    """Return the training settings of a recipe."""
-    rate, batch = point
-    rows = {"block_size": SEQUENCE}
-    shared = {"budget": budget, "batch_tokens": batch, "heldout_points": 0}
-    if recipe == PAPER:
-        return {
-            "strategy": "full",
-            "learning_rates": rate,
-            "schedule": {"cosine": {"warmup": 0.03}},
-            "packing": {"layout": "documents", **rows},
-            **shared,
-        }
-    return {"learning_rates": {"body": rate, "added_rows": 10 * rate}, "packing": rows, **shared}
 
 
 def texts(language: str, arguments: argparse.Namespace, *, is_trial: bool) -> dict[str, Any]:

@@ -20,11 +20,12 @@ from packaging.requirements import Requirement
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from benchmarks.compared_recipes import Point
 from benchmarks.gpu import adaptation, embedding_rows, pack, tuned_comparison, unpack, wheels
 from benchmarks.gpu.estimates import HEADING, table
 from benchmarks.gpu.gguf_base import take_gguf, write_weights
 from benchmarks.gpu.jobs import Job, run_jobs
-from benchmarks.gpu.recipes import Point, Sizes
+from benchmarks.gpu.recipes import Sizes
 from benchmarks.gpu.results import MACHINE, SUMMARY, Column, Results, read_results, write_json
 from benchmarks.gpu.shapes import SHAPES
 from benchmarks.gpu.smoke import tiny_model

@@ -16,9 +16,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from benchmarks.compared_recipes import DEFAULT, RECIPES
 from benchmarks.gpu.intervals import interval
 from benchmarks.gpu.jobs import Job, run_jobs
-from benchmarks.gpu.recipes import ARMS, DEFAULT, Base, recipe_of
+from benchmarks.gpu.recipes import Base, recipe_of
 from benchmarks.gpu.results import Column, Results
 from lingraft import pipeline
 from lingraft.measurement import select
@@ -53,16 +54,16 @@ def run(results: Results, base: Base, work: Path, device: str, *, at_once: int) 
     """Carry out every arm with every seed, a seed after another, and say what the arms gain."""
     prepare = [
         Job(f"prepare-{arm.replace(' ', '-')}", partial(prepared, base, arm, device))
-        for arm in ARMS
+        for arm in RECIPES
     ]
-    for done in run_jobs(prepare, work / "jobs", at_once=len(ARMS), deadline=results.deadline):
+    for done in run_jobs(prepare, work / "jobs", at_once=len(RECIPES), deadline=results.deadline):
         said = done.result.get("error") or done.result["made here"] or "nothing"
         results.facts[f"made here, {done.name}"] = said
         print(f"b | {done.name}: {done.seconds} s; made here: {said}", flush=True)
     jobs = [
         Job(f"{arm.replace(' ', '-')}-{seed}", partial(adapted, base, arm, seed, work, device))
         for seed in range(base.sizes.seeds)
-        for arm in ARMS
+        for arm in RECIPES
     ]
     for done in run_jobs(jobs, work / "jobs", at_once=at_once, deadline=results.deadline):
         name, _, seed = done.name.rpartition("-")
@@ -156,7 +157,7 @@ def keep_reports(runs: Path, archive: Path) -> None:
 
 def summary(rows: list[dict[str, Any]]) -> list[str]:
     """Say what Hindi gained and English lost in each arm; compare the arms, paired by seed."""
-    found: dict[str, dict[int, dict[str, Any]]] = {arm: {} for arm in ARMS}
+    found: dict[str, dict[int, dict[str, Any]]] = {arm: {} for arm in RECIPES}
     for row in rows:
         if "error" not in row:
             found[row["arm"]][row["seed"]] = row
@@ -170,7 +171,7 @@ def summary(rows: list[dict[str, Any]]) -> list[str]:
                 f"English loses {interval(lost)}; "
                 f"seeds: {len(runs)}"
             )
-    for arm in ARMS[1:]:
+    for arm in RECIPES[1:]:
         both = sorted(set(found[DEFAULT]) & set(found[arm]))
         if both:
             pairs = [

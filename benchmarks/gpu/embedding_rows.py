@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.compared_recipes import DEFAULT
 from benchmarks.gpu.jobs import Job, run_jobs
-from benchmarks.gpu.recipes import DEFAULT, Base, recipe_of
+from benchmarks.gpu.recipes import Base, recipe_of
 from benchmarks.gpu.results import Column, Results
 from lingraft.embeddings import INITS
 from lingraft.measurement import Measurement

@@ -22,9 +22,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.compared_recipes import DEFAULT, RECIPES
 from benchmarks.gpu import wheels
 from benchmarks.gpu.gguf_base import take_gguf, write_weights
-from benchmarks.gpu.recipes import ARMS, DEFAULT, FACTS, Base, Sizes, recipe_of
+from benchmarks.gpu.recipes import FACTS, Base, Sizes, recipe_of
 from benchmarks.gpu.tokens_per_word import measure_vocabularies, vocabularies
 from benchmarks.gpu.unpack import ENGLISH, MAIN, MANIFEST, PREPARED, VECTORS, WORDS, sha256
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
@@ -172,7 +173,7 @@ def prepare(base: Base, folder: Path) -> None:
     """
     runtime, store = Runtime(store=base.store, device="cpu"), Store(base.store)
     names: set[str] = set()
-    for arm in ARMS:
+    for arm in RECIPES:
         recipe = recipe_of(base, arm, 0)
         graph = build_graph(recipe)
         for node in (

@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.compared_recipes import ALONE, PAPER, REPLAYED, Point, settings_at
 from benchmarks.gpu.unpack import VECTORS
 from lingraft.recipe import Recipe, parse_recipe
 from lingraft.recipe.tree import Tree
 
-DEFAULT, PAPER, NOTHING = "default", "paper", "no added tokens"
-ARMS = (DEFAULT, PAPER, NOTHING)
 FACTS = "facts.json"
 
 
@@ -104,14 +103,14 @@ def recipe_of(base: Base, arm: str, seed: int) -> Recipe:
         training["plan"] = "paper"
         vocabulary |= {"method": "append", "pretokenizer": "keep"}
         embeddings = "mean"
-    if arm == NOTHING:
+    if arm == ALONE:
         vocabulary["size"] = 0
     values = {
         "name": f"{arm.replace(' ', '-')}-{seed}",
         "seed": seed,
         "model": {"folder": {"path": str(base.folder)}},
         "target": _text(base, "hi"),
-        "replay": {**_text(base, "en"), "share": 0.2},
+        "replay": {**_text(base, "en"), "share": REPLAYED},
         "vocabulary": vocabulary,
         "embeddings": embeddings,
         "training": training,
@@ -120,45 +119,19 @@ def recipe_of(base: Base, arm: str, seed: int) -> Recipe:
     return parse_recipe(Tree(values))
 
 
-@dataclass(frozen=True)
-class Point:
-    """A peak learning rate of the body, and the tokens of a step."""
-
-    rate: float
-    batch: int
-
-
 def tuned_recipe(
     base: Base, arm: str, point: Point, seed: int, budget: str, *, is_trial: bool
 ) -> Recipe:
     """Return the recipe of an arm at given rate and batch.
 
-    Arms are those of `recipe_of`, and added rows train at ten times the rate of the body, except
-    for `paper`. A trial scores documents that are held out of the training text, so that the text
+    A trial scores documents that are held out of the training text, so that the text
     on which arms are compared has no part in the choice.
     """
     sizes = base.sizes
     target = {**_text(base, "hi"), "limit": {"bytes": sizes.tuned_text}}
     if is_trial:
         target |= {"heldout": None, "heldout_bytes": sizes.heldout}
-    training: dict[str, Any] = {
-        "budget": budget,
-        "batch_tokens": point.batch,
-        "packing": {"block_size": sizes.block},
-        "heldout_points": 0,
-        "learning_rates": {"body": point.rate, "added_rows": 10 * point.rate},
-    }
-    vocabulary: dict[str, Any] = {"size": 0 if arm == NOTHING else sizes.tuned_added}
-    embeddings: Any = {}
-    if arm == PAPER:
-        training |= {
-            "strategy": "full",
-            "learning_rates": point.rate,
-            "schedule": {"cosine": {"warmup": 0.03}},
-            "packing": {"layout": "documents", "block_size": sizes.block},
-        }
-        vocabulary |= {"method": "append", "pretokenizer": "keep"}
-        embeddings = "mean"
+    settings = settings_at(arm, point, added=sizes.tuned_added, block=sizes.block)
     kind = "trial" if is_trial else "run"
     name = f"{kind}-{arm}-{point.rate:g}-{point.batch}-{budget}-{seed}"
     values = {
@@ -166,10 +139,9 @@ def tuned_recipe(
         "seed": seed,
         "model": {"folder": {"path": str(base.folder)}},
         "target": target,
-        "replay": {**_text(base, "en"), "share": 0.0 if arm == PAPER else 0.2},
-        "vocabulary": vocabulary,
-        "embeddings": embeddings,
-        "training": training,
+        "replay": {**_text(base, "en"), "share": settings.pop("replay.share")},
+        **settings,
+        "training": {"budget": budget, **settings["training"]},
         "evaluation": _evaluation(sizes),
     }
     return parse_recipe(Tree(values))

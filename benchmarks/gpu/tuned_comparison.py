@@ -16,18 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.compared_recipes import ALONE, DEFAULT, PAPER, RECIPES, Point
 from benchmarks.gpu.intervals import interval
 from benchmarks.gpu.jobs import Done, Job, run_jobs
-from benchmarks.gpu.recipes import (
-    ARMS,
-    DEFAULT,
-    NOTHING,
-    PAPER,
-    Base,
-    Point,
-    Sizes,
-    tuned_recipe,
-)
+from benchmarks.gpu.recipes import Base, Sizes, tuned_recipe
 from benchmarks.gpu.results import Column, Results
 from lingraft import pipeline
 from lingraft.advice.costs import Shape
@@ -58,7 +50,7 @@ COLUMNS = (
 )
 TOKENS = (DEFAULT, PAPER)
 """The arms that add tokens."""
-COMPARED = ((DEFAULT, "bytes"), (PAPER, "bytes"), (NOTHING, "FLOPs"), (PAPER, "FLOPs"))
+COMPARED = ((DEFAULT, "bytes"), (PAPER, "bytes"), (ALONE, "FLOPs"), (PAPER, "FLOPs"))
 
 
 @dataclass(frozen=True)
@@ -96,9 +88,9 @@ def run(results: Results, base: Base, work: Path, device: str, *, at_once: int) 
     )
     tokens = tokens_of_default(results.rows)
     if tokens:
-        alone = [Attempt(NOTHING, "FLOPs", point, is_trial=True) for point in grid]
+        alone = [Attempt(ALONE, "FLOPs", point, is_trial=True) for point in grid]
         runs.carry_out(alone, tokens)
-    chosen = {arm: best for arm in ARMS if (best := best_point(results.rows, arm))}
+    chosen = {arm: best for arm in RECIPES if (best := best_point(results.rows, arm))}
     for arm, point in chosen.items():
         results.facts[f"chosen for {arm}"] = described(point, sizes)
     compared = [
@@ -108,7 +100,7 @@ def run(results: Results, base: Base, work: Path, device: str, *, at_once: int) 
         if arm in chosen and (tokens or equal == "bytes")
     ]
     runs.carry_out(compared, tokens)
-    wanted = len(grid) * len(ARMS) + len(COMPARED) * sizes.seeds
+    wanted = len(grid) * len(RECIPES) + len(COMPARED) * sizes.seeds
     results.end(ending(results.rows, wanted), summary(results.rows))
 
 
@@ -148,7 +140,7 @@ class Runs:
     def prepare(self) -> None:
         """Build the stages that runs share."""
         jobs = []
-        for arm, is_trial in itertools.product(ARMS, (True, False)):
+        for arm, is_trial in itertools.product(RECIPES, (True, False)):
             name = f"prepare-{arm}-{'trial' if is_trial else 'run'}".replace(" ", "-")
             jobs.append(Job(name, partial(prepared, self.base, arm, is_trial=is_trial)))
         for done in self._done(jobs, at_once=len(jobs)):
@@ -227,7 +219,7 @@ def budget_of(base: Base, arm: str, equal: str, tokens: int) -> str:
     added = base.sizes.tuned_added
     of_default, of_arm = (
         flops_per_token(shape.multiplied, shape.multiplied)
-        for shape in (sizes.extended(added), sizes.extended(0 if arm == NOTHING else added))
+        for shape in (sizes.extended(added), sizes.extended(0 if arm == ALONE else added))
     )
     return f"{round(tokens * of_default / of_arm)} tokens"
 
