@@ -81,7 +81,7 @@ RECIPES = {
     ("default", "bytes"): "the default",
     ("paper", "bytes"): "paper's recipe",
     ("no added tokens", "bytes"): "no new tokens",
-    ("no added tokens", "FLOPs"): "no new tokens, equal FLOPs",
+    ("no added tokens", "FLOPs"): "no new tokens, equal compute",
 }
 Pair = tuple[tuple[str, ...], int]
 """What two compared runs share: the values of the other axes, and the seed."""

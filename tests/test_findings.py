@@ -87,7 +87,7 @@ def test_the_findings_are_written_from_compared_recipes(tmp_path, monkeypatch):
     page = write(monkeypatch, tmp_path / "docs", "recipes", compared, compared)
     assert "| bits per byte | Hindi | Hindi |" in page
     assert "| paper's recipe, difference | +0.109 (+0.061 to +0.157) |" in page
-    assert "| no new tokens, equal FLOPs | +0.063 (-0.030 to +0.156) |" in page
+    assert "| no new tokens, equal compute | +0.063 (-0.030 to +0.156) |" in page
     picture = (tmp_path / "docs" / "pictures" / "recipes-english.svg").read_text(encoding="utf-8")
     assert "Hindi, paper's recipe +1.166" in picture
 
