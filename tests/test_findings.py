@@ -74,6 +74,18 @@ def test_rows_have_a_table_for_each_language(tmp_path, monkeypatch):
     assert "1 language" in turkish
 
 
+def test_the_page_has_the_tables_of_the_kept_measurements(tmp_path, monkeypatch):
+    """What is kept in benchmarks/measured makes the table and the pictures of the pages again."""
+    write(
+        monkeypatch, tmp_path, "rows", ROOT / "benchmarks/measured/study-rows-tr", places="rows tr"
+    )
+    for page in ("findings", "paper"):
+        made = (tmp_path / f"{page}.md").read_text(encoding="utf-8").removeprefix("Above.\n")
+        assert made.removesuffix("Below.\n") in (ROOT / f"docs/{page}.md").read_text("utf-8")
+    for picture in (tmp_path / "pictures").iterdir():
+        assert (ROOT / "docs/pictures" / picture.name).is_file()
+
+
 def test_the_bases_that_come_with_lingraft_need_no_study(tmp_path, monkeypatch):
     """Without a source, the tables are of the runs that `advise` reads."""
     page = write(monkeypatch, tmp_path / "docs", "bases", places="bases")
@@ -117,7 +129,7 @@ def test_a_folder_that_is_no_study_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "places"),
-    [("findings", "rows hi;tokens;bases;recipes"), ("paper", "rows hi;tokens")],
+    [("findings", "rows hi;rows tr;tokens;bases;recipes"), ("paper", "rows hi;rows tr;tokens")],
 )
 def test_a_page_has_a_place_for_each_table(name, places):
     """The pages have the comments between which the script writes."""
