@@ -95,7 +95,8 @@ def test_the_prediction_says_what_it_was_checked_on_and_what_is_outside() -> Non
     inside = measured_runs()[0].facts["target_bits"]
     predicted = predict_ends([("inside", inside), ("better", 0.2)])
     assert [end.name for end in predicted.ends] == ["better", "inside"]
-    assert predicted.ends[0].ratio == 1 < predicted.ends[1].ratio
+    best = predicted.ends[0]
+    assert best.low == best.ratio == best.high == 1 < predicted.ends[1].ratio
     assert [end.is_outside for end in predicted.ends] == [True, False]
     found = validate(measured_runs())
     lines = list(predicted_lines(predicted))

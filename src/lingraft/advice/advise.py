@@ -132,8 +132,8 @@ class BaseAdvice:
 class Advice:
     """The advice on each base, their order if there are several, and warnings about the text.
 
-    `ranking` is by what was measured, `predicted` how far apart the bases end; `None` if a base has
-    no weights.
+    `ranking` is by what was measured; `None` for one base, and if none has weights. `predicted` is
+    how far apart the bases end; `None` for one base, if any has no weights, and if all were probed.
     """
 
     bases: tuple[BaseAdvice, ...]

@@ -126,8 +126,8 @@ class BaseRanking:
 class PredictedEnd:
     """The bits per byte of a base after training, divided by those of the base that ends lowest.
 
-    `low` and `high` are the 95% interval of `ratio`. `is_outside` says whether the base predicts
-    the text now better or worse than every base that the prediction was fitted on.
+    `low` and `high` are the 95% interval of `ratio`. `is_outside` says whether the bits per
+    byte of the base are outside those that the prediction was fitted on, in any language.
     """
 
     name: str
@@ -158,6 +158,8 @@ def predict_ends(bases: Sequence[tuple[str, float]]) -> PredictedEnds:
     ends = []
     for name, bits in ordered:
         ratio, low, high = fitted.ratio(lowest, bits)
+        if (name, bits) == ordered[0]:
+            low = high = ratio
         is_outside = not fitted.lowest <= bits <= fitted.highest
         ends.append(PredictedEnd(name, ratio, low, high, is_outside))
     largest = max(run.facts["parameters"] for run in runs)

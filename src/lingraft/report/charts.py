@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -113,6 +113,22 @@ def wrapped(label: str) -> str:
     # A method with its settings is one word, which can be divided before its bracket.
     words = re.sub(r"(?<=\S)\(", " (", label)
     return LINE_BREAK.join(textwrap.wrap(words, 20, max_lines=3, placeholder=" …"))
+
+
+def line_labels(names: Iterable[str]) -> dict[str, str]:
+    """Return each name with its label for `label_axis`: `wrapped`, or whole if that is taken.
+
+    Two long names may have the same beginning, and each must have its own line.
+
+    >>> begin = "the same beginning of two names, which is longer than three lines: "
+    >>> line_labels([begin + "1", begin + "2"])[begin + "2"] == begin + "2"
+    True
+    """
+    labels: dict[str, str] = {}
+    for name in names:
+        label = wrapped(name)
+        labels[name] = name if label in labels.values() else label
+    return labels
 
 
 def label_axis() -> Any:

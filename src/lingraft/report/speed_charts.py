@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lingraft.formatting import counted, signed
-from lingraft.report.charts import Chart, interval_dots, wrapped
+from lingraft.report.charts import Chart, interval_dots, line_labels
 from lingraft.report.study_files import StudyFiles, short
 from lingraft.studies.text_needed import TextNeeded, describe
 
@@ -32,8 +32,10 @@ def _result_chart(name: str, axis: str, compared: Sequence[TextNeeded]) -> Chart
     first = compared[0].first
     points: list[dict[str, Any]] = []
     descriptions = []
-    for needed in sorted(compared, key=lambda needed: needed.end):
-        label = wrapped(needed.second)
+    ordered = sorted(compared, key=lambda needed: needed.end)
+    labels = line_labels(needed.second for needed in ordered)
+    for needed in ordered:
+        label = labels[needed.second]
         low, high = needed.end_interval or (None, None)
         shown = f"{needed.end:+.3f}"
         points.append({"label": label, "kind": BEFORE, "value": needed.start, "shown": ""})
@@ -45,7 +47,6 @@ def _result_chart(name: str, axis: str, compared: Sequence[TextNeeded]) -> Chart
             f"{needed.second} {signed(needed.start)} before and "
             f"{signed(needed.end, low, high)} after"
         )
-    labels = list(dict.fromkeys(point["label"] for point in points))
     return Chart(
         name,
         f"Before and after training by {short(axis)}",
@@ -55,7 +56,7 @@ def _result_chart(name: str, axis: str, compared: Sequence[TextNeeded]) -> Chart
         interval_dots(
             points,
             "difference in bits per byte",
-            labels=labels,
+            labels=list(labels.values()),
             padding=PADDING,
             line=0.0,
             kinds=(BEFORE, AFTER),
@@ -65,21 +66,33 @@ def _result_chart(name: str, axis: str, compared: Sequence[TextNeeded]) -> Chart
 
 def _explain(compared: Sequence[TextNeeded]) -> str:
     """Return what dots and bars are."""
-    needed = compared[0]
-    of = counted(needed.seeds, "seed")
-    if needed.languages > 1:
-        of = f"{counted(needed.languages, 'language')} and {of}"
+    of = _counts([needed.seeds for needed in compared], "seed")
+    languages = [needed.languages for needed in compared]
+    if max(languages) > 1:
+        of = f"{_counts(languages, 'language')} and {of}"
+    pairs = _counts([needed.observations for needed in compared], "pair")
     if all(each.end_interval is None for each in compared):
         return f"Dot: the mean over {of}, without an interval."
     return (
-        f"Dot: the mean over {of}. Bar: its 95% interval over {needed.observations} pairs that "
-        "differ in nothing else, after averaging over the other axes."
+        f"Dot: the mean over {of}. Bar: its 95% interval over {pairs} that differ in nothing else, "
+        "after averaging over the other axes."
     )
+
+
+def _counts(numbers: Sequence[int], noun: str) -> str:
+    """Return how many there are of each value, which differs where cells failed.
+
+    >>> _counts([3, 3], "seed"), _counts([3, 1], "seed")
+    ('3 seeds', '1 to 3 seeds')
+    """
+    least, most = min(numbers), max(numbers)
+    return counted(most, noun) if least == most else f"{least} to {counted(most, noun)}"
 
 
 def _speed_chart(name: str, axis: str, compared: Sequence[TextNeeded]) -> Chart:
     first = compared[0].first
-    points: list[dict[str, Any]] = [{"label": wrapped(first), "value": 100.0, "shown": "100%"}]
+    labels = line_labels([first, *(needed.second for needed in compared)])
+    points: list[dict[str, Any]] = [{"label": labels[first], "value": 100.0, "shown": "100%"}]
     missing, descriptions = [], []
     for needed in compared:
         descriptions.append(f"{needed.second} {describe(needed)}")
@@ -87,7 +100,7 @@ def _speed_chart(name: str, axis: str, compared: Sequence[TextNeeded]) -> Chart:
             missing.append(f"{needed.second} ({describe(needed)})")
             continue
         shown = f"{needed.share:.0%}"
-        point = {"label": wrapped(needed.second), "value": 100 * needed.share, "shown": shown}
+        point = {"label": labels[needed.second], "value": 100 * needed.share, "shown": shown}
         if needed.share_interval:
             point["low"], point["high"] = (100 * bound for bound in needed.share_interval)
         points.append(point)

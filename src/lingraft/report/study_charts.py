@@ -17,9 +17,9 @@ from lingraft.report.charts import (
     GREY,
     Chart,
     interval_dots,
+    line_labels,
     palette,
     styled,
-    wrapped,
 )
 from lingraft.report.speed_charts import speed_charts
 from lingraft.report.study_curves import curve_chart
@@ -55,16 +55,12 @@ def axis_chart(study: StudyFiles, axis: str) -> Chart | None:
     means = study.axis_means(axis, BITS)
     if len(means) < 2 or not all(math.isfinite(mean.value) for mean in means):
         return None
-    points, labels, descriptions = [], [], []
+    labels = line_labels(mean.label for mean in means)
+    points, descriptions = [], []
     for mean in means:
-        # Two long names may have the same beginning, and each must have its own line.
-        label = mean.label if wrapped(mean.label) in labels else wrapped(mean.label)
-        labels.append(label)
         low, high = mean.interval or (None, None)
-        shown = number(mean.value)
-        points.append(
-            {"label": label, "value": mean.value, "low": low, "high": high, "shown": shown}
-        )
+        point = {"label": labels[mean.label], "value": mean.value, "low": low, "high": high}
+        points.append({**point, "shown": number(mean.value)})
         descriptions.append(f"{mean.label} {with_interval(mean.value, low, high)}")
     return Chart(
         f"axis-{study.axes.index(axis)}",
@@ -72,7 +68,7 @@ def axis_chart(study: StudyFiles, axis: str) -> Chart | None:
         f"Target language, adapted model; lower is better. {_explain_bars(study, means)} The "
         "answer above says which differences the intervals support.",
         f"Bits per byte by {axis}: {'; '.join(descriptions)}.",
-        interval_dots(points, "bits per byte", labels=labels),
+        interval_dots(points, "bits per byte", labels=list(labels.values())),
     )
 
 
@@ -96,10 +92,16 @@ def size_charts(study: StudyFiles) -> Iterator[Chart]:
     # The size is the horizontal axis; a line joins the groups that are equal on all other axes.
     others = [axis for axis in study.axes if axis != "vocabulary.size"]
     charts = (
-        ("size", "Bits per byte", "bits per byte", BITS),
-        ("fertility", "Fertility", study.fertility_metric, FERTILITY),
+        ("size", "Bits per byte", "bits per byte", BITS, ""),
+        (
+            "fertility",
+            "Fertility",
+            study.fertility_metric,
+            FERTILITY,
+            "Choices with the same vocabulary share a point. ",
+        ),
     )
-    for name, title, metric, key in charts:
+    for name, title, metric, key, note in charts:
         points = _points(study.groups, ADDED, key, others)
         if len({point["x"] for point in points}) < 2:
             continue
@@ -111,8 +113,7 @@ def size_charts(study: StudyFiles) -> Iterator[Chart]:
             points,
             x_title="tokens added",
             y_title=metric,
-            caption="Target language; lower is better. Choices with the same vocabulary share a "
-            "point. Bar: minimum to maximum over seeds.",
+            caption=f"Target language; lower is better. {note}Bar: minimum to maximum over seeds.",
             label=f"From {number(worst['y'])} {metric} to {number(best['y'])} with "
             f"{number(best['x'])} tokens added.",
             connect=True,
