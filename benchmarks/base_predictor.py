@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from lingraft.forecast import base_comparison
@@ -24,12 +24,9 @@ from lingraft.forecast.base_comparison import (
     validate,
 )
 from lingraft.formatting import number
-from lingraft.studies.statistics import CONFIDENCE
 from lingraft.studies.study_folder import CURVES, TABLE
 from lingraft.studies.study_table import Row, read_table
 
-PAIRS = (("0.2M-20", "0.2M-5"), ("0.2M-80", "0.2M-5"), ("1M-5", "0.2M-5"))
-"""Bases that differ in their text or in their size alone."""
 SHIPPED = Path(base_comparison.__file__).with_name(base_comparison.RUNS)
 
 
@@ -41,11 +38,11 @@ def main() -> None:
     if arguments.study is None:
         if arguments.write:
             parser.error("--write needs the folder of a study")
-        print("\n".join([*checks(measured_runs()), *compared(measured_runs())]))
+        print("\n".join(checks(measured_runs())))
         return
     rows = read_table(arguments.study / TABLE)
     runs = list(runs_of(arguments.study))
-    print("\n".join([*outcomes(rows, runs), *checks(runs), *compared(runs)]))
+    print("\n".join([*outcomes(rows, runs), *checks(runs)]))
     if arguments.write:
         about = {"study": "benchmarks/recipes/study-bases.yaml", "seeds": len(seeds_of(rows))}
         SHIPPED.write_text(base_comparison.runs_as_json(runs, about), encoding="utf-8")
@@ -121,24 +118,6 @@ def checks(runs: Sequence[BaseRun]) -> Iterator[str]:
             f"| {FACTS[one.fact]} | {one.tau:.2f} | {one.error:.1%} | {one.coverage:.0%} | "
             f"{one.regret:.3f} |"
         )
-
-
-def compared(runs: Sequence[BaseRun]) -> Iterator[str]:
-    """Yield how much higher one base ends than another, with Student's t interval over texts."""
-    from scipy.stats import t
-
-    yield "\n| base | compared with | bits per byte at the end |"
-    yield "|---|---|--:|"
-    ends = {(run.base, run.text): run.end for run in runs}
-    texts = list(dict.fromkeys(run.text for run in runs))
-    for base, other in PAIRS:
-        pairs = [(ends.get((base, text)), ends.get((other, text))) for text in texts]
-        differences = [end - its for end, its in pairs if end is not None and its is not None]
-        if len(differences) < 2:
-            continue
-        value, count = fmean(differences), len(differences)
-        half = stdev(differences) / count**0.5 * float(t.ppf(0.5 + CONFIDENCE / 2, count - 1))
-        yield f"| {base} | {other} | {value:+.3f} ({value - half:+.3f} to {value + half:+.3f}) |"
 
 
 def seeds_of(rows: Sequence[Row]) -> set[Any]:

@@ -4,14 +4,15 @@
     python benchmarks/findings.py tokens RUNS/study-tokens
     python benchmarks/findings.py bases [RUNS/study-bases]
     python benchmarks/findings.py recipes COMPARED.txt ...
+    python benchmarks/findings.py forgetting RUNS/study-forgetting
     python benchmarks/findings.py run RUNS/english-8m-hi
 
 `rows`, `tokens` and `bases` read the folder of a study (`bases` without one the runs that come with
 lingraft), `recipes` what `recipes_compare.py` printed. Each prints its tables, puts them into
 docs/findings.md and docs/paper.md, between `<!-- tokens -->` and `<!-- /tokens -->`, and draws
 docs/pictures/NAME-*.svg; those of a study are the charts of its own report. `rows` does so for each
-language of the study, as `rows hi`. `run` draws the two pictures of README.md and
-docs/benchmarks.md. Run from the root of the repository.
+language of the study, as `rows hi`. `forgetting` only prints its table, that of results.md. `run`
+draws the two pictures of README.md and docs/benchmarks.md. Run from the root of the repository.
 
 Differences are between runs that differ in one thing only. A pair of such runs has one language and
 one seed. Intervals are Student's t at 95% over these pairs, so they speak of these languages, not
@@ -47,8 +48,10 @@ from lingraft.report.study_charts import study_charts
 from lingraft.report.study_files import (
     ADDED,
     BITS,
+    BITS_BEFORE,
     COST,
     FERTILITY,
+    TOKENS,
     StudyFiles,
     ValueKey,
     read_study_files,
@@ -77,6 +80,9 @@ PAPER_ROWS = {
     "random_token": 41.10,
 }
 """The average of six Hindi tasks in the paper, Table 5: LLaMA-2-7B, +10K tokens, one run."""
+QUESTIONS = ("rows", "tokens", "bases", "recipes", "forgetting", "run")
+BASES = (("0.2M-20", "0.2M-5"), ("0.2M-80", "0.2M-5"), ("1M-5", "0.2M-5"))
+"""Pairs of bases that differ in their text or in their size alone."""
 RECIPES = {
     ("default", "bytes"): "the default",
     ("paper", "bytes"): "paper's recipe",
@@ -91,7 +97,7 @@ Bound = tuple[float, float]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("question", choices=("rows", "tokens", "bases", "recipes", "run"))
+    parser.add_argument("question", choices=QUESTIONS)
     parser.add_argument("sources", type=Path, nargs="*", metavar="SOURCE")
     parser.add_argument("--docs", type=Path, default=Path("docs"))
     arguments = parser.parse_args()
@@ -128,7 +134,7 @@ def answers(question: str, sources: Sequence[Path]) -> Iterator[Answer]:
     """Yield what the sources say about a question."""
     if question == "bases":
         runs = list(base_predictor.runs_of(sources[0])) if sources else measured_runs()
-        lines = [*base_predictor.checks(runs), *base_predictor.compared(runs)]
+        lines = [*base_predictor.checks(runs), *bases_compared(runs)]
         yield Answer(question, {"findings": "\n".join(lines).strip()}, [bases_chart(runs)], "bases")
     elif question == "run":
         run = read_run(sources[0])
@@ -137,6 +143,8 @@ def answers(question: str, sources: Sequence[Path]) -> Iterator[Answer]:
         compared = read_comparisons(sources)
         table = recipes_table(compared)
         yield Answer(question, {"findings": table}, recipe_charts(compared), question)
+    elif question == "forgetting":
+        print(forgetting_table(read_study_files(sources[0])))
     elif question == "rows":
         for source in sources:
             for language, study in by_language(read_study_files(source)):
@@ -191,6 +199,43 @@ def bases_chart(runs: Sequence[BaseRun]) -> Chart:
     labels = [str(each["label"]) for each in points]
     declared = interval_dots(points, title, labels=labels, padding=30, line=0.0)
     return Chart("ends", title, "", f"{title}: {values}. Bars: all languages.", declared)
+
+
+def bases_compared(runs: Sequence[BaseRun]) -> Iterator[str]:
+    """Yield a table of how much higher one base ends than another; intervals are over texts."""
+    ends: dict[str, dict[Pair, float]] = {}
+    for run in runs:
+        ends.setdefault(run.base, {})[(run.text,), 0] = run.end
+    yield "\n| base | compared with | bits per byte at the end |"
+    yield "|---|---|--:|"
+    for base, other in BASES:
+        if base in ends and other in ends:
+            yield f"| {base} | {other} | {shown(difference(ends[other], ends[base]))} |"
+
+
+def forgetting_table(study: StudyFiles) -> str:
+    """Return a table of what each arm keeps of English, compared with the first arm by seed."""
+    keys = (BITS_BEFORE, BITS, ENGLISH_BEFORE, ENGLISH, TOKENS)
+    arms: dict[str, list[dict[Pair, float]]] = {}
+    for place, key in enumerate(keys):
+        for training, values in values_of(study, "training", key).items():
+            for (others, seed), value in values.items():
+                arm = arms.setdefault(" | ".join([others[0], training]), [{} for _ in keys])
+                arm[place][others[1:], seed] = value
+    _, first, _, first_english, _ = next(iter(arms.values()))
+    heads = "bits per byte | gain | more than the first | English, change | English, more than"
+    lines = [f"| English replayed | weights | {heads} the first | tokens |", f"|{'---|' * 8}"]
+    for name, (before, after, english_before, english, tokens) in arms.items():
+        cells = [
+            f"{fmean(after.values()):.3f}",
+            f"{fmean(before.values()) - fmean(after.values()):.3f}",
+            "" if after is first else shown(difference(first, after)),
+            shown(difference(english_before, english)),
+            "" if after is first else shown(difference(first_english, english)),
+            f"{fmean(tokens.values()):,.0f}",
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def values_of(study: StudyFiles, axis: str, key: ValueKey) -> dict[str, dict[Pair, float]]:

@@ -86,6 +86,15 @@ def test_the_page_has_the_tables_of_the_kept_measurements(tmp_path, monkeypatch)
         assert (ROOT / "docs/pictures" / picture.name).is_file()
 
 
+def test_results_have_the_table_of_the_kept_study_of_forgetting(tmp_path, monkeypatch, capsys):
+    """The printed table is the one in results.md, line by line."""
+    kept = ROOT / "benchmarks/measured/study-forgetting-tr"
+    write(monkeypatch, tmp_path, "forgetting", kept)
+    printed = capsys.readouterr().out.strip()
+    assert "| 0.0 | shielded | 2.124 |" in printed
+    assert printed in (ROOT / "benchmarks/results.md").read_text(encoding="utf-8")
+
+
 def test_the_bases_that_come_with_lingraft_need_no_study(tmp_path, monkeypatch):
     """Without a source, the tables are of the runs that `advise` reads."""
     page = write(monkeypatch, tmp_path / "docs", "bases", places="bases")
