@@ -7,13 +7,13 @@ line of JSON for each data type of gathered weights: `traffic_of`.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import sys
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import torch
 from torch.distributed.fsdp import FSDPModule
@@ -94,6 +94,13 @@ def traffic_of(folder: Path, text: Blocks, world: ProcessGroup, dtype: torch.dty
     }
 
 
+def other_shards(model: Any) -> int:
+    """Return how many sharded modules are in memory that are not of this model."""
+    gc.collect()
+    alive = {id(each) for each in gc.get_objects() if isinstance(each, FSDPModule)}
+    return len(alive - {id(module) for module in model.modules()})
+
+
 if __name__ == "__main__":
     model, texts, folder, plan, stop = sys.argv[1:]
     batch = PhaseSteps.batch
@@ -105,7 +112,13 @@ if __name__ == "__main__":
 
     PhaseSteps.batch = stopping
     text = TrainingText.of(Blocks.open(Path(texts) / "hi"), Blocks.open(Path(texts) / "en"), 0.2)
-    measured = Mock(side_effect=heldout)
+    # At each measurement: sharded modules in memory that are not of the measured model.
+    others: list[int] = []
+
+    def measured(model: Any, *rest: Any) -> Any:
+        others.append(other_shards(model))
+        return heldout(model, *rest)
+
 
     loss.LOGITS_AT_ONCE = {"cpu": 320 * 7}  # several pieces, the last one shorter
     try:
@@ -124,7 +137,8 @@ if __name__ == "__main__":
                 found = traffic_of(Path(model), text.target, world, dtype)
                 sys.stdout.write(json.dumps(found) + "\n")
         sys.stdout.write(
-            f"{notes['loss']}, opened {notes['opened']}, measured {measured.call_count} times"
+            f"{notes['loss']}, opened {notes['opened']}, measured {len(others)} times, "
+            f"next to {max(others)} other shards"
         )
     except LingraftError as error:
         sys.stdout.write(str(error))

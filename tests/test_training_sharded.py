@@ -96,7 +96,7 @@ def test_two_processes_train_as_one_and_go_on_as_one(
     went_on = launch(tiny_model, text, tmp_path / "two", stop=0)
     assert [code for code, _ in went_on] == [0, 0], went_on
     # The end, two shares and their merged model: both processes measure each.
-    end = "ChunkedInsideLoss, opened shard by shard, measured 4 times"
+    end = "ChunkedInsideLoss, opened shard by shard, measured 4 times, next to 0 other shards"
     assert [told.splitlines()[-1] for _, told in went_on] == [end, end]
     run(tiny_model, text, plan_of(**PLAN), tmp_path / "alone", heldout=heldout, choosing=heldout)
     (tmp_path / "joined").mkdir()

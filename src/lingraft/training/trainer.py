@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -412,6 +413,8 @@ class Trainer:
             self.model = gather_model(
                 self.job, number, branch.iteration, stepper.parameters, first=first
             )
+            # A measurement of the merged model loads other shards: these leave the memory first.
+            self.loaded = replace(self.loaded, model=None, meta=None)
         if first:
             # Before `finish` merges them into the weights.
             save_low_rank(strategy.adapter_state(self.model), self.job.scratch_dir, number)
