@@ -14,9 +14,9 @@ docs/pictures/NAME-*.svg; those of a study are the charts of its own report. `ro
 language of the study, as `rows hi`. `forgetting` only prints its table, that of results.md. `run`
 draws the two pictures of README.md and docs/benchmarks.md. Run from the root of the repository.
 
-Differences are between runs that differ in one thing only. A pair of such runs has one language and
-one seed. Intervals are Student's t at 95% over these pairs, so they speak of these languages, not
-of all. A value is called better, worse or equal only if the intervals of all values of the table
+Differences are between runs that differ in one thing only. Intervals are Student's t at 95% over
+seeds, after averaging over languages; those of bases, which ran once, are over texts. They speak of
+these languages, not of all. A value is called better, worse or equal only if the intervals of all values of the table
 together support it (Bonferroni).
 """
 
@@ -204,8 +204,10 @@ def bases_chart(runs: Sequence[BaseRun]) -> Chart:
 def bases_compared(runs: Sequence[BaseRun]) -> Iterator[str]:
     """Yield a table of how much higher one base ends than another; intervals are over texts."""
     ends: dict[str, dict[Pair, float]] = {}
+    texts = list(dict.fromkeys(run.text for run in runs))
     for run in runs:
-        ends.setdefault(run.base, {})[(run.text,), 0] = run.end
+        # Each base ran once: the texts are the sample, in place of seeds.
+        ends.setdefault(run.base, {})[(), texts.index(run.text)] = run.end
     yield "\n| base | compared with | bits per byte at the end |"
     yield "|---|---|--:|"
     for base, other in BASES:
@@ -251,13 +253,18 @@ def values_of(study: StudyFiles, axis: str, key: ValueKey) -> dict[str, dict[Pai
 
 
 def difference(first: Mapping[Pair, float], second: Mapping[Pair, float]) -> Difference | None:
-    """Return `second` minus `first` over the pairs that both have."""
-    pairs = [second[pair] - first[pair] for pair in first if pair in second]
-    if not pairs:
+    """Return `second` minus `first` over the seeds that have each pair of both."""
+    by_seed: dict[int, list[float]] = {}
+    for others, seed in first.keys() & second.keys():
+        by_seed.setdefault(seed, []).append(second[others, seed] - first[others, seed])
+    # A mean over some of the languages is no mean over all: failed runs leave seeds out.
+    most = max(map(len, by_seed.values()), default=0)
+    means = [fmean(values) for values in by_seed.values() if len(values) == most]
+    if not means:
         return None
-    spread = stdev(pairs) / math.sqrt(len(pairs)) if len(pairs) > 1 else None
+    spread = stdev(means) / math.sqrt(len(means)) if len(means) > 1 else None
     compared = ("", "first", "second")
-    return Difference(*compared, {}, *BITS, fmean(pairs), len(pairs), spread, margin=MARGIN)
+    return Difference(*compared, {}, *BITS, fmean(means), len(means), spread, margin=MARGIN)
 
 
 def shown(found: Difference | None) -> str:
@@ -276,7 +283,7 @@ def with_signs(value: float, low: float, high: float) -> str:
 def verdict(found: Difference | None, tests: int) -> str:
     """Return what the interval supports, if so many differences are tested together."""
     if found is None or found.spread is None:
-        return "one pair: no order"
+        return "one seed: no order"
     said = []
     better = better_value(found, 1 - (1 - CONFIDENCE) / tests)
     if better is not None:
@@ -322,10 +329,7 @@ def measured_on(pairs: Mapping[Pair, float]) -> str:
     """Return on how many languages and seeds a table rests."""
     seeds = {seed for _, seed in pairs}
     contexts = {others for others, _ in pairs}
-    return (
-        f"{counted(len(pairs), 'pair')}: {counted(len(contexts), 'language')} and "
-        f"{counted(len(seeds), 'seed')}."
-    )
+    return f"{counted(len(contexts), 'language')}, {counted(len(seeds), 'seed')}."
 
 
 def tokens_table(study: StudyFiles) -> str:

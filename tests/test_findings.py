@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from itertools import cycle
 
 import pytest
@@ -42,7 +43,7 @@ def test_the_findings_are_written_from_a_study(tmp_path, monkeypatch):
     """One command puts the table of a question into the page and draws its pictures."""
     study = make_study(tmp_path / "study", sizes=(0, 100), seeds=(0, 1))
     rows = write(monkeypatch, tmp_path / "docs", "rows", study)
-    # Random rows end 0.1 higher in each of the four pairs.
+    # Random rows end 0.1 higher with each seed.
     assert "| random plain | – | +0.100 (+0.100 to +0.100) | worse |" in rows
     assert rows.count("\nold\n") == 2
     assert rows.startswith("Above.\n<!-- rows -->\n")
@@ -126,7 +127,19 @@ def test_an_order_is_claimed_only_where_the_intervals_support_it():
     assert compared(1.001, 1.002, 1.0, 0.999) == "equal within 0.01"
     assert compared(1.02, 1.04, 1.03, 1.03) == "worse"
     assert compared(1.02, 1.04, 1.03, 1.03, tests=1000) == "no order"
-    assert compared(0.5) == "one pair: no order"
+    assert compared(0.5) == "one seed: no order"
+
+
+def test_languages_are_averaged_within_a_seed():
+    """The sample of a difference over several languages is its seeds."""
+    first = {((language,), seed): 0.0 for language in ("hi", "tr") for seed in range(3)}
+    second = {(place, seed): seed + (place == ("tr",)) for place, seed in first}
+    found = findings.difference(first, second)
+    assert (found.value, found.n) == (1.5, 3)
+    assert found.spread == pytest.approx(1 / math.sqrt(3))
+    # A seed without one of the languages is left out.
+    del second[("tr",), 0]
+    assert findings.difference(first, second).n == 2
 
 
 def test_a_folder_that_is_no_study_is_refused(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from scipy import stats
 from lingraft.studies import better_value, differences, ranking
 from lingraft.studies.config import ComparedSettings
 from lingraft.studies.study_results import difference_rows
-from lingraft.studies.text_needed import text_needed
+from lingraft.studies.text_needed import LEAST_SHARE, text_needed
 
 BITS = ComparedSettings()
 
@@ -104,15 +104,14 @@ def test_text_needed_is_where_the_curve_reaches_the_end_of_the_other():
                 rows.append({**labels, "role": "replay", "language": "en", **point})
     align, random = text_needed(rows, ["init", "language"])
     assert (align.first, align.second, align.runs, align.seeds) == ("mean", "align", 4, 2)
-    assert align.share == pytest.approx((150 + 100) / 2 / 500)
+    assert align.share == pytest.approx(math.sqrt(150 * 100) / 500)
     assert align.end == pytest.approx((-0.3 - 0.25) / 2)
     assert align.start == pytest.approx(-0.5)
-    # Each pair of a language and a seed is an observation.
-    expected = stats.ttest_1samp([-0.3, -0.3, -0.25, -0.25], 0).confidence_interval(0.95)
-    assert align.end_interval == pytest.approx((expected.low, expected.high))
+    # Both seeds end in the same: nothing says how far another one would be.
+    assert align.end_interval is None
     # In Hindi the curve of mean is at the end of random, 1.1, after 400 of 500 bytes.
-    assert random.share == pytest.approx((500 / 400 + 200 / 500) / 2)
-    assert (random.reached, random.runs, random.observations) == (2, 4, 4)
+    assert random.share == pytest.approx(math.sqrt(500 / 400 * 200 / 500))
+    assert (random.reached, random.runs, random.languages) == (2, 4, 2)
     assert random.end == pytest.approx(0.0)
     # Without one of its runs, a seed is left out; of two points at the same text the last counts.
     part = [row for row in rows if (row["seed"], row["axis.language"]) != (1, "tr")]
@@ -126,6 +125,51 @@ def test_text_needed_is_where_the_curve_reaches_the_end_of_the_other():
     ]
     assert [found.second for found in text_needed(more, ["init", "language"])] == ["random"]
     assert text_needed([row for row in rows if row["bytes"] % 200 == 0], ["init", "language"]) == []
+
+
+def test_text_needed_has_one_observation_for_each_seed(curve_rows):
+    """Languages are averaged within a seed; the interval is that of the logarithms over seeds."""
+    steps = {("hi", 0): 4, ("hi", 1): 6, ("hi", 2): 5, ("tr", 0): 3, ("tr", 1): 2, ("tr", 2): 6}
+    rows = []
+    for (language, seed), reached in steps.items():
+        # The first value ends at 1 after 8 points, the second is there after `reached`.
+        rows += curve_rows("mean", language, seed, [9 - number for number in range(9)])
+        fast = [3 if number < reached else 1 for number in range(9)]
+        rows += curve_rows("fast", language, seed, fast)
+    (found,) = text_needed(rows, ["init", "language"])
+    logs = [
+        statistics.mean(math.log(steps[language, seed] / 8) for language in ("hi", "tr"))
+        for seed in range(3)
+    ]
+    expected = stats.ttest_1samp(logs, 0).confidence_interval(0.95)
+    assert found.share == pytest.approx(math.exp(statistics.mean(logs)))
+    assert found.share_interval == pytest.approx(tuple(map(math.exp, expected)))
+    assert (found.languages, found.seeds, found.runs) == (2, 3, 6)
+
+
+def test_a_value_that_starts_at_the_end_of_the_other_needs_the_least_share(curve_rows):
+    """Such a run needs no text; it counts as 1%, because 0 has no logarithm."""
+    rows = [
+        *curve_rows("mean", "hi", 0, [3, 2, 1, 1, 1, 1]),
+        *curve_rows("done", "hi", 0, [1, 1, 1, 1, 1, 1]),
+    ]
+    (found,) = text_needed(rows, ["init", "language"])
+    assert found.share == pytest.approx(LEAST_SHARE)
+
+
+@pytest.fixture
+def curve_rows():
+    """Return the rows of a held-out curve with a point after each 100 bytes."""
+
+    def rows(init, language, seed, values):
+        cell = {"cell": "x", "seed": seed, "axis.init": init, "axis.language": language}
+        cell |= {"role": "target", "language": language}
+        return [
+            {**cell, "bytes": 100 * number, "bits_per_byte": value}
+            for number, value in enumerate(values)
+        ]
+
+    return rows
 
 
 def align_end(rows, language):

@@ -70,12 +70,11 @@ def _explain(compared: Sequence[TextNeeded]) -> str:
     languages = [needed.languages for needed in compared]
     if max(languages) > 1:
         of = f"{_counts(languages, 'language')} and {of}"
-    pairs = _counts([needed.observations for needed in compared], "pair")
     if all(each.end_interval is None for each in compared):
         return f"Dot: the mean over {of}, without an interval."
     return (
-        f"Dot: the mean over {of}. Bar: its 95% interval over {pairs} that differ in nothing else, "
-        "after averaging over the other axes."
+        f"Dot: the mean over {of} of runs that differ in nothing else. Bar: its 95% interval over "
+        "seeds, after averaging over the rest."
     )
 
 

@@ -7,8 +7,8 @@ there, divided by the text that the first run read, is 0.5 if the second value i
 second run that never gets there is slower: the curve of the first run is read until it reaches the
 end of the second, and if it needs half of the text, the second value needs 2 times as much.
 
-The other axes are averaged first. Each pair of a language and a seed is then one observation of the
-mean and of its interval, so an interval is over seeds where there is one target language.
+The other axes and the languages are averaged first, so that each seed is one observation of the mean
+and of its interval. Shares are averaged as logarithms: twice and half as fast make 100%.
 """
 
 from __future__ import annotations
@@ -30,18 +30,20 @@ MIN_POINTS = 6
 """With fewer, the number would be that of the straight lines between them."""
 SAME_TEXT = 0.02
 """Budgets end with a whole sequence, so runs that read the same text differ by less than this."""
+LEAST_SHARE = 0.01
+"""The share of a run that starts as low as the other one ends, because 0 has no logarithm."""
 
 
 @dataclass(frozen=True)
 class TextNeeded:
     """The share of the text of `first` that `second` needs for the same result.
 
-    Means and 95% intervals are over `observations` pairs of a language and a seed.
+    Means and 95% intervals are over seeds. The mean of shares is the geometric one.
 
     Attributes:
         axis, first, second: what is compared.
         share: more than 1 if `second` ends higher; `None` if the curves never meet.
-        share_interval: its interval, `None` for one observation.
+        share_interval: its interval, `None` for one seed.
         start: bits per byte of `second` minus those of `first`, before training.
         end: the same difference at the end of the curves, and `end_interval` its interval.
         reached: the number of runs of `second` as low as `first` at its end, of all `runs`.
@@ -61,11 +63,6 @@ class TextNeeded:
     runs: int
     seeds: int
     languages: int
-
-    @property
-    def observations(self) -> int:
-        """The number of pairs of a language and a seed."""
-        return self.languages * self.seeds
 
 
 def text_needed(rows: Sequence[Row], axes: Sequence[str]) -> list[TextNeeded]:
@@ -109,11 +106,6 @@ class _Pair(NamedTuple):
     start: float
     end: float
 
-    @property
-    def observation(self) -> tuple[str, int]:
-        """The language and the seed."""
-        return self.context[1], self.seed
-
 
 def _pairs(
     curves: Mapping[tuple[str, ...], Mapping[tuple[int, str], Mapping[float, float]]],
@@ -149,7 +141,7 @@ def _share_of_text(first: Curve, second: Curve) -> float | None:
     """
     needed = bytes_to_reach(second, first[-1][1])
     if needed is not None:
-        return needed / first[-1][0]
+        return max(needed / first[-1][0], LEAST_SHARE)
     enough = bytes_to_reach(first, second[-1][1])
     return second[-1][0] / enough if enough else None
 
@@ -175,27 +167,30 @@ def _summary(axis: str, first: str, second: str, pairs: list[_Pair]) -> TextNeed
     # A mean over some of the contexts is no mean over all: failed runs leave seeds out.
     seeds = {seed: of_seed for seed, of_seed in seeds.items() if len(of_seed) == len(contexts)}
     pairs = [pair for of_seed in seeds.values() for pair in of_seed]
-    observed: dict[tuple[str, int], list[_Pair]] = {}
-    for pair in pairs:
-        observed.setdefault(pair.observation, []).append(pair)
-    starts = [fmean(pair.start for pair in together) for together in observed.values()]
-    ends = [fmean(pair.end for pair in together) for together in observed.values()]
-    shares: list[float] = []
-    if all(pair.share is not None for pair in pairs):
-        shares = [fmean(pair.share or 0.0 for pair in together) for together in observed.values()]
+    starts = [fmean(pair.start for pair in together) for together in seeds.values()]
+    ends = [fmean(pair.end for pair in together) for together in seeds.values()]
+    share, share_interval = None, None
+    logs = [
+        [math.log(pair.share) for pair in together if pair.share is not None]
+        for together in seeds.values()
+    ]
+    if pairs and sum(map(len, logs)) == len(pairs):
+        means = list(map(fmean, logs))
+        share, interval = math.exp(fmean(means)), interval_over_seeds(means)
+        share_interval = interval and (math.exp(interval[0]), math.exp(interval[1]))
     return TextNeeded(
         axis,
         first,
         second,
-        fmean(shares) if shares else None,
-        interval_over_seeds(shares) if shares else None,
+        share,
+        share_interval,
         fmean(starts) if starts else math.nan,
         fmean(ends) if ends else math.nan,
         interval_over_seeds(ends),
         sum(pair.end <= 0 for pair in pairs),
         len(pairs),
         len(seeds),
-        len({language for language, _ in observed}),
+        len({pair.context[1] for pair in pairs}),
     )
 
 
@@ -215,4 +210,4 @@ def describe(needed: TextNeeded) -> str:
     if needed.share_interval is None:
         return share
     low, high = needed.share_interval
-    return f"{share} ({max(low, 0.0):.0%} to {high:.0%})"
+    return f"{share} ({low:.0%} to {high:.0%})"
