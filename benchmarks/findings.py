@@ -16,8 +16,8 @@ draws the two pictures of README.md and docs/benchmarks.md. Run from the root of
 
 Differences are between runs that differ in one thing only. Intervals are Student's t at 95% over
 seeds, after averaging over languages; those of bases, which ran once, are over texts. They speak of
-these languages, not of all. A value is called better, worse or equal only if the intervals of all values of the table
-together support it (Bonferroni).
+these languages, not of all. A value is called better, worse or equal only if the intervals of all
+values of the table together support it (Bonferroni).
 """
 
 from __future__ import annotations

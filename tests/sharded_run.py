@@ -119,7 +119,6 @@ if __name__ == "__main__":
         others.append(other_shards(model))
         return heldout(model, *rest)
 
-
     loss.LOGITS_AT_ONCE = {"cpu": 320 * 7}  # several pieces, the last one shorter
     try:
         # The processes stay together after the run.

@@ -7,8 +7,8 @@ there, divided by the text that the first run read, is 0.5 if the second value i
 second run that never gets there is slower: the curve of the first run is read until it reaches the
 end of the second, and if it needs half of the text, the second value needs 2 times as much.
 
-The other axes and the languages are averaged first, so that each seed is one observation of the mean
-and of its interval. Shares are averaged as logarithms: twice and half as fast make 100%.
+The other axes and the languages are averaged first, so that each seed is one observation of the
+mean and of its interval. Shares are averaged as logarithms: twice and half as fast make 100%.
 """
 
 from __future__ import annotations
