@@ -242,7 +242,7 @@ def _exit_codes() -> str:
         "| exit code | meaning |\n|---|---|\n| 0 | done |\n"
         "| 1 | a bug in lingraft, with its traceback |\n"
         "| 2 | an error that you can fix, in one line; nothing half-written is left |\n"
-        "| 3 | a training run that cannot continue |\n"
+        "| 3 | a training run that cannot continue, or a study of which a cell failed |\n"
         "| 130 | stopped by a signal after saving; the same command resumes |\n"
     )
 

@@ -74,7 +74,7 @@ Inits = Annotated[
     typer.Option(
         metavar="INIT,INIT,...",
         help="The initialisation methods to compare: mean,calibrated, with settings "
-        "{focus: {width: 100}}. `lingraft settings embeddings` lists them.",
+        "{focus: {vector_size: 100}}. `lingraft settings embeddings` lists them.",
     ),
 ]
 ProbeSteps = Annotated[int, typer.Option(help="Training steps with each method.")]
