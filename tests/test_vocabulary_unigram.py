@@ -27,7 +27,15 @@ from lingraft.tokenizer.unknown_tokens import (
     is_as_faithful,
     unknown_piece,
 )
-from lingraft.vocabulary import Append, ContinuedBPE, Extension, SelectionRequest, extend_tokenizer
+from lingraft.vocabulary import (
+    Append,
+    AutoSize,
+    ContinuedBPE,
+    Extension,
+    SelectionRequest,
+    ServingCost,
+    extend_tokenizer,
+)
 from tests.conftest import ENGLISH, HINDI
 from tests.small_bases import ENGLISH as MORE_ENGLISH
 
@@ -244,6 +252,19 @@ def test_lost_characters_come_first_and_are_lost_no_more():
     assert sum(count_lost_characters(before, HINDI)) > 100
     assert sum(count_lost_characters(after, HINDI)) == 0
     assert [after.decode(ids).strip() for ids in after.encode(HINDI)] == list(HINDI)
+
+
+@pytest.mark.parametrize("rule", ["marginal", "serving"])
+def test_an_automatic_size_keeps_the_characters_that_the_base_loses(rule):
+    """They save no token, and are no reason to stop before the tokens that do."""
+    family = family_for("T5")
+    chosen = ContinuedBPE().select(SelectionRequest(family, family.units(HINDI), 200))
+    lost = next(place for place, saved in enumerate(chosen.saved) if saved)
+    cost = ServingCost(body=60, head_per_row=0.001, rows=100)
+    assert AutoSize(rule=rule).choose(chosen, cost) > lost > 0
+    # Where rows are what costs, the characters remain.
+    costly = ServingCost(body=0, head_per_row=1e6, rows=100)
+    assert AutoSize(rule="serving").choose(chosen, costly) >= lost
 
 
 def test_a_piece_that_a_longer_one_makes_useless_is_not_kept():

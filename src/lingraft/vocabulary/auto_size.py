@@ -68,19 +68,22 @@ class AutoSize(Settings):
     def choose(self, selected: Selected, serving: ServingCost | None) -> int:
         """Return how many of the selected tokens to keep; needs `selected.saved`.
 
-        The marginal rule also applies if the serving cost is not known.
+        The characters that the base loses are always kept. The marginal rule also applies if the
+        serving cost is not known.
         """
+        # They come first and save no token, so they are no reason to stop.
+        lost = next((place for place, saved in enumerate(selected.saved) if saved), 0)
         if self.rule == "marginal" or serving is None:
-            sizes = self._sizes(len(selected.saved))
+            sizes = self._sizes(lost, len(selected.saved))
             return worthwhile_size(sizes, remaining_tokens(selected, sizes), self.min_saving_share)
-        return size_by_serving_cost(selected, serving)
+        return size_by_serving_cost(selected, serving, lost)
 
-    def _sizes(self, found: int) -> list[int]:
+    def _sizes(self, least: int, found: int) -> list[int]:
         """Return the sizes to compare: those for which the text has enough tokens."""
         most = min(found, self.max_size)
-        sizes = [size for size in SIZES if size <= most]
+        sizes = [size for size in SIZES if least < size <= most]
         sizes += range(SIZES[-1] + LARGE_STEP, most + 1, LARGE_STEP)
-        return [0, *(sizes or [most] * bool(most))]
+        return [least, *(sizes or [most] * (most > least))]
 
 
 def worthwhile_size(
@@ -89,13 +92,13 @@ def worthwhile_size(
     """Return the largest size up to which each 1,000 tokens save enough (the rule `marginal`).
 
     `remaining[k]` are the tokens of the text, or its share, with `sizes[k]` tokens added. The
-    sizes are in ascending order and start with 0. The saving is a share of the tokens that remain
+    sizes are in ascending order; the first one is never too many. The saving is a share of the tokens that remain
     at the size before. `auto` counts them; `lingraft diagnose` and `advise` predict them.
 
     >>> worthwhile_size((0, 1_000, 2_000, 4_000), (1.0, 0.5, 0.49, 0.485))
     2000
     """
-    best = 0
+    best = sizes[0]
     for before, after in pairwise(range(len(sizes))):
         saving = 1 - remaining[after] / remaining[before]
         if saving / (sizes[after] - sizes[before]) * 1_000 < min_saving_share:
@@ -110,11 +113,14 @@ def remaining_tokens(selected: Selected, sizes: Sequence[int]) -> list[int]:
     return [selected.tokens_before - saved[min(size, len(saved) - 1)] for size in sizes]
 
 
-def size_by_serving_cost(selected: Selected, serving: ServingCost) -> int:
-    """Return the size with the lowest total FLOPs for the text; the smallest of equals."""
+def size_by_serving_cost(selected: Selected, serving: ServingCost, least: int = 0) -> int:
+    """Return the size with the lowest total FLOPs for the text; the smallest of equals.
+
+    The first `least` tokens save nothing and are kept.
+    """
     tokens = selected.tokens_before
-    best, best_cost = 0, tokens * serving.per_token(0)
-    for size, saved in enumerate(selected.saved, 1):
+    best, best_cost = least, tokens * serving.per_token(least)
+    for size, saved in enumerate(selected.saved[least:], least + 1):
         tokens -= saved
         cost = tokens * serving.per_token(size)
         if cost < best_cost:
