@@ -139,17 +139,25 @@ def test_splits_are_all_ways_to_make_a_piece():
     assert list(splits("a", known)) == []
 
 
-def test_compacting_closes_holes_in_order():
-    """Ids close up, and special tokens, also those in the post-processor, move along."""
+@pytest.mark.parametrize("is_sequence", [False, True])
+def test_compacting_closes_holes_in_order(is_sequence):
+    """Ids close up, and special tokens, also those in the post-processor, move along.
+
+    Llama-3's post-processor is a sequence of two.
+    """
+    template = {"special_tokens": {"<s>": {"id": "<s>", "ids": [7], "tokens": ["<s>"]}}}
+    sequence = {"type": "Sequence", "processors": [{"type": "ByteLevel"}, template]}
     data = {
         "model": {"vocab": {"a": 0, "b": 2, "c": 5}},
         "added_tokens": [{"id": 7, "content": "<s>"}],
-        "post_processor": {"special_tokens": {"<s>": {"id": "<s>", "ids": [7], "tokens": ["<s>"]}}},
+        "post_processor": sequence if is_sequence else template,
     }
     closed, moved = compact_ids(data)
     assert closed["model"]["vocab"] == {"a": 0, "b": 1, "c": 2}
     assert moved == {0: 0, 2: 1, 5: 2, 7: 3}
-    assert closed["post_processor"]["special_tokens"]["<s>"]["ids"] == [3]
+    processor = closed["post_processor"]
+    processor = processor["processors"][1] if is_sequence else processor
+    assert processor["special_tokens"]["<s>"]["ids"] == [3]
 
 
 def test_a_word_level_tokenizer_is_refused_by_name(tmp_path):

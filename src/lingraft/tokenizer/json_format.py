@@ -124,6 +124,8 @@ def compact_ids(data: Data) -> tuple[Data, dict[int, int]]:
         vocab[piece] = new_ids[token_id]
     for token in data["added_tokens"]:
         token["id"] = new_ids[token["id"]]
-    for special in ((data.get("post_processor") or {}).get("special_tokens") or {}).values():
-        special["ids"] = [new_ids[token_id] for token_id in special["ids"]]
+    post_processor = data.get("post_processor") or {}
+    for part in (post_processor, *post_processor.get("processors", ())):
+        for special in (part.get("special_tokens") or {}).values():
+            special["ids"] = [new_ids[token_id] for token_id in special["ids"]]
     return data, new_ids
