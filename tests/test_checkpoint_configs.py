@@ -106,6 +106,29 @@ def written(tmp_path, config, splice, rows, generation=None):
     return [json.loads(path.read_text()) if path.exists() else {} for path in found]
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"eos_token_id": [2, 7], "bos_token_id": 1},
+        {"eos_token_id": 3, "text_config": {"eos_token_id": [9], "bos_token_id": 1}},
+        {"text_config": {"eos_token_id": [9, 2]}},
+    ],
+)
+def test_a_new_generation_config_has_the_ids_that_transformers_took_from_the_config(
+    tmp_path, config
+):
+    """Once the file exists, transformers does not look for them in config.json."""
+    from transformers import GenerationConfig
+
+    config = {"model_type": "llama", "vocab_size": 10, **config}
+    splice = identity_splice(10, [AddedToken(10, b"ab", (1, 2))])
+    _, generated = written(tmp_path, config, splice, 16)
+    expected = GenerationConfig.from_model_config(json.loads(json.dumps(config)))
+    assert generated["suppress_tokens"] == list(range(11, 16))
+    for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        assert generated.get(key) == getattr(expected, key)
+
+
 def layout_of(splice: Splice, rows: int) -> Layout:
     """Return a layout of so many rows; nothing else of it is read here."""
     made = object.__new__(Layout)
@@ -153,7 +176,7 @@ def test_special_ids_move_with_their_tokens(tmp_path):
     made, generated = written(tmp_path, config, splice, 3)
     assert (made["bos_token_id"], made["eos_token_id"], made["pad_token_id"]) == (0, [1, 2], None)
     assert made["text_config"] == {"vocab_size": 3, "eos_token_id": 2}
-    assert generated["bos_token_id"] == 0
+    assert (generated["bos_token_id"], generated["eos_token_id"]) == (0, [1, 2])
 
 
 def test_a_special_token_that_is_dropped_is_an_error(tmp_path):

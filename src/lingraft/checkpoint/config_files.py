@@ -86,8 +86,12 @@ def write_configs(source: Path, output: Path, splice: Splice, layout: Layout) ->
     # The number of rows and not of ids: transformers builds the matrices from it.
     set_vocabulary(config, layout.rows)
     _write_json(output / "config.json", config)
-    generation = _read_generation_config(source, config)
-    renumber_ids(generation, splice, source / "generation_config.json")
+    path = source / "generation_config.json"
+    if path.exists():
+        generation: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        renumber_ids(generation, splice, path)
+    else:
+        generation = _special_ids(config)
     suppressed = suppressed_ids(generation.pop("suppress_tokens", None) or [], splice, layout)
     if suppressed:
         generation["suppress_tokens"] = suppressed
@@ -155,16 +159,14 @@ def _add_legacy_rope_keys(part: dict[str, Any]) -> None:
         part.setdefault("rope_scaling", scaling)
 
 
-def _read_generation_config(source: Path, config: dict[str, Any]) -> dict[str, Any]:
-    path = source / "generation_config.json"
-    if path.exists():
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return content
-    # transformers takes these ids from config.json only while generation_config.json is absent.
+def _special_ids(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the ids of config.json, which transformers ignores beside generation_config.json."""
     ids: dict[str, Any] = {}
-    for key in SPECIAL_IDS:
-        if isinstance(config.get(key), int):
-            ids[key] = config[key]
+    # The ids of the whole model come before those of a part.
+    for part in reversed(text_parts(config)):
+        for key in SPECIAL_IDS:
+            if part.get(key) is not None:
+                ids[key] = part[key]
     return ids
 
 
