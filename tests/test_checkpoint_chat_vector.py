@@ -108,6 +108,50 @@ def test_an_instruct_model_of_another_base_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("has_decoder", [False, True])
+def test_the_result_reads_chats_as_the_instruct_model_does(
+    models: dict[str, Path], tmp_path: Path, has_decoder: bool
+) -> None:
+    """A reserved token that the instruct model names, its template and its EOS are those of it.
+
+    transformers reads the same ids and the same chat from both, whichever files hold the settings.
+    """
+    from transformers import AutoTokenizer
+
+    def settings(folder: Path, name: str, **values: object) -> None:
+        path = folder / name
+        known = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps(known | values))
+
+    template = "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"
+    for folder in models.values():
+        name = "<|im_end|>" if folder == models["instruct"] else "<|reserved_0|>"
+        (folder / "chat_template.jinja").unlink(missing_ok=True)
+        data = json.loads((folder / "tokenizer.json").read_text())
+        entry = next(token for token in data["added_tokens"] if token["id"] == SPECIAL[1])
+        entry["content"] = name
+        data["model"]["vocab"] = {
+            name if number == SPECIAL[1] else piece: number
+            for piece, number in data["model"]["vocab"].items()
+        }
+        (folder / "tokenizer.json").write_text(json.dumps(data))
+        settings(folder, "tokenizer_config.json", eos_token=name)
+        if has_decoder:
+            decoder = {str(token["id"]): token for token in data["added_tokens"]}
+            settings(folder, "tokenizer_config.json", added_tokens_decoder=decoder)
+        else:
+            settings(folder, "special_tokens_map.json", eos_token=name)
+    settings(models["instruct"], "tokenizer_config.json", chat_template=template)
+    (models["adapted"] / "chat_template.jinja").write_text("of the base")
+    add_chat_vector(**models, splice=SPLICE, weight=1.0, output=tmp_path / "out")
+    made, expected = (
+        AutoTokenizer.from_pretrained(folder) for folder in (tmp_path / "out", models["instruct"])
+    )
+    chat = [{"role": "user", "content": "ab"}]
+    assert made.eos_token_id == expected.eos_token_id == SPECIAL[1]
+    assert made.apply_chat_template(chat) == expected.apply_chat_template(chat)
+
+
 def test_a_recipe_ends_with_the_chat_vector(
     tiny_model: Path, hindi_file: Path, tmp_path: Path
 ) -> None:

@@ -27,12 +27,15 @@ from lingraft.checkpoint.weight_checks import check_finite_tensor
 from lingraft.errors import ModelError
 from lingraft.splice import Splice
 from lingraft.tokenizer import open_tokenizer
+from lingraft.tokenizer.added_tokens import FLAGS, content_of
+from lingraft.tokenizer.chat_template import TEMPLATE_FILES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 # Numbers of a tensor that are added at a time: 2^24 in float32 are 64 MB for each of three models.
 BLOCK = 2**24
+SPECIAL_MAP = "special_tokens_map.json"
 
 
 @dataclass(frozen=True)
@@ -115,10 +118,11 @@ def add_chat_vector(
     """Write the adapted model with weight * (instruct - base) added to `output`; return notes.
 
     `splice` relates the tokenizer of `base` to that of `adapted`. The result gets the chat template
-    of the instruct model and the ids that end a turn there. Raises `ModelError` where the instruct
-    model was not trained from this base: other tensors, other shapes, or other tokens.
+    of the instruct model, the names of its special tokens and the ids that end a turn there. Raises
+    `ModelError` where the instruct model was not trained from this base: other tensors, other
+    shapes, or other tokens.
     """
-    special = _special_tokens(base, instruct)
+    special, renamed = _special_tokens(base, instruct)
     ours, before, after = map(Checkpoint.open, (adapted, base, instruct))
     embeddings = _matching_embeddings(ours, before, after)
     models = _ChatVectorSum(ours, before, after, embeddings, splice, frozenset(special), weight)
@@ -134,7 +138,9 @@ def add_chat_vector(
         changed.setdefault(place.file, {})[name] = tensor
     for path, tensors in changed.items():
         rewrite(path, output / path.name, tensors)
-    _copy_chat_settings(instruct, output, splice)
+    targets = {source: target for target, source in splice.corresponding.items()}
+    _rename_special(output, {targets[i]: text for i, text in renamed.items() if i in targets})
+    _copy_chat_settings(instruct, output, targets)
     return {
         "weight": weight,
         "tensors": len(models.adapted.tensors),
@@ -145,8 +151,8 @@ def add_chat_vector(
     }
 
 
-def _special_tokens(base: Path, instruct: Path) -> dict[int, str]:
-    """Return the instruct model's special tokens by id.
+def _special_tokens(base: Path, instruct: Path) -> tuple[dict[int, str], dict[int, str]]:
+    """Return the instruct model's special tokens by id, and those that the base calls otherwise.
 
     Raises `ModelError` where any other token differs from the base's, or where the base has no id
     for a special token.
@@ -177,7 +183,9 @@ def _special_tokens(base: Path, instruct: Path) -> dict[int, str]:
             f"from this base"
         )
         raise ModelError(msg)
-    return dict(vocabulary.special)
+    special = dict(vocabulary.special)
+    named = base_vocabulary.special
+    return special, {i: text for i, text in special.items() if named.get(i) != text}
 
 
 def _matching_embeddings(
@@ -231,22 +239,66 @@ def _check_shape(
         raise ModelError(msg)
 
 
-def _copy_chat_settings(instruct: Path, output: Path, splice: Splice) -> None:
-    """Copy the chat template, the EOS token and the ids that end a turn from the instruct model."""
-    template = instruct / "chat_template.jinja"
-    if template.is_file():
-        shutil.copyfile(template, output / template.name)
+def _rename_special(output: Path, renamed: Mapping[int, str]) -> None:
+    """Give tokens of the output, by id, the names of the instruct model's special tokens."""
+    if not renamed:
+        return
+    path = output / "tokenizer.json"
+    data = _read_json(path)
+    vocab = data["model"]["vocab"]
+    entries = {token["id"]: token for token in data["added_tokens"]}
+    names: dict[str, str] = {}
+    for number, text in renamed.items():
+        entry = entries.setdefault(number, {"id": number, **dict.fromkeys(FLAGS, False)})
+        if "content" in entry:
+            names[entry["content"]] = text
+        entry |= {"content": text, "special": True}
+    if isinstance(vocab, list):
+        vocab = [[renamed.get(i, piece), *rest] for i, (piece, *rest) in enumerate(vocab)]
+    else:
+        vocab = {renamed.get(number, piece): number for piece, number in vocab.items()}
+    data["model"]["vocab"] = vocab
+    data["added_tokens"] = [entries[number] for number in sorted(entries)]
+    path.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
+    for path in (output / "tokenizer_config.json", output / SPECIAL_MAP):
+        settings = _read_json(path)
+        for number, entry in settings.get("added_tokens_decoder", {}).items():
+            if int(number) in renamed:
+                entry |= {"content": renamed[int(number)], "special": True}
+        for role in settings:
+            name = content_of(settings[role])
+            if role.endswith("_token") and name in names:
+                settings[role] = names[name]
+        _write_json(path, settings)
+
+
+def _copy_chat_settings(instruct: Path, output: Path, targets: Mapping[int, int]) -> None:
+    """Copy the chat template, the EOS token and the ids that end a turn from the instruct model.
+
+    `targets` maps ids of the base to those of the output.
+    """
+    chat = open_tokenizer(instruct).config
     tokenizer_config = _read_json(output / "tokenizer_config.json")
-    instruct_config = _read_json(instruct / "tokenizer_config.json")
+    templates = [name for name in TEMPLATE_FILES if (instruct / name).is_file()]
+    if templates or "chat_template" in chat:
+        # A file of the base would take precedence over the instruct model's setting.
+        tokenizer_config.pop("chat_template", None)
+        for name in TEMPLATE_FILES:
+            (output / name).unlink(missing_ok=True)
+    for name in templates:
+        shutil.copyfile(instruct / name, output / name)
     for key in ("chat_template", "eos_token"):
-        if key in instruct_config:
-            tokenizer_config[key] = instruct_config[key]
+        if key in chat:
+            tokenizer_config[key] = chat[key]
     _write_json(output / "tokenizer_config.json", tokenizer_config)
+    special_map = _read_json(output / SPECIAL_MAP)
+    if "eos_token" in chat and "eos_token" in special_map:
+        special_map["eos_token"] = chat["eos_token"]
+        _write_json(output / SPECIAL_MAP, special_map)
     generation_config = _read_json(output / "generation_config.json")
     ends = _read_json(instruct / "generation_config.json").get("eos_token_id")
     if ends is not None:
         # The splice may have moved ids (`prune` does), so the instruct model's ids are mapped.
-        targets = {source: target for target, source in splice.corresponding.items()}
         end_ids = ends if isinstance(ends, list) else [ends]
         generation_config["eos_token_id"] = [targets[i] for i in end_ids if i in targets]
     _write_json(output / "generation_config.json", generation_config)
