@@ -16,10 +16,13 @@ from lingraft.checkpoint import (
     resize_embeddings,
 )
 from lingraft.embeddings import INITS
+from lingraft.embeddings.align import read_text
+from lingraft.embeddings.distillation_student import DistillationStudent
 from lingraft.embeddings.distillation_windows import StudentWindow, find_windows
+from lingraft.errors import ModelError
 from lingraft.evaluation import bits_per_byte
 from lingraft.tokenizer import open_tokenizer
-from tests.models import ARCHITECTURES, MemoryCorpus, extended_tokenizer
+from tests.models import ARCHITECTURES, Architecture, MemoryCorpus, extended_tokenizer
 
 SURFACES = ("zq", "ren", "zzq")
 TEXTS = (
@@ -30,14 +33,26 @@ TEXTS = (
 ) * 8
 
 
-@pytest.fixture(scope="module", params=["llama", "gemma", "opt"])
+GRANITE = Architecture("GraniteConfig", {**ARCHITECTURES["llama"].settings, "logits_scaling": 8.0})
+BUILT = {**ARCHITECTURES, "granite": GRANITE}
+
+
+@pytest.fixture(scope="module", params=["llama", "gemma", "opt", "granite", "phi"])
 def request_(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> InitRequest:
-    """Request rows for an untied model, a tied and scaled one, and one with learned positions."""
+    """Request rows for an untied model, a tied and scaled one, and one with learned positions.
+
+    And for one that scales its logits, and one with a bias in its head.
+    """
     root = tmp_path_factory.mktemp(request.param)
-    folder = ARCHITECTURES[request.param].build(root / "source")
-    splice = extended_tokenizer(folder, root / "tokenizer", SURFACES)
+    folder = BUILT[request.param].build(root / "source")
+    return request_of(folder, root / "tokenizer")
+
+
+def request_of(folder: Path, tokenizer: Path) -> InitRequest:
+    """Return a request for the input rows of a model."""
+    splice = extended_tokenizer(folder, tokenizer, SURFACES)
     checkpoint = Checkpoint.open(folder)
     names = embedding_names(checkpoint)
     return InitRequest(
@@ -46,7 +61,7 @@ def request_(
         "input",
         names.tied,
         source_folder=folder,
-        tokenizer_folder=root / "tokenizer",
+        tokenizer_folder=tokenizer,
         corpus=MemoryCorpus(TEXTS),
     )
 
@@ -60,6 +75,44 @@ def windows_of(
         window_tokens=window_tokens,
         windows_per_token=windows_per_token,
     )
+
+
+def test_the_output_loss_is_that_of_the_models_own_logits(request_: InitRequest) -> None:
+    """Added columns are scaled, and get the bias, that the resized model has.
+
+    The rows that training starts from are subtoken means, as those of the model that is compared.
+    """
+    student = DistillationStudent(request_, 0.01)
+    folder = request_.source_folder.parent / "resized"
+    if not folder.exists():
+        means = {f"{side}_init": INITS.parse("mean") for side in ("input", "output")}
+        resize_embeddings(
+            request_.source_folder,
+            request_.tokenizer_folder,
+            request_.splice,
+            **means,
+            corpus=request_.corpus,
+            output=folder,
+        )
+    model, size = load_model(folder, dtype="float32"), request_.splice.source_size
+    # Without added tokens, both models have the same states.
+    ids = list(range(5, 25))
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([[student.start_id, *ids]])).logits[0]
+        states = student._states([ids], student=False)[0]
+        made = student.logits(states)
+    added = list(range(size, size + len(request_.splice.added)))
+    assert torch.allclose(made[:, -len(added) :], logits[:, added], atol=1e-5)
+    assert torch.allclose(made[:, :size], logits[:, :size], atol=1e-5)
+
+
+def test_a_model_that_does_more_to_its_logits_is_refused(tmp_path: Path) -> None:
+    """HyperCLOVA X multiplies by the setting that Granite divides by: no row is learned wrongly."""
+    settings = {**ARCHITECTURES["llama"].settings, "logits_scaling": 8.0}
+    folder = Architecture("HyperCLOVAXConfig", settings).build(tmp_path / "source")
+    request_ = request_of(folder, tmp_path / "tokenizer")
+    with pytest.raises(ModelError, match="its logits are not those of its head.*choose another"):
+        INITS.parse("distilled").rows(request_)
 
 
 def test_windows_end_together_in_both_tokenisations(request_: InitRequest) -> None:
@@ -87,6 +140,14 @@ def test_tokens_with_enough_windows_get_no_more(request_: InitRequest) -> None:
     few, _ = windows_of(request_, windows_per_token=1)
     many, _ = windows_of(request_, windows_per_token=100)
     assert 0 < len(few) < len(many)
+
+
+def test_text_is_read_up_to_its_limit(request_: InitRequest) -> None:
+    """Whole documents, and no more of them than the limit needs."""
+    size = len(TEXTS[0].encode())
+    for limit, expected in ((1, 1), (size, 1), (size + 1, 2), (10**6, len(TEXTS))):
+        batches = read_text(request_, limit)
+        assert [text for batch in batches for text in batch] == list(TEXTS[:expected])
 
 
 def test_both_losses_fall(request_: InitRequest) -> None:

@@ -323,10 +323,19 @@ def test_an_interval_leaves_out_as_much_at_each_end() -> None:
     assert ratio_interval(tops, bottoms, settings) == pytest.approx(tuple(expected))
 
 
-def test_a_head_with_a_softcap_is_taken_apart(tmp_path: Path) -> None:
-    """The separate head caps the logits as Gemma 2 does, so whole logits are not needed."""
-    settings = {**ARCHITECTURES["gemma"].settings, "final_logit_softcapping": 0.05}
-    gemma = Architecture("Gemma2Config", settings, tied=True)
-    folder = gemma.build(tmp_path)
+@pytest.mark.parametrize(
+    ("config", "like", "settings"),
+    [
+        ("Gemma2Config", "gemma", {"final_logit_softcapping": 0.05}),
+        ("GraniteConfig", "llama", {"logits_scaling": 8.0}),
+        ("CohereConfig", "llama", {"logit_scale": 0.5}),
+    ],
+)
+def test_a_head_whose_logits_are_capped_or_scaled_is_taken_apart(
+    tmp_path: Path, config: str, like: str, settings: dict[str, float]
+) -> None:
+    """The separate head does what the model does to its logits: whole ones are not needed."""
+    known = ARCHITECTURES[like]
+    folder = Architecture(config, {**known.settings, **settings}, tied=known.tied).build(tmp_path)
     scores = bits_per_byte(load_model(folder), open_tokenizer(folder), DOCUMENTS[:2], context=64)
     assert scores.notes == ()

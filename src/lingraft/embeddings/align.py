@@ -8,11 +8,13 @@ overlaps in the text.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import ByteSize, Field
 
+from lingraft.corpus import first_documents
 from lingraft.embeddings.base import INITS, EmbeddingInit, InitRequest, InitRows
 from lingraft.embeddings.subtoken_mean import mean_mixture, weighted_means
 from lingraft.errors import ModelError
@@ -75,9 +77,9 @@ class Align(EmbeddingInit):
 
 
 def read_text(request: InitRequest, limit: int) -> Iterator[list[str]]:
-    """Yield about the first `limit` bytes of the train text in batches of documents.
+    """Yield the first `limit` bytes of the train text in batches of documents.
 
-    Documents are not cut, so the last batch may exceed the limit. Raises `ModelError` if there is
+    Documents are not cut, so the last one may exceed the limit. Raises `ModelError` if there is
     no corpus.
     """
     if request.corpus is None:
@@ -86,12 +88,9 @@ def read_text(request: InitRequest, limit: int) -> Iterator[list[str]]:
             "choose 'mean'"
         )
         raise ModelError(msg)
-    left = limit
-    for batch in request.corpus.batches("train", documents=200):
-        if left <= 0:
-            return
+    documents = first_documents(request.corpus.documents("train"), limit)
+    while batch := list(islice(documents, 200)):
         yield batch
-        left -= sum(len(text.encode()) for text in batch)
 
 
 def count_aligned_pieces(

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from lingraft.checkpoint.load_model import load_model
+from lingraft.checkpoint.logits import finish_logits
 from lingraft.embeddings.base import InitRequest
 from lingraft.embeddings.distillation_windows import StudentWindow
 from lingraft.embeddings.subtoken_mean import SubtokenMean
@@ -40,6 +41,9 @@ class DistillationStudent:
         self.source_of = dict(request.splice.kept)
         self.table = self.model.get_input_embeddings()
         self.head = self.model.get_output_embeddings()
+        self.finish_logits = finish_logits(self.model)
+        self._check_logits(request)
+        self.bias = self._added_bias(request)
         self.parameters: dict[str, torch.nn.Parameter] = {}
         groups: dict[torch.nn.Parameter, dict[str, Any]] = {}
         for side, module in (("input", self.table), ("output", self.head)):
@@ -58,6 +62,28 @@ class DistillationStudent:
         self.optimizer = torch.optim.Adam(list(groups.values()))
         self.table.register_forward_hook(self._insert_rows)
         self.added_WP: Tensor | None = None
+
+    @torch.no_grad()
+    def _check_logits(self, request: InitRequest) -> None:
+        """Raise `ModelError` where the model does more to its logits than is known here."""
+        ids = torch.full((1, 4), self.start_id, device=self.device)
+        states = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        logits = self.model(input_ids=ids, use_cache=False).logits.float()
+        made = self.finish_logits(self.head(states))
+        if made.shape != logits.shape or not torch.allclose(made, logits, rtol=1e-3, atol=1e-3):
+            msg = (
+                f"{request.source_folder}: its logits are not those of its head, so rows of the "
+                "head cannot be learned from them; choose another embedding init"
+            )
+            raise ModelError(msg)
+
+    def _added_bias(self, request: InitRequest) -> Tensor | float:
+        """Return the bias of each added token [A] as it is written: the mean of its pieces'."""
+        bias = getattr(self.head, "bias", None)
+        if bias is None:
+            return 0.0
+        means = [bias[list(token.pieces)].mean() for token in request.splice.added]
+        return torch.stack(means) if means else 0.0
 
     @staticmethod
     def _find_start_id(request: InitRequest) -> int:
@@ -99,12 +125,16 @@ class DistillationStudent:
         # The output rows learn from the teacher's states alone: those of the student move in every
         # step.
         states = teacher[window_index, source]
-        logits = torch.cat([self.head(states), states @ self.parameters["output"].T], dim=1)
-        loss = cross_entropy(logits.float(), token)
+        loss = cross_entropy(self.logits(states), token)
         self.optimizer.zero_grad()
         torch.autograd.backward(error + loss)
         self.optimizer.step()
         return float(error.detach()), float(loss.detach())
+
+    def logits(self, states_PD: Tensor) -> Tensor:
+        """Return the logits of states: of the source's rows, then of the added ones."""
+        of_added = states_PD @ self.parameters["output"].T + self.bias
+        return self.finish_logits(torch.cat([self.head(states_PD), of_added], dim=1))
 
     def _next_tokens(self, windows: Sequence[StudentWindow]) -> list[tuple[int, int, int]]:
         """Return (window, teacher position, row of the next target token) for the output loss."""

@@ -43,8 +43,9 @@ if TYPE_CHECKING:
 CHECKPOINT_SECONDS = 30.0
 """A killed run loses about this much work."""
 
-VERSION = 2
-"""Raised when the rows of the same settings change. 2: trained by the loop of `training`."""
+VERSION = 3
+"""Raised when the rows of the same settings change. 2: trained by the loop of `training`.
+3: the text is cut after the document that reaches the share."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lingraft.checkpoint.logits import finish_logits
 from lingraft.evaluation.bootstrap import Floats
 from lingraft.tf32 import tf32_products
 
@@ -195,15 +196,9 @@ def _is_sharded(model: Any) -> bool:
 
 
 def _build_head(model: Any) -> Callable[[Tensor], Tensor]:
-    """Return the function from hidden states to logits; Gemma 2 caps its logits after the head."""
-    head = model.get_output_embeddings()
-    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-
-    def logits_of(hidden: Tensor) -> Tensor:
-        logits: Tensor = head(hidden).float()
-        return (logits / cap).tanh() * cap if cap else logits
-
-    return logits_of
+    """Return the function from hidden states to logits."""
+    head, finish = model.get_output_embeddings(), finish_logits(model)
+    return lambda hidden: finish(head(hidden))
 
 
 def _losses(states: Tensor, targets: Tensor, logits_of: Callable[[Tensor], Tensor]) -> Floats:
