@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib
 import json
 import shutil
@@ -89,6 +90,19 @@ def test_identity_is_content(tiny_model, copied):
         (copied / name).write_bytes(content + b" ")
         assert parse_model(str(copied)).identity() != before
         (copied / name).write_bytes(content)
+
+
+def test_a_tokenizer_in_any_file_that_is_read_belongs_to_the_model(copied, tmp_path):
+    """A model whose tokenizer is compressed keeps it, and its content is part of the identity."""
+    path = copied / "tokenizer.json"
+    ids = open_tokenizer(copied).encode([TEXT])
+    (copied / "tokenizer.json.gz").write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    base = parse_model(str(copied))
+    assert open_tokenizer(materialised(base, tmp_path)).encode([TEXT]) == ids
+    before = base.identity()
+    (copied / "tokenizer.json.gz").write_bytes(b"other")
+    assert base.identity() != before
 
 
 def broken(folder: Path, what: str) -> None:

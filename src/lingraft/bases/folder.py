@@ -23,6 +23,7 @@ from lingraft.checkpoint.config_files import COMPANIONS
 from lingraft.errors import ModelError
 from lingraft.model_code import check_loads_without_code, code_files, is_permitted, permit
 from lingraft.store import cached_sha256, file_digest, is_folder, path_exists, symlink_or_link
+from lingraft.tokenizer.file_names import TOKENIZER_FILES
 
 WEIGHTS = ("*.safetensors",)
 SECOND_COPY = "consolidated"
@@ -31,17 +32,7 @@ SMALL_FILES = (
     "config.json",
     "generation_config.json",
     "model.safetensors.index.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "vocab.json",
-    "merges.txt",
-    "vocab.txt",
-    "chat_template.jinja",
+    *TOKENIZER_FILES,
     *COMPANIONS,
 )
 """The files that are copied with a model; other files of its folder are not part of the base."""

@@ -40,21 +40,10 @@ from lingraft.checkpoint.weight_checks import finite_norms
 from lingraft.corpus import Corpus
 from lingraft.model_code import code_files
 from lingraft.splice import Splice
+from lingraft.tokenizer.file_names import TOKENIZER_FILES
 
-# Patterns of the files of a tokenizer; tokenizer_*.py is a tokenizer class in the folder.
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "spiece.model",
-    "*.tiktoken",
-    "chat_template.jinja",
-    "tokenizer_*.py",
-)
+# tokenizer_*.py is a tokenizer class in the folder.
+FILES_OF_TOKENIZER = (*TOKENIZER_FILES, "tokenizer_*.py")
 BIT_IDENTICAL = "bit-identical"
 
 
@@ -171,7 +160,7 @@ def _write_other_files(
     """Write all files except the weights, and check that the folder loads."""
     write_configs(plan.checkpoint.folder, output, plan.splice, plan.layout)
     copy_companions(source_folder, output)
-    for pattern in TOKENIZER_FILES:
+    for pattern in FILES_OF_TOKENIZER:
         for file in tokenizer_folder.glob(pattern):
             shutil.copyfile(file, output / file.name)
     for file in code_files(source_folder):

@@ -104,7 +104,7 @@ class Focus(EmbeddingInit):
         key = f"focus {self.model_dump_json()}"
         if key not in request.scratch:
             if self.vectors:
-                ids, vectors = _read_vectors(Path(self.vectors))
+                ids, vectors = _read_vectors(Path(self.vectors).expanduser())
             else:
                 ids, vectors = self.train(request)
             request.scratch[key] = ids, torch.from_numpy(vectors).float()

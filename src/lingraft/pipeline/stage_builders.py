@@ -34,6 +34,7 @@ from lingraft.splice import Splice
 from lingraft.store import Manifest, digest
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.chat_template import chat_template_of
+from lingraft.tokenizer.file_names import TOKENIZER_FILES
 from lingraft.tokenizer.separators import separators_of
 from lingraft.training import TrainingPlan
 from lingraft.vocabulary import ServingCost, extend_tokenizer
@@ -43,18 +44,7 @@ if TYPE_CHECKING:
     from lingraft.training.phase_steps import TrainingText
 
 
-COMPANION_FILES = (
-    *COMPANIONS,
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "*.model",
-    "*.tiktoken",
-    "chat_template.jinja",
-    "generation_config.json",
-)
+COMPANION_FILES = (*COMPANIONS, *TOKENIZER_FILES, "tokenizer*", "generation_config.json")
 """Files that training does not change: they are copied from the model that training began with."""
 
 

@@ -18,12 +18,12 @@ STAGE_VERSIONS = {
     "blend": 2,
     "text": 1,
     # What a run builds from them.
-    "vocabulary": 11,
-    "embeddings": 8,
+    "vocabulary": 12,
+    "embeddings": 9,
     "packing": 5,
     "training": 12,
     "received": 1,
-    "chat-vector": 1,
+    "chat-vector": 2,
     # Checks, measurements and predictions.
     "evaluation-text": 2,
     "source-check": 2,

@@ -12,6 +12,7 @@ from lingraft.tokenizer.added_tokens import TokenFiles, complete_added_tokens
 from lingraft.tokenizer.base import Family
 from lingraft.tokenizer.byte_level_bpe import ByteLevel
 from lingraft.tokenizer.convert import from_tiktoken, from_vocab_and_merges
+from lingraft.tokenizer.file_names import VOCABULARY_FILES
 from lingraft.tokenizer.json_format import Data, disable_batch_settings, parse_json
 from lingraft.tokenizer.model_tokenizer import ModelTokenizer
 from lingraft.tokenizer.sentencepiece_bpe import SentencePieceBPE
@@ -20,18 +21,6 @@ from lingraft.tokenizer.unigram import Unigram
 from lingraft.tokenizer.validate import check_tokenizer_data, errors_of_damaged_files
 
 FAMILIES: tuple[type[Family], ...] = (ByteLevel, SentencePieceBPE, Unigram)
-
-# In order of preference: tokenizer.json is the file that loaders use where there are several.
-_FILE_NAMES = (
-    "tokenizer.json",
-    "tokenizer.json.gz",
-    "vocab.json",
-    "*.tiktoken",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model.v*",
-)
 
 
 def family_of(data: Data, where: Path) -> Family:
@@ -85,11 +74,13 @@ def tokenizer_file(path: Path) -> Path:
             "that holds one"
         )
         raise TokenizerError(msg)
-    for pattern in _FILE_NAMES:
+    for pattern in VOCABULARY_FILES:
         for file in sorted(path.glob(pattern)):
             return file
     listing = ", ".join(sorted(child.name for child in path.iterdir())[:8]) or "nothing"
-    msg = f"{path}: no tokenizer here; expected one of {', '.join(_FILE_NAMES)}, found {listing}"
+    msg = (
+        f"{path}: no tokenizer here; expected one of {', '.join(VOCABULARY_FILES)}, found {listing}"
+    )
     raise TokenizerError(msg)
 
 
@@ -105,7 +96,7 @@ def _read(source: Path) -> Data:
         return from_tiktoken(source)
     if ".model" in name:
         return from_sentencepiece(source)
-    msg = f"{source}: not a tokenizer file; expected {', '.join(_FILE_NAMES)}"
+    msg = f"{source}: not a tokenizer file; expected {', '.join(VOCABULARY_FILES)}"
     raise TokenizerError(msg)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from lingraft.errors import TokenizerError
 from lingraft.splice import Splice
+from lingraft.tokenizer.file_names import SENTENCEPIECE_FILES
 from lingraft.tokenizer.json_format import Data
 from lingraft.tokenizer.model_tokenizer import ModelTokenizer
 from lingraft.tokenizer.sentencepiece_bpe import SentencePieceBPE
@@ -25,13 +26,6 @@ UNIGRAM, BPE = 1, 2
 
 # Scores below this are placeholders, not ranks, and do not count as the lowest score.
 _NO_RANK = -1e6
-
-_FILE_NAMES = (
-    "tokenizer.model",
-    "tokenizer.model.v*",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-)
 
 
 def read_message(source: Path) -> Any:
@@ -77,7 +71,7 @@ def sentencepiece_file(source: ModelTokenizer) -> Path | None:
     """Return the SentencePiece file of a tokenizer, where there is one that can be extended."""
     if not isinstance(source.family, SentencePieceBPE | Unigram):
         return None
-    for pattern in _FILE_NAMES:
+    for pattern in SENTENCEPIECE_FILES:
         for path in sorted(source.folder.glob(pattern)):
             return path
     return None
