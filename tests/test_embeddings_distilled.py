@@ -111,7 +111,7 @@ def test_a_model_that_does_more_to_its_logits_is_refused(tmp_path: Path) -> None
     settings = {**ARCHITECTURES["llama"].settings, "logits_scaling": 8.0}
     folder = Architecture("HyperCLOVAXConfig", settings).build(tmp_path / "source")
     request_ = request_of(folder, tmp_path / "tokenizer")
-    with pytest.raises(ModelError, match="its logits are not those of its head.*choose another"):
+    with pytest.raises(ModelError, match=r"its logits are not those of its head.*choose another"):
         INITS.parse("distilled").rows(request_)
 
 

@@ -45,7 +45,7 @@ CHECKPOINT_SECONDS = 30.0
 
 VERSION = 3
 """Raised when the rows of the same settings change. 2: trained by the loop of `training`.
-3: the text is cut after the document that reaches the share."""
+3: no documents beyond the share of the text."""
 
 
 @dataclass(frozen=True)

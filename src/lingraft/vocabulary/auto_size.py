@@ -92,8 +92,9 @@ def worthwhile_size(
     """Return the largest size up to which each 1,000 tokens save enough (the rule `marginal`).
 
     `remaining[k]` are the tokens of the text, or its share, with `sizes[k]` tokens added. The
-    sizes are in ascending order; the first one is never too many. The saving is a share of the tokens that remain
-    at the size before. `auto` counts them; `lingraft diagnose` and `advise` predict them.
+    sizes are in ascending order; the first one is never too many. The saving is a share of the
+    tokens that remain at the size before. `auto` counts them; `lingraft diagnose` and `advise`
+    predict them.
 
     >>> worthwhile_size((0, 1_000, 2_000, 4_000), (1.0, 0.5, 0.49, 0.485))
     2000
