@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -83,33 +83,15 @@ class _ChatVectorSum:
                 result[target] = instruct[source].to(result.dtype)
 
 
-class _LazyBytes(Sequence[memoryview]):
-    """The bytes of a tensor of the result, computed at each access.
-
-    `rewrite` reads them twice, for the size and to write. Computing twice keeps memory at one
-    tensor.
-    """
-
-    def __init__(self, models: _ChatVectorSum, name: str) -> None:
-        self.models, self.name = models, name
-
-    def __len__(self) -> int:
-        return 1
-
-    @overload
-    def __getitem__(self, index: int) -> memoryview: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[memoryview]: ...
-    def __getitem__(self, index: int | slice) -> memoryview | Sequence[memoryview]:
-        if isinstance(index, slice) or index not in {0, -1}:
-            raise IndexError(index)
-        tensor = self.models.compute(self.name).contiguous()
-        check_finite_tensor(
-            tensor,
-            f"{self.models.instruct.folder}: the sum of its {self.name} with the adapted model's",
-            advice="one of its weights is damaged, or chat_vector.weight is too high",
-        )
-        return memoryview(tensor.reshape(-1).view(torch.uint8).numpy().data)
+def _bytes(models: _ChatVectorSum, name: str) -> Iterator[memoryview]:
+    """Yield the bytes of a tensor of the result, computed when they are written."""
+    tensor = models.compute(name).contiguous()
+    check_finite_tensor(
+        tensor,
+        f"{models.instruct.folder}: the sum of its {name} with the adapted model's",
+        advice="one of its weights is damaged, or chat_vector.weight is too high",
+    )
+    yield memoryview(tensor.reshape(-1).view(torch.uint8).numpy().data)
 
 
 def add_chat_vector(
@@ -134,7 +116,7 @@ def add_chat_vector(
             shutil.copyfile(file, output / file.name)
     changed: dict[Path, dict[str, NewTensor]] = {}
     for name, place in models.adapted.tensors.items():
-        tensor = NewTensor(place.shape, _LazyBytes(models, name))
+        tensor = NewTensor(place.shape, _bytes(models, name))
         changed.setdefault(place.file, {})[name] = tensor
     for path, tensors in changed.items():
         rewrite(path, output / path.name, tensors)

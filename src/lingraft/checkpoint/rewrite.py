@@ -12,6 +12,7 @@ consecutive rows.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,15 +45,14 @@ Segment = Range | memoryview
 
 @dataclass(frozen=True)
 class NewTensor:
-    """The shape and the content of a changed tensor."""
+    """The shape and the content of a changed tensor; its segments are read once."""
 
     shape: tuple[int, ...]
-    segments: Sequence[Segment]
+    segments: Iterable[Segment]
 
-    @property
-    def size(self) -> int:
-        """Bytes of the whole tensor."""
-        return sum(len(segment) for segment in self.segments)
+    def size(self, place: TensorPlace) -> int:
+        """Return the bytes of the whole tensor, which has the data type of its place."""
+        return math.prod(self.shape) * torch_dtype(place.dtype).itemsize
 
 
 def rewrite(source: Path, target: Path, changed: Mapping[str, NewTensor]) -> int:
@@ -67,7 +67,7 @@ def rewrite(source: Path, target: Path, changed: Mapping[str, NewTensor]) -> int
     position = 0
     for place in places:
         new = changed.get(place.name)
-        size = new.size if new else place.end - place.begin
+        size = new.size(place) if new else place.end - place.begin
         shape = new.shape if new else place.shape
         header[place.name] = {
             "dtype": place.dtype,

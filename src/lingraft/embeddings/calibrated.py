@@ -170,15 +170,6 @@ def detect_script(surface: bytes) -> str | None:
     return _most_common(map(_script_of_character, text))
 
 
-def detect_main_script(surfaces: Sequence[bytes]) -> str | None:
-    """Return the script that most surfaces are written in.
-
-    >>> detect_main_script(["की".encode(), "में".encode(), b"the"])
-    'Devanagari'
-    """
-    return _most_common(map(detect_script, surfaces))
-
-
 def _most_common(scripts: Iterable[str | None]) -> str | None:
     """Return the most common script; of equally common ones, the one that comes first."""
     counts = Counter(scripts)

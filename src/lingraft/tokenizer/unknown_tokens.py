@@ -31,22 +31,12 @@ def unknown_piece(tokenizer: ModelTokenizer) -> str | None:
     return piece
 
 
-def count_lost_characters(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[int]:
-    """Return the number of lost characters of each text, after normalization."""
-    counts = []
-    for _tokens, lost in _count_tokens_and_lost(tokenizer, texts):
-        counts.append(lost)
-    return counts
-
-
 def count_tokens(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[int]:
     """Return the number of tokens of each text; a lost character counts as one token."""
-    return list(map(sum, _count_tokens_and_lost(tokenizer, texts)))
+    return list(map(sum, count_tokens_and_lost(tokenizer, texts)))
 
 
-def _count_tokens_and_lost(
-    tokenizer: ModelTokenizer, texts: Sequence[str]
-) -> list[tuple[int, int]]:
+def count_tokens_and_lost(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[tuple[int, int]]:
     """Return the number of known tokens and of lost characters of each text."""
     family = tokenizer.family
     if unknown_piece(tokenizer) is None or not isinstance(family, Unigram):
