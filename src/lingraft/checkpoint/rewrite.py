@@ -52,7 +52,7 @@ class NewTensor:
 
     def size(self, place: TensorPlace) -> int:
         """Return the bytes of the whole tensor, which has the data type of its place."""
-        return math.prod(self.shape) * torch_dtype(place.dtype).itemsize
+        return math.prod(self.shape) * int(torch_dtype(place.dtype).itemsize)
 
 
 def rewrite(source: Path, target: Path, changed: Mapping[str, NewTensor]) -> int:
