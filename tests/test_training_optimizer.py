@@ -13,21 +13,20 @@ from hypothesis import strategies as st
 from lingraft.errors import RecipeError
 from lingraft.pipeline.source_summary import source_statement
 from lingraft.recipe import Recipe
-from lingraft.training.config import TrainingPlan
+from lingraft.training.merge_back import merge_back, set_merged
 from lingraft.training.optimizer import (
     WeightAverage,
     init_state,
     make_optimizer,
-    merge_back,
     restore_numbers,
     round_stochastically,
     set_learning_rate,
-    set_merged,
     set_weight_dtype,
     state_tensors,
     weight_dtype,
 )
 from lingraft.training.optimizer_memory import STATE_BYTES
+from lingraft.training.plan import TrainingPlan
 from tests.training_cases import plan_of, run, two_streams
 
 VALUES = st.lists(st.floats(-100, 100), min_size=1, max_size=12)
@@ -112,6 +111,22 @@ def test_merging_back_mixes_the_base_and_spares_added_rows(share, added):
         if name in {"table.weight", "head.weight"}:
             expected[sorted(added)] = 1.0
         torch.testing.assert_close(parameter.detach(), expected)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3])
+def test_weights_in_bfloat16_are_merged_on_average(share):
+    """Where training moved them by one step of bfloat16, this share of them moves back."""
+    model = torch.nn.Module()
+    model.weight = torch.nn.Parameter(torch.full((40_000,), 1 + 2**-7, dtype=torch.bfloat16))
+    model.kept = torch.nn.Parameter(torch.full((1_000,), 1.0, dtype=torch.bfloat16))
+    model.get_input_embeddings = model.get_output_embeddings = lambda: None
+    trained = weights(model)
+    before = {name: torch.ones_like(value) for name, value in trained.items()}
+    set_merged(model, trained, before, [], share)
+    moved = (model.weight == 1).float().mean().item()
+    assert moved == pytest.approx(share, abs=0.01)
+    assert set(model.weight.tolist()) == {1.0, 1 + 2**-7}
+    assert torch.equal(model.kept, trained["kept"])
 
 
 def test_of_several_shares_the_best_on_held_out_text_is_taken():

@@ -25,8 +25,9 @@ from lingraft.training.loss import (
     head_is_last,
     make_loss,
 )
+from lingraft.training.merge_back import merge_back
 from lingraft.training.mfu import Utilisation
-from lingraft.training.optimizer import WeightAverage, merge_back
+from lingraft.training.optimizer import WeightAverage
 from lingraft.training.reference_model import ReferenceModel
 from lingraft.training.trackers import TRACKERS, tracking
 from tests.conftest import HINDI, make_tiny_model

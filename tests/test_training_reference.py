@@ -15,10 +15,11 @@ from lingraft.recipe import Recipe
 from lingraft.strategies import STRATEGIES
 from lingraft.trainers.engines.transformers_settings import refuse_own_loop
 from lingraft.training import Execution
-from lingraft.training.config import ReplayKl, TrainingPlan
+from lingraft.training.config import ReplayKl
 from lingraft.training.job import Job
 from lingraft.training.loss import ChunkedLoss, PlainLoss
 from lingraft.training.phase_steps import TrainingText
+from lingraft.training.plan import TrainingPlan
 from lingraft.training.reference_model import ReferenceModel, load_reference
 from tests.training_cases import ADDED, log_of, plan_of, run, two_streams
 

@@ -5,8 +5,9 @@ This package exports the settings only, so importing it does not import torch. T
 """
 
 from lingraft.training.budget import Budget
-from lingraft.training.config import Phase, TrainingPlan
+from lingraft.training.config import Phase
 from lingraft.training.execution import Execution
+from lingraft.training.plan import TrainingPlan
 from lingraft.training.schedules import SCHEDULES, Schedule
 
 __all__ = ["SCHEDULES", "Budget", "Execution", "Phase", "Schedule", "TrainingPlan"]

@@ -3,14 +3,11 @@
 `adamw8bit_bfloat16` also keeps weights and gradients in bfloat16, and rounds each new weight up or
 down at random, with probabilities that give the exact value on average. An update below half of the
 distance of two bfloat16 numbers would otherwise be lost: rates of 1e-5 would change few weights.
-
-Two averages reduce noise and forgetting: `WeightAverage` over the last steps of a phase, and
-`merge_back` of the trained weights with those before training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +15,6 @@ import torch
 from torch import Tensor
 
 from lingraft.errors import MissingExtraError, RecipeError
-from lingraft.strategies.model_parts import embedding_parameters
 from lingraft.training.execution import Execution
 from lingraft.training.optimizer_memory import OptimizerName
 
@@ -232,66 +228,3 @@ class WeightAverage:
         """Copy the means into the model."""
         for name, mean in self.means.items():
             self.parameters[name].copy_(mean)
-
-
-def shares_to_try(
-    shares: Sequence[float], heldout: Callable[[Any], Mapping[str, float]] | None
-) -> Sequence[float]:
-    """Return the shares of `merge_back` that are measured: a single one needs no choice.
-
-    Raises `RecipeError` if there are several and no held-out text.
-    """
-    if len(shares) == 1:
-        return ()
-    if heldout is None:
-        msg = (
-            "training.merge_back has several shares, but there is no held-out text to choose one "
-            "by; set a single share"
-        )
-        raise RecipeError(msg)
-    return shares
-
-
-def merge_back(
-    model: Any,
-    before: Mapping[str, Tensor],
-    added: Sequence[int],
-    shares: Sequence[float],
-    heldout: Callable[[Any], Mapping[str, float]] | None,
-) -> dict[str, Any]:
-    """Mix weights from before training into the model, against forgetting; return the notes.
-
-    merged = (1 - share) * trained + share * before, for every weight of the base. Added rows stay
-    as trained, because before training they were only an initialisation. Of several shares, the one
-    with the lowest bits per byte by `heldout`, averaged over the languages, is used. The notes are
-    the `share` and the results of all that were `tried`. Raises `RecipeError` if there are several
-    shares and no held-out text.
-    """
-    to_try = shares_to_try(shares, heldout)
-    # Each share starts from the trained weights, so they are kept until the best one is set.
-    trained = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    tried: dict[float, Mapping[str, float]] = {}
-    for share in to_try:
-        set_merged(model, trained, before, added, share)
-        tried[share] = dict(heldout(model)) if heldout else {}
-    best = min(tried, key=lambda share: sum(tried[share].values()), default=shares[0])
-    set_merged(model, trained, before, added, best)
-    trials = [{"share": share, "heldout": values} for share, values in tried.items()]
-    return {"share": best, "tried": trials}
-
-
-@torch.no_grad()
-def set_merged(
-    model: Any,
-    trained: Mapping[str, Tensor],
-    before: Mapping[str, Tensor],
-    added: Sequence[int],
-    share: float,
-) -> None:
-    """Set weights to (1 - share) * trained + share * before, and added rows to trained."""
-    rows = torch.tensor(sorted(added), dtype=torch.long)
-    embeddings = set(embedding_parameters(model))
-    for name, parameter in model.named_parameters():
-        parameter.copy_(torch.lerp(trained[name], before[name].to(parameter), share))
-        if name in embeddings:
-            parameter[rows] = trained[name][rows]

@@ -22,12 +22,13 @@ from lingraft.forecast.training_curve import ProgressForecast, read_log
 from lingraft.packing.mixture import Batch
 from lingraft.progress import warn
 from lingraft.store import fsync
-from lingraft.training.config import Phase, TrainingPlan
+from lingraft.training.config import Phase
 from lingraft.training.distributed import reshard
 from lingraft.training.job import Heldout, InContext, Job
 from lingraft.training.optimizer import execution_with
 from lingraft.training.phase_outline import outline_phase
 from lingraft.training.phase_steps import PhaseSteps, TrainingSteps, TrainingText
+from lingraft.training.plan import TrainingPlan
 from lingraft.training.state import RunState, Totals
 from lingraft.training.trackers import Tracker, numbers_of
 from lingraft.training.train_step import StepResult
