@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from lingraft.checkpoint import load_model
 from lingraft.errors import Interrupted, ModelError, RecipeError, StoreError, TrainingError
@@ -375,14 +376,20 @@ def test_a_full_disk_leaves_earlier_checkpoints(tmp_path: Path) -> None:
     assert latest_checkpoint(tmp_path) is not None
 
 
+@pytest.mark.parametrize("what", ["seed", "weights"])
 def test_the_progress_of_another_run_is_refused(
-    tiny_model: Path, text: TrainingText, tmp_path: Path
+    what: str, tiny_model: Path, text: TrainingText, tmp_path: Path
 ) -> None:
-    """A scratch directory belongs to one plan, text, seed and model."""
+    """A scratch directory belongs to one plan, text, seed and model, of the same size or not."""
+    other = shutil.copytree(tiny_model, tmp_path / "other")
+    if what == "weights":
+        tensors = load_file(other / "model.safetensors")
+        tensors["model.norm.weight"] += 1
+        save_file(tensors, other / "model.safetensors", {"format": "pt"})
     with pytest.raises(Killed):
         run(tiny_model, text, plan_of(**PLANS["full"]), tmp_path, heldout=stopping({4}, kill))
     with pytest.raises(TrainingError, match="progress of another run"):
-        run(tiny_model, text, plan_of(**PLANS["full"]), tmp_path, seed=1)
+        run(other, text, plan_of(**PLANS["full"]), tmp_path, seed=int(what == "seed"))
 
 
 def test_another_seed_is_another_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 
 from lingraft.strategies import Full
 from lingraft.training import Execution
+from lingraft.training.checkpointing import STATE, new_checkpoint, valid_checkpoints
+from lingraft.training.column_shield import SHIELD, read_frozen, write_frozen
 from lingraft.training.job import Job
 from lingraft.training.phase_steps import TrainingText
 from lingraft.training.shared_prefix import prefix_checkpoint
@@ -20,6 +23,7 @@ BEGINNINGS: dict[str, dict[str, Any]] = {
     "wsd": {"schedule": WSD},
     "constant": {"schedule": {"constant": {"warmup": 2}}},
     "differential": {"schedule": WSD, "strategy": "differential"},
+    "shielded": {"schedule": WSD, "strategy": "shielded", "replay_share": 0.2},
     "lora": {"schedule": WSD, "strategy": {"lora": {"dropout": 0.3, "rank": 2}}},
 }
 
@@ -70,6 +74,27 @@ def test_a_longer_run_goes_on_and_ends_bit_identical(
     assert second["trunk_steps"] == {"constant": 8, "two phases": 3 + 6}.get(name, 6)
     assert same(tmp_path / "alone", tmp_path / "long")
     assert log_of(tmp_path / "alone") == log_of(tmp_path / "long")
+
+
+def test_a_longer_run_freezes_the_columns_that_the_prefix_has_frozen(
+    tiny_model: Path, text: TrainingText, tmp_path: Path
+) -> None:
+    """Even where it would measure others: here the stored choice is turned round."""
+    settings = {"schedule": WSD, "strategy": "shielded", "replay_share": 0.2}
+    trained(tiny_model, text, of(8, **settings), tmp_path / "short")
+    (prefix,) = tmp_path.glob("trunks/*/step-*")
+    (found,) = valid_checkpoints(prefix.parent)
+    shutil.move(prefix, tmp_path / "moved")
+    shield = f"phase-0/{SHIELD.format(0)}"
+    other = {name: ~mask for name, mask in read_frozen(tmp_path / "moved" / shield).items()}
+    with new_checkpoint(prefix.parent, 6, found.state) as draft:
+        shutil.copytree(
+            tmp_path / "moved", draft, dirs_exist_ok=True, ignore=shutil.ignore_patterns(STATE)
+        )
+        write_frozen(other, draft / shield, "")
+    assert trained(tiny_model, text, of(14, **settings), tmp_path / "long")["trunk_steps"] == 6
+    taken = read_frozen(tmp_path / "long" / "work" / SHIELD.format(0))
+    assert all(torch.equal(taken[name], mask) for name, mask in other.items())
 
 
 @pytest.mark.parametrize(

@@ -168,8 +168,13 @@ def choose_frozen(
         return
     sequences = calibration_sequences(replay, strategy.calibration_sequences)
     masks = frozen_masks(model, names, strategy.frozen_share, sequences, autocast=autocast)
+    write_frozen(masks, path, fingerprint)
+
+
+def write_frozen(masks: Mapping[str, Tensor], path: Path, fingerprint: str) -> None:
+    """Store masks as the choice of the run with this fingerprint."""
     with atomic_file(path) as draft:
-        save_file(masks, draft, {"fingerprint": fingerprint})
+        save_file(dict(masks), draft, {"fingerprint": fingerprint})
 
 
 def read_frozen(path: Path) -> dict[str, Tensor]:

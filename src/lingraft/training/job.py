@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from lingraft.errors import RecipeError
 from lingraft.store import digest
-from lingraft.training.config import TrainingPlan
 from lingraft.training.execution import Execution
 from lingraft.training.phase_outline import few_steps_lines, phase_lengths
 from lingraft.training.phase_steps import PhaseSteps, TrainingSteps, TrainingText, plan_steps
+from lingraft.training.plan import TrainingPlan
 
 Heldout = Callable[[Any], Mapping[str, float]]
 """Measures a model on held-out text and returns language -> bits per byte."""
 InContext = Callable[[Any], Mapping[str, Mapping[str, float]]]
 """Measures what a model learns from its context: probe -> `gain`, `low` and `high`."""
+
+SAMPLES = 16
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,9 @@ class Job:
 
     def fingerprint(self, parameters: int, phases: Sequence[PhaseSteps]) -> str:
         """Return a hash of the job: a checkpoint is resumed only if its fingerprint is equal."""
-        return digest([self.plan.model_dump(mode="json"), *self.identity(parameters, phases)])
+        plan = self.plan.model_dump(mode="json")
+        weights = list(map(_sample, sorted(self.model_folder.glob("*.safetensors"))))
+        return digest([plan, weights, *self.identity(parameters, phases)])
 
     def identity(self, parameters: int, phases: Sequence[PhaseSteps]) -> list[Any]:
         """Return what the result depends on, except for the plan and the weights.
@@ -85,3 +90,14 @@ class Job:
         order = [phase.mixture.identity() for phase in phases]
         tables = [phase.tables() for phase in self.plan.phases]
         return [order, self.seed, self.added, parameters, tables, *blocks]
+
+
+def _sample(path: Path) -> str:
+    """Return a hash of a file's size and of 1 MB of it: other weights differ everywhere."""
+    size = path.stat().st_size
+    parts = [str(size).encode()]
+    with path.open("rb") as file:
+        for number in range(SAMPLES):
+            file.seek(number * size // SAMPLES)
+            parts.append(file.read(2**20 // SAMPLES))
+    return sha256(b"".join(parts)).hexdigest()

@@ -27,6 +27,7 @@ from lingraft.training.checkpointing import (
     new_checkpoint,
     valid_checkpoints,
 )
+from lingraft.training.column_shield import SHIELD, read_frozen, write_frozen
 from lingraft.training.job import Job
 from lingraft.training.phase_steps import PhaseSteps
 from lingraft.training.save_model import LOW_RANK
@@ -68,10 +69,9 @@ class PrefixCheckpoint:
         # A checkpoint holds only trained parameters. The frozen weights are in the model that the
         # phase started with.
         files = [*(scratch_dir / f"phase-{phase}").glob("*")]
-        for number in range(phase):
-            low_rank = scratch_dir / LOW_RANK.format(number)
-            if low_rank.is_file():
-                files.append(low_rank)
+        own = [LOW_RANK.format(number) for number in range(phase)]
+        own += [SHIELD.format(number) for number in range(phase + 1)]
+        files += [scratch_dir / name for name in own if (scratch_dir / name).is_file()]
         with lock(self._lock()), new_checkpoint(self.folder, at, checkpoint.state) as draft:
             for file in checkpoint.folder.iterdir():
                 if file.name != STATE:
@@ -95,6 +95,10 @@ class PrefixCheckpoint:
         at, phase = found.state["done"]["step"], f"phase-{found.state['phase']}"
         shutil.rmtree(scratch_dir / phase, ignore_errors=True)
         for file in (found.folder / phase).glob("*"):
+            if file.match(SHIELD.format("*")):
+                # The steps of the prefix have frozen these columns, so the others must, too.
+                write_frozen(read_frozen(file), scratch_dir / file.name, fingerprint)
+                continue
             folder = scratch_dir if file.match(LOW_RANK.format("*")) else scratch_dir / phase
             link_or_copy(file, folder / file.name)
         state = {

@@ -10,11 +10,11 @@ import torch
 
 from lingraft.store import disk_errors
 from lingraft.tf32 import tf32_products
-from lingraft.training.config import TrainingPlan
 from lingraft.training.distributed import init_process_group
 from lingraft.training.execution import Execution
 from lingraft.training.job import Heldout, InContext, Job
 from lingraft.training.phase_steps import TrainingText
+from lingraft.training.plan import TrainingPlan
 from lingraft.training.state import stop_signals
 from lingraft.training.trainer import Trainer
 
@@ -102,6 +102,14 @@ def train_model(
     return models[0], notes
 
 
+def _generators(device: str) -> list[torch.device]:
+    """Return the devices besides the CPU whose random numbers a training draws.
+
+    By default, torch would read the state of every GPU of the machine.
+    """
+    return [torch.device(device)] if device.startswith("cuda") else []
+
+
 def _train(job: Job, finish: Callable[[Trainer], None]) -> dict[str, Any]:
     """Train, and call `finish` with the result before the process group ends."""
     job.scratch_dir.mkdir(parents=True, exist_ok=True)
@@ -111,7 +119,7 @@ def _train(job: Job, finish: Callable[[Trainer], None]) -> dict[str, Any]:
         disk_errors(job.scratch_dir),
         tf32_products(allowed=execution.allows_tf32()),
         # Training sets torch's seed in each step; the caller's random state must not change.
-        torch.random.fork_rng(),
+        torch.random.fork_rng(_generators(execution.device)),
         stop_signals() as stopped,
     ):
         trainer = Trainer(job, world)

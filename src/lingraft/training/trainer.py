@@ -43,12 +43,11 @@ from lingraft.training.document_attention import DocumentAttention
 from lingraft.training.execution import Execution
 from lingraft.training.job import Job
 from lingraft.training.loss import make_loss
+from lingraft.training.merge_back import merge_back, shares_to_try
 from lingraft.training.mfu import Utilisation
 from lingraft.training.optimizer import (
     execution_with,
-    merge_back,
     set_weight_dtype,
-    shares_to_try,
     weight_dtype,
 )
 from lingraft.training.phase_outline import outline_lines, outline_phase
@@ -84,6 +83,7 @@ class Trainer:
     """Trains the model of a job through all phases; `train` does it, `write` saves the result."""
 
     model: Any
+    loaded: PhaseModel
 
     def __init__(self, job: Job, world: ProcessGroup) -> None:
         self.job, self.world = job, world
@@ -301,6 +301,7 @@ class Trainer:
             self._end_branch(branch, state)
             resumed = None
         state.next_phase()
+        self.reference, self.reference_of = None, -1
         if number + 1 < len(self.phases):
             if self.world.is_first:
                 save_phase_model(self.model, self.job.folder(number + 1))
@@ -456,7 +457,9 @@ class Trainer:
         if self.world.is_first:
             source, _ = load_for_training(self.job.model_folder)
             before = dict(source.named_parameters())
-            notes = merge_back(self.model, before, self.job.added, shares, choosing)
+            notes = merge_back(
+                self.model, before, self.job.added, shares, choosing, seed=self.job.seed
+            )
         else:
             # Rank 0 merges; the others take part in its measurements.
             for _ in shares_to_try(shares, choosing):

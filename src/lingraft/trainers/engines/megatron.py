@@ -36,6 +36,9 @@ def refuse(plan: TrainingPlan) -> str:
             "training.packing.layout is documents, and Megatron-LM fills every sequence: the same "
             "steps would train on more text than the budget; set training.packing.layout: stream"
         )
+    for phase in plan.phases:
+        if phase.optimizer != "adamw":
+            return f"training.optimizer is {phase.optimizer}; Megatron-LM has adamw, so set that"
     return refuse_frozen(plan)
 
 
