@@ -16,7 +16,7 @@ from transformers import AttentionInterface
 from lingraft.checkpoint import load_model
 from lingraft.errors import RecipeError, TrainingError
 from lingraft.packing.mixture import Mixture
-from lingraft.training import Execution, compiled_layers, trainer
+from lingraft.training import Execution, compiled_layers, phase_setup
 from lingraft.training.compiled_layers import (
     CompiledLayers,
     CompileTrial,
@@ -84,7 +84,7 @@ def test_a_run_resumes_with_compiled_layers(
         steps_left.append(steps)
         return StepCompiler(model, execution, steps, world)
 
-    monkeypatch.setattr(trainer, "StepCompiler", compiler)
+    monkeypatch.setattr(phase_setup, "StepCompiler", compiler)
     heldout.calls = 0
     off = Execution(compile="false", checkpoint_steps=3)
     on = Execution(compile="true", checkpoint_steps=3, recompute=True)
@@ -244,7 +244,7 @@ def test_a_failure_of_compiled_layers_does_not_end_an_automatic_run(
         return made
 
     run(tiny_model, text, plan, tmp_path / "plain", heldout=heldout)
-    monkeypatch.setattr(trainer, "StepCompiler", compiler)
+    monkeypatch.setattr(phase_setup, "StepCompiler", compiler)
     on, trials = Execution(compile="true"), [None, CompileTrial(3, uses=True)]
     notes = run(tiny_model, text, plan, tmp_path / "failed", execution=on, heldout=heldout)
     said = "torch.compile: failed (OutOfMemoryError: CUDA out of memory): not used"

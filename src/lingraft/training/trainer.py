@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lingraft.checkpoint.load_model import load_for_training
 from lingraft.errors import Interrupted, TrainingError
@@ -25,7 +23,6 @@ from lingraft.formatting import counted
 from lingraft.packing.epoch_limits import epochs_line
 from lingraft.progress import Advance, no_progress, progress, say, warn
 from lingraft.store import digest, remove_drafts
-from lingraft.strategies import ParameterGroup, Shielded
 from lingraft.strategies.model_parts import text_parameters
 from lingraft.training.async_checkpoints import AsyncCheckpointWriter
 from lingraft.training.branch_merge import end_branch
@@ -36,29 +33,18 @@ from lingraft.training.checkpointing import (
     latest_checkpoint,
     save_checkpoint,
 )
-from lingraft.training.column_shield import SHIELD, choose_frozen, read_frozen
-from lingraft.training.compiled_layers import StepCompiler
-from lingraft.training.distributed import ProcessGroup, reshard
-from lingraft.training.document_attention import DocumentAttention
-from lingraft.training.execution import Execution
+from lingraft.training.distributed import ProcessGroup
 from lingraft.training.job import Job
-from lingraft.training.loss import make_loss
 from lingraft.training.merge_back import merge_back, shares_to_try
 from lingraft.training.mfu import Utilisation
-from lingraft.training.optimizer import (
-    execution_with,
-    set_weight_dtype,
-    weight_dtype,
-)
 from lingraft.training.phase_outline import outline_lines, outline_phase
+from lingraft.training.phase_setup import PhaseSetup
 from lingraft.training.prepare_model import (
     PhaseModel,
     gather_model,
     load_phase_model,
     on_every_process,
-    recompute_activations,
 )
-from lingraft.training.reference_model import ReferenceModel, load_reference
 from lingraft.training.save_model import (
     LOW_RANK,
     save_final_model,
@@ -99,12 +85,16 @@ class Trainer:
         self.fingerprint = job.fingerprint(self.parameters, self.phases)
         self.steps = sum(phase.steps for phase in self.phases)
         self.prefix = prefix_checkpoint(job, self.phases, self.parameters)
-        self.loss, self.utilisation = "", Utilisation(0.0)
-        # What the execution chose, for the notes.
-        self.used: dict[str, str] = {}
+        self.setup = PhaseSetup(
+            job,
+            world,
+            self.phases,
+            kind=self.kind,
+            parameters=self.parameters,
+            fingerprint=self.fingerprint,
+        )
+        self.utilisation = Utilisation(0.0)
         self.writer = AsyncCheckpointWriter(world) if world.size > 1 else None
-        self.reference: ReferenceModel | None = None
-        self.reference_of = -1
         self.log = TrainLog(job, [phase.steps for phase in self.phases])
 
     def _check_rounding(self) -> None:
@@ -156,7 +146,7 @@ class Trainer:
         notes = run_notes(job, self.planned, state, self.kind, self.parameters)
         if self.world.size > 1:
             merged = {"processes": self.world.size, "opened": self.loaded.how, **merged}
-        return {**notes, "loss": self.loss, **self.used, **merged}
+        return {**notes, **self.setup.notes, **merged}
 
     def _describe(self, done: int) -> str:
         """Return the length of the training in one line."""
@@ -192,97 +182,6 @@ class Trainer:
         branches = self.job.plan.phases[state.phase].branches(self.phases[state.phase].steps)
         return [branch for branch in branches if branch.end >= state.step]
 
-    def _stepper(self, number: int, branch: Branch, remaining: int) -> Stepper:
-        """Return what runs the steps of a branch; `remaining` of them are left."""
-        job, phase = self.job, self.job.plan.phases[number]
-        execution, sharded = self._execution(number), self.world.size > 1
-        weights = weight_dtype(phase.optimizer, execution.precision)
-        # The initial low-rank matrices are random. They must be the same when a run resumes.
-        torch.manual_seed(int(digest([job.seed, number])[:15], 16))
-        groups = phase.strategy.prepare(self.model, job.added)
-        if not sharded:
-            set_weight_dtype(self.model, weights)
-        # Inserted parameters are on the CPU; a sharded model moves when it is sharded.
-        if not sharded:
-            self.model.to(execution.device)
-        if execution.recompute:
-            recompute_activations(self.model)
-        self.utilisation = Utilisation.of(self.model, execution, self.world.size)
-        frozen = self._frozen(number, groups)
-        bfloat16 = execution.computes_in_bfloat16()
-        dtype = torch.bfloat16 if bfloat16 else torch.float32
-        groups = self.world.shard_model(self.model, groups, self.loaded.materialize, dtype)
-        attention = self._document_attention(execution)
-        loss = make_loss(self.model, execution.loss, sharded=sharded, autocast=bfloat16)
-        reshard(self.model)
-        block, per_step = job.text.target.summary.block, self.phases[number].sequences_per_step
-        rates = phase.rates(self.kind, self.parameters, block, per_step)
-        self.loss = type(loss).__name__
-        return Stepper(
-            self.model,
-            groups,
-            rates,
-            phase=phase,
-            steps=branch.steps,
-            execution=execution,
-            text=job.text.target,
-            world=self.world,
-            loss=loss,
-            attention=attention,
-            compiler=StepCompiler(self.model, execution, remaining, self.world),
-            frozen=frozen,
-            reference=self._reference(number),
-        )
-
-    def _execution(self, number: int) -> Execution:
-        """Return how a phase is executed."""
-        return execution_with(self.job.plan.phases[number].optimizer, self.job.execution)
-
-    def _reference(self, number: int) -> ReferenceModel | None:
-        """Return the model before training if a phase compares with it, shared by its branches."""
-        if self.reference_of != number:
-            # Freed first: two copies of a base may not fit.
-            self.reference = None
-            self.reference = load_reference(
-                self.job,
-                self._execution(number),
-                self.job.plan.phases[number].replay_kl,
-                self.phases[number].mixture.replay,
-                self.world.size,
-            )
-            self.reference_of = number
-        return self.reference
-
-    def _document_attention(self, execution: Execution) -> DocumentAttention | None:
-        """Return how the documents of a sequence are kept apart, if the plan says so."""
-        job = self.job
-        if not job.plan.document_attention_mask:
-            return None
-        start = job.text.target.document_start
-        attention = DocumentAttention.of(self.model, start, execution)
-        self.used["document_attention"] = attention.note
-        return attention
-
-    def _frozen(self, number: int, groups: Sequence[ParameterGroup]) -> dict[str, Tensor]:
-        """Return what a phase freezes of the parameters that train; {} unless it is shielded."""
-        job, strategy = self.job, self.job.plan.phases[number].strategy
-        if not isinstance(strategy, Shielded):
-            return {}
-        path = job.scratch_dir / SHIELD.format(number)
-        # Rank 0 chooses for all, so that rounding cannot give processes different columns.
-        if self.world.is_first:
-            choose_frozen(
-                self.model,
-                [name for group in groups if group.role == "body" for name in group.parameters],
-                strategy,
-                job.text.replay.blocks if job.text.replay else None,
-                path=path,
-                fingerprint=self.fingerprint,
-                autocast=self._execution(number).computes_in_bfloat16(),
-            )
-        self.world.barrier()
-        return read_frozen(path)
-
     def _train_phase(
         self,
         number: int,
@@ -301,7 +200,7 @@ class Trainer:
             self._end_branch(branch, state)
             resumed = None
         state.next_phase()
-        self.reference, self.reference_of = None, -1
+        self.setup.free_reference()
         if number + 1 < len(self.phases):
             if self.world.is_first:
                 save_phase_model(self.model, self.job.folder(number + 1))
@@ -324,8 +223,10 @@ class Trainer:
         if begins and not sharded:
             self.log.measure(self.model, state.done)
         first = max(state.step, branch.first)
-        stepper = self._stepper(number, branch, branch.end - first)
-        # A sharded model has its weights only after `_stepper`.
+        stepper, self.utilisation = self.setup.stepper(
+            self.loaded, number, branch, branch.end - first
+        )
+        # A sharded model has its weights only after it is set up.
         if begins and sharded:
             self.log.measure(self.model, state.done)
         monitor = DivergenceMonitor(self.vocabulary, *(state.losses if resumed else ()))
@@ -350,7 +251,7 @@ class Trainer:
                 )
                 raise Interrupted(msg)
         if stepper.compiler and stepper.compiler.note:
-            self.used["compile"] = stepper.compiler.note
+            self.setup.notes["compile"] = stepper.compiler.note
         self._finish(branch, state, stepper)
 
     def _step(

@@ -1,0 +1,153 @@
+"""Prepare a loaded model for the steps of a phase: its strategy, device, shards and optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lingraft.store import digest
+from lingraft.strategies import ParameterGroup, Shielded
+from lingraft.training.branches import Branch
+from lingraft.training.column_shield import SHIELD, choose_frozen, read_frozen
+from lingraft.training.compiled_layers import StepCompiler
+from lingraft.training.distributed import ProcessGroup, reshard
+from lingraft.training.document_attention import DocumentAttention
+from lingraft.training.execution import Execution
+from lingraft.training.job import Job
+from lingraft.training.loss import make_loss
+from lingraft.training.mfu import Utilisation
+from lingraft.training.optimizer import execution_with, set_weight_dtype, weight_dtype
+from lingraft.training.phase_steps import PhaseSteps
+from lingraft.training.prepare_model import PhaseModel, recompute_activations
+from lingraft.training.reference_model import ReferenceModel, load_reference
+from lingraft.training.train_step import Stepper
+
+
+class PhaseSetup:
+    """Prepares the model of each phase of a job; `notes` are what it chose.
+
+    `kind` and `parameters` are the type and the size of the model, on which the rates depend.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        world: ProcessGroup,
+        phases: Sequence[PhaseSteps],
+        *,
+        kind: str,
+        parameters: int,
+        fingerprint: str,
+    ) -> None:
+        self.job, self.world, self.phases = job, world, phases
+        self.kind, self.parameters, self.fingerprint = kind, parameters, fingerprint
+        self.notes = {"loss": ""}
+        self._kept_reference: ReferenceModel | None = None
+        self._reference_of = -1
+
+    def stepper(
+        self, loaded: PhaseModel, number: int, branch: Branch, remaining: int
+    ) -> tuple[Stepper, Utilisation]:
+        """Return what runs the steps of a branch, and what measures how much of a GPU they use.
+
+        `remaining` steps are left. The parameters that the strategy needs are put into the model,
+        and it is sharded if there are several processes.
+        """
+        job, phase, model = self.job, self.job.plan.phases[number], loaded.model
+        execution, sharded = self._execution(number), self.world.size > 1
+        weights = weight_dtype(phase.optimizer, execution.precision)
+        # The initial low-rank matrices are random. They must be the same when a run resumes.
+        torch.manual_seed(int(digest([job.seed, number])[:15], 16))
+        groups = phase.strategy.prepare(model, job.added)
+        if not sharded:
+            set_weight_dtype(model, weights)
+        # Inserted parameters are on the CPU; a sharded model moves when it is sharded.
+        if not sharded:
+            model.to(execution.device)
+        if execution.recompute:
+            recompute_activations(model)
+        utilisation = Utilisation.of(model, execution, self.world.size)
+        frozen = self._frozen(model, number, groups)
+        bfloat16 = execution.computes_in_bfloat16()
+        dtype = torch.bfloat16 if bfloat16 else torch.float32
+        groups = self.world.shard_model(model, groups, loaded.materialize, dtype)
+        attention = self._document_attention(model, execution)
+        loss = make_loss(model, execution.loss, sharded=sharded, autocast=bfloat16)
+        reshard(model)
+        block, per_step = job.text.target.summary.block, self.phases[number].sequences_per_step
+        rates = phase.rates(self.kind, self.parameters, block, per_step)
+        self.notes["loss"] = type(loss).__name__
+        stepper = Stepper(
+            model,
+            groups,
+            rates,
+            phase=phase,
+            steps=branch.steps,
+            execution=execution,
+            text=job.text.target,
+            world=self.world,
+            loss=loss,
+            attention=attention,
+            compiler=StepCompiler(model, execution, remaining, self.world),
+            frozen=frozen,
+            reference=self._reference(number),
+        )
+        return stepper, utilisation
+
+    def _execution(self, number: int) -> Execution:
+        """Return how a phase is executed."""
+        return execution_with(self.job.plan.phases[number].optimizer, self.job.execution)
+
+    def _reference(self, number: int) -> ReferenceModel | None:
+        """Return the model before training if a phase compares with it, shared by its branches."""
+        if self._reference_of != number:
+            # Freed first: two copies of a base may not fit.
+            self._kept_reference = None
+            self._kept_reference = load_reference(
+                self.job,
+                self._execution(number),
+                self.job.plan.phases[number].replay_kl,
+                self.phases[number].mixture.replay,
+                self.world.size,
+            )
+            self._reference_of = number
+        return self._kept_reference
+
+    def free_reference(self) -> None:
+        """Free the memory of the reference model, at the end of a phase."""
+        self._kept_reference, self._reference_of = None, -1
+
+    def _document_attention(self, model: Any, execution: Execution) -> DocumentAttention | None:
+        """Return how the documents of a sequence are kept apart, if the plan says so."""
+        job = self.job
+        if not job.plan.document_attention_mask:
+            return None
+        start = job.text.target.document_start
+        attention = DocumentAttention.of(model, start, execution)
+        self.notes["document_attention"] = attention.note
+        return attention
+
+    def _frozen(
+        self, model: Any, number: int, groups: Sequence[ParameterGroup]
+    ) -> dict[str, Tensor]:
+        """Return what a phase freezes of the parameters that train; {} unless it is shielded."""
+        job, strategy = self.job, self.job.plan.phases[number].strategy
+        if not isinstance(strategy, Shielded):
+            return {}
+        path = job.scratch_dir / SHIELD.format(number)
+        # Rank 0 chooses for all, so that rounding cannot give processes different columns.
+        if self.world.is_first:
+            choose_frozen(
+                model,
+                [name for group in groups if group.role == "body" for name in group.parameters],
+                strategy,
+                job.text.replay.blocks if job.text.replay else None,
+                path=path,
+                fingerprint=self.fingerprint,
+                autocast=self._execution(number).computes_in_bfloat16(),
+            )
+        self.world.barrier()
+        return read_frozen(path)
