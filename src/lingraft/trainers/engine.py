@@ -26,11 +26,6 @@ class EngineFiles:
     trained: str = "trained"
 
 
-def _refuse_nothing(plan: TrainingPlan) -> str:
-    del plan
-    return ""
-
-
 @dataclass(frozen=True)
 class Engine:
     """A trainer to which a run can be handed over.
@@ -49,5 +44,5 @@ class Engine:
     title: str
     data: tuple[DataKind, ...]
     configure: Callable[[Handover, Path], EngineFiles]
-    refusal: Callable[[TrainingPlan], str] = _refuse_nothing
+    refusal: Callable[[TrainingPlan], str]
     attention_mask: bool = False

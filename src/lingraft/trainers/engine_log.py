@@ -18,7 +18,8 @@ from lingraft.training.train_log import LOG
 FIELDS = {
     "loss": "loss",
     "eval_loss": "heldout_loss",
-    "learning_rate": "learning_rate_body",
+    "learning_rate": "learning_rate",
+    "learning_rate_added_rows": "learning_rate_added_rows",
     "grad_norm": "gradient_norm",
     "epoch": "epoch",
 }

@@ -35,22 +35,21 @@ def end_branch(
     phase: int,
     *,
     seed: int,
-) -> bool:
+) -> None:
     """Save the end of a branch of a phase, or merge all branches of its iteration into `model`.
 
-    `model` has the weights at the end of the branch. Returns whether it was the last branch of the
-    iteration, so that the model is now the merged one.
+    `model` has the weights at the end of the branch; after the last branch of the iteration, it is
+    the merged one.
     """
     files = branch_files(scratch_dir, phase, branch)
     if branch.number + 1 < settings.branches:
         save_branch(model, files[-1])
-        return False
+        return
     # Of the seed and the place alone, so that a run that resumes before a merge rounds the same.
     generator = torch.Generator()
     generator.manual_seed(int(digest(["merge", seed, phase, branch.iteration])[:15], 16))
     merge_branches(model, files[:-1], settings.merge, generator)
     remove_earlier_iterations(scratch_dir, phase, branch.iteration)
-    return True
 
 
 def branch_files(scratch_dir: Path, phase: int, branch: Branch) -> list[Path]:

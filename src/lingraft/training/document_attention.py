@@ -109,11 +109,6 @@ class DocumentAttention:
         return chosen
 
     @property
-    def is_flex(self) -> bool:
-        """Whether flex attention is used."""
-        return self.implementation == FLEX
-
-    @property
     def note(self) -> str:
         """The implementation, and why it is not flex attention."""
         if self.why_not_flex:
@@ -180,7 +175,8 @@ class DocumentAttention:
         positions = self.positions(inputs.numpy()).to(model.device)
         training = model.training
         model.eval()
-        bfloat16 = torch.autocast(model.device.type, torch.bfloat16, enabled=self.is_flex)
+        is_flex = self.implementation == FLEX
+        bfloat16 = torch.autocast(model.device.type, torch.bfloat16, enabled=is_flex)
         try:
             with bfloat16:
                 logits: Tensor = model(

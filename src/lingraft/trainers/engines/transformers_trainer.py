@@ -1,15 +1,12 @@
-"""The Trainer of transformers: a script with lingraft's callback, which trains exactly."""
+"""The Trainers of transformers and TRL: a script with lingraft's callback, which trains exactly."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from lingraft.trainers.engine import Engine, EngineFiles
+from lingraft.trainers.engine import Engine
 from lingraft.trainers.engines.transformers_script import ScriptTrainer, script_files
 from lingraft.trainers.engines.transformers_settings import refuse_own_loop
-from lingraft.trainers.manifest import Handover
 
-TRAINER = ScriptTrainer(
+_TRANSFORMERS = ScriptTrainer(
     title="the Trainer of transformers",
     import_line="from transformers import Trainer, TrainingArguments",
     trainer="Trainer",
@@ -17,12 +14,32 @@ TRAINER = ScriptTrainer(
     packages="lingraft accelerate datasets",
     extra={},
 )
+_TRL = ScriptTrainer(
+    title="the SFTTrainer of TRL",
+    import_line="from trl import SFTConfig, SFTTrainer",
+    trainer="SFTTrainer",
+    arguments="SFTConfig",
+    packages="lingraft trl",
+    # The sequences are ready: TRL must not cut, pack or tokenise them.
+    extra={
+        "max_length": None,
+        "packing": False,
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "gradient_checkpointing": False,
+    },
+)
 
 
-def configure(handover: Handover, folder: Path) -> EngineFiles:
-    """Return the script."""
-    del folder
-    return script_files(handover, TRAINER)
+def _engine(name: str, title: str, trainer: ScriptTrainer) -> Engine:
+    """Return the engine whose only file is the script of a trainer."""
+    return Engine(
+        name,
+        title,
+        ("sequences",),
+        lambda handover, _folder: script_files(handover, trainer),
+        refuse_own_loop,
+    )
 
 
-ENGINE = Engine("hf", "the Trainer of transformers", ("sequences",), configure, refuse_own_loop)
+TRANSFORMERS = _engine("hf", "the Trainer of transformers", _TRANSFORMERS)
+TRL = _engine("trl", "TRL", _TRL)
