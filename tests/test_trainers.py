@@ -355,7 +355,7 @@ def test_a_trainer_that_refuses_a_model_leaves_no_folder(run, tmp_path):
     early = Engine("x", "X", ("text",), refuse, refusal=lambda _plan: "no phases of rows")
     for engine, message in (
         (early, "--to x: no phases"),
-        (Engine("x", "X", ("text",), refuse), "it"),
+        (Engine("x", "X", ("text",), refuse, refusal=lambda _plan: ""), "it"),
     ):
         with pytest.raises(RecipeError, match=message):
             hand_over_stages(run.recipe, runtime, engine, tmp_path / "out")
