@@ -296,6 +296,21 @@ def test_the_setting_of_a_warning_repairs_the_text_and_counts_it(tmp_path, check
     assert levels(TextHealth.of(language, corpus.documents("heldout"))).get(check, "") == ""
 
 
+def test_named_held_out_text_is_checked_like_training_text(tmp_path):
+    """Its faults are warned of as those of held-out text, and refused where they are too many."""
+    held = tmp_path / "held.txt"
+    misread = [f"{line} {n}".encode().decode("latin-1") for line in HINDI[:20] for n in range(10)]
+    held.write_text("\n".join(line.replace("\x85", "") for line in misread), encoding="utf-8")
+    _, notes = built(tmp_path / "a", HINDI, "hi", heldout=str(held))
+    assert any(
+        text.startswith("held-out text in hi:") and "mojibake" in text for text in notes["warnings"]
+    )
+    held.write_text("\n".join(f"{line} {n}" for line in ENGLISH for n in range(10)), "utf-8")
+    with pytest.raises(CorpusError, match=r"^held-out text in hi: .*allow: \[wrong_script\]"):
+        built(tmp_path / "b", HINDI, "hi", heldout=str(held))
+    built(tmp_path / "c", HINDI, "hi", heldout=str(held), allow=["wrong_script"])
+
+
 def test_repairs_give_the_text_back(tmp_path):
     """Mojibake, decomposed letters and soft hyphens become the text that they were made from."""
     pairs = {

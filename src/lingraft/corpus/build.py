@@ -8,7 +8,7 @@ second pass writes the splits in shuffled order.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -61,32 +61,28 @@ def build_corpus(
     # the kept text.
     with (
         TemporaryDirectory(dir=draft.folder, prefix="shuffle-") as scratch,
-        _near_duplicates(settings, Path(scratch)) as near,
+        _near_duplicates(settings, Path(scratch, "shingles")) as near,
+        _writer(settings, draft, "heldout") as heldout_file,
     ):
-        # Held-out sources are read first: their documents are dropped from the training text.
+        # Held-out text is written first: its documents are dropped from the training text.
         heldout: KeptDocuments | None = None
-        held_cleaner = Cleaner(settings, in_language=in_language)
+        withheld: set[bytes] = set()
         if settings.heldout:
-            sources = _open_sources(settings.heldout, language, listing)
-            folder = Path(scratch, "heldout")
-            heldout = _read_sources(
-                sources, held_cleaner, settings, folder, language, near_duplicates=near
-            )
+            heldout = _read_heldout(settings, language, listing, Path(scratch), in_language)
+            _check_health("held-out text", heldout, settings, draft)
+            withheld = _write_heldout(settings, heldout, heldout_file, near)
         evaluation = index_evaluation_text(settings, language, listing)
         cleaner = Cleaner(
-            settings, in_language=in_language, heldout=held_cleaner.seen, evaluation=evaluation
+            settings, in_language=in_language, heldout=withheld, evaluation=evaluation
         )
         sources = _open_train_sources(settings, language, listing)
         folder = Path(scratch, "train")
         train = _read_sources(sources, cleaner, settings, folder, language, near_duplicates=near)
-        health = train.health.report()
-        refuse(health.findings, f"text in {language}", settings.allow)
-        counts, notes = _write_splits(settings, train, heldout, draft)
+        health = _check_health("text", train, settings, draft)
+        counts, notes = _write_splits(settings, train, heldout, draft, heldout_file)
     report = {split: asdict(count) for split, count in counts.items()}
     notes |= _health_notes(health, train, heldout)
     draft.note(report | notes | _commits(settings))
-    for warning in [*_malformed_warning(language, train.malformed), *health.warnings()]:
-        draft.warn(warning)
     content = {"format": 1, "language": language, "splits": report, **notes}
     if settings.scripts:
         content["scripts"] = list(settings.scripts)
@@ -96,10 +92,27 @@ def build_corpus(
 
 
 def _near_duplicates(
-    settings: CorpusSettings, scratch: Path
+    settings: CorpusSettings, path: Path
 ) -> AbstractContextManager[NearDuplicates | None]:
     threshold = settings.cleaning.near_duplicates if settings.cleaning else None
-    return NearDuplicates(threshold, scratch / "shingles") if threshold else nullcontext()
+    return NearDuplicates(threshold, path) if threshold else nullcontext()
+
+
+def _writer(settings: CorpusSettings, draft: Draft, split: str) -> DocumentWriter:
+    all_sources = (*settings.sources, *(settings.heldout or ()))
+    chats = any(source.format == "chat" for source in all_sources)
+    return DocumentWriter(draft.path(f"{split}.parquet"), chats=chats)
+
+
+def _check_health(
+    what: str, kept: KeptDocuments, settings: CorpusSettings, draft: Draft
+) -> HealthReport:
+    """Return the health of text, and warn of it; raises `CorpusError` if it refuses the text."""
+    health = kept.health.report()
+    refuse(health.findings, f"{what} in {health.language}", settings.allow)
+    for warning in [*_malformed_warning(what, kept), *health.warnings(what)]:
+        draft.warn(warning)
+    return health
 
 
 def _health_notes(
@@ -120,12 +133,12 @@ def _health_notes(
     return notes
 
 
-def _malformed_warning(language: str, malformed: Sequence[str]) -> list[str]:
-    if not malformed:
+def _malformed_warning(what: str, kept: KeptDocuments) -> list[str]:
+    if not kept.malformed:
         return []
-    first = "; ".join(malformed[:NAMED_RECORDS])
-    count = f"{len(malformed):,}"
-    return [f"text in {language}: malformed records are left out: {count}; the first: {first}"]
+    first = "; ".join(kept.malformed[:NAMED_RECORDS])
+    where, count = f"{what} in {kept.health.language}", f"{len(kept.malformed):,}"
+    return [f"{where}: malformed records are left out: {count}; the first: {first}"]
 
 
 def _commits(settings: CorpusSettings) -> dict[str, dict[str, str]]:
@@ -169,6 +182,21 @@ def _open_train_sources(
     return inputs
 
 
+def _read_heldout(
+    settings: CorpusSettings,
+    language: str,
+    listing: Listing,
+    scratch: Path,
+    in_language: Callable[[str], bool] | None,
+) -> KeptDocuments:
+    """Read and filter the held-out sources."""
+    sources = _open_sources(settings.heldout or (), language, listing)
+    cleaner = Cleaner(settings, in_language=in_language)
+    with _near_duplicates(settings, scratch / "heldout-shingles") as near:
+        folder = scratch / "heldout"
+        return _read_sources(sources, cleaner, settings, folder, language, near_duplicates=near)
+
+
 def _read_sources(
     inputs: Sequence[SourceTexts],
     cleaner: Cleaner,
@@ -179,6 +207,7 @@ def _read_sources(
     near_duplicates: NearDuplicates | None = None,
 ) -> KeptDocuments:
     """Read and filter all sources."""
+    all_sources = (*settings.sources, *(settings.heldout or ()))
     kept = KeptDocuments(
         Shuffle(folder),
         [Tally(source.label) for source in inputs],
@@ -188,7 +217,7 @@ def _read_sources(
         # The language of generated stories is known, and identifying it takes a second.
         TextHealth(
             language,
-            identify=any(not source.miniature for source in settings.sources),
+            identify=any(not source.miniature for source in all_sources),
             scripts=settings.scripts,
         ),
         [source.weighting for source in inputs],
@@ -217,9 +246,16 @@ def _read_sources(
 
 
 def _write_splits(
-    settings: CorpusSettings, train: KeptDocuments, heldout: KeptDocuments | None, draft: Draft
+    settings: CorpusSettings,
+    train: KeptDocuments,
+    heldout: KeptDocuments | None,
+    draft: Draft,
+    heldout_file: DocumentWriter,
 ) -> tuple[dict[str, Counts], dict[str, Any]]:
-    """Write both splits; return their counts and the notes."""
+    """Write the train split, and the held-out one if no source is named for it.
+
+    Return the counts of both and the notes.
+    """
     _check_not_empty(len(train.table), train, "sources")
     threshold = 0
     if heldout is None:
@@ -230,16 +266,8 @@ def _write_splits(
             )
             raise CorpusError(msg)
         threshold = train.table.heldout_threshold(settings.share or 0, settings.heldout_bytes)
-    all_sources = (*settings.sources, *(settings.heldout or ()))
-    chats = any(source.format == "chat" for source in all_sources)
-    with (
-        DocumentWriter(draft.path("train.parquet"), chats=chats) as train_file,
-        DocumentWriter(draft.path("heldout.parquet"), chats=chats) as heldout_file,
-    ):
+    with _writer(settings, draft, "train") as train_file:
         _write_train(settings, train, threshold, train_file, heldout_file)
-        if heldout is not None:
-            _write_heldout(settings, heldout, heldout_file)
-            _check_not_empty(heldout_file.documents, heldout, "heldout")
         _check_not_empty(train_file.documents, train, "sources")
     heldout_tallies = heldout.tallies if heldout else []
     notes = {
@@ -306,18 +334,33 @@ def _weights(settings: CorpusSettings, train: KeptDocuments) -> list[float] | No
     return weights
 
 
-def _write_heldout(settings: CorpusSettings, heldout: KeptDocuments, file: DocumentWriter) -> None:
+def _write_heldout(
+    settings: CorpusSettings,
+    heldout: KeptDocuments,
+    file: DocumentWriter,
+    near_duplicates: NearDuplicates | None,
+) -> set[bytes]:
+    """Write the documents of held-out sources up to the limit, and return their digests.
+
+    They are added to `near_duplicates`. The documents beyond the limit remain for training.
+    """
+    digests: set[bytes] = set()
     full = False
     for document in heldout.shuffle.documents():
-        source, text = document.source, decode_document(document.content)
+        tally, text = heldout.tallies[document.source], decode_document(document.content)
         size = len(text.encode())
         limit = settings.heldout_bytes
         full = full or (limit is not None and file.bytes + size > limit)
         if full:
-            heldout.tallies[source].drop(Reason.heldout_bytes, size)
-        else:
-            heldout.tallies[source].keep("heldout", size)
-            file.write(text, size)
+            tally.drop(Reason.heldout_bytes, size)
+            continue
+        tally.keep("heldout", size)
+        file.write(text, size)
+        digests.add(document.digest)
+        if near_duplicates is not None:
+            near_duplicates.add(text, tally.label)
+    _check_not_empty(file.documents, heldout, "heldout")
+    return digests
 
 
 def _check_not_empty(documents: int, kept: KeptDocuments, field: str) -> None:
