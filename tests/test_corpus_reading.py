@@ -18,7 +18,7 @@ import zstandard
 from lingraft.corpus import CorpusSettings, Source, build_corpus, text_files
 from lingraft.corpus.readers import read_source
 from lingraft.corpus.text_fields import likely_text_field
-from lingraft.corpus.text_files import find_files
+from lingraft.corpus.text_files import find_files, is_matched
 from lingraft.corpus.warc import MalformedRecord
 from lingraft.errors import CorpusError
 from lingraft.file_kinds import TEXT_KINDS
@@ -181,6 +181,27 @@ def test_a_folder_or_a_pattern_is_its_files_in_order(tmp_path):
     assert read(tmp_path) == ["a.jsonl", "b.txt", "deep/c.txt"]
     assert read(tmp_path / "*.txt") == ["b.txt"]
     assert read(tmp_path / "**" / "*.txt") == ["b.txt", "deep/c.txt"]
+
+
+def test_a_folder_is_read_without_hidden_files(tmp_path):
+    """Copies that other programs hide in a folder are no text of it, unless they are named."""
+    hidden = tmp_path / ".ipynb_checkpoints"
+    hidden.mkdir()
+    for path in (tmp_path / "a.txt", tmp_path / "._a.txt", hidden / "a-checkpoint.txt"):
+        path.write_text(path.name)
+    assert read(tmp_path) == read(tmp_path / "*") == ["a.txt"]
+    assert read(hidden) == ["a-checkpoint.txt"]
+    assert read(tmp_path / "._a.txt") == ["._a.txt"]
+
+
+def test_the_home_folder_may_be_part_of_a_pattern(tmp_path, monkeypatch):
+    """`~` is the home folder in a pattern as in a path."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "a.txt").write_text("a")
+    assert find_files("~/t/*.txt") == find_files("~/t") == [tmp_path / "t" / "a.txt"]
+    assert is_matched("~/t/*.txt")
+    assert not is_matched("~/t/*.jsonl")
 
 
 def test_a_missing_file_names_the_nearest_one(tmp_path):
