@@ -202,6 +202,14 @@ def test_a_named_field_that_is_missing_is_an_error_and_not_a_guess():
         parse_conversation({"messages": messages_of([("user", "hi")])}, "turns", "x")
 
 
+def test_changes_of_a_conversation_are_those_of_one_document():
+    """However many of its messages a repair changes, one document is changed."""
+    repairs = TextRepairs(Cleaning(strip=("soft_hyphens",)), "en")
+    messages = messages_of([("user", "so\u00adso"), ("assistant", "a\u00ad\u00adb")])
+    repairs.repair(Conversation.of(messages))
+    assert repairs.counts() == {"soft_hyphens": {"documents": 1, "changes": 3}}
+
+
 @given(MESSAGES, st.sampled_from(["NFC", "NFKC"]))
 def test_normal_forms_reach_every_message(pairs, form):
     """A conversation is normalised message by message and stays a conversation."""

@@ -123,6 +123,17 @@ def test_declared_scripts_are_no_other_scripts():
     assert found["wrong_script"].level == "refused"
 
 
+def test_word_boundaries_of_a_declared_script_are_no_invisible_characters(tmp_path):
+    """In Thai text of a domain, zero width spaces are not removed; in English text they are."""
+    cleaning = {"strip": ["invisible"]}
+    lines = [f"{line}\u200b{number}" for number, line in enumerate(THAI)]
+    corpus, notes = built(tmp_path / "th", lines, "domain:law", cleaning=cleaning, scripts=["Thai"])
+    assert documents_of(corpus) == sorted(lines)
+    assert notes["changed"]["invisible"]["documents"] == 0
+    corpus, _ = built(tmp_path / "en", lines, "domain:law", cleaning=cleaning)
+    assert not any("\u200b" in text for text in documents_of(corpus))
+
+
 def test_every_check_has_a_case():
     """Each check of the table is found in a text of the next test."""
     assert set(FAULTS) == {check.name for check in CHECKS}

@@ -213,7 +213,7 @@ def _read_sources(
         [Tally(source.label) for source in inputs],
         cleaner,
         settings,
-        TextRepairs(settings.cleaning or Cleaning(), language),
+        TextRepairs(settings.cleaning or Cleaning(), language, settings.scripts),
         # The language of generated stories is known, and identifying it takes a second.
         TextHealth(
             language,
