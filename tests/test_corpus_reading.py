@@ -121,6 +121,13 @@ def test_a_cell_of_a_table_is_a_document(tmp_path):
     assert read(tmp_path / "a.tsv") == ['"a" b']
 
 
+def test_a_table_may_begin_with_blank_lines_and_have_other_columns_of_one_name(tmp_path):
+    """The names of the columns decide the delimiter, and only the named column must be unique."""
+    path = tmp_path / "a.csv"
+    path.write_text("\n\ntext;note;note;;\na, b;1;2;;\n", encoding="utf-8")
+    assert read(path) == ["a, b"]
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
@@ -134,6 +141,7 @@ def test_a_cell_of_a_table_is_a_document(tmp_path):
         ),
         ('text,id\na,1\n"b,2\nc,3\n', ":3: not CSV (unexpected end of data)"),
         ("text,id\na,1\n\udce9,2\n", ":3: byte 0xe9 at offset 12 is not UTF-8"),
+        ("text,text\na,b\n", ":1: 2 columns are called 'text'; rename all but one"),
     ],
 )
 def test_a_broken_table_is_placed(tmp_path, content, expected):
@@ -249,6 +257,7 @@ def test_utf16_is_recognised(tmp_path):
         ('{"text": ["a"]}', ':2: field "text" is a list'),
         ('{"text": "\\ud800"}', ":2: field 'text' contains half of a surrogate pair"),
         ("[" * 200_000, ":2: "),
+        ('{"text": "a", "n": ' + "9" * 5000 + "}", ":2: an integer has more than 4,300 digits"),
     ],
 )
 def test_a_broken_row_is_placed(tmp_path, line, expected):

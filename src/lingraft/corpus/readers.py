@@ -144,7 +144,7 @@ def read_parallel(
     repairs = [TextRepairs((cleaning or {}).get(name) or Cleaning(), name) for name in names]
     complete: list[list[str]] = []
     for file in find_files(path):
-        for record, place in read_records(file):
+        for record, place in read_records(file, fields=names):
             if missing := [name for name in names if name not in record]:
                 msg = (
                     f"{place}: no column {' or '.join(missing)}; the columns are "
