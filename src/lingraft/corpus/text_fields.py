@@ -117,10 +117,7 @@ def with_text_field(
         if without_compression(place).endswith(".txt"):
             sources.append(place)
             continue
-        try:
-            source = Source.model_validate(Source.parse(place))
-        except ValueError as error:  # a preset that is also a local path
-            raise RecipeError(str(error)) from None
+        source = _parse_source(place)
         if source.preset is not None or source.miniature is not None:
             msg = f"{option} {field}: {place} has its own field; leave the option out"
             raise RecipeError(msg)
@@ -146,13 +143,16 @@ def with_where(places: Sequence[Any], where: str, option: str = "--where") -> li
         raise RecipeError(msg) from None
     sources: list[Any] = []
     for place in places:
-        try:
-            source = Source.model_validate(Source.parse(place))
-        except ValueError as error:  # a preset that is also a local path
-            raise RecipeError(str(error)) from None
-        settings = source.model_dump(mode="json", exclude_defaults=True)
+        settings = _parse_source(place).model_dump(mode="json", exclude_defaults=True)
         sources.append({**settings, "where": condition})
     return sources
+
+
+def _parse_source(place: object) -> Source:
+    try:
+        return Source.model_validate(Source.parse(place))
+    except ValueError as error:  # a preset that is also a local path
+        raise RecipeError(str(error)) from None
 
 
 def _advice(record: Mapping[str, Any], source: Source) -> str:
