@@ -7,7 +7,6 @@ second pass writes the splits in shuffled order.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +17,7 @@ from typing import Any
 from lingraft.corpus.chat import decode_document
 from lingraft.corpus.cleaning import Cleaner, Reason, Tally, language_filter, sum_drops
 from lingraft.corpus.config import CorpusSettings
-from lingraft.corpus.corpus import COUNTS, Counts, DocumentWriter
+from lingraft.corpus.corpus import Counts, DocumentWriter, write_counts
 from lingraft.corpus.document_weight import DocumentWeight
 from lingraft.corpus.evaluation_sources import index_evaluation_text
 from lingraft.corpus.health import NAMED_RECORDS, HealthReport, TextHealth
@@ -83,12 +82,8 @@ def build_corpus(
     report = {split: asdict(count) for split, count in counts.items()}
     notes |= _health_notes(health, train, heldout)
     draft.note(report | notes | _commits(settings))
-    content = {"format": 1, "language": language, "splits": report, **notes}
-    if settings.scripts:
-        content["scripts"] = list(settings.scripts)
-    draft.path(COUNTS).write_text(
-        json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8"
-    )
+    scripts = {"scripts": list(settings.scripts)} if settings.scripts else {}
+    write_counts(draft, language, report, notes | scripts)
 
 
 def _near_duplicates(
