@@ -2,14 +2,15 @@
 
 The first pass reads and filters every source once, and stores the kept documents in a shuffle on
 disk. Then the size of each source is known, which determines the thresholds of the splits. The
-second pass writes the splits in shuffled order.
+second pass writes the splits in shuffled order. Both passes are done for the sources of held-out
+text first, if there are any, because their documents are dropped from the training text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,7 +19,6 @@ from lingraft.corpus.chat import decode_document
 from lingraft.corpus.cleaning import Cleaner, Reason, Tally, language_filter, sum_drops
 from lingraft.corpus.config import CorpusSettings
 from lingraft.corpus.corpus import Counts, DocumentWriter, write_counts
-from lingraft.corpus.document_weight import DocumentWeight
 from lingraft.corpus.evaluation_sources import index_evaluation_text
 from lingraft.corpus.health import NAMED_RECORDS, HealthReport, TextHealth
 from lingraft.corpus.health_checks import refuse
@@ -34,7 +34,6 @@ from lingraft.corpus.splits import (
     DocumentHashes,
     Shuffle,
 )
-from lingraft.corpus.text_fields import Document
 from lingraft.corpus.text_repairs import Cleaning, TextRepairs, add_counts
 from lingraft.errors import CorpusError
 from lingraft.progress import progress
@@ -71,12 +70,16 @@ def build_corpus(
             _check_health("held-out text", heldout, settings, draft)
             withheld = _write_heldout(settings, heldout, heldout_file, near)
         evaluation = index_evaluation_text(settings, language, listing)
-        cleaner = Cleaner(
-            settings, in_language=in_language, heldout=withheld, evaluation=evaluation
+        train = _read_sources(
+            settings.sources,
+            Cleaner(settings, in_language=in_language, heldout=withheld, evaluation=evaluation),
+            settings,
+            language,
+            listing=listing,
+            folder=Path(scratch, "train"),
+            near_duplicates=near,
+            needed=_needed(settings),
         )
-        sources = _open_train_sources(settings, language, listing)
-        folder = Path(scratch, "train")
-        train = _read_sources(sources, cleaner, settings, folder, language, near_duplicates=near)
         health = _check_health("text", train, settings, draft)
         counts, notes = _write_splits(settings, train, heldout, draft, heldout_file)
     report = {split: asdict(count) for split, count in counts.items()}
@@ -145,36 +148,18 @@ def _commits(settings: CorpusSettings) -> dict[str, dict[str, str]]:
     return {"commits": commits} if commits else {}
 
 
-@dataclass(frozen=True)
-class SourceTexts:
-    """The documents of a source; reading stops when its kept training text exceeds `needed`."""
-
-    label: str
-    documents: Generator[Document, None, None]
-    weighting: DocumentWeight | None = None
-    needed: Limit | None = None
-
-
-def _open_sources(sources: Sequence[Source], language: str, listing: Listing) -> list[SourceTexts]:
-    return [
-        SourceTexts(source.label, read_documents(source, language, listing)) for source in sources
-    ]
-
-
-def _open_train_sources(
-    settings: CorpusSettings, language: str, listing: Listing
-) -> list[SourceTexts]:
-    """Open the train sources; a streamed data set is read up to its share of the limit."""
-    inputs = _open_sources(settings.sources, language, listing)
+def _needed(settings: CorpusSettings) -> list[Limit | None]:
+    """Return the limit of each training source: of a streamed one, its share of the limit."""
     total_weight = sum(source.weight or 0 for source in settings.sources)
-    for index, source in enumerate(settings.sources):
-        inputs[index] = replace(inputs[index], weighting=source.document_weight)
-        if settings.limit is not None and source.is_streamed:
-            share = source.weight / total_weight if source.weight else 1
-            size = settings.limit.bytes and max(1, round(settings.limit.bytes * share))
-            needed = settings.limit.model_copy(update={"bytes": size})
-            inputs[index] = replace(inputs[index], needed=needed)
-    return inputs
+    needed: list[Limit | None] = []
+    for source in settings.sources:
+        if settings.limit is None or not source.is_streamed:
+            needed.append(None)
+            continue
+        share = source.weight / total_weight if source.weight else 1
+        size = settings.limit.bytes and max(1, round(settings.limit.bytes * share))
+        needed.append(settings.limit.model_copy(update={"bytes": size}))
+    return needed
 
 
 def _read_heldout(
@@ -185,56 +170,63 @@ def _read_heldout(
     in_language: Callable[[str], bool] | None,
 ) -> KeptDocuments:
     """Read and filter the held-out sources."""
-    sources = _open_sources(settings.heldout or (), language, listing)
-    cleaner = Cleaner(settings, in_language=in_language)
     with _near_duplicates(settings, scratch / "heldout-shingles") as near:
-        folder = scratch / "heldout"
-        return _read_sources(sources, cleaner, settings, folder, language, near_duplicates=near)
+        return _read_sources(
+            settings.heldout or (),
+            Cleaner(settings, in_language=in_language),
+            settings,
+            language,
+            listing=listing,
+            folder=scratch / "heldout",
+            near_duplicates=near,
+        )
 
 
 def _read_sources(
-    inputs: Sequence[SourceTexts],
+    sources: Sequence[Source],
     cleaner: Cleaner,
     settings: CorpusSettings,
-    folder: Path,
     language: str,
     *,
-    near_duplicates: NearDuplicates | None = None,
+    listing: Listing,
+    folder: Path,
+    near_duplicates: NearDuplicates | None,
+    needed: Sequence[Limit | None] = (),
 ) -> KeptDocuments:
-    """Read and filter all sources."""
-    all_sources = (*settings.sources, *(settings.heldout or ()))
+    """Read and filter sources; each is read until its kept training text exceeds `needed`."""
     kept = KeptDocuments(
         Shuffle(folder),
-        [Tally(source.label) for source in inputs],
+        [Tally(source.label) for source in sources],
         cleaner,
         settings,
         TextRepairs(settings.cleaning or Cleaning(), language, settings.scripts),
         # The language of generated stories is known, and identifying it takes a second.
         TextHealth(
             language,
-            identify=any(not source.miniature for source in all_sources),
+            identify=any(not source.miniature for source in sources),
             scripts=settings.scripts,
         ),
-        [source.weighting for source in inputs],
+        [source.document_weight for source in sources],
         near_duplicates,
         0 if near_duplicates is None else len(near_duplicates),
     )
     heldout_threshold = int((settings.share or 0) * HASH_RANGE)
     with kept.shuffle, progress("reading text", unit="documents") as advance:
-        for index, source in enumerate(inputs):
+        for index, source in enumerate(sources):
+            limit = needed[index] if needed else None
             documents = size = 0
             # Closing the generator ends a download that is not read to its end.
-            with closing(source.documents) as stream:
+            with closing(read_documents(source, language, listing)) as stream:
                 for number, document in enumerate(stream, start=1):
                     added = kept.add(index, document)
                     if number % 1000 == 0:
                         advance(1000)
-                    if source.needed is None or added is None:
+                    if limit is None or added is None:
                         continue
                     if added.hashes.split < heldout_threshold:
                         continue  # only training text counts towards the limit
                     documents, size = documents + added.copies, size + added.size * added.copies
-                    if not source.needed.allows(documents, size):
+                    if not limit.allows(documents, size):
                         kept.tallies[index].stopped_early = True
                         break
     return kept
