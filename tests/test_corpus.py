@@ -158,19 +158,8 @@ def test_heldout_bytes_lowers_the_share_and_leaves_the_rest_to_training(tmp_path
         build(tmp_path / "3", sources=path, heldout_bytes=3)
 
 
-def test_only_the_held_out_documents_of_a_named_source_are_withheld_from_training(tmp_path):
-    """Documents of a held-out source beyond heldout_bytes stay in the training text."""
-    texts = sentences(1000)
-    path = write_lines(tmp_path / "a.jsonl", texts)
-    corpus, notes = build(tmp_path / "c", sources=path, heldout=path, heldout_bytes=2000)
-    heldout = texts_of(corpus, "heldout")
-    assert 0 < len(heldout) < 100
-    assert sorted(texts_of(corpus, "train") + heldout) == sorted(texts)
-    assert notes["dropped"]["in the held-out set"]["documents"] == len(heldout)
-
-
 def test_heldout_bytes_bounds_named_sources_too(tmp_path):
-    """What is beyond the bound is counted, and not kept out of the train split."""
+    """What is beyond the bound is counted, and still kept out of the train split."""
     path = write_lines(tmp_path / "h.jsonl", sentences(100))
     corpus, notes = build(
         tmp_path / "c",
@@ -183,7 +172,7 @@ def test_heldout_bytes_bounds_named_sources_too(tmp_path):
         notes["dropped"]["beyond heldout_bytes"]["documents"]
         == 100 - corpus.counts("heldout").documents
     )
-    assert corpus.counts("train").documents == 150 - corpus.counts("heldout").documents
+    assert corpus.counts("train").documents == 50
 
 
 def test_a_tiny_corpus_still_holds_out_a_document(tmp_path):

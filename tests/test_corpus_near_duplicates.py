@@ -83,16 +83,6 @@ def test_held_out_sources_have_no_near_duplicate_in_training(tmp_path):
     assert notes["dropped"]["near-duplicate"]["documents"] == 20
 
 
-def test_text_like_an_unused_held_out_document_is_trained_on(tmp_path):
-    """Documents of a held-out source beyond heldout_bytes, and what is like them, are no loss."""
-    heldout = DOCUMENTS + COPIES
-    settings = {"cleaning": {"near_duplicates": 0.8}, "heldout_bytes": 3000}
-    corpus, _ = built(tmp_path, DOCUMENTS + COPIES, heldout, **settings)
-    kept = {split: list(corpus.documents(split)) for split in ("train", "heldout")}
-    assert 0 < len(kept["heldout"]) < 20
-    assert sorted([*kept["train"], *kept["heldout"]]) == sorted(DOCUMENTS)
-
-
 @pytest.mark.parametrize("threshold", [0.5, 0.7, 0.9])
 def test_the_threshold_is_exact(tmp_path, threshold):
     """No pair below it is dropped, and nearly all above it are: the similarity is computed."""

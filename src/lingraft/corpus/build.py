@@ -327,14 +327,18 @@ def _write_heldout(
     file: DocumentWriter,
     near_duplicates: NearDuplicates | None,
 ) -> set[bytes]:
-    """Write the documents of held-out sources up to the limit, and return their digests.
+    """Write the documents of held-out sources up to the limit, and return the digests of all.
 
-    They are added to `near_duplicates`. The documents beyond the limit remain for training.
+    All are added to `near_duplicates`: what is named as held-out text is not trained on, whether
+    this run measures it or not.
     """
     digests: set[bytes] = set()
     full = False
     for document in heldout.shuffle.documents():
         tally, text = heldout.tallies[document.source], decode_document(document.content)
+        digests.add(document.digest)
+        if near_duplicates is not None:
+            near_duplicates.add(text, tally.label)
         size = len(text.encode())
         limit = settings.heldout_bytes
         full = full or (limit is not None and file.bytes + size > limit)
@@ -343,9 +347,6 @@ def _write_heldout(
             continue
         tally.keep("heldout", size)
         file.write(text, size)
-        digests.add(document.digest)
-        if near_duplicates is not None:
-            near_duplicates.add(text, tally.label)
     _check_not_empty(file.documents, heldout, "heldout")
     return digests
 

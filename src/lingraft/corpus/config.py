@@ -72,9 +72,7 @@ class CorpusSettings(Settings):
         f"{HELDOUT_SHARE} if `heldout` is not set",
     )
     heldout_bytes: ByteSize | None = Field(
-        default=None,
-        gt=0,
-        description="maximum bytes of held-out text; documents beyond it may be trained on",
+        default=None, gt=0, description="maximum bytes of held-out text"
     )
     min_characters: int = Field(default=1, ge=1, description="shorter documents are dropped")
     max_characters: int | None = Field(
