@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import unicodedata
 
@@ -17,6 +18,8 @@ from lingraft.corpus.chat import (
     parse_conversation,
     parse_markup,
 )
+from lingraft.corpus.readers import read_source
+from lingraft.corpus.source import Source
 from lingraft.corpus.text_repairs import Cleaning, TextRepairs
 from lingraft.errors import CorpusError
 
@@ -68,6 +71,29 @@ def test_a_message_without_text_makes_the_conversation_empty(pairs, place):
     pairs.insert(min(place, len(pairs)), ("assistant", " \n"))
     made = Conversation.of(messages_of(pairs))
     assert (made, made.messages) == ("", ())
+
+
+@given(MESSAGES, st.sampled_from(["", " \n"]))
+def test_a_system_message_without_text_is_left_out(pairs, blank):
+    """An empty system prompt says nothing, and the other messages are a whole conversation."""
+    made = Conversation.of(messages_of([("system", blank), *pairs]))
+    assert (made, made.messages) == (
+        Conversation.of(messages_of(pairs)),
+        tuple(messages_of(pairs)),
+    )
+
+
+@pytest.mark.parametrize("broken", [("user", "a\ud83d"), ("user\ud83d", "a")])
+def test_a_message_that_is_no_text_is_placed(tmp_path, broken):
+    """Half of a surrogate pair in any part of a message is an error with file and line."""
+    path = tmp_path / "a.jsonl"
+    rows = [
+        {"messages": messages_of([pair, ("assistant", "b")])} for pair in (("user", "a"), broken)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    source = Source(path=str(path), format="chat")
+    with pytest.raises(CorpusError, match=r"a\.jsonl:2: the conversation contains half of a surr"):
+        list(read_source(source, "en"))
 
 
 @given(MESSAGES)
@@ -174,6 +200,14 @@ def test_a_named_field_that_is_missing_is_an_error_and_not_a_guess():
     """Where the recipe names the field, no other field is tried."""
     with pytest.raises(CorpusError, match="no field 'turns' to take"):
         parse_conversation({"messages": messages_of([("user", "hi")])}, "turns", "x")
+
+
+def test_changes_of_a_conversation_are_those_of_one_document():
+    """However many of its messages a repair changes, one document is changed."""
+    repairs = TextRepairs(Cleaning(strip=("soft_hyphens",)), "en")
+    messages = messages_of([("user", "so\u00adso"), ("assistant", "a\u00ad\u00adb")])
+    repairs.repair(Conversation.of(messages))
+    assert repairs.counts() == {"soft_hyphens": {"documents": 1, "changes": 3}}
 
 
 @given(MESSAGES, st.sampled_from(["NFC", "NFKC"]))

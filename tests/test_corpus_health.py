@@ -123,6 +123,17 @@ def test_declared_scripts_are_no_other_scripts():
     assert found["wrong_script"].level == "refused"
 
 
+def test_word_boundaries_of_a_declared_script_are_no_invisible_characters(tmp_path):
+    """In Thai text of a domain, zero width spaces are not removed; in English text they are."""
+    cleaning = {"strip": ["invisible"]}
+    lines = [f"{line}\u200b{number}" for number, line in enumerate(THAI)]
+    corpus, notes = built(tmp_path / "th", lines, "domain:law", cleaning=cleaning, scripts=["Thai"])
+    assert documents_of(corpus) == sorted(lines)
+    assert notes["changed"]["invisible"]["documents"] == 0
+    corpus, _ = built(tmp_path / "en", lines, "domain:law", cleaning=cleaning)
+    assert not any("\u200b" in text for text in documents_of(corpus))
+
+
 def test_every_check_has_a_case():
     """Each check of the table is found in a text of the next test."""
     assert set(FAULTS) == {check.name for check in CHECKS}
@@ -294,6 +305,21 @@ def test_the_setting_of_a_warning_repairs_the_text_and_counts_it(tmp_path, check
     assert counts == {name: count + 1 for name, count in changed.items()}
     assert all(count["changes"] >= count["documents"] for count in notes["changed"].values())
     assert levels(TextHealth.of(language, corpus.documents("heldout"))).get(check, "") == ""
+
+
+def test_named_held_out_text_is_checked_like_training_text(tmp_path):
+    """Its faults are warned of as those of held-out text, and refused where they are too many."""
+    held = tmp_path / "held.txt"
+    misread = [f"{line} {n}".encode().decode("latin-1") for line in HINDI[:20] for n in range(10)]
+    held.write_text("\n".join(line.replace("\x85", "") for line in misread), encoding="utf-8")
+    _, notes = built(tmp_path / "a", HINDI, "hi", heldout=str(held))
+    assert any(
+        text.startswith("held-out text in hi:") and "mojibake" in text for text in notes["warnings"]
+    )
+    held.write_text("\n".join(f"{line} {n}" for line in ENGLISH for n in range(10)), "utf-8")
+    with pytest.raises(CorpusError, match=r"^held-out text in hi: .*allow: \[wrong_script\]"):
+        built(tmp_path / "b", HINDI, "hi", heldout=str(held))
+    built(tmp_path / "c", HINDI, "hi", heldout=str(held), allow=["wrong_script"])
 
 
 def test_repairs_give_the_text_back(tmp_path):

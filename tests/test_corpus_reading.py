@@ -18,7 +18,7 @@ import zstandard
 from lingraft.corpus import CorpusSettings, Source, build_corpus, text_files
 from lingraft.corpus.readers import read_source
 from lingraft.corpus.text_fields import likely_text_field
-from lingraft.corpus.text_files import find_files
+from lingraft.corpus.text_files import find_files, is_matched
 from lingraft.corpus.warc import MalformedRecord
 from lingraft.errors import CorpusError
 from lingraft.file_kinds import TEXT_KINDS
@@ -121,6 +121,13 @@ def test_a_cell_of_a_table_is_a_document(tmp_path):
     assert read(tmp_path / "a.tsv") == ['"a" b']
 
 
+def test_a_table_may_begin_with_blank_lines_and_have_other_columns_of_one_name(tmp_path):
+    """The names of the columns decide the delimiter, and only the named column must be unique."""
+    path = tmp_path / "a.csv"
+    path.write_text("\n\ntext;note;note;;\na, b;1;2;;\n", encoding="utf-8")
+    assert read(path) == ["a, b"]
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
@@ -134,6 +141,7 @@ def test_a_cell_of_a_table_is_a_document(tmp_path):
         ),
         ('text,id\na,1\n"b,2\nc,3\n', ":3: not CSV (unexpected end of data)"),
         ("text,id\na,1\n\udce9,2\n", ":3: byte 0xe9 at offset 12 is not UTF-8"),
+        ("text,text\na,b\n", ":1: 2 columns are called 'text'; rename all but one"),
     ],
 )
 def test_a_broken_table_is_placed(tmp_path, content, expected):
@@ -183,6 +191,27 @@ def test_a_folder_or_a_pattern_is_its_files_in_order(tmp_path):
     assert read(tmp_path / "**" / "*.txt") == ["b.txt", "deep/c.txt"]
 
 
+def test_a_folder_is_read_without_hidden_files(tmp_path):
+    """Copies that other programs hide in a folder are no text of it, unless they are named."""
+    hidden = tmp_path / ".ipynb_checkpoints"
+    hidden.mkdir()
+    for path in (tmp_path / "a.txt", tmp_path / "._a.txt", hidden / "a-checkpoint.txt"):
+        path.write_text(path.name)
+    assert read(tmp_path) == read(tmp_path / "*") == ["a.txt"]
+    assert read(hidden) == ["a-checkpoint.txt"]
+    assert read(tmp_path / "._a.txt") == ["._a.txt"]
+
+
+def test_the_home_folder_may_be_part_of_a_pattern(tmp_path, monkeypatch):
+    """`~` is the home folder in a pattern as in a path."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "a.txt").write_text("a")
+    assert find_files("~/t/*.txt") == find_files("~/t") == [tmp_path / "t" / "a.txt"]
+    assert is_matched("~/t/*.txt")
+    assert not is_matched("~/t/*.jsonl")
+
+
 def test_a_missing_file_names_the_nearest_one(tmp_path):
     """The message offers the name that was probably meant, of a file or of a folder on the way."""
     (tmp_path / "corpora").mkdir()
@@ -228,6 +257,7 @@ def test_utf16_is_recognised(tmp_path):
         ('{"text": ["a"]}', ':2: field "text" is a list'),
         ('{"text": "\\ud800"}', ":2: field 'text' contains half of a surrogate pair"),
         ("[" * 200_000, ":2: "),
+        ('{"text": "a", "n": ' + "9" * 5000 + "}", ":2: an integer has more than 4,300 digits"),
     ],
 )
 def test_a_broken_row_is_placed(tmp_path, line, expected):

@@ -175,11 +175,12 @@ def test_every_format_is_read_from_a_url(memory, web):
 
 
 def test_folders_and_patterns_name_objects(memory):
-    """A folder gives its text in the order of the names; a pattern skips hidden names."""
+    """A folder gives its text in the order of the names; both skip hidden names."""
     objects = {"b.txt": b"b", "a.txt": b"a", "deep/c.txt": b"c", ".hidden.txt": b"h", "x.csv": b"x"}
-    for name, content in objects.items():
+    for name, content in {**objects, "deep/.d/a.txt": b"d"}.items():
         memory.pipe(f"/bucket/hi/{name}", content)
-    assert read("memory://bucket/hi") == ["h", "a", "b", "c"]
+    assert read("memory://bucket/hi") == ["a", "b", "c"]
+    assert read("memory://bucket/hi/deep/.d") == read("memory://bucket/hi/deep/.d/*") == ["d"]
     assert read("memory://bucket/hi/*.txt") == ["a", "b"]
     assert read("memory://bucket/hi/**/*.txt") == ["a", "b", "c"]
     assert read("memory://bucket/hi/.h*.txt") == ["h"]

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus, identity_of, list_files
@@ -126,6 +128,32 @@ def test_an_index_finds_runs_of_words():
     assert index.find("Zero one, TWO three four five six") == {1}
     assert index.find("one two three four") == set()
     assert index.skipped == {2}
+
+
+WORD_LISTS = st.lists(st.sampled_from(["a", "b", "ก"]), max_size=24)
+
+
+@given(
+    st.lists(WORD_LISTS, max_size=4), WORD_LISTS, st.integers(0, 60), st.integers(0, 60), st.data()
+)
+def test_an_index_finds_what_a_comparison_at_each_place_finds(documents, other, start, end, data):
+    """All documents with a run in the text are found, and no others, in all kinds of scripts."""
+    documents = [[*words, *words, *words] for words in documents]
+    chosen = data.draw(st.sampled_from(documents)) if documents else []
+    text = [*other, *chosen[start:end], *other]
+    expected = set()
+    for number, words in enumerate(documents):
+        is_unspaced = 2 * words.count("ก") > len(words)
+        shortest, length = (20, 50) if is_unspaced else (5, 13)
+        length = min(len(words), length)
+        if length < shortest:
+            continue
+        for place in range(len(words) - length + 1):
+            run = words[place : place + length]
+            if any(text[begin : begin + length] == run for begin in range(len(text))):
+                expected.add(number)
+    index = EvaluationIndex(map(" ".join, documents))
+    assert index.find(" ".join(text)) == expected
 
 
 def test_only_letters_of_scripts_without_spaces_are_words_of_their_own():

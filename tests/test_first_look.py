@@ -155,6 +155,19 @@ def test_a_folder_of_one_kind_is_read(tmp_path):
     assert len(look(tmp_path / "more")) == 1
 
 
+def test_words_in_file_names_are_no_languages(tmp_path):
+    """`my` and `no` are languages only next to a name that is certain, or as the whole name."""
+
+    def languages(*names: str) -> set[str]:
+        write_texts(tmp_path, *names)
+        mix = FileMix.of(str(tmp_path), {tmp_path / name: "" for name in names})
+        return {kind.language for kind in mix.kinds.values()}
+
+    assert languages("my_blog.txt", "no_ads.txt") == {""}
+    assert languages("en/my_blog.txt", "de/my_blog.txt") == {"en", "de"}
+    assert languages("en_news.txt", "de_news.txt") == languages("en.txt", "de.txt") == {"en", "de"}
+
+
 def test_a_field_of_plain_text_is_refused(tmp_path):
     """A field is named for files that have fields; with .txt files alone it would do nothing."""
     write_texts(tmp_path, "a.txt", "b.txt")

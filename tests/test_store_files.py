@@ -182,6 +182,20 @@ def test_a_full_disk_is_recognised_in_the_text_of_other_libraries(tmp_path, text
         raise RuntimeError(text)
 
 
+def test_an_input_that_may_not_be_read_is_not_called_unwritable(tmp_path):
+    """Another location for the store would not help."""
+    path = tmp_path / "model.bin"
+    path.touch()
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("this user may read everything")
+    with (
+        pytest.raises(DiskError, match=r"model\.bin: cannot be read .*change its permissions$"),
+        disk_errors(tmp_path),
+    ):
+        path.read_bytes()
+
+
 def test_other_errors_pass_unchanged(tmp_path):
     """An error that is not about the disk is not translated."""
     with pytest.raises(RuntimeError, match="shape"), disk_errors(tmp_path):

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import lingraft
+from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.errors import CorpusError, RecipeError
 from lingraft.library.example_model import example_model
 from lingraft.miniature import stories
@@ -19,6 +20,7 @@ from lingraft.recipe.overrides import override
 from lingraft.recipe.problems import parse_settings
 from lingraft.recipe.schema import VocabularySettings
 from lingraft.recipe.tree import Tree
+from lingraft.store import Draft
 from lingraft.tokenizer import family_of
 from lingraft.tokenizer.json_format import build_model_only
 from lingraft.tokenizer.premiums import gini
@@ -243,10 +245,20 @@ def test_parallel_sentences_are_cleaned_as_the_texts_are(languages, tmp_path, is
     assert premiums[0] == premiums[1]
 
 
-def test_sentences_that_are_not_translated_are_a_warning():
-    """English in the column of Hindi has the premium of English, so Hindi would get no tokens."""
-    [warning] = PremiumBalance({"en": SENTENCES["en"], "hi": SENTENCES["en"]}).warnings()
+def test_sentences_that_are_not_translated_are_a_warning(tmp_path):
+    """English in the column of Hindi has the premium of English, so Hindi would get no tokens.
+
+    Not so where the text of the language declares the script.
+    """
+    balance = PremiumBalance({"en": SENTENCES["en"], "hi": SENTENCES["en"]})
+    [warning] = balance.warnings([])
     assert warning.startswith("parallel sentences in hi: letters of another script")
+    path = tmp_path / "hi.txt"
+    path.write_text("\n".join(SENTENCES["en"] + SENTENCES["hi"]))
+    draft = Draft(tmp_path)
+    settings = CorpusSettings.model_validate({"sources": str(path), "scripts": ["Deva", "Latn"]})
+    build_corpus(settings, "hi", draft)
+    assert balance.warnings([Corpus.open(tmp_path)]) == []
 
 
 def test_one_language_gets_what_it_gets_without_balance(languages):

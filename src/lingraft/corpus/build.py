@@ -2,15 +2,15 @@
 
 The first pass reads and filters every source once, and stores the kept documents in a shuffle on
 disk. Then the size of each source is known, which determines the thresholds of the splits. The
-second pass writes the splits in shuffled order.
+second pass writes the splits in shuffled order. Both passes are done for the sources of held-out
+text first, if there are any, because their documents are dropped from the training text.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,8 +18,7 @@ from typing import Any
 from lingraft.corpus.chat import decode_document
 from lingraft.corpus.cleaning import Cleaner, Reason, Tally, language_filter, sum_drops
 from lingraft.corpus.config import CorpusSettings
-from lingraft.corpus.corpus import COUNTS, Counts, DocumentWriter
-from lingraft.corpus.document_weight import DocumentWeight
+from lingraft.corpus.corpus import Counts, DocumentWriter, write_counts
 from lingraft.corpus.evaluation_sources import index_evaluation_text
 from lingraft.corpus.health import NAMED_RECORDS, HealthReport, TextHealth
 from lingraft.corpus.health_checks import refuse
@@ -35,7 +34,6 @@ from lingraft.corpus.splits import (
     DocumentHashes,
     Shuffle,
 )
-from lingraft.corpus.text_fields import Document
 from lingraft.corpus.text_repairs import Cleaning, TextRepairs, add_counts
 from lingraft.errors import CorpusError
 from lingraft.progress import progress
@@ -61,45 +59,58 @@ def build_corpus(
     # the kept text.
     with (
         TemporaryDirectory(dir=draft.folder, prefix="shuffle-") as scratch,
-        _near_duplicates(settings, Path(scratch)) as near,
+        _near_duplicates(settings, Path(scratch, "shingles")) as near,
+        _writer(settings, draft, "heldout") as heldout_file,
     ):
-        # Held-out sources are read first: their documents are dropped from the training text.
+        # Held-out text is written first: its documents are dropped from the training text.
         heldout: KeptDocuments | None = None
-        held_cleaner = Cleaner(settings, in_language=in_language)
+        withheld: set[bytes] = set()
         if settings.heldout:
-            sources = _open_sources(settings.heldout, language, listing)
-            folder = Path(scratch, "heldout")
-            heldout = _read_sources(
-                sources, held_cleaner, settings, folder, language, near_duplicates=near
-            )
+            heldout = _read_heldout(settings, language, listing, Path(scratch), in_language)
+            _check_health("held-out text", heldout, settings, draft)
+            withheld = _write_heldout(settings, heldout, heldout_file, near)
         evaluation = index_evaluation_text(settings, language, listing)
-        cleaner = Cleaner(
-            settings, in_language=in_language, heldout=held_cleaner.seen, evaluation=evaluation
+        train = _read_sources(
+            settings.sources,
+            Cleaner(settings, in_language=in_language, heldout=withheld, evaluation=evaluation),
+            settings,
+            language,
+            listing=listing,
+            folder=Path(scratch, "train"),
+            near_duplicates=near,
+            needed=_needed(settings),
         )
-        sources = _open_train_sources(settings, language, listing)
-        folder = Path(scratch, "train")
-        train = _read_sources(sources, cleaner, settings, folder, language, near_duplicates=near)
-        health = train.health.report()
-        refuse(health.findings, f"text in {language}", settings.allow)
-        counts, notes = _write_splits(settings, train, heldout, draft)
+        health = _check_health("text", train, settings, draft)
+        counts, notes = _write_splits(settings, train, heldout, draft, heldout_file)
     report = {split: asdict(count) for split, count in counts.items()}
     notes |= _health_notes(health, train, heldout)
     draft.note(report | notes | _commits(settings))
-    for warning in [*_malformed_warning(language, train.malformed), *health.warnings()]:
-        draft.warn(warning)
-    content = {"format": 1, "language": language, "splits": report, **notes}
-    if settings.scripts:
-        content["scripts"] = list(settings.scripts)
-    draft.path(COUNTS).write_text(
-        json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8"
-    )
+    scripts = {"scripts": list(settings.scripts)} if settings.scripts else {}
+    write_counts(draft, language, report, notes | scripts)
 
 
 def _near_duplicates(
-    settings: CorpusSettings, scratch: Path
+    settings: CorpusSettings, path: Path
 ) -> AbstractContextManager[NearDuplicates | None]:
     threshold = settings.cleaning.near_duplicates if settings.cleaning else None
-    return NearDuplicates(threshold, scratch / "shingles") if threshold else nullcontext()
+    return NearDuplicates(threshold, path) if threshold else nullcontext()
+
+
+def _writer(settings: CorpusSettings, draft: Draft, split: str) -> DocumentWriter:
+    all_sources = (*settings.sources, *(settings.heldout or ()))
+    chats = any(source.format == "chat" for source in all_sources)
+    return DocumentWriter(draft.path(f"{split}.parquet"), chats=chats)
+
+
+def _check_health(
+    what: str, kept: KeptDocuments, settings: CorpusSettings, draft: Draft
+) -> HealthReport:
+    """Return the health of text, and warn of it; raises `CorpusError` if it refuses the text."""
+    health = kept.health.report()
+    refuse(health.findings, f"{what} in {health.language}", settings.allow)
+    for warning in [*_malformed_warning(what, kept), *health.warnings(what)]:
+        draft.warn(warning)
+    return health
 
 
 def _health_notes(
@@ -120,12 +131,12 @@ def _health_notes(
     return notes
 
 
-def _malformed_warning(language: str, malformed: Sequence[str]) -> list[str]:
-    if not malformed:
+def _malformed_warning(what: str, kept: KeptDocuments) -> list[str]:
+    if not kept.malformed:
         return []
-    first = "; ".join(malformed[:NAMED_RECORDS])
-    count = f"{len(malformed):,}"
-    return [f"text in {language}: malformed records are left out: {count}; the first: {first}"]
+    first = "; ".join(kept.malformed[:NAMED_RECORDS])
+    where, count = f"{what} in {kept.health.language}", f"{len(kept.malformed):,}"
+    return [f"{where}: malformed records are left out: {count}; the first: {first}"]
 
 
 def _commits(settings: CorpusSettings) -> dict[str, dict[str, str]]:
@@ -137,89 +148,101 @@ def _commits(settings: CorpusSettings) -> dict[str, dict[str, str]]:
     return {"commits": commits} if commits else {}
 
 
-@dataclass(frozen=True)
-class SourceTexts:
-    """The documents of a source; reading stops when its kept training text exceeds `needed`."""
-
-    label: str
-    documents: Generator[Document, None, None]
-    weighting: DocumentWeight | None = None
-    needed: Limit | None = None
-
-
-def _open_sources(sources: Sequence[Source], language: str, listing: Listing) -> list[SourceTexts]:
-    return [
-        SourceTexts(source.label, read_documents(source, language, listing)) for source in sources
-    ]
-
-
-def _open_train_sources(
-    settings: CorpusSettings, language: str, listing: Listing
-) -> list[SourceTexts]:
-    """Open the train sources; a streamed data set is read up to its share of the limit."""
-    inputs = _open_sources(settings.sources, language, listing)
+def _needed(settings: CorpusSettings) -> list[Limit | None]:
+    """Return the limit of each training source: of a streamed one, its share of the limit."""
     total_weight = sum(source.weight or 0 for source in settings.sources)
-    for index, source in enumerate(settings.sources):
-        inputs[index] = replace(inputs[index], weighting=source.document_weight)
-        if settings.limit is not None and source.is_streamed:
-            share = source.weight / total_weight if source.weight else 1
-            size = settings.limit.bytes and max(1, round(settings.limit.bytes * share))
-            needed = settings.limit.model_copy(update={"bytes": size})
-            inputs[index] = replace(inputs[index], needed=needed)
-    return inputs
+    needed: list[Limit | None] = []
+    for source in settings.sources:
+        if settings.limit is None or not source.is_streamed:
+            needed.append(None)
+            continue
+        share = source.weight / total_weight if source.weight else 1
+        size = settings.limit.bytes and max(1, round(settings.limit.bytes * share))
+        needed.append(settings.limit.model_copy(update={"bytes": size}))
+    return needed
+
+
+def _read_heldout(
+    settings: CorpusSettings,
+    language: str,
+    listing: Listing,
+    scratch: Path,
+    in_language: Callable[[str], bool] | None,
+) -> KeptDocuments:
+    """Read and filter the held-out sources."""
+    with _near_duplicates(settings, scratch / "heldout-shingles") as near:
+        return _read_sources(
+            settings.heldout or (),
+            Cleaner(settings, in_language=in_language),
+            settings,
+            language,
+            listing=listing,
+            folder=scratch / "heldout",
+            near_duplicates=near,
+        )
 
 
 def _read_sources(
-    inputs: Sequence[SourceTexts],
+    sources: Sequence[Source],
     cleaner: Cleaner,
     settings: CorpusSettings,
-    folder: Path,
     language: str,
     *,
-    near_duplicates: NearDuplicates | None = None,
+    listing: Listing,
+    folder: Path,
+    near_duplicates: NearDuplicates | None,
+    needed: Sequence[Limit | None] = (),
 ) -> KeptDocuments:
-    """Read and filter all sources."""
+    """Read and filter sources; each is read until its kept training text exceeds `needed`."""
     kept = KeptDocuments(
         Shuffle(folder),
-        [Tally(source.label) for source in inputs],
+        [Tally(source.label) for source in sources],
         cleaner,
         settings,
-        TextRepairs(settings.cleaning or Cleaning(), language),
+        TextRepairs(settings.cleaning or Cleaning(), language, settings.scripts),
         # The language of generated stories is known, and identifying it takes a second.
         TextHealth(
             language,
-            identify=any(not source.miniature for source in settings.sources),
+            identify=any(not source.miniature for source in sources),
             scripts=settings.scripts,
         ),
-        [source.weighting for source in inputs],
+        [source.document_weight for source in sources],
         near_duplicates,
         0 if near_duplicates is None else len(near_duplicates),
     )
     heldout_threshold = int((settings.share or 0) * HASH_RANGE)
     with kept.shuffle, progress("reading text", unit="documents") as advance:
-        for index, source in enumerate(inputs):
+        for index, source in enumerate(sources):
+            limit = needed[index] if needed else None
             documents = size = 0
             # Closing the generator ends a download that is not read to its end.
-            with closing(source.documents) as stream:
+            with closing(read_documents(source, language, listing)) as stream:
                 for number, document in enumerate(stream, start=1):
                     added = kept.add(index, document)
                     if number % 1000 == 0:
                         advance(1000)
-                    if source.needed is None or added is None:
+                    if limit is None or added is None:
                         continue
                     if added.hashes.split < heldout_threshold:
                         continue  # only training text counts towards the limit
                     documents, size = documents + added.copies, size + added.size * added.copies
-                    if not source.needed.allows(documents, size):
+                    if not limit.allows(documents, size):
                         kept.tallies[index].stopped_early = True
                         break
     return kept
 
 
 def _write_splits(
-    settings: CorpusSettings, train: KeptDocuments, heldout: KeptDocuments | None, draft: Draft
+    settings: CorpusSettings,
+    train: KeptDocuments,
+    heldout: KeptDocuments | None,
+    draft: Draft,
+    heldout_file: DocumentWriter,
 ) -> tuple[dict[str, Counts], dict[str, Any]]:
-    """Write both splits; return their counts and the notes."""
+    """Write the train split, and the held-out one if no source is named for it.
+
+    Return the counts of both and the notes.
+    """
     _check_not_empty(len(train.table), train, "sources")
     threshold = 0
     if heldout is None:
@@ -230,16 +253,8 @@ def _write_splits(
             )
             raise CorpusError(msg)
         threshold = train.table.heldout_threshold(settings.share or 0, settings.heldout_bytes)
-    all_sources = (*settings.sources, *(settings.heldout or ()))
-    chats = any(source.format == "chat" for source in all_sources)
-    with (
-        DocumentWriter(draft.path("train.parquet"), chats=chats) as train_file,
-        DocumentWriter(draft.path("heldout.parquet"), chats=chats) as heldout_file,
-    ):
+    with _writer(settings, draft, "train") as train_file:
         _write_train(settings, train, threshold, train_file, heldout_file)
-        if heldout is not None:
-            _write_heldout(settings, heldout, heldout_file)
-            _check_not_empty(heldout_file.documents, heldout, "heldout")
         _check_not_empty(train_file.documents, train, "sources")
     heldout_tallies = heldout.tallies if heldout else []
     notes = {
@@ -306,18 +321,34 @@ def _weights(settings: CorpusSettings, train: KeptDocuments) -> list[float] | No
     return weights
 
 
-def _write_heldout(settings: CorpusSettings, heldout: KeptDocuments, file: DocumentWriter) -> None:
+def _write_heldout(
+    settings: CorpusSettings,
+    heldout: KeptDocuments,
+    file: DocumentWriter,
+    near_duplicates: NearDuplicates | None,
+) -> set[bytes]:
+    """Write the documents of held-out sources up to the limit, and return the digests of all.
+
+    All are added to `near_duplicates`: what is named as held-out text is not trained on, whether
+    this run measures it or not.
+    """
+    digests: set[bytes] = set()
     full = False
     for document in heldout.shuffle.documents():
-        source, text = document.source, decode_document(document.content)
+        tally, text = heldout.tallies[document.source], decode_document(document.content)
+        digests.add(document.digest)
+        if near_duplicates is not None:
+            near_duplicates.add(text, tally.label)
         size = len(text.encode())
         limit = settings.heldout_bytes
         full = full or (limit is not None and file.bytes + size > limit)
         if full:
-            heldout.tallies[source].drop(Reason.heldout_bytes, size)
-        else:
-            heldout.tallies[source].keep("heldout", size)
-            file.write(text, size)
+            tally.drop(Reason.heldout_bytes, size)
+            continue
+        tally.keep("heldout", size)
+        file.write(text, size)
+    _check_not_empty(file.documents, heldout, "heldout")
+    return digests
 
 
 def _check_not_empty(documents: int, kept: KeptDocuments, field: str) -> None:

@@ -74,15 +74,22 @@ class Conversation(str):
 
     @classmethod
     def of(cls, messages: Sequence[Message]) -> Self:
-        r"""Create a conversation; if any message has no text, the conversation is empty.
+        r"""Create a conversation; if a message has no text, the conversation is empty.
+
+        A system message without text is left out: many data sets have the field in every record.
 
         >>> Conversation.of([{"role": "user", "content": "Hi"}, {"role": "bot", "content": "Yes?"}])
         'Hi\n\nYes?'
         """
-        contents = [message["content"] for message in messages]
-        if not all(content.strip() for content in contents):
-            return cls("")
-        return cls("\n\n".join(contents), messages)
+        contents, kept = [], []
+        for message in messages:
+            content = message["content"]
+            if content.strip():
+                contents.append(content)
+                kept.append(message)
+            elif message["role"] != "system":
+                return cls("")
+        return cls("\n\n".join(contents), kept)
 
     def to_json(self) -> str:
         """Return the messages as JSON."""

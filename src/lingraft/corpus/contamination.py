@@ -16,7 +16,6 @@ from __future__ import annotations
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 
 import regex
 
@@ -66,7 +65,7 @@ class EvaluationIndex:
     """Finds evaluation documents in training texts; memory grows with the documents only."""
 
     def __init__(self, documents: Iterable[str]) -> None:
-        self._runs: dict[tuple[str, str], list[tuple[tuple[str, ...], int]]] = defaultdict(list)
+        self._runs: dict[tuple[str, ...], list[tuple[tuple[str, ...], int]]] = defaultdict(list)
         self.skipped: set[int] = set()
         self.documents = 0
         for document in documents:
@@ -84,9 +83,10 @@ class EvaluationIndex:
             self.skipped.add(number)
             return
         runs = {tuple(words[i : i + length]) for i in range(len(words) - length + 1)}
-        # Indexed by the first two words: at each place of a text, few runs need a comparison.
+        # Indexed by as many first words as all runs have: at few places of a text, a run begins
+        # with the same. By two words, 1,500 documents were looked for at 0.3 MB/s instead of 2.
         for run in runs:
-            self._runs[run[0], run[1]].append((run, number))
+            self._runs[run[:MIN_WORDS]].append((run, number))
 
     def find(self, text: str) -> set[int]:
         """Return the numbers of the documents that a text contains.
@@ -96,7 +96,8 @@ class EvaluationIndex:
         """
         found: set[int] = set()
         words = normalised_words(text) if self._runs else []
-        for begin, start in enumerate(pairwise(words)):
+        starts = zip(*(words[offset:] for offset in range(MIN_WORDS)), strict=False)
+        for begin, start in enumerate(starts):
             for run, number in self._runs.get(start, ()):
                 if number not in found and tuple(words[begin : begin + len(run)]) == run:
                     found.add(number)

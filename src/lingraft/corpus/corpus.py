@@ -9,7 +9,7 @@ pyarrow is imported where a file is read or written: settings are read without i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -182,6 +182,16 @@ def _read_counts(folder: Path) -> dict[str, Any]:
     return report
 
 
+def write_counts(
+    draft: Draft, language: str, splits: Mapping[str, Any], notes: Mapping[str, Any]
+) -> None:
+    """Write counts.json: the counts of both splits, and the notes."""
+    content = {"format": 1, "language": language, "splits": splits, **notes}
+    draft.path(COUNTS).write_text(
+        json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8"
+    )
+
+
 class DocumentWriter:
     """Writes and counts documents of a parquet file, in row groups of 1,000 documents or 16 MiB.
 
@@ -274,10 +284,7 @@ def blend_corpora(corpora: Sequence[Corpus], shares: Sequence[float], draft: Dra
         "bytes left out": left_out,
     }
     draft.notes.update(counts | notes)
-    content = {"format": 1, "language": MULTIPLE_LANGUAGES, "splits": counts, **notes}
-    draft.path(COUNTS).write_text(
-        json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8"
-    )
+    write_counts(draft, MULTIPLE_LANGUAGES, counts, notes)
 
 
 def _read_heldout(corpora: Sequence[Corpus]) -> Iterator[str]:

@@ -17,9 +17,10 @@ from pathlib import Path, PurePosixPath
 
 import langcodes
 
+from lingraft.corpus.language import AMBIGUOUS_TAGS
 from lingraft.corpus.remote_files import RemoteFile, TextFile, is_url, size_of
 from lingraft.corpus.script_check import main_script
-from lingraft.corpus.text_files import find_files, has_wildcards
+from lingraft.corpus.text_files import expanded, find_files, has_wildcards
 from lingraft.errors import CorpusError
 from lingraft.formatting import counted, size
 
@@ -153,20 +154,23 @@ def _candidates(names: Sequence[str]) -> Iterator[str]:
 def _languages_by_name(names: Mapping[TextFile, str]) -> dict[TextFile, str]:
     """Return the language that the name of each file begins with, or that its folder has as name.
 
-    Only if every name has one: other words look like tags as well.
+    Only if every name has one: other words look like tags as well. And not if all of them are
+    words like `my` and `no`: en_news.txt makes de_news.txt German, but no_ads.txt is not Norwegian.
     """
     found = {}
+    is_certain = False
     for path, name in names.items():
         *folders, file = name.split("/")
-        tags = [_tag(folder) for folder in folders]
-        # hi-Latn.jsonl, hi-news.jsonl and hi_news.jsonl.
-        words = (re.split(letters, file)[0] for letters in (r"\.", r"[.\-]", r"[._\-]"))
-        tags.append(next(filter(None, map(_tag, words)), None))
-        known = [tag for tag in tags if tag]
-        if not known:
+        stem = file.partition(".")[0]  # hi.jsonl and hi-Latn.jsonl
+        first_words = (re.split(letters, stem)[0] for letters in ("-", "[_-]"))
+        first = next(filter(_tag, first_words), "")  # hi-news.jsonl and hi_news.jsonl
+        certain = list(filter(_tag, (*folders, "" if first in AMBIGUOUS_TAGS else first, stem)))
+        word = certain[-1] if certain else first
+        if not word:
             return {}
-        found[path] = known[-1]
-    return found
+        is_certain |= bool(certain)
+        found[path] = str(_tag(word))
+    return found if is_certain else {}
 
 
 def _tag(word: str) -> str | None:
@@ -191,7 +195,7 @@ def _literal_folder(pattern: str) -> Path | str:
     if is_url(pattern):
         return "/".join(takewhile(lambda part: not has_wildcards(part), pattern.split("/")))
     parts = []
-    for part in Path(pattern).expanduser().parts:
+    for part in expanded(pattern).parts:
         if has_wildcards(part):
             break
         parts.append(part)

@@ -121,14 +121,14 @@ class TextHealth:
         self._random = random.Random(0)
 
     @classmethod
-    def of(cls, language: str, texts: Iterable[str]) -> HealthReport:
+    def of(cls, language: str, texts: Iterable[str], scripts: tuple[str, ...] = ()) -> HealthReport:
         r"""Return the report of some texts.
 
         >>> report = TextHealth.of("hi", [f"सु\u00adबह बच्चे नदी, {n}" for n in range(3)])
         >>> [(found.check, found.count) for found in report.findings if found.level]
         [('soft_hyphens', 3)]
         """
-        health = cls(language)
+        health = cls(language, scripts=scripts)
         for text in texts:
             health.add_once(text)
         return health.report()

@@ -27,7 +27,7 @@ from lingraft.formatting import size
 from lingraft.progress import progress
 from lingraft.store import cached_sha256, digest, file_digest, has_cached_sha256
 
-VERSION = 1
+VERSION = 2
 """Increase it when the same settings and sources give a different corpus."""
 
 MAX_FILES = 1000

@@ -98,7 +98,8 @@ class KeptDocuments:
             tally.drop(Reason.weight, size)
             return None
         # Before the text is looked at: its counts take several times its size in memory.
-        _check_length(text, tally.label, self.settings)
+        if size > self.settings.max_document_bytes:
+            raise CorpusError(_too_long(text, size, tally.label, self.settings))
         if self._is_near_duplicate(text, tally, size):
             return None
         self.health.add(text)
@@ -129,15 +130,10 @@ class KeptDocuments:
         return weighting.copies(1.0 if weight is None else weight, digest)
 
 
-def _check_length(text: str, label: str, settings: CorpusSettings) -> None:
-    """Raise `CorpusError` if tokenising a document would need more memory than is allowed."""
-    # A character has at most four bytes, so most documents need not be encoded.
-    size = len(text.encode()) if 4 * len(text) > settings.max_document_bytes else 0
-    if size > settings.max_document_bytes:
-        limit = f"{settings.max_document_bytes / 1e6:g} MB"
-        msg = (
-            f"{label}: a document has {size / 1e6:.1f} MB (it begins with {text[:40]!r}), and "
-            f"max_document_bytes is {limit}, because a document is tokenised as a whole; split it "
-            "(document_unit: paragraph or line), drop it (max_characters), or raise the limit"
-        )
-        raise CorpusError(msg)
+def _too_long(text: str, size: int, label: str, settings: CorpusSettings) -> str:
+    limit = f"{settings.max_document_bytes / 1e6:g} MB"
+    return (
+        f"{label}: a document has {size / 1e6:.1f} MB (it begins with {text[:40]!r}), and "
+        f"max_document_bytes is {limit}, because a document is tokenised as a whole; split it "
+        "(document_unit: paragraph or line), drop it (max_characters), or raise the limit"
+    )

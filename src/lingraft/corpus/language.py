@@ -18,6 +18,11 @@ from langcodes.tag_parser import LanguageTagError
 from lingraft.errors import RecipeError
 
 DOMAIN = "domain:"
+AMBIGUOUS_TAGS = frozenset(
+    {"ab", "am", "an", "as", "be", "da", "de", "go", "he", "id", "in", "is", "it", "la"}
+    | {"me", "my", "no", "or", "os", "so", "to", "us", "we"}
+)
+"""Tags that are more often words in a file name with other words: to_train.txt, my-text.txt."""
 
 
 def is_domain(language: str) -> bool:

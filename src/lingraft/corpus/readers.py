@@ -141,23 +141,35 @@ def read_parallel(
     is left out in all languages. Raises `CorpusError` if a column is missing.
     """
     names = list(dict.fromkeys((reference, *languages)))
-    repairs = [TextRepairs((cleaning or {}).get(name) or Cleaning(), name) for name in names]
-    complete: list[list[str]] = []
+    sources = {name: Source(path=path, text_field=name) for name in names}
+    columns: dict[str, list[str]] = {name: [] for name in names}
     for file in find_files(path):
-        for record, place in read_records(file):
+        for record, place in read_records(file, fields=names):
             if missing := [name for name in names if name not in record]:
                 msg = (
                     f"{place}: no column {' or '.join(missing)}; the columns are "
                     f"{', '.join(record)}; name the columns by the tags of the languages"
                 )
                 raise CorpusError(msg)
-            texts = []
-            for name, repair in zip(names, repairs, strict=True):
-                source = Source(path=path, text_field=name)
-                texts.append(repair.repair(record_text(record, source, place)))
-            if all(map(str.strip, texts)):
-                complete.append(texts)
+            for name, column in columns.items():
+                column.append(record_text(record, sources[name], place))
+    return repair_parallel(columns, cleaning, path)
+
+
+def repair_parallel(
+    sentences: Mapping[str, Sequence[str]], cleaning: Mapping[str, Cleaning] | None, where: str
+) -> dict[str, tuple[str, ...]]:
+    """Repair the same sentences in several languages, and leave out those that lack a language.
+
+    `where` names the sentences in the `CorpusError` that none is left.
+    """
+    repaired = []
+    for language, texts in sentences.items():
+        repairs = TextRepairs((cleaning or {}).get(language) or Cleaning(), language)
+        repaired.append(map(repairs.repair, texts))
+    complete = [texts for texts in zip(*repaired, strict=True) if all(map(str.strip, texts))]
     if not complete:
-        msg = f"{path}: no record has text in all of {', '.join(names)}; fill in the columns"
+        languages = ", ".join(sentences)
+        msg = f"{where}: no sentence has text in all of {languages}; give such sentences"
         raise CorpusError(msg)
-    return dict(zip(names, zip(*complete, strict=True), strict=True))
+    return dict(zip(sentences, zip(*complete, strict=True), strict=True))

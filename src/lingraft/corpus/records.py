@@ -12,6 +12,7 @@ import codecs
 import csv
 import itertools
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 from lingraft.corpus.columnar_files import Record, read_columnar
@@ -52,8 +53,9 @@ def read_records(
 ) -> Iterator[tuple[Record, str]]:
     """Yield the records of a file, each with its place.
 
-    With `fields`, only their columns are read from a parquet or arrow file. `header` names the
-    columns of a CSV or TSV file whose first line does not name them. Raises `CorpusError`.
+    With `fields`, only their columns are read from a parquet or arrow file, and in a CSV or TSV
+    file other columns may have the same name. `header` names the columns of a CSV or TSV file
+    whose first line does not name them. Raises `CorpusError`.
     """
     ending = ending_of(path)
     if ending in {".parquet", ".arrow"}:
@@ -61,7 +63,7 @@ def read_records(
     elif ending in {".wet", ".warc"}:
         yield from read_warc(path)
     elif ending in DIALECTS:
-        yield from _read_table(path, DIALECTS[ending], header)
+        yield from _read_table(path, DIALECTS[ending], fields, header)
     elif ending in {".jsonl", ".json"}:
         yield from _read_json(path)
     else:
@@ -89,6 +91,8 @@ def _read_json(path: TextFile) -> Iterator[tuple[Record, str]]:
         except RecursionError:
             msg = f"{place}: the JSON is nested too deeply; remove the line"
             raise CorpusError(msg) from None
+        except ValueError:
+            raise CorpusError(_too_many_digits(place)) from None
         yield _check_object(value, place), place
 
 
@@ -113,9 +117,17 @@ def _read_json_list(path: TextFile) -> Iterator[tuple[Record, str]]:
     except RecursionError:
         msg = f"{path}: the JSON is nested too deeply; write one object per line"
         raise CorpusError(msg) from None
+    except ValueError:
+        raise CorpusError(_too_many_digits(str(path))) from None
     for number, value in enumerate(values, start=1):
         place = f"{path}:row {number}"
         yield _check_object(value, place), place
+
+
+def _too_many_digits(place: str) -> str:
+    # The one other ValueError of `json`: Python bounds the time of reading an integer.
+    digits = f"{sys.get_int_max_str_digits():,}"
+    return f"{place}: an integer has more than {digits} digits; write it as a string, or remove it"
 
 
 def _check_object(value: object, place: str) -> Record:
@@ -126,14 +138,18 @@ def _check_object(value: object, place: str) -> Record:
 
 
 def _read_table(
-    path: TextFile, dialect: type[csv.Dialect], header: Sequence[str]
+    path: TextFile, dialect: type[csv.Dialect], fields: Sequence[str], header: Sequence[str]
 ) -> Iterator[tuple[Record, str]]:
     """Read CSV or TSV; a quoted cell may span several lines, and its place is the first line."""
     csv.field_size_limit(MAX_DOCUMENT_BYTES)  # a long document exceeds the default of 128 KiB
     texts: Iterator[str] = (text for _, text in read_raw_lines(path))
-    first = next(texts, "")
-    texts = itertools.chain([first], texts)
-    if dialect is csv.excel and not header and ";" in first and "," not in first:
+    first_lines = []  # up to the names of the columns
+    for text in texts:
+        first_lines.append(text)
+        if text.strip():
+            break
+    texts = itertools.chain(first_lines, texts)
+    if dialect is csv.excel and not header and _has_semicolons(first_lines):
         dialect = Semicolons
     # Without `strict`, an unclosed quotation mark would read the rest of the file into one cell.
     reader = csv.reader(texts, dialect, strict=True)
@@ -149,6 +165,7 @@ def _read_table(
                 has_names = not header or set(header) <= set(cells)
                 names = cells if has_names else list(header)
                 if has_names:
+                    _check_unambiguous(names, fields or header, place)
                     continue
             if len(cells) > len(names):
                 msg = (
@@ -160,3 +177,15 @@ def _read_table(
     except csv.Error as error:
         msg = f"{path}:{start}: not CSV ({error}); write the file again with a CSV library"
         raise CorpusError(msg) from None
+
+
+def _has_semicolons(lines: Sequence[str]) -> bool:
+    return bool(lines) and ";" in lines[-1] and "," not in lines[-1]
+
+
+def _check_unambiguous(names: Sequence[str], fields: Sequence[str], place: str) -> None:
+    """Raise `CorpusError` if two columns have the name of one of `fields`, or of any if empty."""
+    for name in fields or filter(None, names):
+        if names.count(name) > 1:
+            msg = f"{place}: {names.count(name)} columns are called {name!r}; rename all but one"
+            raise CorpusError(msg)

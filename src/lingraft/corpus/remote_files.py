@@ -126,7 +126,7 @@ def _list(url: str) -> tuple[RemoteFile, ...]:
             info = system.info(path)
             if info["type"] == "file":
                 return (_remote_file(system, url, path, info),)
-            found = _folder_files(url, system.find(path, detail=True))
+            found = _folder_files(url, path, system.find(path, detail=True))
             missing = f"the folder contains no {' '.join(FOLDER_ENDINGS)} object; name another"
         files = []
         for name, info in found.items():
@@ -137,18 +137,19 @@ def _list(url: str) -> tuple[RemoteFile, ...]:
     return tuple(sorted(files))
 
 
-def _folder_files(url: str, found: dict[str, Any]) -> dict[str, Any]:
+def _folder_files(url: str, path: str, found: dict[str, Any]) -> dict[str, Any]:
     if any(name.endswith(tuple(f"/{file}" for file in _DATASET_FILES)) for name in found):
         msg = (
             f"{url}: a data set that `datasets` saved, with files that are not its text; name the "
             f"files of a split: {url.rstrip('/')}/data-*.arrow"
         )
         raise CorpusError(msg)
-    return {
-        name: info
-        for name, info in found.items()
-        if without_compression(name.lower()).endswith(FOLDER_ENDINGS)
-    }
+    files = {}
+    for name, info in found.items():
+        is_text = without_compression(name.lower()).endswith(FOLDER_ENDINGS)
+        if is_text and not _is_hidden(name, f"{path.rstrip('/')}/*"):
+            files[name] = info
+    return files
 
 
 def _has_wildcards(url: str) -> bool:
@@ -158,7 +159,8 @@ def _has_wildcards(url: str) -> bool:
 
 def _is_hidden(name: str, pattern: str) -> bool:
     """Return whether a wildcard matched a name that begins with a dot."""
-    return "/." in name and "/." not in pattern
+    folder = re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
+    return "/." in name.removeprefix(folder) and "/." not in pattern.removeprefix(folder)
 
 
 def _file_system(url: str) -> tuple[Any, str]:

@@ -7,16 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lingraft.corpus.language import parse_language
+from lingraft.corpus.language import AMBIGUOUS_TAGS, parse_language
 from lingraft.corpus.text_fields import with_text_field
 from lingraft.errors import CorpusError, RecipeError
 from lingraft.progress import say
 
 # The language must look like a tag, because the name of a file can contain "=" as well.
 _TAGGED = re.compile(r"(domain:[A-Za-z0-9._-]+|[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*)=(.*)")
-# Two letters that are a language, but in a file name more often a word: to_train.txt, my-text.txt.
-_WORDS = {"ab", "am", "an", "as", "be", "da", "de", "go", "he", "id", "in", "is", "it", "la"}
-_WORDS |= {"me", "my", "no", "or", "os", "so", "to", "us", "we"}
 
 
 def parse_text_argument(argument: str, language: str | None = None) -> tuple[str, str]:
@@ -109,8 +106,8 @@ def language_in_name(name: str) -> str | None:
         return _known(first)
     # The endings of files are no words of the name: notes.md is not Moldavian.
     stem = re.sub(r"(\.[A-Za-z0-9]{1,7}){1,2}$", "", name)
-    words = [word for word in re.split(r"[._-]", stem) if len(word) == 2 and word not in _WORDS]
-    known = {tag for word in words if word.islower() and (tag := _known(word))}
+    words = [word for word in re.split(r"[._-]", stem) if re.fullmatch(r"[a-z]{2}", word)]
+    known = {tag for word in words if word not in AMBIGUOUS_TAGS and (tag := _known(word))}
     return known.pop() if len(known) == 1 else None
 
 

@@ -50,7 +50,9 @@ def read_document(record: Mapping[str, Any], source: Source, place: str) -> Docu
 def record_document(record: Mapping[str, Any], source: Source, place: str) -> str:
     """Return the document of a record: its text, or a `Conversation` for the format chat."""
     if source.format == "chat":
-        return parse_conversation(record, source.text_field, place)
+        conversation = parse_conversation(record, source.text_field, place)
+        _check_encodable(conversation.to_json(), "the conversation", place)
+        return conversation
     try:
         return record_text(record, source, place)
     except CorpusError as error:
@@ -83,15 +85,19 @@ def record_text(record: Mapping[str, Any], source: Source, place: str) -> str:
         names = ", ".join(field_names(record))
         msg = f'{place}: field "{field}" is {kind_of_value(value)}, not text; '
         raise CorpusError(msg + f"the fields are {names}; " + _advice(record, source))
+    _check_encodable(value, f"field {field!r}", place)
+    return value
+
+
+def _check_encodable(text: str, what: str, place: str) -> None:
     try:
-        value.encode()  # JSON can escape half of a surrogate pair, which UTF-8 cannot encode
+        text.encode()  # JSON can escape half of a surrogate pair, which UTF-8 cannot encode
     except UnicodeEncodeError:
         msg = (
-            f"{place}: field {field!r} contains half of a surrogate pair, which is not text; "
+            f"{place}: {what} contains half of a surrogate pair, which is not text; "
             "remove or correct the record"
         )
         raise CorpusError(msg) from None
-    return value
 
 
 def with_text_field(
@@ -111,10 +117,7 @@ def with_text_field(
         if without_compression(place).endswith(".txt"):
             sources.append(place)
             continue
-        try:
-            source = Source.model_validate(Source.parse(place))
-        except ValueError as error:  # a preset that is also a local path
-            raise RecipeError(str(error)) from None
+        source = _parse_source(place)
         if source.preset is not None or source.miniature is not None:
             msg = f"{option} {field}: {place} has its own field; leave the option out"
             raise RecipeError(msg)
@@ -140,13 +143,16 @@ def with_where(places: Sequence[Any], where: str, option: str = "--where") -> li
         raise RecipeError(msg) from None
     sources: list[Any] = []
     for place in places:
-        try:
-            source = Source.model_validate(Source.parse(place))
-        except ValueError as error:  # a preset that is also a local path
-            raise RecipeError(str(error)) from None
-        settings = source.model_dump(mode="json", exclude_defaults=True)
+        settings = _parse_source(place).model_dump(mode="json", exclude_defaults=True)
         sources.append({**settings, "where": condition})
     return sources
+
+
+def _parse_source(place: object) -> Source:
+    try:
+        return Source.model_validate(Source.parse(place))
+    except ValueError as error:  # a preset that is also a local path
+        raise RecipeError(str(error)) from None
 
 
 def _advice(record: Mapping[str, Any], source: Source) -> str:

@@ -44,9 +44,9 @@ def ending_of(path: TextFile) -> str:
 def find_files(pattern: str) -> Sequence[TextFile]:
     """Return the files of a path, a folder, a glob or a URL, sorted by name.
 
-    A folder does not include its .csv and .tsv files; a pattern such as `folder/*.csv` does. Of a
-    data set that `datasets` saved, the folder gives its arrow files. Raises `CorpusError` if there
-    are none, with the most similar name that exists.
+    A folder does not include its .csv and .tsv files; a pattern such as `folder/*.csv` does. Hidden
+    files are left out, unless they are named. Of a data set that `datasets` saved, the folder gives
+    its arrow files. Raises `CorpusError` if there are none, with the most similar name that exists.
     """
     if not pattern.strip():
         msg = (
@@ -55,7 +55,7 @@ def find_files(pattern: str) -> Sequence[TextFile]:
         raise CorpusError(msg)
     if is_url(pattern):
         return list_remote(pattern)
-    path = Path(pattern).expanduser() if path_exists(pattern) else Path(pattern)
+    path = expanded(pattern)
     if is_folder(path):
         files = _folder_files(path)
         if not files:
@@ -71,7 +71,8 @@ def find_files(pattern: str) -> Sequence[TextFile]:
     if matches:
         return matches
     if has_wildcards(pattern):
-        msg = f"{pattern}: no file matches; the pattern is relative to {Path.cwd()}"
+        advice = f"the pattern is relative to {Path.cwd()}"
+        msg = f"{pattern}: no file matches; {'correct it' if path.is_absolute() else advice}"
         raise CorpusError(msg)
     if not is_valid_path(path):
         msg = f"{pattern[:40]!r}...: not a valid file name ({len(pattern)} characters)"
@@ -83,6 +84,18 @@ def find_files(pattern: str) -> Sequence[TextFile]:
     hint = f"did you mean the preset {similar[0]}?" if similar else _nearest_sibling(path)
     msg = f"{pattern}: no such file; {hint}"
     raise CorpusError(msg)
+
+
+def expanded(pattern: str) -> Path:
+    """Return a path or pattern with the home folder in place of `~`.
+
+    >>> expanded("~/*.txt") == Path.home() / "*.txt", expanded("~nobody-of-this-name/*.txt")
+    (True, PosixPath('~nobody-of-this-name/*.txt'))
+    """
+    try:
+        return Path(pattern).expanduser()
+    except (RuntimeError, ValueError):  # an unknown user, a NUL
+        return Path(pattern)
 
 
 def has_wildcards(text: str) -> bool:
@@ -101,6 +114,9 @@ def _folder_files(folder: Path) -> list[Path]:
         parent, name = path.parent, path.name.lower()
         if not without_compression(name).endswith(FOLDER_ENDINGS) or name == DATASET_DICT:
             continue
+        # Copies that other programs make: ._a.txt of macOS, .ipynb_checkpoints of Jupyter.
+        if _has_hidden(path.relative_to(folder).parts):
+            continue
         if parent not in saved_in:
             saved_in[parent] = saved_files(parent)
         # The other files in the folder of a saved data set are its description, and caches.
@@ -112,7 +128,7 @@ def _folder_files(folder: Path) -> list[Path]:
 
 def is_matched(pattern: str) -> bool:
     """Return whether a pattern matches any file."""
-    return next(_matches(Path(pattern)), None) is not None
+    return next(_matches(expanded(pattern)), None) is not None
 
 
 def _matches(pattern: Path) -> Iterator[Path]:

@@ -103,7 +103,8 @@ class _Preview:
     def __init__(self, settings: CorpusSettings, language: str, *, identify: bool) -> None:
         self.settings, self.language = settings, language
         self.health = TextHealth(language, identify=identify, scripts=settings.scripts)
-        self._repairs = TextRepairs(settings.cleaning or Cleaning(), language)
+        cleaning = settings.cleaning or Cleaning()
+        self._repairs = TextRepairs(cleaning, language, settings.scripts)
         self._cleaner = Cleaner(settings, in_language=None)
         self._threshold = int((settings.share or 0) * HASH_RANGE)
         self._held_out = 0

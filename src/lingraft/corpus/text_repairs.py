@@ -84,9 +84,12 @@ _CHARACTERS: dict[str, tuple[re.Pattern[str], str]] = {
 
 
 class TextRepairs:
-    """The repairs of a corpus; `counts` has the changed documents and the changes of each."""
+    """The repairs of a corpus; `counts` has the changed documents and the changes of each.
 
-    def __init__(self, settings: Cleaning, language: str) -> None:
+    `scripts` are those that the text is written in, if not only in the one of the language.
+    """
+
+    def __init__(self, settings: Cleaning, language: str, scripts: tuple[str, ...] = ()) -> None:
         self.documents: Counter[str] = Counter()
         self.changes: Counter[str] = Counter()
         self._steps: list[tuple[str, Callable[[str], tuple[str, int]]]] = []
@@ -97,7 +100,7 @@ class TextRepairs:
         for name, (pattern, replacement) in _CHARACTERS.items():
             if name not in settings.strip:
                 continue
-            if name == "invisible" and is_unspaced(language):
+            if name == "invisible" and is_unspaced(language, scripts):
                 pattern = re.compile(f"[{_INVISIBLES}]")  # noqa: PLW2901
             self._steps.append((name, _substitution(pattern, replacement)))
         if settings.join_lines:
@@ -110,19 +113,26 @@ class TextRepairs:
         """Return a document, or a conversation message by message, after all repairs."""
         if not self._steps:
             return text
-        if not isinstance(text, Conversation):
-            return self._repair(text)
-        return Conversation.of(
-            [{**message, "content": self._repair(message["content"])} for message in text.messages]
-        )
+        changed: Counter[str] = Counter()
+        if isinstance(text, Conversation):
+            messages = []
+            for message in text.messages:
+                content = self._repair(message["content"], changed)
+                messages.append({**message, "content": content})
+            repaired: str = Conversation.of(messages)
+        else:
+            repaired = self._repair(text, changed)
+        if changed:
+            self.documents.update(changed.keys())
+            self.changes.update(changed)
+        return repaired
 
-    def _repair(self, text: str) -> str:
+    def _repair(self, text: str, changed: Counter[str]) -> str:
+        """Return a text after all repairs, and add the changes to `changed`."""
         for name, step in self._steps:
-            repaired, changes = step(text)
+            text, changes = step(text)
             if changes:
-                self.documents[name] += 1
-                self.changes[name] += changes
-            text = repaired
+                changed[name] += changes
         return text
 
     def counts(self) -> dict[str, dict[str, int]]:

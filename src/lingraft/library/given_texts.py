@@ -18,7 +18,8 @@ import yaml
 
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.corpus.language import parse_language
-from lingraft.corpus.text_repairs import Cleaning, TextRepairs
+from lingraft.corpus.readers import repair_parallel
+from lingraft.corpus.text_repairs import Cleaning
 from lingraft.errors import CorpusError, RecipeError
 from lingraft.library.arguments import assignments
 from lingraft.recipe.overrides import override
@@ -100,7 +101,7 @@ def texts_by_tag(texts: Any, name: str) -> dict[str, Any]:
 
 def read_sentences(
     parallel: Any, languages: Sequence[str], cleaning: Mapping[str, Cleaning] | None = None
-) -> dict[str, list[str]]:
+) -> dict[str, tuple[str, ...]]:
     """Return the sentences of these languages and of `REFERENCE`, and of others that are given.
 
     `cleaning` are the repairs of each language, as of its other text. A sentence that is empty in
@@ -109,8 +110,7 @@ def read_sentences(
     """
     sentences = {}
     for tag, given in texts_by_tag(parallel, "parallel").items():
-        repairs = TextRepairs((cleaning or {}).get(tag) or Cleaning(), tag)
-        sentences[tag] = list(map(repairs.repair, read_documents(given, f"parallel: {tag}")))
+        sentences[tag] = list(read_documents(given, f"parallel: {tag}"))
     missing = [tag for tag in (*languages, REFERENCE) if tag not in sentences]
     if missing:
         msg = f"parallel: no sentences in {', '.join(missing)}; give those of every language"
@@ -120,11 +120,7 @@ def read_sentences(
         counts = ", ".join(f"{tag} has {count:,}" for tag, count in lengths.items())
         msg = f"parallel: {counts} sentences; give the same sentences in the same order"
         raise CorpusError(msg)
-    complete = [row for row in zip(*sentences.values(), strict=True) if all(map(str.strip, row))]
-    if not complete:
-        msg = f"parallel: no sentence has text in all of {', '.join(sentences)}; give such ones"
-        raise CorpusError(msg)
-    return dict(zip(sentences, map(list, zip(*complete, strict=True)), strict=True))
+    return repair_parallel(sentences, cleaning, "parallel")
 
 
 def given_texts(

@@ -111,8 +111,10 @@ def search_training_text(texts: Mapping[str, Text], context: StageContext) -> No
     columns: Mapping[str, Sequence[str]] = {}
     if parallel and languages:
         columns = read_parallel(parallel, languages, cleaning=context.recipe.cleaning)
+        scripts = {text.language: text.corpus.scripts for text in texts.values()}
         for language, sentences in columns.items():
-            for warning in TextHealth.of(language, sentences).warnings("parallel sentences"):
+            health = TextHealth.of(language, sentences, scripts.get(language, ()))
+            for warning in health.warnings("parallel sentences"):
                 context.draft.warn(warning)
     notes = []
     for role, text in texts.items():

@@ -7,7 +7,6 @@ a run with the same source model, finds the scores in the store.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -25,7 +24,7 @@ from lingraft.corpus import (
     look_at,
     parse_language,
 )
-from lingraft.corpus.corpus import COUNTS, DocumentWriter
+from lingraft.corpus.corpus import DocumentWriter, write_counts
 from lingraft.corpus.readers import read_source
 from lingraft.errors import CorpusError, ModelError, RecipeError
 from lingraft.evaluation.tasks import check_tasks, choose_tasks
@@ -247,8 +246,7 @@ def _make_text(
         msg = f"{files}: no text in {language} to evaluate on; name a file with documents"
         raise CorpusError(msg)
     splits = {"train": asdict(train.counts), "heldout": asdict(heldout.counts)}
-    counts = json.dumps({"language": language, "splits": splits}, ensure_ascii=False, indent=1)
-    context.draft.path(COUNTS).write_text(counts, encoding="utf-8")
+    write_counts(context.draft, language, splits, {})
     context.draft.notes["heldout"] = splits["heldout"]
 
 

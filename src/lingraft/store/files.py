@@ -232,6 +232,12 @@ def disk_errors(path: Path, stage: str = "", *, option: str = "--store") -> Iter
             )
             raise DiskError(msg) from error
         if failure.errno in {errno.EACCES, errno.EROFS, errno.EPERM} and failure.filename:
+            if os.path.exists(where) and not os.access(where, os.R_OK):  # noqa: PTH110
+                # An input: what is written is a new file, or one that can be read.
+                msg = (
+                    f"{prefix}{where}: cannot be read ({failure.strerror}); change its permissions"
+                )
+                raise DiskError(msg) from error
             msg = (
                 f"{prefix}{where}: cannot be written ({failure.strerror}); "
                 f"change its permissions{elsewhere}"

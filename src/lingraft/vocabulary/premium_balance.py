@@ -47,11 +47,16 @@ class PremiumBalance:
             msg = f"parallel: no sentences in {', '.join(missing)}; give those of every language"
             raise RecipeError(msg)
 
-    def warnings(self) -> list[str]:
-        """Return what the parallel sentences contain besides text in their languages."""
+    def warnings(self, corpora: Sequence[Corpus]) -> list[str]:
+        """Return what the parallel sentences contain besides text in their languages.
+
+        They may be in the scripts that the corpora of the languages declare.
+        """
+        scripts = {corpus.language: corpus.scripts for corpus in corpora}
         found: list[str] = []
         for language, sentences in (self.parallel or {}).items():
-            found += TextHealth.of(language, sentences).warnings("parallel sentences")
+            health = TextHealth.of(language, sentences, scripts.get(language, ()))
+            found += health.warnings("parallel sentences")
         return found
 
     def texts(self, family: Family, words: Sequence[CorpusWords]) -> tuple[LanguageText, ...]:

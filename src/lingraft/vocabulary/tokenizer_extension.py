@@ -106,7 +106,7 @@ def extend_tokenizer(
     others = [normaliser.claim()] if normaliser else []
     premiums = None
     if extension.balance is not None and len(corpora) > 1:
-        for warning in extension.balance.warnings():
+        for warning in extension.balance.warnings(corpora):
             draft.warn(warning)
         premiums = measure_premiums(extension.balance, corpora, source, target)
         premiums.write(draft.path(PREMIUMS))
