@@ -15,11 +15,13 @@ from lingraft.measurement import read_measurements, select
 from lingraft.measurement_table import comparison_table
 from lingraft.pipeline import (
     EvaluationRequest,
+    build_graph,
     evaluate_models,
     evaluation_stages,
 )
 from lingraft.pipeline.model_evaluation import shortest_names
-from lingraft.recipe import Runtime
+from lingraft.recipe import Runtime, parse_recipe
+from lingraft.recipe.tree import Tree
 from tests.commands import lingraft
 from tests.conftest import make_tiny_model
 
@@ -116,6 +118,38 @@ def test_one_model_against_itself_changes_nothing(models, hindi_file, english_fi
     }
 
 
+def test_the_order_of_models_and_languages_is_part_of_an_evaluation(
+    models, hindi_file, here, scored, tmp_path
+):
+    """In another order, the first model is the new reference; nothing is scored again for it."""
+    texts = {"hi": [str(hindi_file)], "mr": [str(hindi_file)]}
+    changed, languages = [], []
+    for number, (order, tags) in enumerate(
+        [(models, ("hi", "mr")), (models[::-1], ("hi", "mr")), (models, ("mr", "hi"))]
+    ):
+        text = {tag: texts[tag] for tag in tags}
+        asked = EvaluationRequest(order, text=text, overrides=QUICK)
+        evaluate_models(asked, here, tmp_path / str(number))
+        rows = read_measurements(tmp_path / str(number) / "measurements.parquet")
+        changed.append({row.subject for row in select(rows, metric="bits per byte change")})
+        languages.append([row.language for row in select(rows, metric="bits per byte change")])
+    assert changed == [{"two"}, {"one"}, {"two"}]
+    assert languages == [["hi", "mr"], ["hi", "mr"], ["mr", "hi"]]
+    assert len(scored) == 2
+
+
+def test_the_order_of_a_run_is_not_in_its_key(models, hindi_file, english_file):
+    """The models and texts of a run have one order, so its key is that of earlier versions."""
+    values = {
+        "name": "tiny",
+        "model": models[0],
+        "target": {"language": "hi", "corpus": str(hindi_file)},
+        "replay": {"language": "mr", "corpus": str(english_file)},
+    }
+    graph = build_graph(parse_recipe(Tree(values)))
+    assert {"models", "texts"}.isdisjoint(graph.evaluation.stage.settings)
+
+
 def test_the_text_is_taken_as_it_is(models, here, tmp_path):
     """No document is cleaned, dropped or reordered; the last one is cut at the limit."""
     file = tmp_path / "hi.txt"
@@ -150,8 +184,13 @@ def bad(what: str, models: list[str], text: str, tmp_path: Path) -> EvaluationRe
         (folder / "generation_config.json").unlink(missing_ok=True)
     overrides = [*QUICK, *(["evaluation.context=65"] if what == "context" else [])]
     places = {"hi": [str(tmp_path / "gone.txt") if what == "text" else text]}
+    named = {
+        "model": ["nowhere/at/all"],
+        "twice": models[:1] * 2,
+        "twice, spelled differently": [models[0], f"{tmp_path}/./one/"],
+    }
     return EvaluationRequest(
-        {"model": ["nowhere/at/all"], "twice": models[:1] * 2}.get(what, models),
+        named.get(what, models),
         text=None if what == "no text" else places,
         overrides=overrides,
         parallel=str(tmp_path / "gone.jsonl") if what == "parallel" else None,
@@ -166,6 +205,7 @@ BAD = {
     "text": (CorpusError, "gone.txt: no such file"),
     "model": (ModelError, "nowhere/at/all: no such folder"),
     "twice": (RecipeError, "named twice"),
+    "twice, spelled differently": (RecipeError, "named twice"),
     "no text": (CorpusError, "--text LANG=FILE"),
     "parallel": (CorpusError, "gone.jsonl: no such file"),
     "reference": (LingraftError, "none: there is no such file or folder"),

@@ -172,7 +172,8 @@ def shortest_names(models: Sequence[str]) -> dict[str, str]:
     >>> shortest_names(["runs/a/model", "runs/b/model", "base"])
     {'a/model': 'runs/a/model', 'b/model': 'runs/b/model', 'base': 'base'}
     """
-    if len({*models}) < len(models):
+    # `./a` and `a` are one folder; their names would be equal, however many parts they have.
+    if len({Path(model).expanduser().absolute() for model in models}) < len(models):
         msg = f"a model is named twice: {', '.join(models)}; name each once"
         raise RecipeError(msg)
     names = list(models)
