@@ -366,6 +366,19 @@ def test_errors_name_what_is_missing(tmp_path, served, server):
         open_server(server.port, server.pair, {})
 
 
+def test_the_source_of_a_run_with_a_chat_vector_is_not_the_instruct_model(tmp_path):
+    """The instruct model, also a stage called source, is not shown as the source model."""
+    run = make_served_run(tmp_path)
+    store = tmp_path / ".store"
+    instruct = store / "answers" / "source-instruct"
+    shutil.copytree(store / "answers" / f"source-{KEY}", instruct)
+    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    stage = {**record["stages"][-1], "title": "instruct model", "key": "instruct"}
+    record["stages"].append(stage)
+    (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    assert find_pair(run, store).source == store / "answers" / f"source-{KEY}" / "model"
+
+
 def test_the_command_listens_on_the_loopback_address_and_ends_cleanly(served):
     """`lingraft serve --port 0` prints an address that works; an interrupt exits with 0."""
     arguments = ["serve", served, "--port", "0", "--device", "cpu"]
