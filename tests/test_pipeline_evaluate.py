@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lingraft.errors import CorpusError, LingraftError, ModelError, RecipeError
+from lingraft.errors import CorpusError, LingraftError, ModelError, RecipeError, StoreError
 from lingraft.evaluation.tasks.task_changes import task_changes
 from lingraft.measurement import read_measurements, select
 from lingraft.measurement_table import comparison_table
@@ -148,6 +148,24 @@ def test_the_order_of_a_run_is_not_in_its_key(models, hindi_file, english_file):
     }
     graph = build_graph(parse_recipe(Tree(values)))
     assert {"models", "texts"}.isdisjoint(graph.evaluation.stage.settings)
+
+
+@pytest.mark.parametrize(
+    "record", ['{"format": 1, "key": "a"}', '{"made by": "lingraft extend"}', ""]
+)
+def test_the_result_of_another_command_is_not_replaced(record, models, hindi_file, here, tmp_path):
+    """A finished run or an extended model at --output stays; another evaluation is replaced."""
+    run = tmp_path / "runs" / "demo-hi"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text(record)
+    asked = EvaluationRequest(models[:1], text={"hi": [str(hindi_file)]}, overrides=QUICK)
+    with pytest.raises(StoreError, match=r"demo-hi: was made by .*another folder with --output"):
+        evaluate_models(asked, here, run)
+    assert (run / "run.json").read_text() == record
+    assert not (here.store / "answers").exists()
+    (run / "run.json").write_text('{"made by": "lingraft evaluate"}')
+    evaluate_models(asked, here, run)
+    assert (run / "measurements.csv").is_file()
 
 
 def test_the_text_is_taken_as_it_is(models, here, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from lingraft.cli import app
 from lingraft.corpus import Corpus
 from lingraft.corpus.corpus import blend_corpora
-from lingraft.errors import CorpusError, LingraftError, RecipeError
+from lingraft.errors import CorpusError, LingraftError, RecipeError, StoreError
 from lingraft.measurement import select
 from lingraft.pipeline import claims_table, extend, run
 from lingraft.recipe import Runtime, load_recipe, parse_recipe
@@ -70,6 +70,19 @@ def test_an_extended_model_loads_plainly_with_a_row_for_each_token(values, here,
     claims = json.loads((folder / "lingraft" / "certificate.json").read_text())["claims"]
     assert all(claim["holds"] for claim in claims if claim["fatal"])
     assert claims_table(folder / "lingraft" / "certificate.json").row_count == len(claims)
+
+
+def test_a_finished_run_is_not_replaced_by_an_extended_model(values, here, tmp_path):
+    """A run, and other files, at --output are refused with an advice that the command has."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("years of work")
+    with pytest.raises(StoreError, match="not a run of lingraft; choose another folder with --out"):
+        extended(values, here, folder)
+    (folder / "run.json").write_text('{"format": 1, "key": "a"}')
+    with pytest.raises(StoreError, match=r"made by `lingraft adapt`.* another folder with --out"):
+        extended(values, here, folder)
+    assert len(list(folder.iterdir())) == 2
 
 
 def test_a_tokenizer_without_weights_is_extended_alone(values, here, tmp_path, tiny_model):

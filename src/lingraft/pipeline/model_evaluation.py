@@ -60,6 +60,8 @@ from lingraft.progress import LogLine, discard_line, each_warning_once
 from lingraft.recipe import Evaluation, Given, Recipe, Runtime, assignment, chosen_recipe
 from lingraft.store import Store
 
+EVALUATE = "lingraft evaluate"
+
 
 @dataclass(frozen=True)
 class EvaluationRequest:
@@ -128,7 +130,7 @@ def evaluate_models(
     if not all(node.is_cached(store) for node in nodes):
         quiet_libraries()
     scored = ScoredText(curve_settings(recipe.evaluation), part)
-    with each_warning_once(), new_run_folder(output, "--output") as draft:
+    with each_warning_once(), new_run_folder(output, "--output", made_by=EVALUATE) as draft:
         build = partial(build_node, scored=scored)
         done = [build(node, recipe, runtime, store, log) for node in nodes]
         return _write_results(draft, models, measuring, store=store, done=done)
@@ -280,7 +282,7 @@ def _write_results(
         link_task_results(store.folder(tasks.stage), draft, name.replace("/", "-"))
     record = {
         "format": FORMAT,
-        "made by": "lingraft evaluate",
+        "made by": EVALUATE,
         "models": dict(models),
         "versions": package_versions(),
         "stages": [stage.record() for stage in done],
