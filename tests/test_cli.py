@@ -170,6 +170,7 @@ def spoil(what: str, given: dict[str, object], tmp_path: Path) -> list[str]:
         "malformed tag": {"--language": "hindi!"},
         "unknown language": {"--language": "xx"},
         "unknown device": {"--device": "gpu"},
+        "missing device": {"--device": "cuda:99"},
     }
     given |= changed.get(what, {})
     extra = {
@@ -195,6 +196,7 @@ BAD = {
     "unknown method": ["embeddings.input", "did you mean 'mean'?"],
     "unknown recipe": ["nowhere.yaml: cannot be read"],
     "unknown device": ["--device 'gpu'", "known: auto, cpu"],
+    "missing device": ["--device cuda:99: this machine has"],
     "missing model": ["gone: not found"],
     "tokenizer does not fit": ["tokenizer does not fit the model", "319", "300"],
     "weights cut short": ["model.safetensors"],

@@ -241,6 +241,14 @@ def test_bad_input_is_told_in_one_line(what, models, hindi_file, here, tmp_path)
     assert not (tmp_path / "out").exists()
 
 
+def test_a_device_that_is_not_here_is_refused_before_anything_is_read(models, tmp_path):
+    """The text of the request does not exist, but the device is what the error names."""
+    here = Runtime(tmp_path / "runs", tmp_path / "store", device="cuda:99")
+    asked = EvaluationRequest(models, text={"hi": ["gone.txt"]}, overrides=QUICK)
+    with pytest.raises(RecipeError, match="--device cuda:99: this machine has"):
+        evaluate_models(asked, here, tmp_path / "out")
+
+
 def test_names_tell_models_apart():
     """A name is the shortest end of the path that is unique."""
     assert list(shortest_names(["a/x/model", "b/x/model"])) == ["a/x/model", "b/x/model"]

@@ -266,6 +266,17 @@ def test_replay_in_a_phase_needs_replay_text():
         read("replay=")
 
 
+@pytest.mark.parametrize(
+    "device", ["cuda:x", "cuda:-1", "cuda:99", "cuda:255", "cuda:999", "cpu:1", "auto:1", "mps:7"]
+)
+def test_a_device_that_torch_does_not_find_is_refused_when_it_is_needed(device):
+    """A malformed name, or a device that this machine lacks, is one line; a plan may name it."""
+    runtime = Runtime(device=device)
+    assert runtime.resolved_device() == device
+    with pytest.raises(RecipeError, match=f"^--device {device}: .*; give"):
+        runtime.available_device()
+
+
 def test_the_runtime_bears_no_identity_and_checks_its_words(monkeypatch, tmp_path):
     """Store and device are execution; unknown words are refused with the nearest."""
     monkeypatch.delenv("LINGRAFT_STORE", raising=False)

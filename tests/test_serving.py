@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 from transformers import AutoTokenizer
+from typer.testing import CliRunner
 
+from lingraft.cli import app
 from lingraft.errors import ModelError, StoreError
 from lingraft.evaluation.samples import write_samples
 from lingraft.serving import DemoServer, find_pair, open_generators, open_server
@@ -362,6 +364,8 @@ def test_errors_name_what_is_missing(tmp_path, served, server):
         find_pair(served, tmp_path)
     with pytest.raises(ModelError, match=r"has 325 token ids, but .* 320"):
         find_pair(served, store, served / "model")
+    missing = CliRunner().invoke(app, ["serve", str(served), "--device", "cuda:99"])
+    assert "--device cuda:99: this machine has" in str(missing.exception)
     with pytest.raises(StoreError, match=f"--port {server.port}: is in use"):
         open_server(server.port, server.pair, {})
 

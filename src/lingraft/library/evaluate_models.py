@@ -107,6 +107,8 @@ def evaluate(
     for tag, given in texts_by_tag(texts, "texts").items():
         documents[tag] = _documents(tag, given, chosen)
     _check(models, dtype, seed)
+    with argument_names(evaluate):
+        computed_on = Runtime(device=device).available_device()
     check_tasks(chosen.tasks)
     quiet_libraries()
     with (
@@ -124,7 +126,7 @@ def evaluate(
             found = opened[str(name)] = open_model(model, folder / folder_name)
             if found.loaded is not None:
                 stack.enter_context(evaluation_mode(found.loaded, str(name)))
-        measuring = _Measuring(chosen, Runtime(device=device).resolved_device(), dtype, seed)
+        measuring = _Measuring(chosen, computed_on, dtype, seed)
         return measuring.report(opened, documents, Path(scratch, "tasks"))
 
 

@@ -101,6 +101,7 @@ def evaluate_models(
             "RECIPE for the held-out text of a recipe"
         )
         raise CorpusError(msg)
+    runtime.available_device()
     models = {name: model_path(model) for name, model in shortest_names(request.models).items()}
     recipe = _recipe(request, next(iter(models.values())))
     if getattr(recipe.model, "trust_remote_code", False):
@@ -125,10 +126,10 @@ def evaluate_models(
     )
     nodes = _different([*model_nodes.values(), *texts.values()], measuring)
     store = Store(runtime.store)
-    if not all(node.is_cached(store) for node in measuring.tasks):
-        check_tasks(tasks.settings)
     if not all(node.is_cached(store) for node in nodes):
         quiet_libraries()
+    if not all(node.is_cached(store) for node in measuring.tasks):
+        check_tasks(tasks.settings)
     scored = ScoredText(curve_settings(recipe.evaluation), part)
     with each_warning_once(), new_run_folder(output, "--output", made_by=EVALUATE) as draft:
         build = partial(build_node, scored=scored)

@@ -114,6 +114,7 @@ def hand_over(
     """
     check_plan(recipe, engine)
     check_output(output)
+    runtime.available_device()
     for line in recipe_text_lines(recipe):
         log(line)
     graph, store = build_graph(recipe), Store(runtime.store)
