@@ -55,8 +55,8 @@ app = typer.Typer(
     "your own text with [bold]--text FILE[/bold]. In a clone of lingraft, "
     "[bold]lingraft adapt recipes/demo.yaml[/bold] needs neither a model nor text.",
     epilog="Exit codes: 0 success; 1 a bug in lingraft, with its traceback; 2 an error that you "
-    "can fix, in one line; 3 training cannot continue, or a cell of a study failed; 130 stopped, run the same command again to "
-    "continue.",
+    "can fix, in one line; 3 training cannot continue, or a cell of a study failed; 130 stopped, "
+    "run the same command again to continue.",
 )
 
 
@@ -111,7 +111,7 @@ def main() -> None:
     quiet_import_notes()
     try:
         app()
-    except LingraftError as error:
+    except (LingraftError, Interrupted) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
