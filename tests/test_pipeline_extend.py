@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+from typer.testing import CliRunner
 
 from lingraft.cli import app
 from lingraft.corpus import Corpus
@@ -18,7 +19,7 @@ from lingraft.recipe.tree import Tree
 from lingraft.splice import Splice
 from lingraft.store import Draft
 from lingraft.tokenizer import open_tokenizer
-from tests.conftest import write_lines
+from tests.conftest import ROOT, write_lines
 
 TAMIL = ("பழைய விவசாயி தன் மகளுக்கு சிவப்பு ஆப்பிளைக் கொடுத்தார்.", "காலையில் குழந்தைகள் ஆற்றுக்குச் செல்கிறார்கள்.")
 
@@ -83,6 +84,14 @@ def test_a_finished_run_is_not_replaced_by_an_extended_model(values, here, tmp_p
     with pytest.raises(StoreError, match=r"made by `lingraft adapt`.* another folder with --out"):
         extended(values, here, folder)
     assert len(list(folder.iterdir())) == 2
+
+
+def test_a_file_of_parallel_sentences_may_have_any_name(tmp_path, monkeypatch):
+    """The value of --parallel is a name, not YAML, in which a comment begins after the space."""
+    monkeypatch.chdir(tmp_path)
+    arguments = ["extend", str(ROOT / "recipes" / "demo.yaml"), "--parallel", "data #1.jsonl"]
+    done = CliRunner().invoke(app, [*arguments, "--balance", "premium"])
+    assert str(done.exception).startswith("data #1.jsonl: no such file")
 
 
 def test_a_tokenizer_without_weights_is_extended_alone(values, here, tmp_path, tiny_model):
