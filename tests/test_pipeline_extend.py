@@ -247,7 +247,7 @@ def test_several_languages_are_one_splice_and_each_is_measured(values, here, tmp
     recipe = parse_recipe(Tree({**values, "target": [values["target"], tamil]}))
     assert recipe.run_name == "tiny-hi-ta"
     finished = run(recipe, here, write_report=report)
-    splice = Splice.from_json(json.loads((finished.folder / "splice.json").read_text()))
+    splice = Splice.read(finished.folder)
     scripts = {"hi": "\u0900", "ta": "\u0b80"}
     for start in scripts.values():
         assert any(

@@ -27,7 +27,8 @@ from lingraft.export.trained_delta import TrainedDelta, read_trained_delta
 from lingraft.model_card.markdown import front_matter
 from lingraft.pipeline.opening import describe_model
 from lingraft.pipeline.run_folder import read_record
-from lingraft.pipeline.stage_builders import COMPANION_FILES, read_splice
+from lingraft.pipeline.stage_builders import COMPANION_FILES
+from lingraft.splice import Splice
 from lingraft.store import atomic_folder
 
 CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
@@ -81,7 +82,7 @@ def export_peft(run: Path, folder: Path) -> Adapter:
             f"{folder}: exists and is not an adapter; choose another folder, or move this one away"
         )
         raise ModelError(msg)
-    record, delta = read_record(run), read_trained_delta(run, read_splice(run))
+    record, delta = read_record(run), read_trained_delta(run, Splice.read(run))
     base = _base(record)
     with atomic_folder(folder, option="--peft") as draft:
         _write_adapter(delta, base, run / "model", draft)
