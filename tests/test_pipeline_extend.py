@@ -13,7 +13,7 @@ from lingraft.corpus import Corpus
 from lingraft.corpus.corpus import blend_corpora
 from lingraft.errors import CorpusError, LingraftError, RecipeError, StoreError
 from lingraft.measurement import select
-from lingraft.pipeline import claims_table, extend, run
+from lingraft.pipeline import claims_table, extend, premiums_line, pretokenizer_line, run
 from lingraft.recipe import Runtime, load_recipe, parse_recipe
 from lingraft.recipe.tree import Tree
 from lingraft.splice import Splice
@@ -84,6 +84,21 @@ def test_a_finished_run_is_not_replaced_by_an_extended_model(values, here, tmp_p
     with pytest.raises(StoreError, match=r"made by `lingraft adapt`.* another folder with --out"):
         extended(values, here, folder)
     assert len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("pretokenizer.json", pretokenizer_line),
+        ("premiums.json", premiums_line),
+        ("certificate.json", lambda folder: claims_table(folder / "certificate.json")),
+    ],
+)
+def test_a_damaged_file_of_a_result_is_one_line(tmp_path, name, shown):
+    """A file that was cut off is named with its line, not shown as a traceback."""
+    (tmp_path / name).write_text('{"summary": "kep')
+    with pytest.raises(StoreError, match=f"{name}, line 1: not JSON"):
+        shown(tmp_path)
 
 
 def test_a_file_of_parallel_sentences_may_have_any_name(tmp_path, monkeypatch):
