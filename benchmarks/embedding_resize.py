@@ -223,7 +223,7 @@ def resize_with_lingraft(folder: Path, output: Path):
     from lingraft.embeddings import INITS
     from lingraft.splice import Splice
 
-    splice = Splice.from_json(json.loads((folder / "splice.json").read_text(encoding="utf-8")))
+    splice = Splice.read(folder)
     mean = INITS.parse("mean")
     return lambda: checkpoint.resize_embeddings(
         folder / "source",

@@ -170,6 +170,7 @@ def spoil(what: str, given: dict[str, object], tmp_path: Path) -> list[str]:
         "malformed tag": {"--language": "hindi!"},
         "unknown language": {"--language": "xx"},
         "unknown device": {"--device": "gpu"},
+        "missing device": {"--device": "cuda:99"},
     }
     given |= changed.get(what, {})
     extra = {
@@ -195,6 +196,7 @@ BAD = {
     "unknown method": ["embeddings.input", "did you mean 'mean'?"],
     "unknown recipe": ["nowhere.yaml: cannot be read"],
     "unknown device": ["--device 'gpu'", "known: auto, cpu"],
+    "missing device": ["--device cuda:99: this machine has"],
     "missing model": ["gone: not found"],
     "tokenizer does not fit": ["tokenizer does not fit the model", "319", "300"],
     "weights cut short": ["model.safetensors"],
@@ -248,6 +250,20 @@ def test_a_stopped_run_says_how_to_continue(basic, tmp_path):
     assert left_in(tmp_path) == []
     done = lingraft(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_signal_is_not_taken_for_a_fault_of_the_tokenizer(basic, tmp_path):
+    """Ctrl-C while transformers reads a tokenizer stops the command; no finding is stored."""
+    code = (
+        "import signal, transformers\n"
+        "def stopped(*_, **__): signal.raise_signal(signal.SIGINT)\n"
+        "transformers.AutoTokenizer.from_pretrained = stopped\n"
+        "from lingraft.cli import main\nmain()"
+    )
+    done = start("-c", code, "adapt", *options(basic), *QUICK, cwd=tmp_path).finish()
+    assert done.returncode == 130, done.stderr
+    assert "error: stopped; finished stages are stored, run the same command" in done.stderr
+    assert not list((tmp_path / "runs" / ".store" / "answers").glob("*check*"))
 
 
 def test_bugs_show_a_traceback(tmp_path):

@@ -136,7 +136,7 @@ def test_exit_codes_are_those_of_the_errors():
     codes = {
         cls.exit_code
         for cls in vars(errors).values()
-        if isinstance(cls, type) and issubclass(cls, errors.LingraftError)
+        if isinstance(cls, type) and issubclass(cls, (errors.LingraftError, errors.Interrupted))
     }
     documented = set(
         map(int, re.findall(r"^\| (\d+) \|", (DOCS / "cli.md").read_text(), re.MULTILINE))

@@ -69,7 +69,7 @@ def extended(source: Path, corpus: Corpus, folder: Path, size: int) -> tuple[Pat
     extend_tokenizer(
         source, [corpus], Extension(SELECTIONS.parse("continued"), size), Draft(folder)
     )
-    return folder / "tokenizer", Splice.from_json(json.loads((folder / "splice.json").read_text()))
+    return folder / "tokenizer", Splice.read(folder)
 
 
 @pytest.fixture(scope="module", params=CASES)

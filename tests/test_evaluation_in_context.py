@@ -14,7 +14,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoTokenizer, LlamaConfig
 
+import lingraft
 from lingraft.evaluation import BootstrapSettings, EvaluationSettings, ScoredModel, compare
 from lingraft.evaluation.byte_positions import (
     EDGES,
@@ -177,6 +179,25 @@ def test_a_model_that_lost_its_ability_raises_the_alarm(tokenizer: ModelTokenize
     assert after.per == "text"
     kept = dict.fromkeys(models, lost["source"])
     assert lost_abilities(compare(kept, texts, SETTINGS).measurements) == []
+
+
+def test_the_library_warns_of_a_lost_ability_as_the_command_does(
+    tokenizer: ModelTokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The warnings of `lingraft.evaluate` name what the second model lost."""
+    write_tokenizer(tmp_path, SURFACES)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    models = {}
+    for name, boost in {"before": 6.0, "after": 0.5}.items():
+        model = InductionModel(tokenizer.size, boost)
+        model.config = LlamaConfig(vocab_size=tokenizer.size, max_position_embeddings=512)
+        models[name] = (model, loaded)
+    settings = SETTINGS.model_dump(mode="json", include={"bootstrap", "in_context"})
+    report = lingraft.evaluate(models, {"hi": list(HINDI)}, settings=settings)
+    lost = lost_abilities(report.rows)
+    assert len(lost) == 2
+    assert {*lost} < {*report.warnings}
+    assert lost[0] in capsys.readouterr().err
 
 
 def test_a_loss_is_no_alarm_where_there_was_nothing_to_lose(tokenizer: ModelTokenizer) -> None:

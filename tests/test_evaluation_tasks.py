@@ -813,6 +813,33 @@ def test_identity_follows_content(tmp_path: Path) -> None:
     assert task_identity(TaskSettings()) == {}
 
 
+@pytest.mark.parametrize(
+    ("package", "name", "counts"),
+    [
+        ("lm_eval", "xcopa-hi", True),
+        ("sacrebleu", "xcopa-hi", False),
+        ("sacrebleu", "flores-hi", True),
+        ("sacrebleu", "arc_easy", True),
+    ],
+)
+def test_identity_has_the_versions_of_the_packages_that_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, name: str, *, counts: bool
+) -> None:
+    """Scores of another version of lm-eval, or of sacrebleu where it scores, are not compared."""
+    data = {}
+    if name != "arc_easy":
+        family = name.partition("-")[0]
+        write_rows(tmp_path / "rows.jsonl", ROWS[family])
+        data = {family: str(tmp_path / "rows.jsonl")}
+    settings = TaskSettings.model_validate({"names": [name], "data": data})
+    first = task_identity(settings)
+    folder = tmp_path / f"{package}-99.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 99.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert (task_identity(settings) != first) == counts
+
+
 # lm-eval's own tasks, and the user's
 
 

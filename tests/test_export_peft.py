@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from lingraft.checkpoint import resize_embeddings
 from lingraft.embeddings import INITS
@@ -78,6 +79,7 @@ def run_of(kind: str, phases: list[dict[str, Any]], folder: Path, **settings: An
     (run / "splice.json").write_text(splice.dumps(), encoding="utf-8")
     recipe = {
         "model": {"folder": {"path": str(base)}},
+        "target": {"language": "hi", "corpus": []},
         "training": plan.model_dump(mode="json"),
         "chat_vector": None,
     }
@@ -228,6 +230,19 @@ def test_an_adapter_is_written_whole_and_again(tmp_path):
     told = after["README.md"].decode()
     assert f'from_pretrained("{tmp_path / "base"}")' in told
     assert "resize_token_embeddings(384, mean_resizing=False)" in told
+
+
+@pytest.mark.parametrize(
+    ("language", "found"), [("no", ["no"]), ("pt-BR", ["pt"]), ("domain:law", None)]
+)
+def test_the_hub_reads_the_language_of_an_adapter(language, found, tmp_path):
+    """Norwegian is not read as False; a region or a domain is no language of the Hub."""
+    run = run_of("llama", [LORA], tmp_path)
+    changed(run, target={"language": language, "corpus": []})
+    readme = (export_peft(run, tmp_path / "adapter").path / "README.md").read_text()
+    head = yaml.safe_load(readme.split("---")[1])
+    assert head.get("language") == found
+    assert head["library_name"] == "peft"
 
 
 def test_matrices_outlive_a_killed_process_and_a_trunk(tiny_model, tmp_path):

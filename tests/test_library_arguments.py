@@ -69,7 +69,7 @@ def wrong_calls():
     yield lingraft.pack, {"tokenizer": 3}, "tokenizer: int is no tokenizer"
     yield lingraft.evaluate, {"models": 3}, "models: give at least one by name"
     yield lingraft.evaluate, {"dtype": "float23"}, "dtype: 'float23' is not known"
-    yield lingraft.evaluate, {"device": "gpu"}, "device 'gpu' is not known"
+    yield lingraft.evaluate, {"device": "cuda:99"}, "device cuda:99: this machine has"
     yield lingraft.evaluate, {"tasks": "xnli-hi"}, "tasks: one string"
     yield lingraft.evaluate, {"settings": {"contxt": 3}}, r"settings\['contxt'\]: contxt: unknown"
     yield lingraft.evaluate, {"settings": {"context": TEXTS.copy}}, "is no value of a setting"

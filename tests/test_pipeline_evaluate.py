@@ -9,17 +9,19 @@ from typing import Any
 
 import pytest
 
-from lingraft.errors import CorpusError, LingraftError, ModelError, RecipeError
+from lingraft.errors import CorpusError, LingraftError, ModelError, RecipeError, StoreError
 from lingraft.evaluation.tasks.task_changes import task_changes
 from lingraft.measurement import read_measurements, select
 from lingraft.measurement_table import comparison_table
 from lingraft.pipeline import (
     EvaluationRequest,
+    build_graph,
     evaluate_models,
     evaluation_stages,
 )
 from lingraft.pipeline.model_evaluation import shortest_names
-from lingraft.recipe import Runtime
+from lingraft.recipe import Runtime, parse_recipe
+from lingraft.recipe.tree import Tree
 from tests.commands import lingraft
 from tests.conftest import make_tiny_model
 
@@ -116,6 +118,56 @@ def test_one_model_against_itself_changes_nothing(models, hindi_file, english_fi
     }
 
 
+def test_the_order_of_models_and_languages_is_part_of_an_evaluation(
+    models, hindi_file, here, scored, tmp_path
+):
+    """In another order, the first model is the new reference; nothing is scored again for it."""
+    texts = {"hi": [str(hindi_file)], "mr": [str(hindi_file)]}
+    changed, languages = [], []
+    for number, (order, tags) in enumerate(
+        [(models, ("hi", "mr")), (models[::-1], ("hi", "mr")), (models, ("mr", "hi"))]
+    ):
+        text = {tag: texts[tag] for tag in tags}
+        asked = EvaluationRequest(order, text=text, overrides=QUICK)
+        evaluate_models(asked, here, tmp_path / str(number))
+        rows = read_measurements(tmp_path / str(number) / "measurements.parquet")
+        changed.append({row.subject for row in select(rows, metric="bits per byte change")})
+        languages.append([row.language for row in select(rows, metric="bits per byte change")])
+    assert changed == [{"two"}, {"one"}, {"two"}]
+    assert languages == [["hi", "mr"], ["hi", "mr"], ["mr", "hi"]]
+    assert len(scored) == 2
+
+
+def test_the_order_of_a_run_is_not_in_its_key(models, hindi_file, english_file):
+    """The models and texts of a run have one order, so its key is that of earlier versions."""
+    values = {
+        "name": "tiny",
+        "model": models[0],
+        "target": {"language": "hi", "corpus": str(hindi_file)},
+        "replay": {"language": "mr", "corpus": str(english_file)},
+    }
+    graph = build_graph(parse_recipe(Tree(values)))
+    assert {"models", "texts"}.isdisjoint(graph.evaluation.stage.settings)
+
+
+@pytest.mark.parametrize(
+    "record", ['{"format": 1, "key": "a"}', '{"made by": "lingraft extend"}', ""]
+)
+def test_the_result_of_another_command_is_not_replaced(record, models, hindi_file, here, tmp_path):
+    """A finished run or an extended model at --output stays; another evaluation is replaced."""
+    run = tmp_path / "runs" / "demo-hi"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text(record)
+    asked = EvaluationRequest(models[:1], text={"hi": [str(hindi_file)]}, overrides=QUICK)
+    with pytest.raises(StoreError, match=r"demo-hi: was made by .*another folder with --output"):
+        evaluate_models(asked, here, run)
+    assert (run / "run.json").read_text() == record
+    assert not (here.store / "answers").exists()
+    (run / "run.json").write_text('{"made by": "lingraft evaluate"}')
+    evaluate_models(asked, here, run)
+    assert (run / "measurements.csv").is_file()
+
+
 def test_the_text_is_taken_as_it_is(models, here, tmp_path):
     """No document is cleaned, dropped or reordered; the last one is cut at the limit."""
     file = tmp_path / "hi.txt"
@@ -150,8 +202,13 @@ def bad(what: str, models: list[str], text: str, tmp_path: Path) -> EvaluationRe
         (folder / "generation_config.json").unlink(missing_ok=True)
     overrides = [*QUICK, *(["evaluation.context=65"] if what == "context" else [])]
     places = {"hi": [str(tmp_path / "gone.txt") if what == "text" else text]}
+    named = {
+        "model": ["nowhere/at/all"],
+        "twice": models[:1] * 2,
+        "twice, spelled differently": [models[0], f"{tmp_path}/./one/"],
+    }
     return EvaluationRequest(
-        {"model": ["nowhere/at/all"], "twice": models[:1] * 2}.get(what, models),
+        named.get(what, models),
         text=None if what == "no text" else places,
         overrides=overrides,
         parallel=str(tmp_path / "gone.jsonl") if what == "parallel" else None,
@@ -166,6 +223,7 @@ BAD = {
     "text": (CorpusError, "gone.txt: no such file"),
     "model": (ModelError, "nowhere/at/all: no such folder"),
     "twice": (RecipeError, "named twice"),
+    "twice, spelled differently": (RecipeError, "named twice"),
     "no text": (CorpusError, "--text LANG=FILE"),
     "parallel": (CorpusError, "gone.jsonl: no such file"),
     "reference": (LingraftError, "none: there is no such file or folder"),
@@ -181,6 +239,14 @@ def test_bad_input_is_told_in_one_line(what, models, hindi_file, here, tmp_path)
         evaluate_models(asked, here, tmp_path / "out")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_device_that_is_not_here_is_refused_before_anything_is_read(models, tmp_path):
+    """The text of the request does not exist, but the device is what the error names."""
+    here = Runtime(tmp_path / "runs", tmp_path / "store", device="cuda:99")
+    asked = EvaluationRequest(models, text={"hi": ["gone.txt"]}, overrides=QUICK)
+    with pytest.raises(RecipeError, match="--device cuda:99: this machine has"):
+        evaluate_models(asked, here, tmp_path / "out")
 
 
 def test_names_tell_models_apart():

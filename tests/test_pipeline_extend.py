@@ -6,19 +6,20 @@ import json
 import re
 
 import pytest
+from typer.testing import CliRunner
 
 from lingraft.cli import app
 from lingraft.corpus import Corpus
 from lingraft.corpus.corpus import blend_corpora
-from lingraft.errors import CorpusError, LingraftError, RecipeError
+from lingraft.errors import CorpusError, LingraftError, RecipeError, StoreError
 from lingraft.measurement import select
-from lingraft.pipeline import claims_table, extend, run
+from lingraft.pipeline import claims_table, extend, premiums_line, pretokenizer_line, run
 from lingraft.recipe import Runtime, load_recipe, parse_recipe
 from lingraft.recipe.tree import Tree
 from lingraft.splice import Splice
 from lingraft.store import Draft
 from lingraft.tokenizer import open_tokenizer
-from tests.conftest import write_lines
+from tests.conftest import ROOT, write_lines
 
 TAMIL = ("பழைய விவசாயி தன் மகளுக்கு சிவப்பு ஆப்பிளைக் கொடுத்தார்.", "காலையில் குழந்தைகள் ஆற்றுக்குச் செல்கிறார்கள்.")
 
@@ -70,6 +71,42 @@ def test_an_extended_model_loads_plainly_with_a_row_for_each_token(values, here,
     claims = json.loads((folder / "lingraft" / "certificate.json").read_text())["claims"]
     assert all(claim["holds"] for claim in claims if claim["fatal"])
     assert claims_table(folder / "lingraft" / "certificate.json").row_count == len(claims)
+
+
+def test_a_finished_run_is_not_replaced_by_an_extended_model(values, here, tmp_path):
+    """A run, and other files, at --output are refused with an advice that the command has."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("years of work")
+    with pytest.raises(StoreError, match="not a run of lingraft; choose another folder with --out"):
+        extended(values, here, folder)
+    (folder / "run.json").write_text('{"format": 1, "key": "a"}')
+    with pytest.raises(StoreError, match=r"made by `lingraft adapt`.* another folder with --out"):
+        extended(values, here, folder)
+    assert len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("pretokenizer.json", pretokenizer_line),
+        ("premiums.json", premiums_line),
+        ("certificate.json", lambda folder: claims_table(folder / "certificate.json")),
+    ],
+)
+def test_a_damaged_file_of_a_result_is_one_line(tmp_path, name, shown):
+    """A file that was cut off is named with its line, not shown as a traceback."""
+    (tmp_path / name).write_text('{"summary": "kep')
+    with pytest.raises(StoreError, match=f"{name}, line 1: not JSON"):
+        shown(tmp_path)
+
+
+def test_a_file_of_parallel_sentences_may_have_any_name(tmp_path, monkeypatch):
+    """The value of --parallel is a name, not YAML, in which a comment begins after the space."""
+    monkeypatch.chdir(tmp_path)
+    arguments = ["extend", str(ROOT / "recipes" / "demo.yaml"), "--parallel", "data #1.jsonl"]
+    done = CliRunner().invoke(app, [*arguments, "--balance", "premium"])
+    assert str(done.exception).startswith("data #1.jsonl: no such file")
 
 
 def test_a_tokenizer_without_weights_is_extended_alone(values, here, tmp_path, tiny_model):
@@ -225,7 +262,7 @@ def test_several_languages_are_one_splice_and_each_is_measured(values, here, tmp
     recipe = parse_recipe(Tree({**values, "target": [values["target"], tamil]}))
     assert recipe.run_name == "tiny-hi-ta"
     finished = run(recipe, here, write_report=report)
-    splice = Splice.from_json(json.loads((finished.folder / "splice.json").read_text()))
+    splice = Splice.read(finished.folder)
     scripts = {"hi": "\u0900", "ta": "\u0b80"}
     for start in scripts.values():
         assert any(

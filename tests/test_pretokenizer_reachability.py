@@ -112,7 +112,7 @@ def produced_by(tokenizer, texts):
 
 
 def splice_of(folder):
-    return Splice.from_json(json.loads((folder / "splice.json").read_text(encoding="utf-8")))
+    return Splice.read(folder)
 
 
 def claims_of(folder):

@@ -155,17 +155,17 @@ def test_a_written_recipe_reads_back_equal(change):
             "training.phases.0.budget=much",
             "training.phases.0.budget: a budget is written like '20M tokens'",
         ),
-        (f"seed={'9' * 5000}", '..." is not a number; give a whole number of 0 or more'),
-        (f"seed={2**63}", "seed: 9223372036854775808 is more than 64 bits"),
+        (f"seed={'9' * 5000}", '..." is not a number; give a whole number from 0 to'),
+        (f"seed={2**63}", "seed: 9223372036854775808 is too large; give a whole number from 0 to"),
         ("training.phases.0.budget=1e999 MB", 'budget: "1e999 MB" is too large; give \'20M'),
         ("training.phases.0.budget=1.2.3 MB", "budget: a budget is written like '20M tokens'"),
-        ("seed=true", "seed: true is not a number; give a whole number of 0 or more"),
+        ("seed=true", "seed: true is not a number; give a whole number from 0 to"),
         (
             "evaluation.heldout_bytes=true",
             "evaluation.heldout_bytes: true is not a number; give a size such as 10 MB",
         ),
         ("vocabulary.temperature=false", "vocabulary.temperature: false is not a number"),
-        ("seed=-1", "seed: -1 is too small; give a whole number of 0 or more"),
+        ("seed=-1", "seed: -1 is too small; give a whole number from 0 to"),
         (
             "training.budget=1 MB",
             "-o training.budget=1 MB: training.phases has 2 entries; name one of",
@@ -264,6 +264,17 @@ def test_replay_in_a_phase_needs_replay_text():
     """A share of replay without text to replay is contradictory, not ignored."""
     with pytest.raises(RecipeError, match="names no replay text"):
         read("replay=")
+
+
+@pytest.mark.parametrize(
+    "device", ["cuda:x", "cuda:-1", "cuda:99", "cuda:255", "cuda:999", "cpu:1", "auto:1", "mps:7"]
+)
+def test_a_device_that_torch_does_not_find_is_refused_when_it_is_needed(device):
+    """A malformed name, or a device that this machine lacks, is one line; a plan may name it."""
+    runtime = Runtime(device=device)
+    assert runtime.resolved_device() == device
+    with pytest.raises(RecipeError, match=f"^--device {device}: .*; give"):
+        runtime.available_device()
 
 
 def test_the_runtime_bears_no_identity_and_checks_its_words(monkeypatch, tmp_path):

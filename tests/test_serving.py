@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 from transformers import AutoTokenizer
+from typer.testing import CliRunner
 
+from lingraft.cli import app
 from lingraft.errors import ModelError, StoreError
 from lingraft.evaluation.samples import write_samples
 from lingraft.serving import DemoServer, find_pair, open_generators, open_server
@@ -362,8 +364,23 @@ def test_errors_name_what_is_missing(tmp_path, served, server):
         find_pair(served, tmp_path)
     with pytest.raises(ModelError, match=r"has 325 token ids, but .* 320"):
         find_pair(served, store, served / "model")
+    missing = CliRunner().invoke(app, ["serve", str(served), "--device", "cuda:99"])
+    assert "--device cuda:99: this machine has" in str(missing.exception)
     with pytest.raises(StoreError, match=f"--port {server.port}: is in use"):
         open_server(server.port, server.pair, {})
+
+
+def test_the_source_of_a_run_with_a_chat_vector_is_not_the_instruct_model(tmp_path):
+    """The instruct model, also a stage called source, is not shown as the source model."""
+    run = make_served_run(tmp_path)
+    store = tmp_path / ".store"
+    instruct = store / "answers" / "source-instruct"
+    shutil.copytree(store / "answers" / f"source-{KEY}", instruct)
+    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    stage = {**record["stages"][-1], "title": "instruct model", "key": "instruct"}
+    record["stages"].append(stage)
+    (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    assert find_pair(run, store).source == store / "answers" / f"source-{KEY}" / "model"
 
 
 def test_the_command_listens_on_the_loopback_address_and_ends_cleanly(served):

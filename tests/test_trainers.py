@@ -389,6 +389,8 @@ def test_the_command_shows_and_writes_a_hand_over(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = ["handover", str(run.folder), "--to", "llama-factory", "-O", "over"]
     arguments += ["--store", str(store_of(run))]
+    missing = CliRunner().invoke(app, [*arguments, "--device", "cuda:99"])
+    assert "--device cuda:99: this machine has" in str(missing.exception)
     shown = CliRunner().invoke(app, [*arguments, "--dry-run"])
     assert shown.exit_code == 0
     assert "data/sequences: about" in shown.output

@@ -15,9 +15,9 @@ from lingraft.errors import LingraftError, ModelError, RecipeError, StoreError
 from lingraft.export.trained_delta import read_trained_delta
 from lingraft.measurement import Measurement
 from lingraft.pipeline import Run, build_graph, load_run
-from lingraft.pipeline.stage_builders import read_splice
 from lingraft.recipe import Runtime
 from lingraft.report import write_report
+from lingraft.splice import Splice
 from lingraft.trainers.engine_log import read_engine_log
 from lingraft.trainers.origin import store_of
 from lingraft.trainers.receive_model import Origin, check_folder, find_received, receive_model
@@ -163,7 +163,7 @@ def test_a_received_run_is_no_adapter(returned: Returned) -> None:
     """What another engine trained is not known, so that no adapter can be written."""
     folder = returned.received.folder
     with pytest.raises(ModelError, match="another engine trained it"):
-        read_trained_delta(folder, read_splice(folder))
+        read_trained_delta(folder, Splice.read(folder))
 
 
 def test_a_dry_run_only_lists_the_faults(returned: Returned) -> None:

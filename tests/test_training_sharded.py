@@ -216,3 +216,11 @@ def test_a_launchers_variables_are_there_for_training_only(monkeypatch: pytest.M
         launched(2)
     assert not {"WORLD_SIZE", "RANK", "LOCAL_RANK"} & set(os.environ)
     assert launched(2) is None
+
+
+def test_a_dry_run_of_several_processes_is_shown_by_the_first(tiny_model, hindi_file, tmp_path):
+    """The other processes of a launcher end at once and print nothing."""
+    variables = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}
+    options = ["--model", tiny_model, "--language", "hi", "--text", hindi_file, "--dry-run"]
+    done = lingraft("adapt", *options, cwd=tmp_path, environment={**os.environ, **variables})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -86,7 +86,7 @@ def extend(source, corpora, folder, method="continued", size=300, *, base=None, 
         claim["name"]: claim
         for claim in json.loads((folder / "certificate.json").read_text())["claims"]
     }
-    splice = Splice.from_json(json.loads((folder / "splice.json").read_text()))
+    splice = Splice.read(folder)
     return draft, claims, splice
 
 

@@ -32,9 +32,9 @@ from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.embeddings import INITS, InitRequest
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.runner import build_node
-from lingraft.pipeline.stage_builders import read_splice
 from lingraft.pipeline.stages import build_graph
 from lingraft.recipe import Runtime
+from lingraft.splice import Splice
 from lingraft.store import Draft, Store
 
 LIMIT_MIB = 60
@@ -202,7 +202,7 @@ def write_vectors(graph: Graph, store: Store, path: Path) -> None:
     vocabulary = store.folder(graph.vocabulary.stage)
     request = InitRequest(
         torch.empty(0, 0),
-        read_splice(vocabulary),
+        Splice.read(vocabulary),
         "input",
         tokenizer_folder=vocabulary / "tokenizer",
         corpus=Corpus.open(store.folder(graph.targets[0].stage)),

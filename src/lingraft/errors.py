@@ -9,8 +9,9 @@
     ├── TrainingError           exit 3   training that cannot continue: a diverging loss
     ├── StoreError                       the disk: full, no permission, a damaged file
     ├── HubError                         the Hub: no connection, or a refused request
-    ├── MissingExtraError                an optional package, with the command that installs it
-    └── Interrupted             exit 130 stopped by a signal, after saving
+    └── MissingExtraError                an optional package, with the command that installs it
+
+    Interrupted                 exit 130 stopped by a signal, after saving; no error
 
 A message is one line: `WHERE: what is wrong; what to do`.
 """
@@ -75,8 +76,12 @@ class MissingExtraError(LingraftError):
         )
 
 
-class Interrupted(LingraftError):  # noqa: N818 - stopping a run is not an error
-    """A signal stopped the run; finished work is saved, and the same command continues it."""
+class Interrupted(BaseException):
+    """A signal stopped the run; finished work is saved, and the same command continues it.
+
+    Like `KeyboardInterrupt`, it is no `Exception`: code that expects errors of any kind from a
+    library must not take it for one of them, and go on.
+    """
 
     exit_code = 130
 

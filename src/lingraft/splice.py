@@ -16,6 +16,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 
@@ -204,6 +205,11 @@ class Splice:
             added.append(AddedToken(token_id, bytes.fromhex(surface), tuple(pieces), count))
         reinitialised = dict(data.get("reinitialised", ()))
         return cls(data["source_size"], kept, tuple(added), tuple(data["dropped"]), reinitialised)
+
+    @classmethod
+    def read(cls, folder: Path) -> Splice:
+        """Read splice.json of a run, an extension or the output of the vocabulary stage."""
+        return cls.from_json(json.loads((folder / "splice.json").read_text(encoding="utf-8")))
 
     def dumps(self) -> str:
         """Return the JSON text of the splice, with each added token on its own line."""

@@ -245,7 +245,7 @@ def _advise_base(
     if shape:
         if request.probe and size:
             end = probe(request.given(model), size.size, request.probe, budget, runtime)
-        device = runtime.resolved_device()
+        device = runtime.available_device()
         target_scores = score_base(folder, _scored_documents(target), device)
         if base:
             base_bits = interval_of(score_base(folder, _scored_documents(base), device))

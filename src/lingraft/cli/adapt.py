@@ -147,10 +147,13 @@ def adapt(
     pool = Workers(workers, executor, ray_address)
     place = (runs, store or Path(), device, precision)
     runtime = Runtime(*place, launch, sinks, recompute, checkpoint_seconds, pool, compile)
-    if launch and launch.rank:
+    is_first = not (launch and launch.rank)
+    if dry_run:
+        # The other processes would wait for a training that never starts.
+        if is_first:
+            print_plan(chosen, runtime, as_json=as_json)
+    elif not is_first:
         _train_as_worker(chosen, runtime)
-    elif dry_run:
-        print_plan(chosen, runtime, as_json=as_json)
     else:
         _run(chosen, runtime, nproc, as_json=as_json)
 

@@ -111,7 +111,7 @@ def main() -> None:
     quiet_import_notes()
     try:
         app()
-    except LingraftError as error:
+    except (LingraftError, Interrupted) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:

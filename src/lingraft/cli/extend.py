@@ -89,10 +89,13 @@ def extend(
     FOLDER/lingraft/certificate.json.
     """
     from lingraft import pipeline
-    from lingraft.recipe import Runtime
+    from lingraft.recipe import Runtime, assignment
 
-    options = {"size": size, "balance": balance, "parallel_file": parallel}
-    overrides = [f"vocabulary.{name}={value}" for name, value in options.items() if value]
+    # A number or a word, read as -o reads it; the others are text, and may hold any character.
+    overrides = [f"vocabulary.size={size}"] if size else []
+    for setting, value in {"balance": balance, "parallel_file": parallel}.items():
+        if value:
+            overrides.append(assignment(f"vocabulary.{setting}", value))
     # An explicit -o vocabulary.size=... comes last, so that it takes precedence over --size.
     overrides += override or []
     chosen = read_recipe(

@@ -253,9 +253,11 @@ def given_texts(
 
 def overrides_with_name(override: list[str] | None, name: str | None) -> list[str]:
     """Return the overrides of the command line, including the name of the run."""
+    from lingraft.recipe import assignment
+
     overrides = list(override or [])
     if name:
-        overrides.append(f"name={json.dumps(name)}")
+        overrides.append(assignment("name", name))
     return overrides
 
 

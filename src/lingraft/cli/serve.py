@@ -53,14 +53,13 @@ def serve(
         raise RecipeError(msg)
     run = run_of(run, model)
     runtime = Runtime(run.parent, store or Path(), device, precision)
+    computed_on = runtime.available_device()
     pair = find_pair(run, runtime.store, source)
     models = {"source": str(pair.source), "adapted": str(pair.adapted)}
     # The port is opened first: loading takes minutes, and a port in use fails before that.
     with open_server(port, pair, {}) as server:
         log(f"source   {pair.source}\nadapted  {pair.adapted}\nloading both ...")
-        server.generators = open_generators(
-            pair.folders, pair.added, runtime.resolved_device(), precision
-        )
+        server.generators = open_generators(pair.folders, pair.added, computed_on, precision)
         chat = ChatOffer.of(server.generators)
         mode = "chat" if chat.offered else "text"
         if as_json:

@@ -24,9 +24,11 @@ from lingraft.checkpoint.load_model import meta_model
 from lingraft.checkpoint.model_class import read_model_config
 from lingraft.errors import MissingExtraError, ModelError
 from lingraft.export.trained_delta import TrainedDelta, read_trained_delta
+from lingraft.model_card.markdown import front_matter
 from lingraft.pipeline.opening import describe_model
 from lingraft.pipeline.run_folder import read_record
-from lingraft.pipeline.stage_builders import COMPANION_FILES, read_splice
+from lingraft.pipeline.stage_builders import COMPANION_FILES
+from lingraft.splice import Splice
 from lingraft.store import atomic_folder
 
 CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
@@ -80,7 +82,7 @@ def export_peft(run: Path, folder: Path) -> Adapter:
             f"{folder}: exists and is not an adapter; choose another folder, or move this one away"
         )
         raise ModelError(msg)
-    record, delta = read_record(run), read_trained_delta(run, read_splice(run))
+    record, delta = read_record(run), read_trained_delta(run, Splice.read(run))
     base = _base(record)
     with atomic_folder(folder, option="--peft") as draft:
         _write_adapter(delta, base, run / "model", draft)
@@ -194,11 +196,6 @@ def _tensor(name: str, delta: TrainedDelta, input_name: str, output_name: str) -
 
 def _readme(record: Mapping[str, Any], base: str, delta: TrainedDelta) -> str:
     kind, settings = next(iter(record["recipe"]["model"].items()))
-    front = ["---", "library_name: peft", f"language: {record['language']}"]
-    front.append("pipeline_tag: text-generation")
-    if kind == "hub":
-        front.append(f"base_model: {base}")
-    front.append("---")
     arguments = f'"{base}"'
     if kind == "hub" and settings.get("revision"):
         arguments += f', revision="{settings["revision"]}"'
@@ -206,8 +203,7 @@ def _readme(record: Mapping[str, Any], base: str, delta: TrainedDelta) -> str:
     if delta.layers:
         content += f", and matrices of rank {delta.rank} for {len(delta.layers)} linear layers"
     lines = [
-        *front,
-        "",
+        front_matter(record, library="peft"),
         f"# {record['name']}",
         "",
         f"A PEFT adapter for {base}, made with lingraft: {content}.",

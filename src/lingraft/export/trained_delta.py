@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -24,6 +23,7 @@ from torch import Tensor
 from lingraft.checkpoint import Checkpoint, embedding_names
 from lingraft.checkpoint.embedding_resize import BIT_IDENTICAL
 from lingraft.errors import ModelError
+from lingraft.model_card.markdown import stage_notes
 from lingraft.pipeline.export_limits import WHOLE_MODEL, why_no_adapter
 from lingraft.pipeline.run_folder import read_record
 from lingraft.splice import Splice
@@ -83,7 +83,7 @@ def read_trained_delta(run: Path, splice: Splice) -> TrainedDelta:
         raise ModelError(msg)
     # The rows of the base are part of the adapter if the initialisation or the training changed
     # them; otherwise only rows that the base lacks.
-    base_rows = str(_notes(record, "embeddings").get("base_rows"))
+    base_rows = str(stage_notes(record, "embeddings").get("base_rows"))
     all_rows = "embeddings" in strategies or not base_rows.startswith(BIT_IDENTICAL)
     ids = range(names.rows) if all_rows else _new_rows(splice, names.rows)
     input_rows = checkpoint.tensor(names.input[0])[list(ids)]
@@ -91,7 +91,7 @@ def read_trained_delta(run: Path, splice: Splice) -> TrainedDelta:
     if names.output and not names.tied:
         output_rows = checkpoint.tensor(names.output[0])[list(ids)]
     # Merging back moves the weights this share of the way to the base, and so scales the change.
-    merged_back = float(_notes(record, "training").get("merge_back", {}).get("share", 0.0))
+    merged_back = float(stage_notes(record, "training").get("merge_back", {}).get("share", 0.0))
     layers = _sum_phases(list(_read_matrices(run, strategies)), 1 - merged_back)
     return TrainedDelta(layers, names.rows, ids, input_rows, output_rows)
 
@@ -99,15 +99,6 @@ def read_trained_delta(run: Path, splice: Splice) -> TrainedDelta:
 def _new_rows(splice: Splice, rows: int) -> list[int]:
     """Return the ids of added and reinitialised tokens, and of rows after the ids of the base."""
     return sorted({*(token.id for token in splice.added), *range(splice.source_size, rows)})
-
-
-def _notes(record: Mapping[str, Any], stage: str) -> Mapping[str, Any]:
-    """Return the notes of a stage in the record of a run; empty without such a stage."""
-    for entry in record["stages"]:
-        if entry["name"] == stage:
-            notes: Mapping[str, Any] = entry["notes"]
-            return notes
-    return {}
 
 
 def _read_matrices(run: Path, strategies: Sequence[str]) -> Iterator[dict[str, Tensor]]:

@@ -13,9 +13,8 @@ from typing import Any
 from lingraft.errors import LingraftError, RecipeError
 from lingraft.recipe.fields import setting_names
 from lingraft.recipe.overrides import Assignment
+from lingraft.recipe.schema import MAX_SEED
 from lingraft.registry import Settings
-
-MAX_SEED = 2**63 - 1
 
 
 def check_number(value: Any, name: str, *, at_least: int) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from lingraft.corpus.script_check import find_wrong_script
 from lingraft.errors import CorpusError, RecipeError, did_you_mean
 from lingraft.evaluation import ModelScores, ScoredModel, compare, score_folder
+from lingraft.evaluation.lost_ability import lost_abilities
 from lingraft.evaluation.score_model import cut_documents, score_model
 from lingraft.evaluation.tasks import check_tasks, run_tasks
 from lingraft.library.arguments import argument_names, assignments, check_seed
@@ -107,6 +108,8 @@ def evaluate(
     for tag, given in texts_by_tag(texts, "texts").items():
         documents[tag] = _documents(tag, given, chosen)
     _check(models, dtype, seed)
+    with argument_names(evaluate):
+        computed_on = Runtime(device=device).available_device()
     check_tasks(chosen.tasks)
     quiet_libraries()
     with (
@@ -124,7 +127,7 @@ def evaluate(
             found = opened[str(name)] = open_model(model, folder / folder_name)
             if found.loaded is not None:
                 stack.enter_context(evaluation_mode(found.loaded, str(name)))
-        measuring = _Measuring(chosen, Runtime(device=device).resolved_device(), dtype, seed)
+        measuring = _Measuring(chosen, computed_on, dtype, seed)
         return measuring.report(opened, documents, Path(scratch, "tasks"))
 
 
@@ -155,7 +158,7 @@ class _Measuring:
             *added_measurements(scored, next(iter(texts))),
             *task_measurements(task_folders),
         )
-        return EvaluationReport(rows, tuple(result.samples), result.notes, _warnings(texts))
+        return EvaluationReport(rows, tuple(result.samples), result.notes, _warnings(texts, rows))
 
     def _scores(self, model: OpenModel, texts: Mapping[str, Sequence[str]]) -> ModelScores:
         if model.loaded is not None:
@@ -178,14 +181,15 @@ class _Measuring:
         write_measurements(measurements, folder / "measurements.parquet")
 
 
-def _warnings(texts: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Return and print the warnings of `lingraft evaluate` on these texts."""
+def _warnings(texts: Mapping[str, Sequence[str]], rows: Sequence[Measurement]) -> tuple[str, ...]:
+    """Return and print the warnings of `lingraft evaluate` on these texts and measurements."""
     found = []
     for language, documents in texts.items():
         size = sum(len(text.encode()) for text in documents)
         wrong = find_wrong_script(language, documents)
         found.append(str(wrong) if wrong else "")
         found.append(few_documents_warning(language, len(documents), size))
+    found += lost_abilities(rows)
     warnings = tuple(filter(None, found))
     for warning in warnings:
         say(f"warning: {warning}")

@@ -44,10 +44,11 @@ def bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def front_matter(record: Mapping[str, Any]) -> str:
+def front_matter(record: Mapping[str, Any], library: str = "transformers") -> str:
     """Return the YAML front matter, which the Hub reads to list and filter models.
 
-    Information that the recipe lacks is left out: the Hub would show a placeholder as a value.
+    `library` is the one that loads the model. Information that the recipe lacks is left out: the
+    Hub would show a placeholder as a value.
     """
     from huggingface_hub import ModelCardData  # slow to import, used here only
 
@@ -64,7 +65,7 @@ def front_matter(record: Mapping[str, Any]) -> str:
     data = ModelCardData(
         language=[*languages] or None,
         license=(recipe.get("licences") or {}).get("result"),
-        library_name="transformers",
+        library_name=library,
         pipeline_tag=_pipeline_tag(record),
         datasets=[*datasets] or None,
         # Only a base on the Hub has an id to which the Hub can link.

@@ -103,7 +103,7 @@ def check_result(context: StageContext, *, rows: bool) -> None:
     source, vocabulary = context.folders["source"] / "model", context.folders["vocabulary"]
     model = context.folders["model"] / "model" if "model" in context.folders else None
     target = model or vocabulary / "tokenizer"
-    splice = Splice.from_json(json.loads((vocabulary / "splice.json").read_text(encoding="utf-8")))
+    splice = Splice.read(vocabulary)
     claims = [certify_kept_tokens(source, target, splice)]
     if rows and model is not None:
         claims.append(certify_rows(source, model, splice, changed_by=_changed_base_rows(context)))

@@ -12,7 +12,7 @@ may have any name.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,12 @@ SCORING_SETTINGS = ("heldout_bytes", "context", "stride")
 
 CURVE_SETTINGS = "heldout"
 """The note of a training with the settings that its held-out curve was measured with."""
+
+RUN_MODELS = ("source", "spliced", "adapted")
+"""The models of a run, in their order; the last is left out if nothing is trained."""
+
+RUN_TEXT = "target"
+"""The first text of a run: other names are languages, in the order of the command line."""
 
 SAMPLE_SETTINGS = ("prompt_bytes", "samples", "sample_bytes")
 """The generation settings that the generated samples of a model depend on."""
@@ -97,7 +103,7 @@ def evaluation_nodes(
     evaluation = stage_node(
         "evaluation",
         "evaluation",
-        _identity(settings, cleaning or {}),
+        {**_identity(settings, cleaning or {}), **_order(models, texts)},
         partial(make_evaluation, settings, tuple(models), cleaning or {}, part),
         **_prefixed("model", models),
         **_prefixed("scores", scoring),
@@ -174,6 +180,21 @@ def _identity(settings: Evaluation, cleaning: Mapping[str, Cleaning]) -> dict[st
         folder = Path(settings.reference_tokenizer).expanduser()
         identity["reference_tokenizer"] = file_digest(tokenizer_file(folder))
     return identity
+
+
+def _order(models: Iterable[str], texts: Iterable[str]) -> dict[str, list[str]]:
+    """Return the orders of models and of texts, as far as they are not those of every run.
+
+    The first model is the reference of all changes. The keys of inputs have no order.
+    """
+    names, languages = list(models), list(texts)
+    order = {}
+    # The orders of a run are left out, so that evaluations stored by earlier versions are found.
+    if tuple(names) != RUN_MODELS[: len(names)]:
+        order["models"] = names
+    if languages[0] != RUN_TEXT:
+        order["texts"] = languages
+    return order
 
 
 def make_scoring(

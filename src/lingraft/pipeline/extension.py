@@ -38,6 +38,8 @@ from lingraft.tokenizer.load_tokenizer import tokenizer_file
 from lingraft.training import TrainingPlan
 from lingraft.vocabulary.premium_balance import PREMIUMS
 
+EXTEND = "lingraft extend"
+
 
 @dataclass(frozen=True)
 class _Extension:
@@ -64,7 +66,7 @@ def extend(recipe: Recipe, runtime: Runtime, output: Path, *, log: LogLine = dis
     if not all(node.is_cached(store) for node in graph.nodes):
         quiet_libraries()
     look_at_hub_texts(recipe_without_training, graph.nodes, store)
-    with each_warning_once(), new_run_folder(output, "--output") as draft:
+    with each_warning_once(), new_run_folder(output, "--output", made_by=EXTEND) as draft:
         source, *others = graph.nodes
         done = [build_node(source, recipe, runtime, store, log)]
         folder = store.folder(source.stage) / "model"
@@ -73,7 +75,7 @@ def extend(recipe: Recipe, runtime: Runtime, output: Path, *, log: LogLine = dis
         _write_extension(draft, recipe, graph, store)
         record = {
             "format": 1,
-            "made by": "lingraft extend",
+            "made by": EXTEND,
             "source_kind": statement.kind,
             "warnings": [*statement.warnings, *warnings_of(done)],
             "wrong_scripts": wrong_scripts_of(done),

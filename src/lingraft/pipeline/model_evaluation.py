@@ -59,6 +59,8 @@ from lingraft.progress import LogLine, discard_line, each_warning_once
 from lingraft.recipe import Evaluation, Given, Recipe, Runtime, assignment, chosen_recipe
 from lingraft.store import Store
 
+EVALUATE = "lingraft evaluate"
+
 
 @dataclass(frozen=True)
 class EvaluationRequest:
@@ -98,6 +100,7 @@ def evaluate_models(
             "RECIPE for the held-out text of a recipe"
         )
         raise CorpusError(msg)
+    runtime.available_device()
     models = {name: model_path(model) for name, model in shortest_names(request.models).items()}
     recipe = _recipe(request, next(iter(models.values())))
     if getattr(recipe.model, "trust_remote_code", False):
@@ -122,12 +125,12 @@ def evaluate_models(
     )
     nodes = _different([*model_nodes.values(), *texts.values()], measuring)
     store = Store(runtime.store)
-    if not all(node.is_cached(store) for node in measuring.tasks):
-        check_tasks(tasks.settings)
     if not all(node.is_cached(store) for node in nodes):
         quiet_libraries()
+    if not all(node.is_cached(store) for node in measuring.tasks):
+        check_tasks(tasks.settings)
     scored = ScoredText(curve_settings(recipe.evaluation), part)
-    with each_warning_once(), new_run_folder(output, "--output") as draft:
+    with each_warning_once(), new_run_folder(output, "--output", made_by=EVALUATE) as draft:
         build = partial(build_node, scored=scored)
         done = [build(node, recipe, runtime, store, log) for node in nodes]
         return _write_results(draft, models, measuring, store=store, done=done)
@@ -171,7 +174,8 @@ def shortest_names(models: Sequence[str]) -> dict[str, str]:
     >>> shortest_names(["runs/a/model", "runs/b/model", "base"])
     {'a/model': 'runs/a/model', 'b/model': 'runs/b/model', 'base': 'base'}
     """
-    if len({*models}) < len(models):
+    # `./a` and `a` are one folder; their names would be equal, however many parts they have.
+    if len({Path(model).expanduser().absolute() for model in models}) < len(models):
         msg = f"a model is named twice: {', '.join(models)}; name each once"
         raise RecipeError(msg)
     names = list(models)
@@ -277,7 +281,7 @@ def _write_results(
         link_task_results(store.folder(tasks.stage), draft, name.replace("/", "-"))
     record = {
         "format": FORMAT,
-        "made by": "lingraft evaluate",
+        "made by": EVALUATE,
         "models": dict(models),
         "versions": package_versions(),
         "stages": [stage.record() for stage in done],

@@ -72,8 +72,8 @@ def read_run(folder: Path) -> RunFiles:
         if field not in record:
             msg = f"{folder / 'run.json'}: no field `{field}`; run `lingraft adapt` again"
             raise StoreError(msg)
-    certificate = _json(folder / "certificate.json")
-    splice = _json(folder / "splice.json")
+    certificate = read_json(folder / "certificate.json")
+    splice = read_json(folder / "splice.json")
     try:
         return RunFiles(
             folder,
@@ -82,10 +82,10 @@ def read_run(folder: Path) -> RunFiles:
             _lines(folder / "training.jsonl"),
             None if splice is None else Splice.from_json(splice),
             None if certificate is None else certificate["claims"],
-            _json(folder / "samples.json"),
+            read_json(folder / "samples.json"),
             _text(folder / "recipe.yaml"),
-            _json(folder / "curve.json"),
-            _json(folder / "generated.json"),
+            read_json(folder / "curve.json"),
+            read_json(folder / "generated.json"),
             _pretokenizer(folder),
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -97,7 +97,7 @@ def read_run(folder: Path) -> RunFiles:
 
 
 def _pretokenizer(folder: Path) -> PretokenizerChange | None:
-    value = _json(folder / PRETOKENIZER)
+    value = read_json(folder / PRETOKENIZER)
     return None if value is None else PretokenizerChange.from_json(value)
 
 
@@ -122,7 +122,11 @@ def _text(path: Path) -> str | None:
         raise StoreError(msg) from error
 
 
-def _json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file of a run, None if there is none.
+
+    Raises `StoreError` with file and line if it is damaged.
+    """
     text = _text(path)
     return None if text is None else _parse(text, path)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,9 @@ from lingraft.store import (
 
 RUN = "run.json"
 FORMAT = 1
+ADAPT = "lingraft adapt"
+"""The command that makes runs; the records of other commands name theirs under `made by`."""
+
 EDITABLE = ("recipe.yaml", "model/README.md")
 """Files that users may edit; everything else in a run folder is a result."""
 
@@ -84,20 +87,15 @@ def run_damage(folder: Path) -> str:
 
 
 @contextmanager
-def new_run_folder(target: Path, option: str = "--runs") -> Iterator[Path]:
+def new_run_folder(target: Path, option: str = "--runs", *, made_by: str = ADAPT) -> Iterator[Path]:
     """Yield a draft folder; it replaces `target` when the block ends without an error.
 
-    If the block fails, the draft is removed. An earlier run with the same name is replaced; for a
-    folder that is not a run, `StoreError` is raised. If another process is writing the same folder,
-    this one waits for it. `option` is the command-line option that chooses another location, for
-    error messages.
+    If the block fails, the draft is removed. An earlier result of the same command, `made_by`, is
+    replaced; for the result of another command or another folder, `StoreError` is raised. If
+    another process is writing the same folder, this one waits for it. `option` is the command-line
+    option that chooses another location, for error messages.
     """
-    if target.exists() and not (target / RUN).is_file() and any(target.iterdir()):
-        msg = (
-            f"{target}: exists and is not a run of lingraft; choose another name with --name, or "
-            "move it away"
-        )
-        raise StoreError(msg)
+    _check_replaceable(target, option, made_by)
     waiting = partial(say, f"another process is writing {target}; waiting for it")
     with disk_errors(target, option=option), lock(lock_path(target), waiting) as held:
         # Without a lock, such a draft may belong to another process that is still running.
@@ -105,6 +103,24 @@ def new_run_folder(target: Path, option: str = "--runs") -> Iterator[Path]:
             remove_drafts(target.parent, target.name)
         with atomic_folder(target) as draft:
             yield draft
+
+
+def _check_replaceable(target: Path, option: str, made_by: str) -> None:
+    """Raise `StoreError` if a folder holds anything but a result of the same command."""
+    # A record that cannot be read may be that of a run, which is the most work to lose.
+    found = ADAPT
+    if (target / RUN).is_file():
+        with suppress(StoreError):
+            found = read_record(target).get("made by", ADAPT)
+        problem = f"was made by `{found}`, which `{made_by}` does not replace"
+    elif target.exists() and any(target.iterdir()):
+        found, problem = "", "exists and is not a run of lingraft"
+    else:
+        return
+    if found != made_by:
+        choose = "name with --name" if option == "--runs" else f"folder with {option}"
+        msg = f"{target}: {problem}; choose another {choose}, or move it away"
+        raise StoreError(msg)
 
 
 def lock_path(target: Path) -> Path:

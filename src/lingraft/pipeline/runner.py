@@ -164,7 +164,9 @@ def _prepare(
     *,
     received: ReceivedModel | None,
 ) -> tuple[str, ...]:
-    """Check tasks and text before anything is built; log what is run, return the task lines."""
+    """Check device, tasks and text before anything is built; log what is run, return task lines."""
+    if not all(node.is_cached(store) for node in graph):
+        runtime.available_device()
     tasks = choose_recipe_tasks(recipe)
     if not all(node.is_cached(store) for node in graph.tasks):
         check_tasks(tasks.settings)

@@ -89,7 +89,7 @@ def make_chat_vector(context: StageContext) -> None:
         context.folders["adapted"] / "model",
         context.folders["source"] / "model",
         context.folders["instruct"] / "model",
-        read_splice(context.folders["vocabulary"]),
+        Splice.read(context.folders["vocabulary"]),
         weight=settings.weight,
         output=context.draft.folder / "model",
     )
@@ -148,7 +148,7 @@ def make_embeddings(context: StageContext) -> None:
     notes = resize_embeddings(
         context.folders["source"] / "model",
         context.folders["vocabulary"] / "tokenizer",
-        read_splice(context.folders["vocabulary"]),
+        Splice.read(context.folders["vocabulary"]),
         input_init=inits.input,
         output_init=inits.output,
         output=context.draft.folder / "model",
@@ -183,7 +183,7 @@ def make_training(context: StageContext) -> None:
     from lingraft.training.train import train
 
     model, plan = context.folders["model"] / "model", context.recipe.training
-    added = [token.id for token in read_splice(context.folders["vocabulary"]).added]
+    added = [token.id for token in Splice.read(context.folders["vocabulary"]).added]
     notes = train(
         model,
         training_text(context.recipe, context.folders),
@@ -316,8 +316,3 @@ def heldout_of(context: StageContext) -> dict[str, Corpus]:
     if "replay" in context.folders:
         corpora.append(Corpus.open(context.folders["replay"]))
     return {corpus.language: corpus for corpus in corpora}
-
-
-def read_splice(folder: Path) -> Splice:
-    """Read the splice of a vocabulary output."""
-    return Splice.from_json(json.loads((folder / "splice.json").read_text(encoding="utf-8")))

@@ -42,7 +42,7 @@ class StageContext:
         """The settings of the runtime that computing needs, with `auto` as a real device."""
         runtime = self.runtime
         return Execution(
-            device=runtime.resolved_device(),
+            device=runtime.available_device(),
             precision=runtime.precision,
             recompute=runtime.recompute,
             compile=runtime.compile,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from lingraft.formatting import change, counted, join_words, number, value_of
 from lingraft.measurement import SUBJECTS, MetricChange, metric_changes
 from lingraft.model_card.markdown import heldout_text
 from lingraft.pipeline.finished_run import Run
+from lingraft.pipeline.run_files import read_json
 from lingraft.pipeline.run_folder import read_record
 from lingraft.pretokenizer.change import PRETOKENIZER
 from lingraft.store import WARNINGS
@@ -78,16 +78,15 @@ def warning_lines(folder: Path) -> list[str]:
 
 def pretokenizer_line(folder: Path) -> str:
     """Return in one line what happened to the pre-tokenizer; "" without pretokenizer.json."""
-    path = folder / PRETOKENIZER
-    return str(json.loads(path.read_text(encoding="utf-8"))["summary"]) if path.is_file() else ""
+    content = read_json(folder / PRETOKENIZER)
+    return "" if content is None else str(content["summary"])
 
 
 def premiums_line(folder: Path) -> str:
     """Return the Gini coefficient of the premiums in one line; "" if they were not balanced."""
-    path = folder / PREMIUMS
-    if not path.is_file():
+    content = read_json(folder / PREMIUMS)
+    if content is None:
         return ""
-    content = json.loads(path.read_text(encoding="utf-8"))
     change, languages = content["gini"], content["languages"]
     tags = ", ".join(language["language"] for language in languages)
     return (
@@ -101,7 +100,7 @@ def claims_table(certificate: Path) -> Table:
     table = Table(title="certificate", title_justify="left", pad_edge=False, box=None)
     for heading in ("claim", "exceptions", "holds"):
         table.add_column(heading, justify="right" if heading == "exceptions" else "left")
-    for claim in json.loads(certificate.read_text(encoding="utf-8"))["claims"]:
+    for claim in read_json(certificate)["claims"]:
         exceptions = f"{number(claim['value'])} of {number(claim['of'])} {claim['unit']}"
         table.add_row(claim["name"], exceptions, _verdict(claim))
     return table
@@ -122,16 +121,12 @@ def _verdict(claim: dict[str, Any]) -> str:
 def summary(run: Run) -> dict[str, Any]:
     """Return the results of a finished run as plain JSON, for programs."""
     record = run.record
-    path = run.folder / PRETOKENIZER
-    pretokenizer = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    path = run.folder / PREMIUMS
-    premiums = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     return {
         "run": str(run.folder),
         "model": str(run.model_path),
         "report": str(run.report),
-        "pretokenizer": pretokenizer,
-        "premiums": premiums,
+        "pretokenizer": read_json(run.folder / PRETOKENIZER),
+        "premiums": read_json(run.folder / PREMIUMS),
         "stages": record["stages"],
         "warnings": record["warnings"],
         "measurements": [asdict(row) for row in run.measurements],

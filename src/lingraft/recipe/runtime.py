@@ -13,6 +13,7 @@ from lingraft.training.trackers import TRACKERS
 from lingraft.workers import HERE, Workers
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+NAMES_OF_DEVICES = "auto, cpu, cuda, cuda:1 or mps"
 COMPILE = ("auto", "true", "false")
 PRECISIONS = ("auto", "float32", "bfloat16", "tf32")
 
@@ -67,6 +68,37 @@ class Runtime:
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
+
+    def available_device(self) -> str:
+        """Return the device to compute on; raises `RecipeError` if torch does not find it here.
+
+        `resolved_device` also returns devices of other machines, for which plans are made.
+        """
+        if self.device not in {"auto", "cpu"}:
+            _check_available(self.device)
+        return self.resolved_device()
+
+
+def _check_available(name: str) -> None:
+    """Raise `RecipeError` for a device that torch does not find on this machine."""
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        msg = f"--device {name}: no name of a device; give {NAMES_OF_DEVICES}"
+        raise RecipeError(msg) from error
+    found = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": torch.backends.mps.is_available()}
+    kind, count = device.type, int(found[device.type])
+    # torch keeps an index in 8 bits: for it, cuda:256 is cuda:0.
+    if int(name.partition(":")[2] or 0) < count:
+        return
+    problem = f"has no {kind} device that torch can use"
+    if count:
+        last = f" to {kind}:{count - 1}" if count > 1 else ""
+        problem = f"has {kind}:0{last} only"
+    msg = f"--device {name}: this machine {problem}; give one that it has, or auto"
+    raise RecipeError(msg)
 
 
 def _check_known(option: str, value: str, known: Collection[str]) -> None:

@@ -155,15 +155,7 @@ class Recipe(Settings):
     licences: Licences = Field(
         default_factory=Licences, description="licences that the model card states"
     )
-    seed: int = Field(default=0, ge=0, description="seed of everything random")
-
-    @field_validator("seed")
-    @classmethod
-    def _check_seed(cls, value: int) -> int:
-        if value > MAX_SEED:
-            msg = f"{value} is more than 64 bits; give a smaller number"
-            raise ValueError(msg)
-        return value
+    seed: int = Field(default=0, ge=0, le=MAX_SEED, description="seed of everything random")
 
     @model_validator(mode="before")
     @classmethod

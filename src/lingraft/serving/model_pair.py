@@ -60,8 +60,9 @@ def find_pair(run: Path, store: Path, source: Path | None = None) -> ModelPair:
 
 
 def _find_in_store(record: Mapping[str, Any], run: Path, store: Path) -> Path:
-    keys = {stage.get("name"): stage.get("key") for stage in record.get("stages", ())}
-    key = keys.get("source")
+    # The instruct model of a chat vector is a later stage of this name.
+    sources = [stage for stage in record.get("stages", ()) if stage.get("name") == "source"]
+    key = sources[0].get("key") if sources else None
     folder = store / "answers" / f"source-{key}" / "model"
     if not (folder / "config.json").is_file():
         msg = (

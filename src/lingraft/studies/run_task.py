@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lingraft.errors import Interrupted, LingraftError
+from lingraft.errors import LingraftError
 from lingraft.pipeline import build_graph
 from lingraft.pipeline.runner import build_node, quiet_libraries, run
 from lingraft.progress import discard_line
@@ -56,8 +56,6 @@ def run_task(packed: PackedTask) -> Outcome:
     with chdir(packed.directory):
         try:
             _build(packed, built)
-        except Interrupted:
-            raise
         except LingraftError as problem:
             error = str(problem)
         except Exception as problem:  # noqa: BLE001 - a bug in one cell must not stop the others

@@ -104,9 +104,10 @@ def _role(cell: Cell, language: str) -> str:
 
 
 def _noted_measurements(record: Mapping[str, Any]) -> Iterator[Measurement]:
-    notes = {}
+    notes: dict[str, dict[str, Any]] = {}
     for stage in record["stages"]:
-        notes[stage["name"]] = {**stage["notes"], STAGE_SECONDS: stage["seconds"]}
+        # The instruct model of a chat vector is a later stage that is also called source.
+        notes.setdefault(stage["name"], {**stage["notes"], STAGE_SECONDS: stage["seconds"]})
     for name, key, metric, subject, unit in _STAGE_NOTES:
         if key in notes.get(name, {}):
             yield Measurement(metric, subject, float(notes[name][key]), unit, split="", per="run")

@@ -17,13 +17,14 @@ from lingraft.pipeline import Run, build_graph, run
 from lingraft.pipeline.received import FINDINGS, ReceivedModel, frozen_part
 from lingraft.pipeline.run_folder import RUN, read_record
 from lingraft.pipeline.runner import WriteReport, build_node, quiet_libraries
-from lingraft.pipeline.stage_builders import read_splice, warn_if_not_servable
+from lingraft.pipeline.stage_builders import warn_if_not_servable
 from lingraft.pipeline.stage_node import StageContext, StageNode
 from lingraft.progress import LogLine, discard_line, warn
 from lingraft.recipe import Recipe, Runtime, parse_recipe, recipe_values
 from lingraft.recipe.load import resolve_paths
 from lingraft.recipe.overrides import Assignment, override
 from lingraft.recipe.tree import Tree
+from lingraft.splice import Splice
 from lingraft.store import Store, digest
 from lingraft.trainers.engine_log import write_engine_log
 from lingraft.trainers.engines import ENGINES
@@ -152,7 +153,7 @@ def make_received(folder: Path, digests: Mapping[str, str], context: StageContex
     returned = check_returned(
         folder,
         context.folders["model"] / "model",
-        read_splice(context.folders["vocabulary"]),
+        Splice.read(context.folders["vocabulary"]),
         separator=recipe.training.packing.separator,
         frozen=frozen_part(recipe),
     )
@@ -203,7 +204,7 @@ def check_folder(
     return check_returned(
         folder,
         extended,
-        read_splice(splice_folder),
+        Splice.read(splice_folder),
         separator=recipe.training.packing.separator,
         frozen=frozen_part(recipe),
     )

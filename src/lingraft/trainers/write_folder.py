@@ -38,11 +38,12 @@ from lingraft.pipeline.runner import (
     look_at_hub_texts,
     quiet_libraries,
 )
-from lingraft.pipeline.stage_builders import read_splice, reported_part, training_text
+from lingraft.pipeline.stage_builders import reported_part, training_text
 from lingraft.pipeline.stages import training_inputs
 from lingraft.pipeline.text_summary import recipe_text_lines
 from lingraft.progress import LogLine, discard_line, each_warning_once, warn
 from lingraft.recipe import Recipe, Runtime
+from lingraft.splice import Splice
 from lingraft.store import Store, check_creatable, checksums
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.separators import Separators, separators_of
@@ -114,6 +115,7 @@ def hand_over(
     """
     check_plan(recipe, engine)
     check_output(output)
+    runtime.available_device()
     for line in recipe_text_lines(recipe):
         log(line)
     graph, store = build_graph(recipe), Store(runtime.store)
@@ -218,7 +220,7 @@ def _open(
     separators = separators_of(source, recipe.training.packing.separator)
     inputs = training_inputs(recipe, graph.packing)
     packed = training_text(recipe, {role: store.folder(one.stage) for role, one in inputs.items()})
-    splice = read_splice(store.folder(graph.vocabulary.stage))
+    splice = Splice.read(store.folder(graph.vocabulary.stage))
     parameters = count_parameters(folder)
     model = model_record(folder, parameters, splice, separators, packed.target)
     added = tuple(token.id for token in splice.added)

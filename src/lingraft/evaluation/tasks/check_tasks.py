@@ -5,6 +5,9 @@ Importing this module does not import lm-eval, which is an optional extra.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -71,7 +74,7 @@ def hub_commit(task: Task) -> str:
 
 
 def task_identity(settings: TaskSettings) -> dict[str, str]:
-    """Return the identity of the data: hashes of files, and commits of Hub data sets.
+    """Return the identity of data and code: hashes, commits of Hub data sets, package versions.
 
     It enters the key of the stage output instead of local paths, so a moved file changes no key.
     """
@@ -79,8 +82,9 @@ def task_identity(settings: TaskSettings) -> dict[str, str]:
         return {}
     # The catalogue counts whole: a change in any of its files may change prompts or scores.
     catalogue = {path.name: file_digest(path) for path in sorted(FOLDER.glob("*.yaml"))}
-    identity = {"catalogue": digest(catalogue)}
-    for task in filter(None, map(find_task, expand_names(settings.names))):
+    tasks = [find_task(name) for name in expand_names(settings.names)]
+    identity = {"catalogue": digest(catalogue), **_versions(tasks)}
+    for task in filter(None, tasks):
         if data_of(task.name, settings) is None:
             identity[f"hf:{task.hub.id}"] = hub_commit(task)
     for name, data in settings.data.items():
@@ -103,3 +107,19 @@ def task_identity(settings: TaskSettings) -> dict[str, str]:
                 digests[file.relative_to(folder).as_posix()] = file_digest(file)
         identity["tasks_folder"] = digest(digests)
     return identity
+
+
+def _versions(tasks: Sequence[Task | None]) -> dict[str, str]:
+    """Return the versions of the packages that score the tasks; a new one may score otherwise.
+
+    None is a task of lm-eval, which may score with sacrebleu, too. A package that is not installed
+    has no version: `check_tasks` reports it before a task runs.
+    """
+    packages = ["lm_eval"]
+    if any(task is None or task.score == "translation" for task in tasks):
+        packages.append("sacrebleu")
+    versions = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
