@@ -34,9 +34,16 @@ class NoHealth(TextHealth):
 def read_and_clean(settings: CorpusSettings, language: str) -> None:
     cleaner = Cleaner(settings, in_language=None)
     listing = Listing.of(settings.all_sources)
-    sources = build._open_sources(settings.sources, language, listing)  # noqa: SLF001
     with TemporaryDirectory() as folder:
-        build._read_sources(sources, cleaner, settings, Path(folder, "shuffle"), language)  # noqa: SLF001
+        build._read_sources(  # noqa: SLF001
+            settings.sources,
+            cleaner,
+            settings,
+            language,
+            listing=listing,
+            folder=Path(folder, "shuffle"),
+            near_duplicates=None,
+        )
 
 
 def report(texts: list[str], language: str) -> HealthReport:
