@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -20,6 +21,7 @@ from lingraft.advice import (
 from lingraft.advice.choose import BaseScore, rank_bases
 from lingraft.cli import app
 from lingraft.errors import RecipeError
+from lingraft.evaluation import DocumentScores
 from lingraft.evaluation.in_context_probes import COPYING
 from lingraft.forecast.loss_forecast import Forecast
 from lingraft.forecast.run_predictions import Prediction, predict_training
@@ -243,6 +245,20 @@ def test_two_bases_are_advised_on(tiny_model, tmp_path, hindi_file, english_file
     assert json.loads(json.dumps(advice_json(found)))["bases"][0]["budget"] == 10**6
     assert any("text in ta: letters of another script" in line for line in found.warnings)
     assert len(advice_tables(found)) == 2
+
+
+@pytest.mark.parametrize(("documents", "shown"), [(19, 0), (20, 1)])
+def test_few_documents_make_no_base_better(documents, shown):
+    """With fewer than 20, the order is by the means, and no pair is called better."""
+    size = np.full(documents, 1000.0)
+    scores = [
+        BaseScore(name, DocumentScores(size * nats, size, size, 64, 32), None)
+        for name, nats in (("worse", 2.0), ("better", 1.0))
+    ]
+    ranked = rank_bases(scores)
+    assert ranked.order == ("better", "worse")
+    assert len(ranked.carried) == shown
+    assert ranked.few_documents == (None if shown else documents)
 
 
 def test_bases_are_ranked_by_their_predicted_end():

@@ -10,8 +10,9 @@ from rich.table import Table
 
 from lingraft import formatting
 from lingraft.advice.advise import Advice, BaseAdvice
-from lingraft.advice.choose import PredictedEnds
+from lingraft.advice.choose import BaseRanking, PredictedEnds
 from lingraft.advice.costs import Cost
+from lingraft.measurement import MIN_DOCUMENTS
 from lingraft.vocabulary.auto_size import MARGINAL
 
 
@@ -57,11 +58,20 @@ def advice_tables(advice: Advice) -> list[Table]:
     ranking = Table(pad_edge=False, box=None, show_header=False)
     ranking.add_column()
     ranking.add_row(f"by {advice.ranking.measure}: {', '.join(advice.ranking.order)}")
-    pairs = "; ".join(f"{better} better than {worse}" for better, worse in advice.ranking.carried)
-    ranking.add_row(f"shown by the intervals: {pairs or 'no difference'}")
+    ranking.add_row(f"shown by the intervals: {_shown(advice.ranking)}")
     for line in predicted_lines(advice.predicted) if advice.predicted else ():
         ranking.add_row(line)
     return [table, ranking]
+
+
+def _shown(ranking: BaseRanking) -> str:
+    """Return which bases are better by the intervals."""
+    if ranking.few_documents is not None:
+        return (
+            f"nothing, because {ranking.few_documents} documents are too few (of {MIN_DOCUMENTS})"
+        )
+    pairs = [f"{better} better than {worse}" for better, worse in ranking.carried]
+    return "; ".join(pairs) or "no order"
 
 
 def predicted_lines(predicted: PredictedEnds) -> Iterator[str]:

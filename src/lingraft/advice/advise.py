@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -28,7 +27,7 @@ from lingraft.advice.choose import (
     score_base,
 )
 from lingraft.advice.costs import Cost, Gpus, Shape, cost_of, serving_gain
-from lingraft.advice.diagnosis import LanguageFinding, diagnose, health_of_samples
+from lingraft.advice.diagnosis import LanguageFinding, diagnose, health_of_samples, sample_notes
 from lingraft.advice.text_sample import SAMPLE_BYTES, TextSample, read_sample
 from lingraft.bases import BuildContext, parse_model
 from lingraft.corpus import first_documents, parse_language
@@ -36,6 +35,7 @@ from lingraft.corpus.presets import DEFAULT_LIMIT
 from lingraft.errors import RecipeError
 from lingraft.forecast.loss_forecast import Forecast
 from lingraft.forecast.predict_fertility import FertilityCurve, text_bytes
+from lingraft.pipeline.model_evaluation import shortest_names
 from lingraft.pipeline.stage_node import versioned_stage
 from lingraft.recipe import Given, Runtime
 from lingraft.recipe.default_text import with_default_text
@@ -66,6 +66,7 @@ class AdviceRequest:
         sample_bytes: how much text per language is read into the sample.
         text_field: the field of the target text; by default `text`.
         base_text_field: the field of the base text.
+        learned_from: bytes of text that tokens are learned from; by default all that is given.
     """
 
     language: str
@@ -79,6 +80,7 @@ class AdviceRequest:
     sample_bytes: int = SAMPLE_BYTES
     text_field: str | None = None
     base_text_field: str | None = None
+    learned_from: int | None = None
 
     def given(self, model: str | None = None) -> Given:
         """Return the texts, with a model, as a command gets them."""
@@ -164,17 +166,18 @@ def parse_request(
         raise RecipeError(msg)
     given = with_default_text(Given(None, language, text or (), base_language, base_text or ()))
     # Only a sample of a preset is read, but a run without a budget reads up to its limit.
-    default_budget = None if text else DEFAULT_LIMIT
+    read = _parse_bytes("--budget", budget) if budget else None if text else DEFAULT_LIMIT
     return AdviceRequest(
         parse_language(language),
         tuple(given.text),
         parse_language(base_language or "en"),
         tuple(given.base_text),
         gpus=Gpus.parse(gpus) if gpus else None,
-        budget=_parse_bytes("--budget", budget) if budget else default_budget,
+        budget=read,
         probe=_parse_bytes("--probe", probe) if probe else 0,
         text_field=text_field,
         base_text_field=base_text_field,
+        learned_from=None if text else read,
     )
 
 
@@ -210,8 +213,8 @@ def advise(models: Sequence[str], request: AdviceRequest, runtime: Runtime | Non
     if base_sources := given.base_sources():
         base = read_sample(request.base_language, base_sources, request.sample_bytes)
     bases, scores = [], []
-    for model in models:
-        advised, score = _advise_base(model, request, runtime, target, base)
+    for name, model in _names(models).items():
+        advised, score = _advise_base(name, model, request, runtime, target=target, base=base)
         bases.append(advised)
         scores.append(score)
     can_rank = len(scores) > 1 and any(score.now for score in scores)
@@ -220,22 +223,37 @@ def advise(models: Sequence[str], request: AdviceRequest, runtime: Runtime | Non
     # A probe of each base says more than what other bases did.
     is_probed = all(score.end for score in scores)
     predicted = predict_ends(bits) if len(bits) == len(bases) > 1 and not is_probed else None
-    health = health_of_samples([target, *([base] if base else [])])
-    warnings = chain.from_iterable(report.warnings() for report in health.values())
-    return Advice(tuple(bases), ranking, predicted, request.language, tuple(warnings))
+    samples = [target, *([base] if base else [])]
+    warnings = sample_notes(samples, health_of_samples(samples))
+    return Advice(tuple(bases), ranking, predicted, request.language, warnings)
+
+
+def _names(models: Sequence[str]) -> dict[str, str]:
+    """Return the models by name: the last parts of their paths, and the commit where needed.
+
+    Raises `RecipeError` if a model is named twice.
+
+    >>> _names(["org/m@r1", "org/n@r1"]), list(_names(["org/m@r1", "org/m@r2"]))
+    ({'m': 'org/m@r1', 'n': 'org/n@r1'}, ['m@r1', 'm@r2'])
+    """
+    plain = [model.partition("@")[0] for model in models]
+    are_different = len({*plain}) == len(plain)
+    return dict(zip(shortest_names(plain if are_different else models), models, strict=True))
 
 
 def _advise_base(
+    name: str,
     model: str,
     request: AdviceRequest,
     runtime: Runtime,
+    *,
     target: TextSample,
     base: TextSample | None,
 ) -> tuple[BaseAdvice, BaseScore]:
     folder = _fetch_model(model, runtime)
-    name = Path(model.partition("@")[0]).name or model
     tokenizer = open_tokenizer(folder)
-    finding = diagnose({name: tokenizer}, [target]).tokenizers[0].findings[0]
+    diagnosed = diagnose({name: tokenizer}, [target], learned_from=request.learned_from)
+    finding = diagnosed.tokenizers[0].findings[0]
     shape = Shape.of(folder) if _has_weights(folder) else None
     now = finding.measures.tokens_per_byte
     curve = _choose_curve(finding)

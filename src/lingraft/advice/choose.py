@@ -34,6 +34,7 @@ from lingraft.forecast.base_comparison import (
 from lingraft.forecast.loss_forecast import Forecast, predict_end
 from lingraft.forecast.predict_fertility import FertilityCurve, tokens_per_byte
 from lingraft.forecast.training_curve import heldout_points, read_log, train_points
+from lingraft.measurement import MIN_DOCUMENTS
 from lingraft.pipeline import build_graph
 from lingraft.pipeline.runner import build_node, quiet_libraries
 from lingraft.progress import discard_line
@@ -114,12 +115,14 @@ class BaseScore:
 class BaseRanking:
     """The names of bases, best first by `measure`.
 
-    `carried` are the pairs (better, worse) that the intervals separate.
+    `carried` are the pairs (better, worse) that the intervals separate. With fewer than
+    `MIN_DOCUMENTS` documents there are none, and `few_documents` is their number.
     """
 
     measure: str
     order: tuple[str, ...]
     carried: tuple[tuple[str, str], ...]
+    few_documents: int | None = None
 
 
 @dataclass(frozen=True)
@@ -240,4 +243,8 @@ def _rank_by_now(scores: dict[str, DocumentScores]) -> BaseRanking:
         )
         if interval and interval[1] < 0:
             carried.append((first, second))
-    return BaseRanking("bits per byte of the base, now", tuple(order), tuple(carried))
+    measure = "bits per byte of the base, now"
+    documents = min(len(scored.bytes) for scored in scores.values())
+    if documents < MIN_DOCUMENTS:
+        return BaseRanking(measure, tuple(order), (), documents)
+    return BaseRanking(measure, tuple(order), tuple(carried))

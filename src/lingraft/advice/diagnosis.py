@@ -201,7 +201,7 @@ def diagnose(
     by_language = {sample.language: sample for sample in samples}
     seconds = time.monotonic() - started
     health = health or {}
-    notes = _notes(samples, health)
+    notes = sample_notes(samples, health)
     for language, sentences in (parallel or {}).items():
         notes += tuple(TextHealth.of(language, sentences).warnings("parallel sentences"))
     return Diagnosis(tuple(diagnosed), by_language, notes, seconds, health)
@@ -212,7 +212,10 @@ def health_of_samples(samples: Sequence[TextSample]) -> dict[str, HealthReport]:
     return {sample.language: TextHealth.of(sample.language, sample.documents) for sample in samples}
 
 
-def _notes(samples: Sequence[TextSample], health: Mapping[str, HealthReport]) -> tuple[str, ...]:
+def sample_notes(
+    samples: Sequence[TextSample], health: Mapping[str, HealthReport]
+) -> tuple[str, ...]:
+    """Return the warnings of samples: their health, and text that was not read."""
     notes: list[str] = []
     for sample in samples:
         if sample.language in health:
