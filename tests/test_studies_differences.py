@@ -205,6 +205,19 @@ def test_no_value_of_a_metric_without_a_direction_is_better():
     assert ranked.sentence.endswith("neither a lower nor a higher value is called better")
 
 
+def test_intervals_of_another_level_are_brought_to_95_percent():
+    """The interval of a study does not depend on the level that the recipe asks for."""
+    z = {level: stats.norm.ppf(0.5 + level / 2) for level in (0.8, 0.95)}
+    found = []
+    for level, quantile in z.items():
+        rows = rows_of({"a": [2.0, 2.0], "b": [3.0, 3.0]}, half=0.1 * quantile)
+        (difference,) = differences(
+            [{**each, "confidence": level} for each in rows], ["init"], BITS
+        )
+        found.append(difference.interval())
+    assert found[0] == pytest.approx(found[1])
+
+
 def test_numbers_that_no_seed_moves_are_held_to_the_documents():
     """Equal for all seeds is no proof: the intervals over documents decide."""
     near, far = (

@@ -16,6 +16,7 @@ from lingraft.recipe import Recipe, Runtime, parse_recipe
 from lingraft.recipe.tree import Tree
 from lingraft.store import Store
 from lingraft.studies import Probe, ProbeOutcome, inits_of, run_probe, trials_of
+from lingraft.studies.probe import scoring_node
 from lingraft.studies.probe_outcome import ProbeScore
 
 
@@ -128,14 +129,14 @@ def test_a_probe_that_failed_goes_on(
     assert run_probe(recipe, asked, runtime).inits == ["mean", "random"]
 
 
-def outcome(**values: list[float]) -> ProbeOutcome:
+def outcome(documents: int = 100, **values: list[float]) -> ProbeOutcome:
     """Make up an outcome: init -> bits per byte after the steps, a value for each seed."""
     scored = [
         ProbeScore(
             init,
             seed,
             tuple(
-                Measurement("bits per byte", subject, value, "bits/byte", "hi")
+                Measurement("bits per byte", subject, value, "bits/byte", "hi", n=documents)
                 for subject in ("spliced", "adapted")
             ),
         )
@@ -158,6 +159,25 @@ def test_an_order_is_claimed_where_paired_intervals_carry_it() -> None:
     )  # Student's t, two degrees of freedom
     assert found.ranking("hi").best == "mean"
     assert "mean is better than every other" in next(found.sentences())
+
+
+def test_few_documents_carry_no_order() -> None:
+    """However far apart the seeds are, 3 documents say too little, as in a study."""
+    found = outcome(3, mean=[1.0, 2.0, 3.0], random=[1.5, 2.51, 3.49])
+    assert found.ranking("hi").few_documents == 3
+    assert not any("is better than" in sentence for sentence in found.sentences())
+
+
+def test_trials_are_scored_as_the_recipe_trains(recipe: Recipe) -> None:
+    """Documents are separated as in training, and nothing but held-out text is measured."""
+    trial = trials_of(recipe, Probe(inits_of("mean,random"), steps=2, seeds=1))[0]
+    assert trial.recipe.evaluation.in_context is None
+    packing = recipe.training.packing.model_copy(update={"separator": "eos"})
+    training = trial.recipe.training.model_copy(update={"packing": packing})
+    other = trial.recipe.model_copy(update={"training": training})
+    graph = build_graph(trial.recipe)
+    keys = {scoring_node(graph, each).stage.key for each in (trial.recipe, other)}
+    assert len(keys) == 2
 
 
 def test_no_order_is_claimed_where_they_do_not() -> None:

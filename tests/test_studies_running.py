@@ -7,6 +7,7 @@ import os
 import signal
 from collections import Counter
 from functools import partial
+from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,15 @@ from lingraft.pipeline import Run
 from lingraft.recipe import Runtime
 from lingraft.recipe.yaml import dump
 from lingraft.store import Store
-from lingraft.studies import StudyFolder, StudyRuntime, cells_of, read_study, run_study, study_plan
+from lingraft.studies import (
+    StudyFolder,
+    StudyRuntime,
+    cells_of,
+    executors,
+    read_study,
+    run_study,
+    study_plan,
+)
 from lingraft.studies.executors import Processes, Ray
 from lingraft.studies.result_tables import warning_lines
 from lingraft.studies.study_command import (
@@ -255,6 +264,23 @@ def test_what_breaks_inside_a_cell_is_told_with_its_trace(study_file, here):
     assert [cell["status"] for cell in finished.record["cells"]] == ["failed", "done"]
     assert "ZeroDivisionError: oh" in finished.record["failures"][0]["error"]
     assert "breaks_at_mean" in finished.record["failures"][0]["trace"]
+
+
+def test_a_worker_takes_the_number_of_the_dead_one_that_it_replaces(monkeypatch):
+    """Its number is that of its GPU: two workers must not share one."""
+    made = []
+
+    def start(number):
+        made.append(executors._Worker(None, Pipe()[0], number))
+        return made[-1]
+
+    monkeypatch.setattr(executors, "_start", start)
+    workers = []
+    for _ in range(3):
+        executors._send("task", workers, str)
+    del workers[1]
+    executors._send("task", workers, str)
+    assert [worker.number for worker in made] == [0, 1, 2, 1]
 
 
 def test_two_processes_one_of_them_killed(study_file, here, tmp_path):

@@ -54,10 +54,13 @@ def evaluate(
     settings: EvaluationSettings,
     device: str = "cpu",
     dtype: str = "auto",
+    *,
+    separator: str = "auto",
 ) -> EvaluationResult:
     """Measure every model on the held-out text of every language; the first is the reference.
 
-    `folders` maps subjects to model folders. Raises `ModelError` for a folder that is not a model
+    `folders` maps subjects to model folders, `separator` is what stands before each document, as in
+    training. Raises `ModelError` for a folder that is not a model
     and `CorpusError` for a language without held-out text.
     """
     texts = {}
@@ -65,7 +68,9 @@ def evaluate(
         texts[language] = heldout_documents(corpus, settings.heldout_bytes)
     models = {}
     for subject, folder in folders.items():
-        scored = score_folder(folder, texts, settings, device=device, dtype=dtype)
+        scored = score_folder(
+            folder, texts, settings, device=device, dtype=dtype, separator=separator
+        )
         models[subject] = ScoredModel(folder, open_tokenizer(folder), scored)
     return compare(models, texts, settings, device=device, dtype=dtype)
 

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -48,6 +49,7 @@ def run_in_this_process(schedule: StudySchedule, pack: Pack, log: LogOutcome) ->
 class _Worker:
     process: SpawnProcess
     connection: Connection
+    number: int
     task: StudyTask | None = None
 
 
@@ -85,7 +87,9 @@ class Processes:
 def _send(task: StudyTask, workers: list[_Worker], pack: Pack) -> None:
     """Send a task to an idle worker, or to a new one if none is idle."""
     idle = [worker for worker in workers if worker.task is None]
-    worker = idle[0] if idle else _start(len(workers))
+    # A worker that replaces a dead one takes its number, and with it its GPU.
+    taken = {worker.number for worker in workers}
+    worker = idle[0] if idle else _start(next(number for number in count() if number not in taken))
     if not idle:
         workers.append(worker)
     worker.task = task
@@ -102,7 +106,7 @@ def _start(number: int) -> _Worker:
     )
     process.start()
     theirs.close()
-    return _Worker(process, ours)
+    return _Worker(process, ours, number)
 
 
 def _serve(connection: Connection, number: int) -> None:

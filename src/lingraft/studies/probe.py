@@ -116,6 +116,7 @@ def trials_of(recipe: Recipe, probe: Probe) -> list[Trial]:
         stride=settings.stride,
         bootstrap=settings.bootstrap,
         generation=None,
+        in_context=None,
     )
     shared = recipe.model_copy(update={"training": training, "evaluation": evaluation})
     trials = []
@@ -183,7 +184,10 @@ def scoring_node(graph: Graph, recipe: Recipe) -> StageNode:
     return stage_node(
         "scoring",
         "probe",
-        recipe.evaluation.model_dump(mode="json"),
+        {
+            **recipe.evaluation.model_dump(mode="json"),
+            "separator": recipe.training.packing.separator,
+        },
         _score,
         spliced=graph.embeddings,
         adapted=graph.training,
@@ -194,8 +198,13 @@ def scoring_node(graph: Graph, recipe: Recipe) -> StageNode:
 
 def _score(context: StageContext) -> None:
     models = {subject: context.folders[subject] / "model" for subject in SUBJECTS}
-    device = context.execution.device
-    result = evaluate(models, heldout_of(context), context.recipe.evaluation, device=device)
+    result = evaluate(
+        models,
+        heldout_of(context),
+        context.recipe.evaluation,
+        device=context.execution.device,
+        separator=context.recipe.training.packing.separator,
+    )
     write_measurements(result.measurements, context.draft.path("measurements.parquet"))
     # Kept here because the embeddings output, which has this note, is removed after the trial.
     inits = Manifest.read(context.folders["spliced"]).notes["inits"]

@@ -48,6 +48,9 @@ class ProbeScore:
                 "value": row.value,
                 "low": row.low,
                 "high": row.high,
+                "n": row.n,
+                "per": row.per,
+                "confidence": row.confidence,
             }
 
 

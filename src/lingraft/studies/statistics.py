@@ -214,7 +214,7 @@ def measured_fields(
             continue
         place = tuple(row[f"{AXIS}{axis}"] for axis in axes)
         has_interval = row["low"] is not None and row["high"] is not None
-        half = (row["high"] - row["low"]) / 2 if has_interval else None
+        half = _half_width(row) if has_interval else None
         of_language = by_language.setdefault((row["language"], row["metric"]), {})
         points = of_language.setdefault(place, {})
         points[row["seed"]] = _Point(row["value"], half)
@@ -223,6 +223,15 @@ def measured_fields(
         names = (metric, compared.subject, language)
         fields.append(MeasuredField(tuple(axes), *names, points_of_language, compared.margin))
     return fields
+
+
+def _half_width(row: Row) -> float:
+    """Return half the width of the interval of a row, at the level of the others."""
+    half: float = (row["high"] - row["low"]) / 2
+    level = row.get("confidence") or CONFIDENCE
+    if level == CONFIDENCE:
+        return half
+    return half * _quantile(0.5 + CONFIDENCE / 2, None) / _quantile(0.5 + level / 2, None)
 
 
 def _error_over_documents(pairs: Sequence[_Pair]) -> float | None:
