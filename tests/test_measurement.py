@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 
 import pytest
 from hypothesis import given, settings
@@ -136,7 +137,17 @@ def test_scores_of_tasks_are_better_when_higher():
         row(0.2, metric="xcopa", half=0.01, split="test"),
         row(0.6, "adapted", metric="xcopa", half=0.01, split="test"),
     ]
+    rows = [dataclasses.replace(each, unit="share") for each in rows]
     assert change_of(*rows).verdict == "better"
+
+
+def test_a_task_score_that_may_be_a_loss_has_no_verdict():
+    """Perplexity is no share: whether higher is better is not known here."""
+    rows = [
+        dataclasses.replace(row(value, subject, metric="lambada", half=1, split="test"), unit="")
+        for subject, value in (("source", 10.0), ("adapted", 25.0))
+    ]
+    assert change_of(*rows).verdict == ""
 
 
 def test_values_without_intervals_have_no_verdict_and_equal_values_are_the_same():

@@ -96,7 +96,8 @@ def make_study(
                     "role": "target",
                     "language": "hi",
                     "step": step,
-                    "bytes": step * 10_000,
+                    # The order of sequences, and with it the bytes of a step, depend on the seed.
+                    "bytes": step * (10_000 + 10 * seed),
                     "bits_per_byte": 2 - step / 10 + size / 1e4,
                 }
                 for step in range(6)

@@ -24,6 +24,8 @@ SUBJECTS = ("source", "spliced", "adapted")
 CHANGE = " change"
 # The split of task scores.
 TASKS = "test"
+TASK_UNITS = frozenset({"share", "points"})
+"""The units of task scores that are better when they are higher; others may be losses."""
 HIGHER_IS_BETTER = frozenset(
     {
         "characters per token",
@@ -183,10 +185,13 @@ class MetricChange:
         paired difference does not contain 0 or, if there is none, the intervals of the two values
         do not overlap. "unclear" means that they do not separate them, "no interval" that there
         are no intervals. With fewer than `MIN_DOCUMENTS` documents (or other units) an interval
-        says too little, and the verdict is "few". A metric that is neither good nor bad has "".
+        says too little, and the verdict is "few". A metric that is neither good nor bad has "", and
+        so has a task's score that is neither a share nor points: it may be a loss.
         """
         before, after = self.before, self.last
         if not before or not after or self.metric in NEUTRAL or self.unit == "documents":
+            return ""
+        if after.split == TASKS and after.unit not in TASK_UNITS:
             return ""
         if after.value == before.value:
             return "same"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lingraft.measurement import CHANGE, TASKS, Measurement
+from lingraft.measurement import CHANGE, TASK_UNITS, TASKS, Measurement
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,6 @@ def forgetting(
 def _shows_forgetting(measurement: Measurement) -> bool:
     """Return whether a measurement is bits per byte or the score of a task."""
     # Tasks also have counts, such as documents seen in training, with other units.
-    is_score = measurement.split == TASKS and measurement.unit in {"share", "points"}
+    is_score = measurement.split == TASKS and measurement.unit in TASK_UNITS
     is_change = measurement.metric.endswith(CHANGE)
     return measurement.metric == "bits per byte" or (is_score and not is_change)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from operator import itemgetter
+from statistics import fmean
 from typing import Any
 
 from lingraft.display_text import language_name
@@ -51,16 +53,18 @@ def _curve_points(study: StudyFiles) -> list[dict[str, Any]]:
     for group in study.groups:
         for cell in group.cells:
             names[cell] = group.name
-    scores: dict[tuple[str, int], list[float]] = {}
+    # By step: with another order of sequences, a step has read slightly more or less text. Of two
+    # points of a cell at one step, the last one counts: the first was before merging back.
+    scores: dict[tuple[str, int], dict[tuple[str, str], tuple[int, float]]] = {}
     for row in study.curves:
         if row["role"] == "target" and row["cell"] in names and math.isfinite(row["bits_per_byte"]):
-            point = names[row["cell"]], int(row["bytes"])
-            scores.setdefault(point, []).append(row["bits_per_byte"])
+            of_step = scores.setdefault((names[row["cell"]], row["step"]), {})
+            of_step[row["cell"], row["language"]] = row["bytes"], row["bits_per_byte"]
     points = []
-    for (name, seen), values in sorted(scores.items(), key=lambda item: item[0][1]):
-        mean = sum(values) / len(values)
-        points.append({"name": name, "bytes": seen, "value": mean})
-    return points
+    for (name, _), found in scores.items():
+        seen, value = map(fmean, zip(*found.values(), strict=True))
+        points.append({"name": name, "bytes": seen, "value": value})
+    return sorted(points, key=itemgetter("bytes"))
 
 
 def _declare_curves(

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any, TypeVar
 
 from lingraft.studies.statistics import interval_over_seeds
@@ -157,12 +158,17 @@ class StudyFiles:
     @cached_property
     def _numbers(self) -> dict[str, dict[ValueKey, float]]:
         """The numbers of each cell."""
-        numbers: dict[str, dict[ValueKey, float]] = {}
+        values: dict[str, dict[ValueKey, list[float]]] = {}
         for row in self.rows:
-            of_cell = numbers.setdefault(row["cell"], {})
             # Fertility is one number of the study, in whatever unit the text is counted.
             metric = FERTILITY[0] if row["metric"] in FERTILITY_METRICS else row["metric"]
-            of_cell.setdefault((metric, row["subject"], row["role"] or ""), row["value"])
+            key = (metric, row["subject"], row["role"] or "")
+            values.setdefault(row["cell"], {}).setdefault(key, []).append(row["value"])
+        # The mean of several target languages, as in the curves.
+        numbers = {
+            cell: {key: fmean(found) for key, found in of_cell.items()}
+            for cell, of_cell in values.items()
+        }
         for of_cell in numbers.values():
             if PARAMETERS in of_cell and TOKENS in of_cell:
                 # FLOPs per parameter and token: 2 forward, 4 backward (Kaplan et al. 2020).

@@ -26,7 +26,7 @@ from lingraft.evaluation.tasks.task_measurements import (
     score_statistics,
 )
 from lingraft.evaluation.tasks.task_metrics import translation_metric
-from lingraft.measurement import Measurement
+from lingraft.measurement import TASK_UNITS, Measurement
 
 DRAWS = 200
 """Resamples of a change of corpus scores; fewer than usual, as each computes two corpus scores."""
@@ -52,7 +52,7 @@ def task_changes(
         key = row.metric, row.language
         first = reference.get(key)
         # Other units are counts, such as documents seen in training.
-        if first is None or row.unit not in {"share", "points"}:
+        if first is None or row.unit not in TASK_UNITS:
             continue
         low, high, paired = _interval(scores_before.get(key, {}), scores_after.get(key, {}))
         changes.append(
