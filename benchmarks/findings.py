@@ -11,7 +11,7 @@
 lingraft), `recipes` what `recipes_compare.py` printed. Each prints its tables, puts them into
 docs/findings.md and docs/paper.md, between `<!-- tokens -->` and `<!-- /tokens -->`, and draws
 docs/pictures/NAME-*.svg; those of a study are the charts of its own report. `rows` does so for each
-language of the study, as `rows hi`. `forgetting` only prints its table, that of results.md. `run`
+language of the study, as `rows hi`. `forgetting` prints the tables of results.md and draws. `run`
 draws the two pictures of README.md and docs/benchmarks.md. Run from the root of the repository.
 
 Differences are between runs that differ in one thing only. Intervals are Student's t at 95% over
@@ -23,13 +23,12 @@ values of the table together support it (Bonferroni).
 from __future__ import annotations
 
 import argparse
-import math
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -37,6 +36,17 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import base_predictor
+from benchmarks.forgetting import forgetting_charts, forgetting_tables
+from benchmarks.paired import (
+    ENGLISH,
+    ENGLISH_BEFORE,
+    Pair,
+    difference,
+    shown,
+    values_of,
+    verdict,
+    with_signs,
+)
 from lingraft.display_text import language_name
 from lingraft.forecast.base_comparison import BaseRun, measured_runs
 from lingraft.formatting import counted, duration, number, percent
@@ -48,23 +58,15 @@ from lingraft.report.study_charts import study_charts
 from lingraft.report.study_files import (
     ADDED,
     BITS,
-    BITS_BEFORE,
     COST,
     FERTILITY,
-    TOKENS,
     StudyFiles,
-    ValueKey,
     read_study_files,
 )
 from lingraft.store import write_files
-from lingraft.studies.statistics import CONFIDENCE, EQUIVALENCE_LEVEL, Difference, better_value
 from lingraft.studies.text_needed import describe
 
-MARGIN = 0.01
-"""Bits per byte below which a difference counts as none."""
 SPLICED = ("bits per byte", "spliced", "target")
-ENGLISH = ("bits per byte", "adapted", "replay")
-ENGLISH_BEFORE = ("bits per byte", "source", "replay")
 TIME = ("initialisation time", "spliced", "")
 PICTURES = {
     "rows": ("result-", "speed-"),
@@ -89,8 +91,6 @@ RECIPES = {
     ("no added tokens", "bytes"): "no new tokens",
     ("no added tokens", "FLOPs"): "no new tokens, equal compute",
 }
-Pair = tuple[tuple[str, ...], int]
-"""What two compared runs share: the values of the other axes, and the seed."""
 Bound = tuple[float, float]
 """A value and half the width of its interval."""
 
@@ -144,7 +144,9 @@ def answers(question: str, sources: Sequence[Path]) -> Iterator[Answer]:
         table = recipes_table(compared)
         yield Answer(question, {"findings": table}, recipe_charts(compared), question)
     elif question == "forgetting":
-        print(forgetting_table(read_study_files(sources[0])))
+        study = read_study_files(sources[0])
+        print("\n\n".join(forgetting_tables(study)))
+        yield Answer("", {}, list(forgetting_charts(study)), question)
     elif question == "rows":
         for source in sources:
             for language, study in by_language(read_study_files(source)):
@@ -213,84 +215,6 @@ def bases_compared(runs: Sequence[BaseRun]) -> Iterator[str]:
     for base, other in BASES:
         if base in ends and other in ends:
             yield f"| {base} | {other} | {shown(difference(ends[other], ends[base]))} |"
-
-
-def forgetting_table(study: StudyFiles) -> str:
-    """Return a table of what each arm keeps of English, compared with the first arm by seed."""
-    keys = (BITS_BEFORE, BITS, ENGLISH_BEFORE, ENGLISH, TOKENS)
-    arms: dict[str, list[dict[Pair, float]]] = {}
-    for place, key in enumerate(keys):
-        for training, values in values_of(study, "training", key).items():
-            for (others, seed), value in values.items():
-                arm = arms.setdefault(" | ".join([others[0], training]), [{} for _ in keys])
-                arm[place][others[1:], seed] = value
-    _, first, _, first_english, _ = next(iter(arms.values()))
-    heads = "bits per byte | gain | more than the first | English, change | English, more than"
-    lines = [f"| English replayed | weights | {heads} the first | tokens |", f"|{'---|' * 8}"]
-    for name, (before, after, english_before, english, tokens) in arms.items():
-        cells = [
-            f"{fmean(after.values()):.3f}",
-            f"{fmean(before.values()) - fmean(after.values()):.3f}",
-            "" if after is first else shown(difference(first, after)),
-            shown(difference(english_before, english)),
-            "" if after is first else shown(difference(first_english, english)),
-            f"{fmean(tokens.values()):,.0f}",
-        ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def values_of(study: StudyFiles, axis: str, key: ValueKey) -> dict[str, dict[Pair, float]]:
-    """Return a number by value of an axis, and by the pair that its cell belongs to."""
-    labels = {cell["name"]: cell["labels"] for cell in study.record["cells"]}
-    values: dict[str, dict[Pair, float]] = {}
-    for row in study.rows:
-        if (row["metric"], row["subject"], row["role"] or "") == key:
-            others = {name: str(label) for name, label in labels[row["cell"]].items()}
-            label = others.pop(axis)
-            values.setdefault(label, {})[tuple(others.values()), row["seed"]] = row["value"]
-    return values
-
-
-def difference(first: Mapping[Pair, float], second: Mapping[Pair, float]) -> Difference | None:
-    """Return `second` minus `first` over the seeds that have each pair of both."""
-    by_seed: dict[int, list[float]] = {}
-    for others, seed in first.keys() & second.keys():
-        by_seed.setdefault(seed, []).append(second[others, seed] - first[others, seed])
-    # A mean over some of the languages is no mean over all: failed runs leave seeds out.
-    most = max(map(len, by_seed.values()), default=0)
-    means = [fmean(values) for values in by_seed.values() if len(values) == most]
-    if not means:
-        return None
-    spread = stdev(means) / math.sqrt(len(means)) if len(means) > 1 else None
-    compared = ("", "first", "second")
-    return Difference(*compared, {}, *BITS, fmean(means), len(means), spread, margin=MARGIN)
-
-
-def shown(found: Difference | None) -> str:
-    """Format a difference with its interval."""
-    if found is None:
-        return "–"
-    interval = found.interval()
-    return f"{found.value:+.3f}" if interval is None else with_signs(found.value, *interval)
-
-
-def with_signs(value: float, low: float, high: float) -> str:
-    """Format a difference and its interval with three decimals, those of bits per byte here."""
-    return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
-
-
-def verdict(found: Difference | None, tests: int) -> str:
-    """Return what the interval supports, if so many differences are tested together."""
-    if found is None or found.spread is None:
-        return "one seed: no order"
-    said = []
-    better = better_value(found, 1 - (1 - CONFIDENCE) / tests)
-    if better is not None:
-        said.append("better" if better == "second" else "worse")
-    if found.is_equal(EQUIVALENCE_LEVEL / tests):
-        said.append(f"equal within {MARGIN:g}")
-    return ", ".join(said) or "no order"
 
 
 def rows_table(study: StudyFiles) -> str:

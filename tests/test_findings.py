@@ -75,11 +75,11 @@ def test_rows_have_a_table_for_each_language(tmp_path, monkeypatch):
     assert "1 language" in turkish
 
 
-def test_the_page_has_the_tables_of_the_kept_measurements(tmp_path, monkeypatch):
+@pytest.mark.parametrize("language", ["tr", "ta"])
+def test_the_page_has_the_tables_of_the_kept_measurements(language, tmp_path, monkeypatch):
     """What is kept in benchmarks/measured makes the table and the pictures of the pages again."""
-    write(
-        monkeypatch, tmp_path, "rows", ROOT / "benchmarks/measured/study-rows-tr", places="rows tr"
-    )
+    kept = ROOT / f"benchmarks/measured/study-rows-{language}"
+    write(monkeypatch, tmp_path, "rows", kept, places=f"rows {language}")
     for page in ("findings", "paper"):
         made = (tmp_path / f"{page}.md").read_text(encoding="utf-8").removeprefix("Above.\n")
         assert made.removesuffix("Below.\n") in (ROOT / f"docs/{page}.md").read_text("utf-8")
@@ -88,11 +88,16 @@ def test_the_page_has_the_tables_of_the_kept_measurements(tmp_path, monkeypatch)
 
 
 def test_results_have_the_table_of_the_kept_study_of_forgetting(tmp_path, monkeypatch, capsys):
-    """The printed table is the one in results.md, line by line."""
+    """The printed tables are those in results.md, line by line."""
     kept = ROOT / "benchmarks/measured/study-forgetting-tr"
     write(monkeypatch, tmp_path, "forgetting", kept)
     printed = capsys.readouterr().out.strip()
-    assert "| 0.0 | shielded | 2.124 |" in printed
+    assert "| no replay, half frozen | +0.037 (+0.034 to +0.040) |" in printed
+    assert "| 20% replay | 95.4% (93.8% to 97.1%) |" in printed
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {
+        "forgetting-english.svg",
+        "forgetting-target.svg",
+    }
     assert printed in (ROOT / "benchmarks/results.md").read_text(encoding="utf-8")
 
 
@@ -151,7 +156,10 @@ def test_a_folder_that_is_no_study_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "places"),
-    [("findings", "rows hi;rows tr;tokens;bases;recipes"), ("paper", "rows hi;rows tr;tokens")],
+    [
+        ("findings", "rows hi;rows tr;rows ta;tokens;bases;recipes"),
+        ("paper", "rows hi;rows tr;rows ta;tokens"),
+    ],
 )
 def test_a_page_has_a_place_for_each_table(name, places):
     """The pages have the comments between which the script writes."""

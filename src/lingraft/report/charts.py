@@ -151,19 +151,25 @@ def interval_dots(
     padding: int | None = None,
     line: float | None = None,
     kinds: Sequence[str] = (),
+    logarithmic: bool = False,
 ) -> Any:
     """Declare a dot for each point on the line of its label, with its interval and its number.
 
     A point has `label`, `value`, `low`, `high` and `shown`, and its `kind` if there are kinds, the
-    last of which is coloured. `line` is where a vertical line shows the value compared with.
+    last of which is coloured. `line` is where a vertical line shows the value compared with. Ratios
+    belong on a `logarithmic` axis, on which twice and half are equally far from the line.
     """
     import altair as alt
 
     base = alt.Chart(alt.Data(values=list(points))).encode(
         y=alt.Y("label:N", title=None, sort=list(labels), axis=label_axis())
     )
-    scale = alt.Scale(zero=False) if padding is None else alt.Scale(zero=False, padding=padding)
-    across = alt.X("value:Q", title=title, scale=scale, axis=alt.Axis(tickCount=5))
+    form = {"type": "log", "nice": False} if logarithmic else {"zero": False}
+    scale = alt.Scale(**form, **({} if padding is None else {"padding": padding}))
+    axis = alt.Axis(tickCount=5)
+    if logarithmic and line:
+        axis = alt.Axis(values=[line * 2.0**power for power in range(-6, 7)], labelBound=True)
+    across = alt.X("value:Q", title=title, scale=scale, axis=axis)
     dots = base.mark_circle(size=90, opacity=1).encode(
         x=across,
         color=coloured_by("kind", kinds, [GREY, BLUE]) if kinds else alt.value(BLUE),

@@ -121,5 +121,6 @@ def _speed_chart(name: str, axis: str, compared: Sequence[TextNeeded]) -> Chart:
             labels=[point["label"] for point in points],
             padding=PADDING,
             line=100.0,
+            logarithmic=True,
         ),
     )
