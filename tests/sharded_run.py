@@ -19,7 +19,7 @@ import torch
 from torch.distributed.fsdp import FSDPModule
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lingraft.errors import LingraftError
+from lingraft.errors import Interrupted, LingraftError
 from lingraft.packing.blocks import Blocks
 from lingraft.packing.mixture import Mixture
 from lingraft.strategies.base import Rates
@@ -139,6 +139,6 @@ if __name__ == "__main__":
             f"{notes['loss']}, opened {notes['opened']}, measured {len(others)} times, "
             f"next to {max(others)} other shards"
         )
-    except LingraftError as error:
+    except (LingraftError, Interrupted) as error:
         sys.stdout.write(str(error))
         sys.exit(error.exit_code)

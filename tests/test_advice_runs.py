@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -228,16 +229,19 @@ def test_python_and_the_command_line_make_the_same_run(tiny_model, tmp_path):
 
 
 def test_two_bases_are_advised_on(tiny_model, tmp_path, hindi_file, english_file):
-    """Each base gets its answers, as a table and as JSON; a base is not better than itself.
+    """Each base gets its answers, as a table and as JSON; a base is not better than its copy.
 
-    Text in another script than its language's is a warning.
+    Bases whose last folder has the same name are both there. Text in another script than its
+    language's is a warning.
     """
+    copies = [tmp_path / one / "model" for one in ("a", "b")]
+    for copy in copies:
+        shutil.copytree(tiny_model, copy)
     request = AdviceRequest(
         "hi", (str(hindi_file),), "ta", (str(english_file),), Gpus.parse("H100:8"), budget=10**6
     )
-    found = advise(
-        [str(tiny_model), str(tiny_model)], request, Runtime(tmp_path / "runs", device="cpu")
-    )
+    found = advise(list(map(str, copies)), request, Runtime(tmp_path / "runs", device="cpu"))
+    assert [base.name for base in found.bases] == ["a/model", "b/model"]
     first = found.bases[0]
     assert first.target_bits[0] > first.base_bits[0] * 0.5
     assert first.shape.rows == 320
