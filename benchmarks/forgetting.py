@@ -29,7 +29,7 @@ class Arm:
     def __init__(self, study: StudyFiles, replay: str, training: str) -> None:
         def numbers(key: tuple[str, str, str]) -> Numbers:
             # Without the share of replay, the language is left.
-            found = values_of(study, TRAINING, key)[training]
+            found = values_of(study, TRAINING, key).get(training, {})
             return {(o[1:], seed): value for (o, seed), value in found.items() if o[0] == replay}
 
         keys = (BITS_BEFORE, BITS, ENGLISH_BEFORE, ENGLISH, TOKENS)
@@ -46,7 +46,7 @@ class Arm:
 
 def arms_of(study: StudyFiles) -> list[Arm]:
     """Return the arms in the order of the cells."""
-    labels = (cell["labels"] for cell in study.record["cells"])
+    labels = (cell["labels"] for cell in study.record["cells"] if cell["status"] == "done")
     arms = dict.fromkeys((str(each[REPLAY]), str(each[TRAINING])) for each in labels)
     return [Arm(study, *arm) for arm in arms]
 
@@ -85,6 +85,11 @@ def forgetting_tables(study: StudyFiles) -> Iterator[str]:
         lambda arm, pairs: shown(difference(of(arm.english_before, pairs), arm.english)),
     )
     yield table(
+        f"English, bits per byte more than with {first.name}",
+        others,
+        lambda arm, pairs: shown(difference(of(first.english, pairs), arm.english)),
+    )
+    yield table(
         "English, change",
         arms,
         lambda arm, pairs: in_percent(changes(of(arm.english_before, pairs), arm.english)),
@@ -99,7 +104,8 @@ def of(numbers: Numbers, pairs: set[Pair]) -> Numbers:
 
 def mean(numbers: Numbers, pairs: set[Pair], form: str) -> str:
     """Format the mean over pairs."""
-    return format(fmean(of(numbers, pairs).values()), form)
+    found = of(numbers, pairs).values()
+    return format(fmean(found), form) if found else "–"
 
 
 def changes(first: Numbers, second: Numbers) -> Difference | None:

@@ -164,6 +164,7 @@ def test_words_in_file_names_are_no_languages(tmp_path):
         return {kind.language for kind in mix.kinds.values()}
 
     assert languages("my_blog.txt", "no_ads.txt") == {""}
+    assert languages("de_news.txt", "it_news.txt") == {"de", "it"}
     assert languages("en/my_blog.txt", "de/my_blog.txt") == {"en", "de"}
     assert languages("en_news.txt", "de_news.txt") == languages("en.txt", "de.txt") == {"en", "de"}
 

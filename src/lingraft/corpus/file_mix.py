@@ -155,9 +155,11 @@ def _languages_by_name(names: Mapping[TextFile, str]) -> dict[TextFile, str]:
     """Return the language that the name of each file begins with, or that its folder has as name.
 
     Only if every name has one: other words look like tags as well. And not if all of them are
-    words like `my` and `no`: en_news.txt makes de_news.txt German, but no_ads.txt is not Norwegian.
+    words like `my` and `no`, unless the names differ in nothing else: en_news.txt and it_news.txt
+    make de_news.txt German, but no_ads.txt beside my_blog.txt is not Norwegian.
     """
     found = {}
+    rests = set()
     is_certain = False
     for path, name in names.items():
         *folders, file = name.split("/")
@@ -169,8 +171,9 @@ def _languages_by_name(names: Mapping[TextFile, str]) -> dict[TextFile, str]:
         if not word:
             return {}
         is_certain |= bool(certain)
+        rests.add(name.replace(first, "", 1) if first else name)
         found[path] = str(_tag(word))
-    return found if is_certain else {}
+    return found if is_certain or (len(rests) == 1 and len(found) > 1) else {}
 
 
 def _tag(word: str) -> str | None:

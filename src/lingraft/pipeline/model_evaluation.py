@@ -173,6 +173,8 @@ def shortest_names(models: Sequence[str]) -> dict[str, str]:
 
     >>> shortest_names(["runs/a/model", "runs/b/model", "base"])
     {'a/model': 'runs/a/model', 'b/model': 'runs/b/model', 'base': 'base'}
+    >>> shortest_names(["."])
+    {'.': '.'}
     """
     # `./a` and `a` are one folder; their names would be equal, however many parts they have.
     if len({Path(model).expanduser().absolute() for model in models}) < len(models):
@@ -180,7 +182,7 @@ def shortest_names(models: Sequence[str]) -> dict[str, str]:
         raise RecipeError(msg)
     names = list(models)
     for length in range(1, 99):
-        names = ["/".join(Path(model).parts[-length:]) for model in models]
+        names = ["/".join(Path(model).parts[-length:]) or model for model in models]
         if len({*names}) == len(names):
             break
     return dict(zip(names, models, strict=True))

@@ -64,17 +64,17 @@ def _result_chart(name: str, axis: str, compared: Sequence[TextNeeded]) -> Chart
     )
 
 
-def _explain(compared: Sequence[TextNeeded]) -> str:
+def _explain(compared: Sequence[TextNeeded], mean: str = "mean") -> str:
     """Return what dots and bars are."""
     of = _counts([needed.seeds for needed in compared], "seed")
     languages = [needed.languages for needed in compared]
     if max(languages) > 1:
         of = f"{_counts(languages, 'language')} and {of}"
     if all(each.end_interval is None for each in compared):
-        return f"Dot: the mean over {of}, without an interval."
+        return f"Dot: the {mean} over {of}, without an interval."
     return (
-        f"Dot: the mean over {of} of runs that differ in nothing else. Bar: its 95% interval over "
-        "seeds, after averaging over the rest."
+        f"Dot: the {mean} over {of} of runs that differ in nothing else. Bar: its 95% interval "
+        "over seeds, after averaging over the rest."
     )
 
 
@@ -106,7 +106,7 @@ def _speed_chart(name: str, axis: str, compared: Sequence[TextNeeded]) -> Chart:
     points.sort(key=lambda point: float(point["value"]))
     caption = (
         f"Text needed for the result of {first}, which is the dashed line; less is faster. "
-        f"{_explain(compared)}"
+        f"{_explain(compared, 'geometric mean')}"
     )
     if missing:
         caption += f" Left out, because the curves never meet: {', '.join(missing)}."

@@ -23,6 +23,8 @@ T = TypeVar("T")
 ValueKey = tuple[str, str, str]
 """The key of a number: metric, subject, and role of the language ("" for the model itself)."""
 
+UNIT_UNKNOWN = "tokens per unit"
+"""The name of fertility in a study of texts that are counted in different units."""
 FERTILITY: ValueKey = ("fertility", "adapted", "target")
 BITS: ValueKey = ("bits per byte", "adapted", "target")
 BITS_BEFORE: ValueKey = ("bits per byte", "source", "target")
@@ -149,7 +151,7 @@ class StudyFiles:
         """The name of `FERTILITY`: tokens per word, syllable or character, of the target text."""
         found = {row["metric"] for row in self.rows if row["role"] == "target"}
         metrics = [metric for metric in FERTILITY_METRICS if metric in found]
-        return metrics[0] if len(metrics) == 1 else "tokens per unit"
+        return metrics[0] if len(metrics) == 1 else UNIT_UNKNOWN
 
     @property
     def _finished(self) -> list[Mapping[str, Any]]:
@@ -160,10 +162,14 @@ class StudyFiles:
         """The numbers of each cell."""
         values: dict[str, dict[ValueKey, list[float]]] = {}
         for row in self.rows:
+            is_fertility = row["metric"] in FERTILITY_METRICS
             # Fertility is one number of the study, in whatever unit the text is counted.
-            metric = FERTILITY[0] if row["metric"] in FERTILITY_METRICS else row["metric"]
+            metric = FERTILITY[0] if is_fertility else row["metric"]
             key = (metric, row["subject"], row["role"] or "")
-            values.setdefault(row["cell"], {}).setdefault(key, []).append(row["value"])
+            found = values.setdefault(row["cell"], {}).setdefault(key, [])
+            # Tokens per word of one language and per character of another have no mean.
+            if not (is_fertility and found and self.fertility_metric == UNIT_UNKNOWN):
+                found.append(row["value"])
         # The mean of several target languages, as in the curves.
         numbers = {
             cell: {key: fmean(found) for key, found in of_cell.items()}

@@ -31,7 +31,7 @@ MIN_POINTS = 6
 SAME_TEXT = 0.02
 """Budgets end with a whole sequence, so runs that read the same text differ by less than this."""
 LEAST_SHARE = 0.01
-"""The share of a run that starts as low as the other one ends, because 0 has no logarithm."""
+"""The least share that is told: a run that starts as low as the other one ends needs no text."""
 
 
 @dataclass(frozen=True)
