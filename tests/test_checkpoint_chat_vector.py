@@ -17,6 +17,7 @@ from lingraft.recipe import Recipe, Runtime, parse_recipe
 from lingraft.recipe.tree import Tree
 from lingraft.splice import AddedToken, Splice, identity_splice
 from lingraft.store import Store
+from lingraft.tokenizer import open_tokenizer
 from tests.conftest import make_tiny_model
 
 SPECIAL = (318, 319)
@@ -135,7 +136,8 @@ def test_the_result_reads_chats_as_the_instruct_model_does(
             for piece, number in data["model"]["vocab"].items()
         }
         (folder / "tokenizer.json").write_text(json.dumps(data))
-        settings(folder, "tokenizer_config.json", eos_token=name)
+        lists = {"extra_special_tokens": [name]}
+        settings(folder, "tokenizer_config.json", eos_token=name, **lists)
         if has_decoder:
             decoder = {str(token["id"]): token for token in data["added_tokens"]}
             settings(folder, "tokenizer_config.json", added_tokens_decoder=decoder)
@@ -149,6 +151,7 @@ def test_the_result_reads_chats_as_the_instruct_model_does(
     )
     chat = [{"role": "user", "content": "ab"}]
     assert made.eos_token_id == expected.eos_token_id == SPECIAL[1]
+    assert "<|reserved_0|>" not in made.get_vocab()
     assert made.apply_chat_template(chat) == expected.apply_chat_template(chat)
 
 
@@ -157,6 +160,19 @@ def test_a_recipe_ends_with_the_chat_vector(
 ) -> None:
     """With `chat_vector` in a recipe, the run's model has the difference and is measured."""
     instruct = changed(tiny_model, tmp_path / "instruct", 1 / 64)
+    # It has a name of its own for a special token of the base.
+    path = instruct / "tokenizer.json"
+    data = json.loads(path.read_text())
+    entry = next(token for token in data["added_tokens"] if token["id"] == SPECIAL[0])
+    vocab = data["model"]["vocab"]
+    if entry["content"] in vocab:
+        vocab["<|turn|>"] = vocab.pop(entry["content"])
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (instruct / name).exists():
+            text = (instruct / name).read_text()
+            (instruct / name).write_text(text.replace(f'"{entry["content"]}"', '"<|turn|>"'))
+    entry["content"] = "<|turn|>"
+    path.write_text(json.dumps(data))
     values = {
         "name": "chat",
         "model": str(tiny_model),
@@ -175,6 +191,7 @@ def test_a_recipe_ends_with_the_chat_vector(
     assert graph.training is not None
     answer = Store(runtime.store).folder(graph.training.stage)
     trained = load_file(answer / "model" / "model.safetensors")
+    assert open_tokenizer(run.model_path).vocabulary.special[SPECIAL[0]] == "<|turn|>"
     kept, before, after = (
         load_file(folder / "model.safetensors") for folder in (run.model_path, tiny_model, instruct)
     )

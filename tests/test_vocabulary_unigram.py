@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import io
 import json
@@ -267,7 +268,9 @@ def test_an_automatic_size_keeps_the_characters_that_the_base_loses(rule):
     lost = next(place for place, saved in enumerate(chosen.saved) if saved)
     cost = ServingCost(body=60, head_per_row=0.001, rows=100)
     assert AutoSize(rule=rule).choose(chosen, cost) > lost > 0
-    # Where rows are what costs, the characters remain.
+    # Also where nothing else is found, and where rows are what costs.
+    alone = dataclasses.replace(chosen, surfaces=chosen.surfaces[:lost], saved=chosen.saved[:lost])
+    assert AutoSize(rule=rule).choose(alone, cost) == lost
     costly = ServingCost(body=0, head_per_row=1e6, rows=100)
     assert AutoSize(rule="serving").choose(chosen, costly) >= lost
 

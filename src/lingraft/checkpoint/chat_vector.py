@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 # Numbers of a tensor that are added at a time: 2^24 in float32 are 64 MB for each of three models.
 BLOCK = 2**24
 SPECIAL_MAP = "special_tokens_map.json"
+_LISTS = ("additional_special_tokens", "extra_special_tokens")
 
 
 @dataclass(frozen=True)
@@ -247,11 +248,23 @@ def _rename_special(output: Path, renamed: Mapping[int, str]) -> None:
         for number, entry in settings.get("added_tokens_decoder", {}).items():
             if int(number) in renamed:
                 entry |= {"content": renamed[int(number)], "special": True}
-        for role in settings:
-            name = content_of(settings[role])
-            if role.endswith("_token") and name in names:
-                settings[role] = names[name]
+        # Under its old name, transformers would add a token once more.
+        for role, value in settings.items():
+            if role.endswith("_token") or role in _LISTS:
+                settings[role] = _with_names(value, names)
         _write_json(path, settings)
+
+
+def _with_names(value: Any, names: Mapping[str, str]) -> Any:
+    """Return a setting that names tokens, with new names in place of old ones."""
+    if isinstance(value, list):
+        return [_with_names(entry, names) for entry in value]
+    content = content_of(value)
+    if content is not None and content in names:
+        return names[content]
+    if isinstance(value, dict) and content is None:
+        return {role: _with_names(entry, names) for role, entry in value.items()}
+    return value
 
 
 def _copy_chat_settings(instruct: Path, output: Path, targets: Mapping[int, int]) -> None:

@@ -19,7 +19,9 @@ def finish_logits(model: Any) -> Callable[[Tensor], Tensor]:
     cap = getattr(config, "final_logit_softcapping", None)
     scale = 1.0
     for name in ("logit_scale", "lm_head_multiplier"):
-        scale *= getattr(config, name, None) or 1.0
+        # MPT has the first setting, and does not use it.
+        if config.model_type != "mpt":
+            scale *= getattr(config, name, None) or 1.0
     scale /= getattr(config, "logits_scaling", None) or 1.0
 
     def finish(output: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ def build_graph(
         source_check=source_check(recipe, source, texts, replay),
         vocabulary=vocabulary,
         embeddings=embeddings,
-        result_checks=_result_checks(recipe, source, vocabulary, embeddings, adapted),
+        result_checks=_result_checks(recipe, source, vocabulary, embeddings, trained),
         packing=packing,
         training=training,
         received=returned,
@@ -201,14 +201,15 @@ def _result_checks(
     source: StageNode,
     vocabulary: StageNode,
     embeddings: StageNode,
-    adapted: StageNode | None,
+    trained: StageNode | None,
 ) -> tuple[StageNode, ...]:
+    """Return the checks before and after training; a chat vector may rename special tokens."""
     first = result_check("result check", recipe, source, vocabulary, embeddings, rows=True)
-    if adapted is None:
+    if trained is None:
         return (first,)
     # Training may change every row, so that rows are compared in the first check only.
     title = "trained result check"
-    return first, result_check(title, recipe, source, vocabulary, adapted, rows=False)
+    return first, result_check(title, recipe, source, vocabulary, trained, rows=False)
 
 
 def _packing_nodes(

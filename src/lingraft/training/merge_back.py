@@ -87,10 +87,13 @@ def set_merged(
     rows = torch.tensor(sorted(added), dtype=torch.long)
     embeddings = set(embedding_parameters(model))
     for name, parameter in model.named_parameters():
-        end, start = (each[name].to("cpu", torch.float32) for each in (trained, before))
-        merged = torch.lerp(end, start, share)
+        end, start = trained[name], before[name].to(parameter)
         if parameter.dtype is torch.bfloat16:
+            # On the CPU, where the generator gives the same numbers on every machine.
+            merged = torch.lerp(end.to("cpu", torch.float32), start.to("cpu", torch.float32), share)
             merged = round_stochastically(merged, generator)
+        else:
+            merged = torch.lerp(end, start, share)
         if name in embeddings:
             merged[rows] = trained[name][rows].to(merged)
         parameter.copy_(merged)

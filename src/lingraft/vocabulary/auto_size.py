@@ -72,7 +72,8 @@ class AutoSize(Settings):
         serving cost is not known.
         """
         # They come first and save no token, so they are no reason to stop.
-        lost = next((place for place, saved in enumerate(selected.saved) if saved), 0)
+        places = (place for place, saved in enumerate(selected.saved) if saved)
+        lost = next(places, len(selected.saved))
         if self.rule == "marginal" or serving is None:
             sizes = self._sizes(lost, len(selected.saved))
             return worthwhile_size(sizes, remaining_tokens(selected, sizes), self.min_saving_share)

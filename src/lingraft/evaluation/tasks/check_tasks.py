@@ -112,6 +112,8 @@ def task_identity(settings: TaskSettings) -> dict[str, str]:
 def _versions(tasks: Sequence[Task | None]) -> dict[str, str]:
     """Return the versions of the packages that score the tasks; a new one may score otherwise.
 
+    Where a package is missing, scores that were stored with it are not found.
+
     None is a task of lm-eval, which may score with sacrebleu, too. A package that is not installed
     has no version: `check_tasks` reports it before a task runs.
     """
