@@ -87,8 +87,7 @@ class InductionModel(torch.nn.Module):
     def __init__(self, vocabulary: int, boost: float) -> None:
         super().__init__()
         self.boost, self.vocabulary = boost, vocabulary
-        text = SimpleNamespace(vocab_size=vocabulary, max_position_embeddings=512)
-        self.config = SimpleNamespace(get_text_config=lambda: text)
+        self.config = LlamaConfig(vocab_size=vocabulary, max_position_embeddings=512)
         self.rows = torch.nn.Embedding(vocabulary, 1)
 
     def get_input_embeddings(self) -> torch.nn.Embedding:
