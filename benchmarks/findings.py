@@ -1,6 +1,6 @@
 """The tables and the pictures of docs/findings.md, from finished studies and comparisons.
 
-    python benchmarks/findings.py rows RUNS/study-rows
+    python benchmarks/findings.py rows RUNS/study-rows ...
     python benchmarks/findings.py tokens RUNS/study-tokens
     python benchmarks/findings.py bases [RUNS/study-bases]
     python benchmarks/findings.py recipes COMPARED.txt ...
@@ -10,9 +10,10 @@
 `rows`, `tokens` and `bases` read the folder of a study (`bases` without one the runs that come with
 lingraft), `recipes` what `recipes_compare.py` printed. Each prints its tables, puts them into
 docs/findings.md and docs/paper.md, between `<!-- tokens -->` and `<!-- /tokens -->`, and draws
-docs/pictures/NAME-*.svg; those of a study are the charts of its own report. `rows` does so for each
-language of the study, as `rows hi`. `forgetting` prints the tables of results.md and draws. `run`
-draws the two pictures of README.md and docs/benchmarks.md. Run from the root of the repository.
+docs/pictures/NAME-*.svg; those of a study are the charts of its own report. `rows` joins studies
+that differ in their languages, and prints a table of each language for results.md; `forgetting`
+prints those of results.md and draws. `run` draws the two pictures of README.md and
+docs/benchmarks.md. Run from the root of the repository.
 
 Differences are between runs that differ in one thing only. Intervals are Student's t at 95% over
 seeds, after averaging over languages; those of bases, which ran once, are over texts. They speak of
@@ -36,7 +37,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import base_predictor
-from benchmarks.forgetting import forgetting_charts, forgetting_tables
+from benchmarks.forgetting import forgetting_tables
 from benchmarks.paired import (
     ENGLISH,
     ENGLISH_BEFORE,
@@ -69,8 +70,9 @@ from lingraft.studies.text_needed import describe
 SPLICED = ("bits per byte", "spliced", "target")
 TIME = ("initialisation time", "spliced", "")
 PICTURES = {
-    "rows": ("result-", "speed-"),
+    "rows": "result-",
     "tokens": ("size", "fertility"),
+    "forgetting": ("learned", "kept"),
     "run": ("training", "fertility"),
 }
 """The charts of each question, by the beginning of their names."""
@@ -146,17 +148,31 @@ def answers(question: str, sources: Sequence[Path]) -> Iterator[Answer]:
     elif question == "forgetting":
         study = read_study_files(sources[0])
         print("\n\n".join(forgetting_tables(study)))
-        yield Answer("", {}, list(forgetting_charts(study)), question)
+        yield Answer("", {}, study_charts(study), question)
     elif question == "rows":
-        for source in sources:
-            for language, study in by_language(read_study_files(source)):
-                tables = {"findings": rows_table(study), "paper": rows_next_to_paper(study)}
-                place = f"rows {language}".strip()
-                yield Answer(place, tables, study_charts(study), place.replace(" ", "-"))
+        study = joined([read_study_files(source) for source in sources])
+        languages = dict(by_language(study))
+        if len(languages) > 1:
+            for language, part in languages.items():
+                print(f"{language_name(language)}:\n\n{rows_table(part)}\n")
+        table = "\n\n".join(filter(None, (rows_table(study), ends_table(languages))))
+        tables = {"findings": table, "paper": rows_next_to_paper(study)}
+        yield Answer(question, tables, study_charts(study), question)
     else:
         study = read_study_files(sources[0])
         tables = {"findings": tokens_table(study), "paper": tokens_next_to_paper(study)}
         yield Answer(question, tables, study_charts(study), question)
+
+
+def joined(studies: Sequence[StudyFiles]) -> StudyFiles:
+    """Return one study with the cells of all, which differ in their languages alone."""
+    first = studies[0]
+    cells, rows, curves = [], [], []
+    for study in studies:
+        cells += study.record["cells"]
+        rows += study.rows
+        curves += study.curves
+    return replace(first, record={**first.record, "cells": cells}, rows=rows, curves=curves)
 
 
 def by_language(study: StudyFiles) -> Iterator[tuple[str, StudyFiles]]:
@@ -242,6 +258,26 @@ def rows_table(study: StudyFiles) -> str:
         seconds = duration(fmean(time[label].values())) if label in time else "–"
         lines.append(f"| {' | '.join([label, *cells, lost, seconds])} |")
     return "\n".join([*lines, "", measured_on(after[first])])
+
+
+def ends_table(languages: Mapping[str, StudyFiles]) -> str:
+    """Return bits per byte at the end compared with the first rows, a column for each language."""
+    if len(languages) < 2:
+        return ""
+    ends = [values_of(study, "embeddings", BITS) for study in languages.values()]
+    first = next(iter(ends[0]))
+    names = " | ".join(map(language_name, languages))
+    lines = [f"| after training, compared with {first} | {names} |", f"|---|{'---|' * len(ends)}"]
+    ordered = sorted(ends[0], key=lambda label: fmean(fmean(of[label].values()) for of in ends))
+    for label in ordered:
+        cells = (
+            f"{mean_of(of, first)} bits per byte"
+            if label == first
+            else shown(difference(of[first], of[label]))
+            for of in ends
+        )
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def mean_of(values: Mapping[str, Mapping[Pair, float]], label: str) -> str:

@@ -1,4 +1,4 @@
-"""Tables and pictures of what each arm of study-forgetting gains and keeps of English.
+"""Tables of what each arm of study-forgetting gains and keeps of English.
 
 An arm is a share of replay with a way of training. The first one is what the others are compared
 with, by language and seed. Intervals are Student's t over seeds, after averaging over languages.
@@ -12,7 +12,6 @@ from statistics import fmean
 from benchmarks.paired import ENGLISH, ENGLISH_BEFORE, Pair, difference, shown, values_of
 from lingraft.display_text import language_name
 from lingraft.formatting import percent
-from lingraft.report.charts import Chart, interval_dots, wrapped
 from lingraft.report.study_files import BITS, BITS_BEFORE, TOKENS, StudyFiles
 from lingraft.studies.statistics import Difference
 
@@ -123,26 +122,3 @@ def in_percent(found: Difference | None, *, signed: bool = True) -> str:
         format(each + plus, form) for each in (found.value, *(found.interval() or ()))
     )
     return f"{value} ({' to '.join(interval)})" if interval else value
-
-
-def forgetting_charts(study: StudyFiles) -> Iterator[Chart]:
-    """Yield a chart of English and one of the target languages, means over languages."""
-    first, *others = arms = arms_of(study)
-    english = {arm.name: difference(arm.english_before, arm.english) for arm in arms}
-    yield chart("english", "English: bits per byte more than before", english)
-    target = {arm.name: difference(first.bits, arm.bits) for arm in others}
-    yield chart("target", f"new language: bits per byte more than with {first.name}", target)
-
-
-def chart(name: str, title: str, compared: Mapping[str, Difference | None]) -> Chart:
-    """Return a dot with its interval for each arm."""
-    points = []
-    for arm, found in compared.items():
-        if found:
-            low, high = found.interval() or (None, None)
-            point = {"label": wrapped(arm), "value": found.value, "low": low, "high": high}
-            points.append({**point, "shown": f"{found.value:+.3f}"})
-    labels = [str(point["label"]) for point in points]
-    values = "; ".join(f"{arm} {shown(found)}" for arm, found in compared.items())
-    declared = interval_dots(points, title, labels=labels, padding=30, line=0.0)
-    return Chart(name, title, "", f"{title}: {values}.", declared)

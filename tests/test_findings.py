@@ -14,6 +14,7 @@ from lingraft.studies.study_folder import STUDY
 from tests.conftest import ROOT
 from tests.test_report_study import make_study
 
+ROWS_KEPT = ("hi", "tr", "ta", "ar")
 COMPARED = """
 hi, 0.3MB, +3,000 tokens, 3 seeds; before: 1.542 bits per byte, English 1.735
 
@@ -55,31 +56,33 @@ def test_the_findings_are_written_from_a_study(tmp_path, monkeypatch):
     assert "| 100 | 2.46 | 1.274 | -0.231 (-0.231 to -0.231) | 97.6% | -0.238 |" in tokens
     assert {path.name for path in (tmp_path / "docs" / "pictures").iterdir()} == {
         "rows-result.svg",
-        "rows-speed.svg",
         "tokens-size.svg",
         "tokens-fertility.svg",
     }
 
 
-def test_rows_have_a_table_for_each_language(tmp_path, monkeypatch):
-    """A study of several languages fills the place of each, with its own cells only."""
+def test_rows_have_a_table_for_each_language_and_one_for_all(tmp_path, monkeypatch, capsys):
+    """The page has the means over languages, and a column of each; its own table is printed."""
     study = make_study(tmp_path / "study", sizes=(0,), seeds=(0, 1))
     record = json.loads((study / STUDY).read_text(encoding="utf-8"))
     for cell, language in zip(record["cells"], cycle(("hi", "tr")), strict=False):
         cell["labels"]["language"] = language
     (study / STUDY).write_text(json.dumps(record), encoding="utf-8")
-    page = write(monkeypatch, tmp_path / "docs", "rows", study, places="rows hi;rows tr")
-    hindi, turkish = page.split("<!-- /rows hi -->")
-    assert "old" not in page
+    page = write(monkeypatch, tmp_path / "docs", "rows", study, places="rows")
+    assert "2 languages" in page
+    assert "| after training, compared with mean plain | Hindi | Turkish |" in page
+    hindi, turkish = capsys.readouterr().out.split("Turkish:")
+    assert hindi.startswith("Hindi:")
     assert "1 language" in hindi
     assert "1 language" in turkish
 
 
-@pytest.mark.parametrize("language", ["tr", "ta"])
-def test_the_page_has_the_tables_of_the_kept_measurements(language, tmp_path, monkeypatch):
+def test_the_page_has_the_tables_of_the_kept_measurements(tmp_path, monkeypatch, capsys):
     """What is kept in benchmarks/measured makes the table and the pictures of the pages again."""
-    kept = ROOT / f"benchmarks/measured/study-rows-{language}"
-    write(monkeypatch, tmp_path, "rows", kept, places=f"rows {language}")
+    kept = [ROOT / f"benchmarks/measured/study-rows-{language}" for language in ROWS_KEPT]
+    write(monkeypatch, tmp_path, "rows", *kept, places="rows")
+    of_languages = capsys.readouterr().out.split("\n\n| rows | before training", 1)[0]
+    assert of_languages.strip() in (ROOT / "benchmarks/results.md").read_text("utf-8")
     for page in ("findings", "paper"):
         made = (tmp_path / f"{page}.md").read_text(encoding="utf-8").removeprefix("Above.\n")
         assert made.removesuffix("Below.\n") in (ROOT / f"docs/{page}.md").read_text("utf-8")
@@ -96,8 +99,8 @@ def test_results_have_the_table_of_the_kept_study_of_forgetting(tmp_path, monkey
     assert "| 40% replay | 94.2% (87.3% to 101.0%) |" in printed
     assert "| 92.0% (89.6% to 94.4%) |" in printed
     assert {path.name for path in (tmp_path / "pictures").iterdir()} == {
-        "forgetting-english.svg",
-        "forgetting-target.svg",
+        "forgetting-kept.svg",
+        "forgetting-learned.svg",
     }
     assert printed in (ROOT / "benchmarks/results.md").read_text(encoding="utf-8")
 

@@ -23,7 +23,7 @@ from tests.test_report import HOSTILE, Outline, make_run
 
 SIZES, INITS, SEEDS = (0, 100, 1000), ("mean", "random"), (0, 1)
 CHARTS = ["axis-0", "axis-1", "result-0", "speed-0", "result-1", "speed-1", "size", "fertility"]
-CHARTS += ["course", "frontier", "forgetting"]
+CHARTS += ["course", "frontier", "forgetting", "learned", "kept"]
 
 
 def measured(beside, metric, subject, role, value):
@@ -229,7 +229,7 @@ def test_numbers_of_a_choice_are_means_over_its_seeds(tmp_path):
 def test_the_bar_of_an_axis_is_over_seeds_alone(tmp_path):
     """The interval of a value is Student's t over its seeds, each averaged over the other axes."""
     study = read_study_files(make_study(tmp_path / "s", seeds=(0, 1, 2)))
-    mean, drawn = study.axis_means("embeddings", BITS)
+    mean, drawn = study.means(["embeddings"], BITS)
     assert (mean.label, mean.seeds, drawn.value - mean.value) == (
         "mean plain",
         3,
@@ -240,17 +240,29 @@ def test_the_bar_of_an_axis_is_over_seeds_alone(tmp_path):
     page = write_study_report(study.folder).read_text(encoding="utf-8")
     assert "Dot: the mean over 3 seeds after averaging over the other axes. Bar: its 95%" in page
     single = read_study_files(make_study(tmp_path / "one", seeds=(0,)))
-    assert [mean.interval for mean in single.axis_means("embeddings", BITS)] == [None, None]
+    assert [mean.interval for mean in single.means(["embeddings"], BITS)] == [None, None]
 
 
 def test_values_of_an_axis_are_averaged_over_the_same_choices(tmp_path):
     """A combination that failed for one value counts for none of them, a seed for the others."""
     failures = ("1000-mean-s0", "1000-mean-s1", "0-random-s1")
     study = read_study_files(make_study(tmp_path / "s", failures=failures))
-    mean, drawn = study.axis_means("embeddings", BITS)
+    mean, drawn = study.means(["embeddings"], BITS)
     assert (mean.seeds, drawn.seeds) == (2, 1)
     expected = 1.5 - (0 + math.log1p(100)) / 2 / 20
     assert (mean.value, drawn.value) == pytest.approx((expected + 0.005, expected + 0.1))
+
+
+def test_choices_are_compared_with_the_first_by_seed(tmp_path):
+    """A choice is a value on each axis; its difference has the interval of its seeds' differences."""
+    study = read_study_files(make_study(tmp_path / "s", sizes=(0, 100), seeds=(0, 1, 2)))
+    assert study.choice_axes == ["vocabulary.size", "embeddings"]
+    first, *others = study.means(study.choice_axes, BITS, compared=True)
+    assert (first.label, first.value) == ("vocabulary size 0, mean plain", 0.0)
+    # All seeds differ from the first choice by the same.
+    assert [mean.interval for mean in others] == [None] * 3
+    saved = math.log1p(100) / 20
+    assert [mean.value for mean in others] == pytest.approx([0.1, -saved, 0.1 - saved])
 
 
 def test_foreign_text_cannot_steer_a_studys_page(tmp_path, page):

@@ -9,6 +9,7 @@ on a page have different ids.
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -152,12 +153,15 @@ def interval_dots(
     line: float | None = None,
     kinds: Sequence[str] = (),
     logarithmic: bool = False,
+    column: Mapping[str, str] | None = None,
+    column_title: str = "",
 ) -> Any:
     """Declare a dot for each point on the line of its label, with its interval and its number.
 
     A point has `label`, `value`, `low`, `high` and `shown`, and its `kind` if there are kinds, the
     last of which is coloured. `line` is where a vertical line shows the value compared with. Ratios
-    belong on a `logarithmic` axis, on which twice and half are equally far from the line.
+    belong on a `logarithmic` axis, on which twice and half are equally far from the line. `column`
+    has a short text for each label, which stands to the right of the dots.
     """
     import altair as alt
 
@@ -166,7 +170,7 @@ def interval_dots(
     )
     form = {"type": "log", "nice": False} if logarithmic else {"zero": False}
     scale = alt.Scale(**form, **({} if padding is None else {"padding": padding}))
-    axis = alt.Axis(tickCount=5)
+    axis = alt.Axis(tickCount=5, labelOverlap=True, labelSeparation=6, labelBound=True)
     if logarithmic and line:
         axis = alt.Axis(values=[line * 2.0**power for power in range(-6, 7)], labelBound=True)
     across = alt.X("value:Q", title=title, scale=scale, axis=axis)
@@ -181,7 +185,16 @@ def interval_dots(
     if line is not None:
         rule = alt.Chart(alt.Data(values=[{"x": line}])).mark_rule(color=GREY, strokeDash=[3, 3])
         layers.insert(0, rule.encode(x="x:Q"))
-    return styled(alt.layer(*layers), 48 * len(labels) + 20)
+    declared = alt.layer(*layers)
+    if column:
+        # Only the axis of this layer is seen: text outside of the plot would be cut off.
+        right = alt.Axis(
+            orient="right", ticks=False, grid=False, labelExpr=f"{json.dumps(column)}[datum.label]"
+        )
+        place = alt.Y("label:N", title=column_title, sort=list(labels), axis=right)
+        texts = base.mark_point(opacity=0).encode(x=across, y=place)
+        declared = alt.layer(declared, texts).resolve_axis(y="independent")
+    return styled(declared, 48 * len(labels) + 20)
 
 
 def text_unit(longest: float) -> tuple[str, float]:

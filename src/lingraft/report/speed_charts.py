@@ -45,13 +45,14 @@ def _result_chart(name: str, axis: str, compared: Sequence[TextNeeded]) -> Chart
         )
         descriptions.append(
             f"{needed.second} {signed(needed.start)} before and "
-            f"{signed(needed.end, low, high)} after"
+            f"{signed(needed.end, low, high)} after, text needed {describe(needed)}"
         )
     return Chart(
         name,
         f"Before and after training by {short(axis)}",
         f"Bits per byte on held-out text of the target language, compared with {first}, which is "
-        f"the dashed line; left of it is better. {_explain(compared)}",
+        f"the dashed line; left of it is better. {_explain(compared)} Right: the text needed for "
+        f"the result of {first}, in percent of its text.",
         f"Bits per byte compared with {first}: {'; '.join(descriptions)}.",
         interval_dots(
             points,
@@ -60,6 +61,11 @@ def _result_chart(name: str, axis: str, compared: Sequence[TextNeeded]) -> Chart
             padding=PADDING,
             line=0.0,
             kinds=(BEFORE, AFTER),
+            column={
+                labels[needed.second]: "–" if needed.share is None else f"{needed.share:.0%}"
+                for needed in ordered
+            },
+            column_title="text needed",
         ),
     )
 

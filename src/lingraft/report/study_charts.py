@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lingraft.formatting import number, with_interval
+from lingraft.formatting import number, signed, with_interval
 from lingraft.report.charts import (
     BLUE,
     COLOURS,
@@ -21,7 +21,7 @@ from lingraft.report.charts import (
     palette,
     styled,
 )
-from lingraft.report.speed_charts import speed_charts
+from lingraft.report.speed_charts import PADDING, speed_charts
 from lingraft.report.study_curves import curve_chart
 from lingraft.report.study_files import (
     ADDED,
@@ -36,6 +36,9 @@ from lingraft.report.study_files import (
     short,
 )
 
+MOST_CHOICES = 16
+"""A chart with a line for each choice would be too long beyond."""
+
 
 def study_charts(study: StudyFiles) -> list[Chart]:
     """Return every chart that the study has numbers for."""
@@ -46,13 +49,15 @@ def study_charts(study: StudyFiles) -> list[Chart]:
         curve_chart(study),
         frontier_chart(study),
         forgetting_chart(study),
+        learned_chart(study),
+        kept_chart(study),
     ]
     return list(filter(None, candidates))
 
 
 def axis_chart(study: StudyFiles, axis: str) -> Chart | None:
     """Return bits per byte in the target language by axis value, averaged over the other axes."""
-    means = study.axis_means(axis, BITS)
+    means = study.means([axis], BITS)
     if len(means) < 2 or not all(math.isfinite(mean.value) for mean in means):
         return None
     labels = line_labels(mean.label for mean in means)
@@ -65,24 +70,25 @@ def axis_chart(study: StudyFiles, axis: str) -> Chart | None:
     return Chart(
         f"axis-{study.axes.index(axis)}",
         f"Bits per byte by {short(axis)}",
-        f"Target language, adapted model; lower is better. {_explain_bars(study, means)} The "
+        f"Target language, adapted model; lower is better. "
+        f"{_explain_bars(means, averaged=len(study.axes) > 1)} The "
         "answer above says which differences the intervals support.",
         f"Bits per byte by {axis}: {'; '.join(descriptions)}.",
         interval_dots(points, "bits per byte", labels=list(labels.values())),
     )
 
 
-def _explain_bars(study: StudyFiles, means: Sequence[AxisMean]) -> str:
-    """Return what dots and bars are, in the chart of an axis."""
-    averaged = " after averaging over the other axes" if len(study.axes) > 1 else ""
+def _explain_bars(means: Sequence[AxisMean], *, averaged: bool) -> str:
+    """Return what dots and bars are, where numbers may have been averaged over other axes."""
+    after = " after averaging over the other axes" if averaged else ""
     fewest, most = min(mean.seeds for mean in means), max(mean.seeds for mean in means)
     seeds = f"{fewest} seeds" if fewest == most else f"{fewest} to {most} seeds"
     if most == 1:
-        return f"Dot: the value{averaged}, with one seed, so there are no bars."
+        return f"Dot: the value{after}, with one seed, so there are no bars."
     if not any(mean.interval for mean in means):
-        return f"Dot: the mean over {seeds}{averaged}; the seed changes nothing, so it has no bar."
+        return f"Dot: the mean over {seeds}{after}; the seed changes nothing, so it has no bar."
     return (
-        f"Dot: the mean over {seeds}{averaged}. Bar: its 95% interval over seeds, not over axes. "
+        f"Dot: the mean over {seeds}{after}. Bar: its 95% interval over seeds, not over axes. "
         "The differences below are paired by seed, so they can be clear where bars overlap."
     )
 
@@ -210,6 +216,58 @@ def forgetting_chart(study: StudyFiles) -> Chart | None:
         "to maximum over seeds.",
         label=f"The base language changes by {number(least['y'])} to {number(most['y'])} "
         f"bits per byte; the smallest change is that of {least['name']}.",
+    )
+
+
+def learned_chart(study: StudyFiles) -> Chart | None:
+    """Return bits per byte in the target language by choice, compared with the first one.
+
+    With one axis and curves, the chart of speed and result shows the same.
+    """
+    if len(study.choice_axes) < 2 and study.text_needed:
+        return None
+    means = study.means(study.choice_axes, BITS, compared=True)
+    return _choices_chart(
+        study,
+        "learned",
+        means,
+        f"Target language compared with {means[0].label}" if means else "",
+    )
+
+
+def kept_chart(study: StudyFiles) -> Chart | None:
+    """Return the change of the base language by training, by choice."""
+    means = study.means(study.choice_axes, BASE_CHANGE)
+    title = "Base language after training, compared with before"
+    return _choices_chart(study, "kept", means, title)
+
+
+def _choices_chart(
+    study: StudyFiles, name: str, means: Sequence[AxisMean], title: str
+) -> Chart | None:
+    finite = [mean for mean in means if math.isfinite(mean.value)]
+    if not 2 <= len(finite) <= MOST_CHOICES:
+        return None
+    labels = line_labels(mean.label for mean in finite)
+    points, descriptions = [], []
+    for mean in finite:
+        low, high = mean.interval or (None, None)
+        point = {"label": labels[mean.label], "value": mean.value, "low": low, "high": high}
+        points.append({**point, "shown": f"{mean.value:+.3f}"})
+        descriptions.append(f"{mean.label} {signed(mean.value, low, high)}")
+    return Chart(
+        name,
+        title,
+        "Difference in bits per byte; left is better. "
+        f"{_explain_bars(finite, averaged=len(study.axes) > len(study.choice_axes))}",
+        f"{title}: {'; '.join(descriptions)}.",
+        interval_dots(
+            points,
+            "difference in bits per byte",
+            labels=list(labels.values()),
+            padding=PADDING,
+            line=0.0,
+        ),
     )
 
 

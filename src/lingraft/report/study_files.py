@@ -114,27 +114,45 @@ class StudyFiles:
             groups.append(Group(dict(labels), names, spreads))
         return groups
 
-    def axis_means(self, axis: str, key: ValueKey) -> list[AxisMean]:
-        """Return the mean of a number at each value of an axis, in the order of the cells.
+    @property
+    def choice_axes(self) -> list[str]:
+        """The names of the axes that differ between cells, but for those of languages."""
+        return [
+            axis["name"]
+            for axis in self.record["axes"]
+            if not any("target.language" in value["settings"] for value in axis["values"])
+            and len({str(cell["labels"].get(axis["name"])) for cell in self._finished}) > 1
+        ]
 
-        Only those combinations of the other axes count that have the number for every value, and of
-        a value only the seeds that have all of them: otherwise the means would be of different
-        things. Values for which no seed is left are left out.
+    def means(
+        self, axes: Sequence[str], key: ValueKey, *, compared: bool = False
+    ) -> list[AxisMean]:
+        """Return the mean of a number at each combination of axis values, in the order of cells.
+
+        Only those combinations of the other axes count that have the number everywhere, and of a
+        mean only the seeds that have all of them: otherwise the means would be of different things.
+        Means for which no seed is left are left out. If `compared`, a number is its difference from
+        that of the first combination with the same seed.
         """
         numbers: dict[str, dict[tuple[str, ...], dict[int, float]]] = {}
         for cell in self._finished:
             number = _value(self._numbers.get(cell["name"], {}), key)
-            if number is not None and axis in cell["labels"]:
+            if number is not None and cell["labels"].keys() >= set(axes):
                 labels = {name: str(label) for name, label in cell["labels"].items()}
-                contexts = numbers.setdefault(labels.pop(axis), {})
-                contexts.setdefault(tuple(labels.values()), {})[cell["seed"]] = number
+                contexts = numbers.setdefault(_label(labels, axes), {})
+                context = tuple(label for name, label in labels.items() if name not in axes)
+                contexts.setdefault(context, {})[cell["seed"]] = number
         shared = set.intersection(*map(set, numbers.values())) if numbers else set()
+        first = next(iter(numbers.values()), {})
         means = []
         for label, contexts in numbers.items():
             by_seed: dict[int, list[float]] = {}
             for context in shared:
                 for seed, number in contexts[context].items():
-                    by_seed.setdefault(seed, []).append(number)
+                    if not compared:
+                        by_seed.setdefault(seed, []).append(number)
+                    elif seed in first[context]:
+                        by_seed.setdefault(seed, []).append(number - first[context][seed])
             complete = [sum(of) / len(of) for of in by_seed.values() if len(of) == len(shared)]
             if complete:
                 mean, interval = sum(complete) / len(complete), interval_over_seeds(complete)
@@ -180,6 +198,19 @@ class StudyFiles:
                 # FLOPs per parameter and token: 2 forward, 4 backward (Kaplan et al. 2020).
                 of_cell[COST] = 6 * of_cell[PARAMETERS] * of_cell[TOKENS]
         return numbers
+
+
+def _label(labels: Mapping[str, str], axes: Sequence[str]) -> str:
+    """Return the name of a combination of values; a number has the name of its axis.
+
+    >>> labels = {"vocabulary.size": "500", "training": "full"}
+    >>> _label(labels, ["training"]), _label(labels, list(labels))
+    ('full', 'vocabulary size 500, full')
+    """
+    return ", ".join(
+        f"{axis.replace('.', ' ')} {labels[axis]}" if labels[axis][:1].isdigit() else labels[axis]
+        for axis in axes
+    )
 
 
 def _spreads(numbers: Sequence[Mapping[ValueKey, float]]) -> Iterator[tuple[ValueKey, Spread]]:
