@@ -70,7 +70,7 @@ from lingraft.studies.text_needed import describe
 SPLICED = ("bits per byte", "spliced", "target")
 TIME = ("initialisation time", "spliced", "")
 PICTURES = {
-    "rows": "result-",
+    "rows": ("result-",),
     "tokens": ("size", "fertility"),
     "forgetting": ("learned", "kept"),
     "run": ("training", "fertility"),
@@ -166,13 +166,15 @@ def answers(question: str, sources: Sequence[Path]) -> Iterator[Answer]:
 
 def joined(studies: Sequence[StudyFiles]) -> StudyFiles:
     """Return one study with the cells of all, which differ in their languages alone."""
-    first = studies[0]
-    cells, rows, curves = [], [], []
-    for study in studies:
-        cells += study.record["cells"]
-        rows += study.rows
-        curves += study.curves
-    return replace(first, record={**first.record, "cells": cells}, rows=rows, curves=curves)
+    return replace(
+        studies[0],
+        record={
+            **studies[0].record,
+            "cells": [each for of in studies for each in of.record["cells"]],
+        },
+        rows=[row for study in studies for row in study.rows],
+        curves=[row for study in studies for row in study.curves],
+    )
 
 
 def by_language(study: StudyFiles) -> Iterator[tuple[str, StudyFiles]]:
