@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lingraft.checkpoint.config_files import copy_matching
+from lingraft.checkpoint.config_files import COMPANION_FILES
 from lingraft.checkpoint.load_model import meta_model
 from lingraft.checkpoint.model_class import read_model_config
 from lingraft.errors import MissingExtraError, ModelError
@@ -27,9 +27,8 @@ from lingraft.export.trained_delta import TrainedDelta, read_trained_delta
 from lingraft.model_card.markdown import front_matter
 from lingraft.pipeline.opening import describe_model
 from lingraft.pipeline.run_folder import read_record
-from lingraft.pipeline.stage_builders import COMPANION_FILES
 from lingraft.splice import Splice
-from lingraft.store import atomic_folder
+from lingraft.store import atomic_folder, copy_matching
 
 CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
 _USAGE = """

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from lingraft.bases.folder import FolderBase
-from lingraft.bases.tokenizer_files import tokenizer_files, write_source_tokenizer
+from lingraft.bases.tokenizer_files import tokenizer_digests, write_source_tokenizer
 from lingraft.bases.weight_formats import check_weight_format
 from lingraft.pipeline.check_stages import (
     result_check,
@@ -33,7 +33,7 @@ from lingraft.pipeline.stages import build_graph, corpus_nodes, vocabulary_node
 from lingraft.pipeline.text_summary import recipe_text_lines
 from lingraft.progress import LogLine, discard_line, each_warning_once
 from lingraft.recipe import Recipe, Runtime, recipe_yaml
-from lingraft.store import Store, file_digest
+from lingraft.store import Store
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
 from lingraft.training import TrainingPlan
 from lingraft.vocabulary.premium_balance import PREMIUMS
@@ -120,11 +120,10 @@ def _extension(recipe: Recipe, untrained: Recipe) -> _Extension:
 
 def _tokenizer_extension(recipe: Recipe, folder: Path) -> _Extension:
     path = tokenizer_file(folder)
-    files = {file.name: file_digest(file) for file in tokenizer_files(path)}
     source = stage_node(
         "source tokenizer",
         "tokenizer",
-        {"file": path.name, "files": files},
+        {"file": path.name, "files": tokenizer_digests(path)},
         partial(_make_tokenizer, path),
     )
     texts, replay = corpus_nodes(recipe)

@@ -18,7 +18,7 @@ from lingraft.bases import Base, BuildContext
 from lingraft.bases.folder import read_config
 from lingraft.bases.tokenizer_files import complete_tokenizer, context_of
 from lingraft.checkpoint import Checkpoint, embedding_names, resize_embeddings
-from lingraft.checkpoint.config_files import COMPANIONS, copy_matching
+from lingraft.checkpoint.config_files import COMPANION_FILES
 from lingraft.checkpoint.weight_checks import check_finite
 from lingraft.corpus import Corpus, Listing, build_corpus
 from lingraft.corpus.corpus import blend_corpora
@@ -31,10 +31,9 @@ from lingraft.pipeline.evaluation_stages import CURVE_SETTINGS, curve_settings
 from lingraft.pipeline.stage_node import StageContext
 from lingraft.recipe import Recipe, Text
 from lingraft.splice import Splice
-from lingraft.store import Manifest, digest
+from lingraft.store import Manifest, copy_matching, digest
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.chat_template import chat_template_of
-from lingraft.tokenizer.file_names import TOKENIZER_FILES
 from lingraft.tokenizer.separators import separators_of
 from lingraft.training import TrainingPlan
 from lingraft.vocabulary import ServingCost, extend_tokenizer
@@ -42,10 +41,6 @@ from lingraft.vocabulary.language_shares import compute_shares
 
 if TYPE_CHECKING:
     from lingraft.training.phase_steps import TrainingText
-
-
-COMPANION_FILES = (*COMPANIONS, *TOKENIZER_FILES, "tokenizer*", "generation_config.json")
-"""Files that training does not change: they are copied from the model that training began with."""
 
 
 def make_source(context: StageContext) -> None:

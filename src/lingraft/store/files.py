@@ -15,7 +15,7 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
@@ -133,6 +133,16 @@ def link_or_copy(source: Path, target: Path) -> bool:
         # By POSIX, a rename does nothing if both names are links to the same file.
         draft.unlink(missing_ok=True)
     return True
+
+
+def copy_matching(source: Path, output: Path, patterns: Iterable[str]) -> None:
+    """Copy the files that match any of the patterns to the same relative path in another folder."""
+    for pattern in patterns:
+        for path in source.glob(pattern):
+            if path.is_file():
+                target = output / path.relative_to(source)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
 
 
 def symlink_or_link(source: Path, target: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from lingraft.bases.folder import read_config
-from lingraft.checkpoint.config_files import copy_matching, text_parts
+from lingraft.checkpoint.config_files import COMPANION_FILES, text_parts
 from lingraft.checkpoint.find_embeddings import embedding_names
 from lingraft.checkpoint.loadable import check_loadable
 from lingraft.checkpoint.rewrite import rewrite
@@ -23,8 +23,8 @@ from lingraft.checkpoint.safetensors_files import INDEX, Checkpoint, torch_dtype
 from lingraft.errors import ModelError, TokenizerError
 from lingraft.model_code import code_files
 from lingraft.pipeline.received import Frozen
-from lingraft.pipeline.stage_builders import COMPANION_FILES
 from lingraft.splice import Splice
+from lingraft.store import copy_matching
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.separators import separators_of
 from lingraft.trainers.returned_configs import compare_configs
