@@ -19,7 +19,7 @@ from lingraft.checkpoint.config_files import text_parts
 from lingraft.errors import ModelError
 from lingraft.progress import say
 from lingraft.splice import identity_splice
-from lingraft.store import copy_matching, file_digest
+from lingraft.store import copy_matching, file_digest, write_json
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.conversion_check import check_if_converted
 from lingraft.tokenizer.edge_cases import code_texts, edge_case_texts
@@ -163,8 +163,7 @@ def _write_converted(tokenizer: ModelTokenizer, folder: Path, *, context: int) -
     # With this entry transformers ignores added_tokens.json and special_tokens_map.json, whose
     # content is part of tokenizer.json by now.
     config["added_tokens_decoder"] = decoder_of(tokenizer.family.data)
-    text = json.dumps(config, ensure_ascii=False, indent=1)
-    (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
+    write_json(folder / "tokenizer_config.json", config)
 
 
 def rows_of(config: dict[str, Any]) -> int | None:

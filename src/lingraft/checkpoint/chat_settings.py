@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lingraft.store import copy_matching
+from lingraft.store import copy_matching, write_json
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.added_tokens import FLAGS, content_of
 from lingraft.tokenizer.file_names import CHAT_TEMPLATE_FILES
@@ -100,5 +100,4 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a settings file; an empty one is left out."""
     if content:
-        text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
-        path.write_text(text, encoding="utf-8")
+        write_json(path, content, indent=2)

@@ -16,6 +16,7 @@ from typing import Any
 from lingraft.checkpoint.rewrite import Layout
 from lingraft.errors import ModelError
 from lingraft.splice import Splice
+from lingraft.store import write_json
 from lingraft.tokenizer.file_names import TOKENIZER_FILES
 
 SPECIAL_IDS = (
@@ -86,7 +87,7 @@ def write_configs(source: Path, output: Path, splice: Splice, layout: Layout) ->
         _add_legacy_rope_keys(part)
     # The number of rows and not of ids: transformers builds the matrices from it.
     set_vocabulary(config, layout.rows)
-    _write_json(output / "config.json", config)
+    write_json(output / "config.json", config, indent=2)
     path = source / "generation_config.json"
     if path.exists():
         generation: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -97,7 +98,7 @@ def write_configs(source: Path, output: Path, splice: Splice, layout: Layout) ->
     if suppressed:
         generation["suppress_tokens"] = suppressed
     if generation:
-        _write_json(output / "generation_config.json", generation)
+        write_json(output / "generation_config.json", generation, indent=2)
 
 
 def suppressed_ids(before: Sequence[int], splice: Splice, layout: Layout) -> list[int]:
@@ -192,7 +193,3 @@ def renumber_ids(part: dict[str, Any], splice: Splice, where: Path) -> None:
             part[key] = renumbered
         elif renumbered:
             part[key] = renumbered[0]
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

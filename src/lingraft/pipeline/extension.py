@@ -5,7 +5,6 @@ For a folder that has a tokenizer but no weights, only the tokenizer is extended
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,13 @@ from lingraft.pipeline.check_stages import (
     source_check,
     write_run_certificate,
 )
-from lingraft.pipeline.run_folder import EVIDENCE, RUN, link_same_names, model_files, new_run_folder
+from lingraft.pipeline.run_folder import (
+    EVIDENCE,
+    link_same_names,
+    model_files,
+    new_run_folder,
+    write_record,
+)
 from lingraft.pipeline.runner import (
     build_node,
     log_source_statement,
@@ -80,7 +85,7 @@ def extend(recipe: Recipe, runtime: Runtime, output: Path, *, log: LogLine = dis
             "warnings": [*statement.warnings, *warnings_of(done)],
             "wrong_scripts": wrong_scripts_of(done),
         }
-        (draft / RUN).write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_record(draft, record)
     return output
 
 

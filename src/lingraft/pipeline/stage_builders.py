@@ -8,7 +8,6 @@ prediction.json. Stages that measure are in `evaluation_stages`, those that chec
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +30,7 @@ from lingraft.pipeline.evaluation_stages import CURVE_SETTINGS, curve_settings
 from lingraft.pipeline.stage_node import StageContext
 from lingraft.recipe import Recipe, Text
 from lingraft.splice import Splice
-from lingraft.store import Manifest, copy_matching, digest
+from lingraft.store import Manifest, copy_matching, digest, write_json
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.chat_template import chat_template_of
 from lingraft.tokenizer.separators import separators_of
@@ -293,8 +292,7 @@ def make_prediction(context: StageContext) -> None:
             target.family.data.get("pre_tokenizer"),
             reported_part(recipe.training),
         )
-    text = json.dumps(predict_before_training(tokens, reason), indent=1, ensure_ascii=False) + "\n"
-    context.draft.path(PREDICTION).write_text(text, encoding="utf-8")
+    write_json(context.draft.path(PREDICTION), predict_before_training(tokens, reason))
 
 
 def warn_if_not_servable(context: StageContext) -> None:

@@ -23,6 +23,7 @@ from lingraft.store.files import (
     replace_folder,
     symlink_or_link,
     write_files,
+    write_json,
 )
 from lingraft.store.locks import lock, try_lock
 from lingraft.store.manifest import MANIFEST, Manifest, checksums, find_damage, output_damage
@@ -61,4 +62,5 @@ __all__ = [
     "symlink_or_link",
     "try_lock",
     "write_files",
+    "write_json",
 ]

@@ -10,6 +10,7 @@ user's own.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from lingraft.errors import LingraftError, StoreError
 
@@ -44,6 +46,13 @@ def atomic_file(path: Path, *, option: str | None = None) -> Iterator[Path]:
             fsync(path.parent)
         finally:
             draft.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any, *, indent: int | None = 1) -> None:
+    """Write plain JSON atomically, in UTF-8 and with a line break at its end."""
+    with atomic_file(path) as draft:
+        text = json.dumps(content, indent=indent, ensure_ascii=False)
+        draft.write_text(text + "\n", encoding="utf-8")
 
 
 def write_files(files: Mapping[Path, str | bytes]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from lingraft.model_code import OF_TOKENIZER
 from lingraft.splice import Splice
-from lingraft.store import copy_matching
+from lingraft.store import copy_matching, write_json
 from lingraft.tokenizer.file_names import CHAT_TEMPLATE_FILES
 from lingraft.tokenizer.json_format import BATCH_SETTINGS, Data
 from lingraft.tokenizer.model_tokenizer import ModelTokenizer
@@ -73,8 +73,7 @@ def save_tokenizer(
         code_class = f"{Path(OF_TOKENIZER).stem}.TokenizerAsItStands"
         config["auto_map"] = {"AutoTokenizer": [None, code_class]}
         (folder / OF_TOKENIZER).write_text(_CODE, encoding="utf-8")
-    text = json.dumps(config, ensure_ascii=False, indent=1)
-    (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
+    write_json(folder / "tokenizer_config.json", config)
     copy_matching(source.folder, folder, _COPIED)
     message = sentencepiece_file(source)
     if message and isinstance(source.family, Unigram):
