@@ -39,6 +39,7 @@ from lingraft.pipeline.check_stages import (
 from lingraft.recipe.vocabulary_settings import VocabularySettings
 from lingraft.store import WARNINGS, Draft
 from lingraft.tokenizer.json_format import merges_of
+from lingraft.tokenizer.loaded_settings import load_auto_tokenizer
 from lingraft.vocabulary import ExtendedVocabulary, Extension
 from lingraft.vocabulary.build_splice import extend_family, new_ids, spell_new
 from lingraft.vocabulary.learn_tokens import LearnedVocabulary
@@ -115,11 +116,9 @@ class PreparedExtension:
 
     def extend(self) -> TokenizerExtension:
         """Extend the tokenizer, and check it as a run does: before, and on what was written."""
-        from transformers import AutoTokenizer
-
         with named_errors(self.files.path, self.name):
             made, certificate = self._extend()
-        extended = AutoTokenizer.from_pretrained(str(made.target.folder), local_files_only=True)
+        extended = load_auto_tokenizer(made.target.folder)
         return TokenizerExtension(
             extended,
             TokenizerSplice.of(made.splice, made.source, made.target, self.files),
