@@ -20,7 +20,7 @@ from lingraft.checkpoint import Checkpoint, embedding_names, resize_embeddings
 from lingraft.checkpoint.config_files import COMPANION_FILES
 from lingraft.checkpoint.weight_checks import check_finite
 from lingraft.corpus import Corpus, Listing, build_corpus
-from lingraft.corpus.corpus import blend_corpora
+from lingraft.corpus.blend import blend_corpora
 from lingraft.evaluation.in_context_probes import InContextMeasure, InContextProbes
 from lingraft.evaluation.score_model import HeldoutMeasure, HeldoutPart, heldout_documents
 from lingraft.forecast.run_predictions import PREDICTION, AddedTokens, predict_before_training
