@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lingraft.bases import BASES, BuildContext, parse_model
-from lingraft.bases.tokenizer_files import complete_tokenizer
+from lingraft.bases.tokenizer_files import complete_tokenizer, write_source_tokenizer
 from lingraft.corpus import CorpusSettings, Source
 from lingraft.errors import LingraftError, ModelError, TokenizerError
 from lingraft.store import Draft
@@ -361,6 +361,45 @@ def test_roles_of_special_tokens_may_be_named(tiny_model, tmp_path):
     assert open_tokenizer(folder).eos_id == 318
     with pytest.raises(TokenizerError, match="has no token '<eot>'"):
         BASES.parse({"random": {**settings, "special_tokens": {"eos_token": "<eot>"}}}).identity()
+
+
+@pytest.fixture
+def chatty(tiny_model, tmp_path) -> Path:
+    """Return a tokenizer folder with a default chat template, a named one, and other settings."""
+    folder = tmp_path / "chatty"
+    (folder / "additional_chat_templates").mkdir(parents=True)
+    shutil.copy(tiny_model / "tokenizer.json", folder)
+    settings = {"bos_token": "<s>", "eos_token": "</s>", "padding_side": "left"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "special_tokens_map.json").write_text(json.dumps({"eos_token": "</s>"}))
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    (folder / "additional_chat_templates" / "tools.jinja").write_text("{{ tools }}")
+    return folder
+
+
+def test_a_base_with_random_weights_has_the_whole_tokenizer(chatty, tmp_path):
+    """Every chat template and setting of the files is kept; roles of the recipe come first."""
+    from transformers import AutoTokenizer
+
+    base = BASES.parse(
+        {"random": {"tokenizer": str(chatty), "special_tokens": {"eos_token": "<s>"}}}
+    )
+    before = base.identity()
+    loaded = AutoTokenizer.from_pretrained(materialised(base, tmp_path))
+    assert loaded.chat_template == {"default": "{{ messages }}", "tools": "{{ tools }}"}
+    assert (loaded.eos_token, loaded.padding_side) == ("<s>", "left")
+    (chatty / "chat_template.jinja").write_text("another")
+    assert base.identity() != before
+
+
+def test_a_tokenizer_without_a_model_keeps_named_chat_templates(chatty, tmp_path):
+    """A source without weights is written with all chat templates, in their folders."""
+    from transformers import AutoTokenizer
+
+    write_source_tokenizer(chatty / "tokenizer.json", tmp_path, warn=print)
+    for name in ("given", "model"):
+        loaded = AutoTokenizer.from_pretrained(tmp_path / name)
+        assert loaded.chat_template == {"default": "{{ messages }}", "tools": "{{ tools }}"}
 
 
 def test_large_files_are_hashed_once(tmp_path, monkeypatch):

@@ -109,6 +109,26 @@ def test_an_instruct_model_of_another_base_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("owner", ["adapted", "instruct"])
+def test_named_chat_templates_are_those_of_the_default_one(
+    models: dict[str, Path], tmp_path: Path, owner: str
+) -> None:
+    """The instruct model's templates replace all of the base; without any, those of the base stay.
+
+    A template of one model would otherwise be rendered with the special tokens of the other.
+    """
+    for kind in ("adapted", "instruct"):
+        named = models[kind] / "additional_chat_templates" / f"{kind}.jinja"
+        named.parent.mkdir()
+        named.write_text("{{ tools }}", encoding="utf-8")
+    if owner == "adapted":
+        (models["instruct"] / "chat_template.jinja").unlink()
+        shutil.rmtree(models["instruct"] / "additional_chat_templates")
+    add_chat_vector(**models, splice=SPLICE, weight=1.0, output=tmp_path / "out")
+    found = [path.stem for path in (tmp_path / "out").glob("additional_chat_templates/*")]
+    assert found == [owner]
+
+
 @pytest.mark.parametrize("has_decoder", [False, True])
 def test_the_result_reads_chats_as_the_instruct_model_does(
     models: dict[str, Path], tmp_path: Path, has_decoder: bool

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from fractions import Fraction
 
 import pytest
@@ -25,6 +24,9 @@ from lingraft.embeddings.subtoken_mean import (
 )
 from lingraft.errors import ModelError
 from lingraft.splice import AddedToken, Vocabulary
+from lingraft.tokenizer import ModelTokenizer
+from lingraft.tokenizer.byte_level_bpe import ByteLevel
+from lingraft.tokenizer.unigram import Unigram
 
 PIECES = st.lists(st.integers(0, 7), min_size=1, max_size=6)
 TEXTS = st.lists(
@@ -135,15 +137,13 @@ def test_a_tree_is_read_from_both_forms_of_merges(tmp_path):
     vocab = {"a": 0, "b": 1, "ab": 2}
     trees = []
     for merges in ([["a", "b"]], ["a b"]):
-        content = {"model": {"type": "BPE", "vocab": vocab, "merges": merges}}
-        (tmp_path / "tokenizer.json").write_text(json.dumps(content))
-        trees.append(MergeTree.read(tmp_path).ranks)
+        data = {"model": {"type": "BPE", "vocab": vocab, "merges": merges}}
+        tokenizer = ModelTokenizer(tmp_path, ByteLevel(data, tmp_path), {})
+        trees.append(MergeTree.of(tokenizer).ranks)
     assert trees == [{(0, 1): (0, 2)}] * 2
-    (tmp_path / "tokenizer.json").write_text(
-        json.dumps({"model": {"type": "Unigram", "vocab": []}})
-    )
+    data = {"model": {"type": "Unigram", "vocab": []}}
     with pytest.raises(ModelError, match="a Unigram tokenizer has no merges"):
-        MergeTree.read(tmp_path)
+        MergeTree.of(ModelTokenizer(tmp_path, Unigram(data, tmp_path), {}))
 
 
 def test_only_pieces_of_added_tokens_are_numbered():

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from lingraft.cli import app
 from lingraft.corpus import Corpus
-from lingraft.corpus.corpus import blend_corpora
+from lingraft.corpus.blend import blend_corpora
 from lingraft.errors import CorpusError, LingraftError, RecipeError, StoreError
 from lingraft.measurement import select
 from lingraft.pipeline import claims_table, extend, premiums_line, pretokenizer_line, run

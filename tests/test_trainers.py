@@ -515,6 +515,22 @@ def test_the_callback_refuses_a_trainer_that_differs_from_the_plan(folder, tmp_p
         lingraft.HandoverCallback(folder, phase=3)
 
 
+def test_the_tokenizer_of_the_hand_over_is_restored_with_its_chat_templates(folder, tmp_path):
+    """Named chat templates of the hand-over come along; a template that the trainer made goes."""
+    handed_over = tmp_path / "handed-over"
+    shutil.copytree(folder, handed_over)
+    named = "additional_chat_templates/tools.jinja"
+    (handed_over / "model" / named).parent.mkdir()
+    (handed_over / "model" / named).write_text("{{ tools }}")
+    (tmp_path / "trained").mkdir()
+    (tmp_path / "trained" / "chat_template.jinja").write_text("of the trainer")
+    lingraft.HandoverCallback(handed_over).restore_tokenizer(tmp_path / "trained")
+    assert (tmp_path / "trained" / named).read_text() == "{{ tools }}"
+    assert not (tmp_path / "trained" / "chat_template.jinja").exists()
+    ids = [open_tokenizer(one).family.pieces for one in (folder / "model", tmp_path / "trained")]
+    assert ids[0] == ids[1]
+
+
 def test_an_average_of_weights_continues_from_a_checkpoint(folder, tmp_path):
     """The average of the steps before a stop is in the checkpoint, and its absence is an error."""
     model = AutoModelForCausalLM.from_pretrained(folder / "model")

@@ -22,7 +22,14 @@ from lingraft.bases.weight_formats import (
 from lingraft.checkpoint.config_files import COMPANIONS
 from lingraft.errors import ModelError
 from lingraft.model_code import check_loads_without_code, code_files, is_permitted, permit
-from lingraft.store import cached_sha256, file_digest, is_folder, path_exists, symlink_or_link
+from lingraft.store import (
+    cached_sha256,
+    file_digest,
+    is_folder,
+    path_exists,
+    symlink_or_link,
+    write_json,
+)
 from lingraft.tokenizer.file_names import TOKENIZER_FILES
 
 WEIGHTS = ("*.safetensors",)
@@ -169,7 +176,5 @@ def fill(target: Path, source: Path, *, code: bool = False) -> dict[str, Any]:
             digests[path.name] = file_digest(path)
         return {"code": digests}
     del config["auto_map"]
-    (target / "config.json").write_text(
-        json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    write_json(target / "config.json", config, indent=2)
     return {"code left out": f"transformers' own {config['model_type']} is used"}

@@ -74,7 +74,7 @@ class PretrainedHere(Base):
         """Return the identity of the text and all settings."""
         look_at(self.corpus, self.language)
         settings = self.model_dump(mode="json", by_alias=True, exclude={"corpus"})
-        return {"pretrain": 2, **settings, "corpus": identity_of(self.corpus, self.language)}
+        return {"pretrain": 3, **settings, "corpus": identity_of(self.corpus, self.language)}
 
     def materialise(self, context: BuildContext) -> None:
         """Build the corpus, learn the tokenizer and train.

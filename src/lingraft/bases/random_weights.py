@@ -14,10 +14,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from lingraft.bases.base import BASES, Base, BuildContext
-from lingraft.bases.tokenizer_files import context_of, write_tokenizer
+from lingraft.bases.tokenizer_files import context_of, tokenizer_digests, write_tokenizer
 from lingraft.errors import ModelError, TokenizerError, did_you_mean
-from lingraft.store import digest
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
+from lingraft.tokenizer.load_tokenizer import tokenizer_file
 
 SMALL_BODY = {
     "model_type": "llama",
@@ -57,15 +57,11 @@ class RandomBase(Base):
         return {self.name: self.model_dump(mode="json", by_alias=True)}
 
     def identity(self) -> dict[str, Any]:
-        """Return the content hash of the tokenizer, the configuration and the seed."""
-        tokenizer = self._open()
-        roles = {key: value for key, value in tokenizer.config.items() if key.endswith("_token")}
-        return {
-            "tokenizer": digest(tokenizer.family.data),
-            "roles": roles,
-            "config": self.body,
-            "seed": self.seed,
-        }
+        """Return the hashes of the tokenizer's files, and the other settings."""
+        self._open()  # refuses what is no tokenizer
+        files = tokenizer_digests(tokenizer_file(Path(self.tokenizer).expanduser()))
+        settings = self.model_dump(mode="json", by_alias=True, exclude={"tokenizer"})
+        return {"random": 2, **settings, "tokenizer": files}
 
     def materialise(self, context: BuildContext) -> None:
         """Initialise the weights and save them with the tokenizer."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from lingraft.checkpoint.config_files import text_parts
 from lingraft.errors import ModelError
 from lingraft.progress import say
 from lingraft.splice import identity_splice
+from lingraft.store import copy_matching, file_digest, write_json
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.conversion_check import check_if_converted
 from lingraft.tokenizer.edge_cases import code_texts, edge_case_texts
@@ -30,26 +32,21 @@ from lingraft.tokenizer.save_tokenizer import (
     saved_config,
 )
 
-ROLES = ("bos", "eos", "pad", "unk")
 GIVEN = "given"
 """Folder next to a stored model with its original small files, if its tokenizer was changed."""
 
 
 def write_tokenizer(tokenizer: ModelTokenizer, folder: Path, *, context: int) -> None:
-    """Write tokenizer.json and its config, so that AutoTokenizer gives the same ids."""
-    data = json.dumps(tokenizer.family.data, ensure_ascii=False)
-    (folder / "tokenizer.json").write_text(data, encoding="utf-8")
-    named = {f"{role}_token": tokenizer.config.get(f"{role}_token") for role in ROLES}
+    """Write all files of a tokenizer for a model that reads `context` tokens."""
     config = {
-        # Classes of a model build their own pre-tokenizer in transformers 5. This one loads
-        # tokenizer.json unchanged, in versions 4 and 5.
-        "tokenizer_class": "PreTrainedTokenizerFast",
+        **tokenizer.config,
         "model_max_length": context,
-        "clean_up_tokenization_spaces": False,
-        **{role: content for role, content in named.items() if content},
+        # With this entry transformers ignores special_tokens_map.json, whose roles may differ.
+        "added_tokens_decoder": {},
     }
-    text = json.dumps(config, ensure_ascii=False, indent=1)
-    (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
+    source = replace(tokenizer, config=config)
+    data, splice = tokenizer.family.data, identity_splice(tokenizer.size)
+    save_tokenizer(source, data, splice, folder)
 
 
 def complete_tokenizer(folder: Path, *, warn: Callable[[str], None] = say) -> ModelTokenizer:
@@ -80,12 +77,12 @@ def complete_tokenizer(folder: Path, *, warn: Callable[[str], None] = say) -> Mo
     return completed
 
 
-def tokenizer_files(path: Path) -> list[Path]:
-    """Return a tokenizer file with the files next to it that describe the tokenizer."""
+def tokenizer_digests(path: Path) -> dict[str, str]:
+    """Return the digests of a tokenizer file and of the files next to it that describe it."""
     files = {path}
     for pattern in SMALL_FILES:
         files.update(file for file in path.parent.glob(pattern) if file.is_file())
-    return sorted(files)
+    return {file.relative_to(path.parent).as_posix(): file_digest(file) for file in sorted(files)}
 
 
 def write_source_tokenizer(
@@ -97,8 +94,8 @@ def write_source_tokenizer(
     """
     given, model = folder / GIVEN, folder / "model"
     given.mkdir()
-    for file in tokenizer_files(path):
-        shutil.copyfile(file, given / file.name)
+    shutil.copyfile(path, given / path.name)
+    copy_matching(path.parent, given, SMALL_FILES)
     tokenizer = complete_settings(open_tokenizer(given / path.name), warn)
     save_tokenizer(tokenizer, tokenizer.family.data, identity_splice(tokenizer.size), model)
     # The extended tokenizer gets a SentencePiece file if the source has one.
@@ -166,8 +163,7 @@ def _write_converted(tokenizer: ModelTokenizer, folder: Path, *, context: int) -
     # With this entry transformers ignores added_tokens.json and special_tokens_map.json, whose
     # content is part of tokenizer.json by now.
     config["added_tokens_decoder"] = decoder_of(tokenizer.family.data)
-    text = json.dumps(config, ensure_ascii=False, indent=1)
-    (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
+    write_json(folder / "tokenizer_config.json", config)
 
 
 def rows_of(config: dict[str, Any]) -> int | None:

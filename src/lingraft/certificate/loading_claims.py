@@ -9,7 +9,12 @@ from lingraft.certificate.claims import Claim, Evidence, map_to_target
 from lingraft.errors import TokenizerError
 from lingraft.tokenizer.conversion_check import compare_with_sentencepiece
 from lingraft.tokenizer.edge_cases import edge_case_texts
-from lingraft.tokenizer.loaded_settings import NAMES, names_tokenizer_class, read_loaded_settings
+from lingraft.tokenizer.loaded_settings import (
+    NAMES,
+    load_auto_tokenizer,
+    names_tokenizer_class,
+    read_loaded_settings,
+)
 from lingraft.tokenizer.sentencepiece_bpe import SpaceMarked
 from lingraft.tokenizer.sentencepiece_file import sentencepiece_file
 from lingraft.tokenizer.unigram import Unigram
@@ -34,19 +39,14 @@ def certify_loading(evidence: Evidence) -> list[Claim]:
 
 def _check_transformers(evidence: Evidence) -> Claim:
     """Check that AutoTokenizer gives the same ids and special tokens from the saved folder."""
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
     target = evidence.target
-    # The result must load as most users load it: the fast class, without remote code.
-    loaded = transformers.AutoTokenizer.from_pretrained(
-        str(target.folder), trust_remote_code=False, use_fast=True
-    )
+    # The result must load as most users load it: without remote code.
+    loaded = load_auto_tokenizer(target.folder)
     candidates = (*edge_case_texts(), *islice(evidence.target_heldout(), _TRANSFORMERS_TEXTS))
     texts = list(filter(None, candidates))
     changed = 0
     # A call of transformers reads special tokens in a text as such, hence `encode_markup`.
-    other = loaded(texts, add_special_tokens=False)["input_ids"]
+    other = loaded(texts, add_special_tokens=False, verbose=False)["input_ids"]
     for ours, theirs in zip(target.encode_markup(texts), other, strict=True):
         changed += ours != theirs
     roles = 0

@@ -17,10 +17,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lingraft.model_code import is_permitted, trust_option
+from lingraft.model_code import is_permitted
 from lingraft.tokenizer import ModelTokenizer
 from lingraft.tokenizer.added_tokens import FLAGS, content_of
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
+from lingraft.tokenizer.loaded_settings import load_auto_tokenizer
 
 ROLES = ("bos", "eos", "pad", "unk")
 
@@ -102,7 +103,7 @@ def read_with_transformers(given: Path) -> Reading | str:
 
 def read_folder_with_transformers(folder: Path) -> Reading:
     """Return how transformers reads a folder; raises the errors of AutoTokenizer."""
-    return build_reading(load_auto_tokenizer(folder))
+    return build_reading(_load_once(folder))
 
 
 def read_file_with_transformers(folder: Path) -> Reading:
@@ -133,24 +134,15 @@ def build_reading(loaded: Any) -> Reading:
     return Reading(reader, loaded.get_vocab(), flags, roles, ids, plain, loaded)
 
 
-def load_auto_tokenizer(folder: Path) -> Any:
+def _load_once(folder: Path) -> Any:
     """Load AutoTokenizer from a folder; the result is cached until a file changes."""
-    return _load_cached(str(folder), _fingerprint(folder), runs_code=is_permitted(folder))
+    return _load_cached(folder, _fingerprint(folder), runs_code=is_permitted(folder))
 
 
 @lru_cache(maxsize=3)  # a run reads three: the source, the result and the trained model
-def _load_cached(folder: str, fingerprint: tuple[object, ...], *, runs_code: bool) -> Any:
-    del fingerprint, runs_code  # only part of the cache key
-    import transformers
-
-    logging = transformers.utils.logging
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        loaded = transformers.AutoTokenizer.from_pretrained(folder, **trust_option(Path(folder)))
-    finally:
-        logging.set_verbosity(verbosity)
-    return _disable_padding(loaded)
+def _load_cached(folder: Path, fingerprint: tuple[object, ...], *, runs_code: bool) -> Any:
+    del fingerprint  # only part of the cache key
+    return _disable_padding(load_auto_tokenizer(folder, trust_remote_code=runs_code))
 
 
 def _disable_padding(loaded: Any) -> Any:
@@ -170,7 +162,7 @@ def _load_decompressed(source: Path) -> Any:
         (folder / "tokenizer.json").write_bytes(gzip.decompress(source.read_bytes()))
         for path in source.parent.glob("*.json"):
             shutil.copyfile(path, folder / path.name)
-        return load_auto_tokenizer(folder)
+        return _load_once(folder)
 
 
 def _names_class(folder: Path) -> bool:

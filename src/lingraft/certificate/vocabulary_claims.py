@@ -10,10 +10,8 @@ from typing import Any
 
 from lingraft.certificate.claims import Claim, Evidence, map_to_target
 from lingraft.tokenizer import ModelTokenizer
+from lingraft.tokenizer.file_names import CHAT_TEMPLATE_FILES
 from lingraft.tokenizer.json_format import build_model_only
-
-# Chat templates are files of their own, or an entry of tokenizer_config.json.
-_TEMPLATES = ("chat_template.jinja", "chat_template.json")
 
 
 def certify_vocabulary(evidence: Evidence) -> list[Claim]:
@@ -56,11 +54,12 @@ def _check_special_tokens(evidence: Evidence) -> Iterator[Claim]:
         # vocabulary of the model does not contain it.
         same = new == expected and new is not None and backend.token_to_id(content) == new["id"]
         changed += not same
-    templates = [name for name in _TEMPLATES if (evidence.source.folder / name).is_file()]
-    for name in templates:
-        written = evidence.target.folder / name
-        original = (evidence.source.folder / name).read_bytes()
-        changed += not written.is_file() or written.read_bytes() != original
+    # Chat templates are files of their own, or an entry of tokenizer_config.json.
+    folder = evidence.source.folder
+    templates = [path for name in CHAT_TEMPLATE_FILES for path in folder.glob(name)]
+    for original in templates:
+        written = evidence.target.folder / original.relative_to(folder)
+        changed += not written.is_file() or written.read_bytes() != original.read_bytes()
     inline = evidence.source.config.get("chat_template")
     changed += inline != evidence.target.config.get("chat_template")
     of = len(before.keys() | after.keys()) + len(templates) + (inline is not None)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lingraft.store import copy_matching, write_json
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.added_tokens import FLAGS, content_of
-from lingraft.tokenizer.chat_template import TEMPLATE_FILES
+from lingraft.tokenizer.file_names import CHAT_TEMPLATE_FILES
 
 SPECIAL_MAP = "special_tokens_map.json"
 _LISTS = ("additional_special_tokens", "extra_special_tokens")
@@ -68,14 +68,13 @@ def copy_chat_settings(instruct: Path, output: Path, targets: Mapping[int, int])
     """
     chat = open_tokenizer(instruct).config
     tokenizer_config = _read_json(output / "tokenizer_config.json")
-    templates = [name for name in TEMPLATE_FILES if (instruct / name).is_file()]
-    if templates or "chat_template" in chat:
+    if "chat_template" in chat or any(any(instruct.glob(name)) for name in CHAT_TEMPLATE_FILES):
         # A file of the base would take precedence over the instruct model's setting.
         tokenizer_config.pop("chat_template", None)
-        for name in TEMPLATE_FILES:
-            (output / name).unlink(missing_ok=True)
-    for name in templates:
-        shutil.copyfile(instruct / name, output / name)
+        for name in CHAT_TEMPLATE_FILES:
+            for path in output.glob(name):
+                path.unlink()
+        copy_matching(instruct, output, CHAT_TEMPLATE_FILES)
     for key in ("chat_template", "eos_token"):
         if key in chat:
             tokenizer_config[key] = chat[key]
@@ -101,5 +100,4 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a settings file; an empty one is left out."""
     if content:
-        text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
-        path.write_text(text, encoding="utf-8")
+        write_json(path, content, indent=2)

@@ -26,7 +26,9 @@ from lingraft.checkpoint.safetensors_files import Checkpoint, TensorPlace, block
 from lingraft.checkpoint.weight_checks import check_finite_tensor
 from lingraft.errors import ModelError
 from lingraft.splice import Splice
+from lingraft.store import copy_matching
 from lingraft.tokenizer import open_tokenizer
+from lingraft.tokenizer.file_names import CHAT_TEMPLATE_FILES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,6 +113,7 @@ def add_chat_vector(
     for file in adapted.iterdir():
         if file.is_file() and file.suffix != ".safetensors":
             shutil.copyfile(file, output / file.name)
+    copy_matching(adapted, output, CHAT_TEMPLATE_FILES)
     changed: dict[Path, dict[str, NewTensor]] = {}
     for name, place in models.adapted.tensors.items():
         tensor = NewTensor(place.shape, _bytes(models, name))

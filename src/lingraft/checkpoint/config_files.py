@@ -1,22 +1,23 @@
-"""Write the files next to the weights: configurations, processors, chat templates, licences.
+"""Write the files next to the weights: configurations, processors, licences.
 
 A resized model gets a config.json with the new number of rows and the new special ids, and a
-generation_config.json that suppresses the padding ids. Processors of multimodal models, chat
-templates and licences are copied unchanged. Tokenizer files are not copied from the source: the
-extended tokenizer writes its own, and the source's vocab.json or merges.txt would be out of date.
+generation_config.json that suppresses the padding ids. Processors of multimodal models and licences
+are copied unchanged. Tokenizer files are not copied from the source: the extended tokenizer writes
+its own, and the source's vocab.json or merges.txt would be out of date.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lingraft.checkpoint.rewrite import Layout
 from lingraft.errors import ModelError
 from lingraft.splice import Splice
+from lingraft.store import write_json
+from lingraft.tokenizer.file_names import TOKENIZER_FILES
 
 SPECIAL_IDS = (
     "bos_token_id",
@@ -41,9 +42,10 @@ PROCESSOR_FILES = (
     "feature_extractor_config.json",
     "image_processor_config.json",
 )
-TEMPLATES = ("chat_template.json", "additional_chat_templates/*.jinja")
 LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*", "COPYING*")
-COMPANIONS = (*PROCESSOR_FILES, *TEMPLATES, *LICENCES)
+COMPANIONS = (*PROCESSOR_FILES, *LICENCES)
+COMPANION_FILES = (*COMPANIONS, *TOKENIZER_FILES, "tokenizer*", "generation_config.json")
+"""Files that training does not change: they are copied from the model that training began with."""
 
 
 def named_ids(config: Mapping[str, Any]) -> dict[str, list[int]]:
@@ -85,7 +87,7 @@ def write_configs(source: Path, output: Path, splice: Splice, layout: Layout) ->
         _add_legacy_rope_keys(part)
     # The number of rows and not of ids: transformers builds the matrices from it.
     set_vocabulary(config, layout.rows)
-    _write_json(output / "config.json", config)
+    write_json(output / "config.json", config, indent=2)
     path = source / "generation_config.json"
     if path.exists():
         generation: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -96,7 +98,7 @@ def write_configs(source: Path, output: Path, splice: Splice, layout: Layout) ->
     if suppressed:
         generation["suppress_tokens"] = suppressed
     if generation:
-        _write_json(output / "generation_config.json", generation)
+        write_json(output / "generation_config.json", generation, indent=2)
 
 
 def suppressed_ids(before: Sequence[int], splice: Splice, layout: Layout) -> list[int]:
@@ -191,22 +193,3 @@ def renumber_ids(part: dict[str, Any], splice: Splice, where: Path) -> None:
             part[key] = renumbered
         elif renumbered:
             part[key] = renumbered[0]
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def copy_companions(source: Path, output: Path) -> None:
-    """Copy processors, templates and licences of a model, also those in subfolders."""
-    copy_matching(source, output, COMPANIONS)
-
-
-def copy_matching(source: Path, output: Path, patterns: Iterable[str]) -> None:
-    """Copy the files that match any of the patterns to the same relative path in another folder."""
-    for pattern in patterns:
-        for path in source.glob(pattern):
-            if path.is_file():
-                target = output / path.relative_to(source)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lingraft.checkpoint.config_files import copy_companions, write_configs
+from lingraft.checkpoint.config_files import COMPANIONS, write_configs
 from lingraft.checkpoint.find_embeddings import EmbeddingNames, embedding_names
 from lingraft.checkpoint.loadable import check_loadable
 from lingraft.checkpoint.resize_checks import (
@@ -40,6 +40,7 @@ from lingraft.checkpoint.weight_checks import finite_norms
 from lingraft.corpus import Corpus
 from lingraft.model_code import code_files
 from lingraft.splice import Splice
+from lingraft.store import copy_matching
 from lingraft.tokenizer.file_names import TOKENIZER_FILES
 
 # tokenizer_*.py is a tokenizer class in the folder.
@@ -159,10 +160,8 @@ def _write_other_files(
 ) -> None:
     """Write all files except the weights, and check that the folder loads."""
     write_configs(plan.checkpoint.folder, output, plan.splice, plan.layout)
-    copy_companions(source_folder, output)
-    for pattern in FILES_OF_TOKENIZER:
-        for file in tokenizer_folder.glob(pattern):
-            shutil.copyfile(file, output / file.name)
+    copy_matching(source_folder, output, COMPANIONS)
+    copy_matching(tokenizer_folder, output, FILES_OF_TOKENIZER)
     for file in code_files(source_folder):
         shutil.copyfile(file, output / file.name)
     check_loadable(output, plan.names)

@@ -16,7 +16,6 @@ Shape suffixes: V source rows, D width.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING
 from lingraft.checkpoint.find_embeddings import EmbeddingNames
 from lingraft.checkpoint.rewrite import Layout, NewTensor, ResizedRows, lay_out, rewrite
 from lingraft.checkpoint.row_request import InitRows
-from lingraft.checkpoint.safetensors_files import INDEX, Checkpoint, blocks
+from lingraft.checkpoint.safetensors_files import Checkpoint, blocks, write_index
 from lingraft.checkpoint.table_rows import TableRows
 from lingraft.splice import Splice
 from lingraft.store import link_or_copy
@@ -133,17 +132,6 @@ def write_tensors(plan: ResizePlan, changed: Mapping[str, ResizedRows], output: 
         else:
             linked += link_or_copy(file, output / file.name)
     if checkpoint.index is not None:
-        _write_index(checkpoint, output)
+        # The tensors stay in their files; only the sizes are new.
+        write_index(output, checkpoint.index["weight_map"], checkpoint.index)
     return linked
-
-
-def _write_index(checkpoint: Checkpoint, output: Path) -> None:
-    """Write the index of a sharded checkpoint with the new sizes; tensors stay in their files."""
-    index = dict(checkpoint.index or {})
-    files = [output / file.name for file in checkpoint.files]
-    written = Checkpoint(output, Checkpoint.open_files(files), None)
-    index["metadata"] = {**index.get("metadata", {}), "total_size": written.tensor_bytes}
-    # Only recent releases of transformers write this number.
-    if "total_parameters" in index["metadata"]:
-        index["metadata"]["total_parameters"] = written.parameters
-    (output / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")

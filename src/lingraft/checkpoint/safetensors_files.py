@@ -19,6 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from lingraft.errors import ModelError
+from lingraft.store import write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -218,6 +219,24 @@ def _shard_names(index: Any, where: Path) -> list[str]:
         )
         raise ModelError(msg)
     return names
+
+
+def write_index(
+    folder: Path, weight_map: Mapping[str, str], before: Mapping[str, Any] | None = None
+) -> None:
+    """Write the index of the shards in a folder; `weight_map` is the file name of each tensor.
+
+    The other entries are those of the index `before`, with new sizes.
+    """
+    files = [folder / name for name in sorted(set(weight_map.values()))]
+    written = Checkpoint(folder, Checkpoint.open_files(files), None)
+    before = before or {}
+    metadata = {**before.get("metadata", {}), "total_size": written.tensor_bytes}
+    # Only recent releases of transformers write this number.
+    if "total_parameters" in metadata:
+        metadata["total_parameters"] = written.parameters
+    index = {**before, "metadata": metadata, "weight_map": weight_map}
+    write_json(folder / INDEX, index, indent=2)
 
 
 def _single_file(folder: Path) -> list[Path]:

@@ -19,14 +19,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from transformers import AutoTokenizer
-from transformers.utils import logging
-
 from lingraft.checkpoint.find_embeddings import EmbeddingNames, embedding_names
 from lingraft.checkpoint.safetensors_files import INDEX, Checkpoint
 from lingraft.errors import LingraftError, ModelError
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.edge_cases import edge_case_texts
+from lingraft.tokenizer.loaded_settings import load_auto_tokenizer
 
 MULTIPLE = 64
 """vLLM pads its embedding to a multiple of this (DEFAULT_VOCAB_PADDING_SIZE)."""
@@ -179,16 +177,15 @@ def _check_tokenizer(folder: _Folder) -> Iterator[Result]:
     if not (folder.path / "tokenizer.json").is_file():
         yield _fault("no tokenizer.json", "`lingraft adapt` writes one")
         return
-    logging.set_verbosity_error()
     try:
-        loaded = AutoTokenizer.from_pretrained(str(folder.path), trust_remote_code=False)
+        loaded = load_auto_tokenizer(folder.path)
     except Exception as error:  # noqa: BLE001 - any exception here would stop vLLM's start as well
         reason = " ".join(str(error).split())[:120]
         yield _fault(f"AutoTokenizer: {reason}", "look at tokenizer_config.json")
         return
     texts = list(filter(None, edge_case_texts()))
     ids = folder.tokenizer.encode_markup(texts)
-    transformers_ids = [loaded(text, add_special_tokens=False)["input_ids"] for text in texts]
+    transformers_ids = loaded(texts, add_special_tokens=False, verbose=False)["input_ids"]
     different = sum(a != b for a, b in zip(ids, transformers_ids, strict=True))
     kind = type(loaded).__name__
     if not different:

@@ -8,10 +8,8 @@ width of the matrix.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -19,6 +17,8 @@ from pydantic import Field
 from lingraft.embeddings.base import INITS, EmbeddingInit, InitRequest, InitRows, RowMixture
 from lingraft.errors import ModelError
 from lingraft.splice import AddedToken, Vocabulary
+from lingraft.tokenizer import ModelTokenizer
+from lingraft.tokenizer.json_format import merges_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,22 +122,20 @@ class MergeTree:
         self.ranks = ranks
 
     @classmethod
-    def read(cls, folder: Path) -> MergeTree:
-        """Read the merges of a tokenizer.json; raises `ModelError` if it has none."""
-        path = folder / "tokenizer.json"
-        model = json.loads(path.read_text(encoding="utf-8"))["model"]
-        if not model.get("merges"):
+    def of(cls, tokenizer: ModelTokenizer) -> MergeTree:
+        """Return the merges of a tokenizer; raises `ModelError` if it has none."""
+        family = tokenizer.family
+        merges = merges_of(family.data)
+        if not merges:
             msg = (
-                f"{path}: a {model.get('type')} tokenizer has no merges; "
+                f"{tokenizer.folder / 'tokenizer.json'}: a {family.name} tokenizer has no merges; "
                 "choose other weights than 'merges'"
             )
             raise ModelError(msg)
-        vocab = model["vocab"]
+        ids = family.pieces
         ranks: dict[tuple[int, int], tuple[int, int]] = {}
-        for rank, merge in enumerate(model["merges"]):
-            # Older versions of the tokenizers library write "left right", newer ones a list.
-            left, right = merge if isinstance(merge, list) else merge.split(" ")
-            ranks.setdefault((vocab[left], vocab[right]), (rank, vocab[left + right]))
+        for rank, (left, right) in enumerate(merges):
+            ranks.setdefault((ids[left], ids[right]), (rank, ids[left + right]))
         return cls(ranks)
 
     def weights(self, token: AddedToken, target_of: Mapping[int, int]) -> tuple[Weights, bool]:
@@ -201,7 +199,7 @@ def piece_weights(
 
 def _merge_weights(request: InitRequest) -> tuple[list[Weights], tuple[str, ...]]:
     """Return the weights by depth in the merge tree, and the origin of each row."""
-    tree = MergeTree.read(request.target_tokenizer.folder)
+    tree = MergeTree.of(request.target_tokenizer)
     target_of = target_ids(request.splice.kept, request.splice.added)
     all_weights, origins = [], []
     for token in request.splice.added:

@@ -20,8 +20,8 @@ from lingraft.checkpoint.gguf_architectures import (
     UnknownArchitectureError,
     architecture_of,
     complete_config,
-    describe,
 )
+from lingraft.checkpoint.gguf_settings import describe
 from lingraft.checkpoint.safetensors_files import Checkpoint
 from lingraft.errors import MissingExtraError, ModelError, RecipeError, did_you_mean
 from lingraft.export.gguf_converter import converter_advice

@@ -7,7 +7,7 @@ file. A tokenizer that it would not reproduce exactly is an error.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -16,7 +16,7 @@ from lingraft.errors import ModelError
 from lingraft.pretokenizer.llama_cpp_names import llama_cpp_name
 from lingraft.tokenizer import ModelTokenizer
 from lingraft.tokenizer.byte_level_bpe import ByteLevel
-from lingraft.tokenizer.json_format import Data
+from lingraft.tokenizer.json_format import Data, merges_of
 from lingraft.tokenizer.sentencepiece_bpe import SPACE, SentencePieceBPE
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
@@ -59,7 +59,7 @@ def gguf_tokens(tokenizer: ModelTokenizer, rows: int) -> GgufTokens:
     tokens = [pieces.get(i, f"[UNUSED{i}]") for i in range(rows)]
     types = _types(data, pieces, rows)
     if isinstance(family, ByteLevel):
-        merges = [" ".join(pair) for pair in _merge_pairs(data)]
+        merges = [" ".join(pair) for pair in merges_of(data)]
         notes = _normalizer_notes(data)
         return GgufTokens("gpt2", llama_cpp_name(data), tokens, types, merges, notes=notes)
     if isinstance(family, SentencePieceBPE):
@@ -98,13 +98,6 @@ def _types(data: Data, pieces: Mapping[int, str], rows: int) -> list[int]:
     return types
 
 
-def _merge_pairs(data: Data) -> Iterator[tuple[str, str]]:
-    """Yield the merges; older tokenizer.json files have them as strings with a space."""
-    for merge in data["model"]["merges"]:
-        left, right = merge.split(" ", 1) if isinstance(merge, str) else merge
-        yield left, right
-
-
 def _normalizer_notes(data: Data) -> list[str]:
     normalizer = data.get("normalizer")
     kinds = [part["type"] for part in _parts(normalizer)]
@@ -133,7 +126,7 @@ def _scores(data: Data, tokens: Sequence[str]) -> list[float]:
     """
     rank: dict[str, int] = {}
     known, last = set(), ""
-    for left, right in _merge_pairs(data):
+    for left, right in merges_of(data):
         piece = left + right
         if piece != last and piece in rank:
             msg = (

@@ -8,7 +8,6 @@ use it.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lingraft.checkpoint.config_files import copy_matching
+from lingraft.checkpoint.config_files import COMPANION_FILES
 from lingraft.checkpoint.load_model import meta_model
 from lingraft.checkpoint.model_class import read_model_config
 from lingraft.errors import MissingExtraError, ModelError
@@ -27,9 +26,8 @@ from lingraft.export.trained_delta import TrainedDelta, read_trained_delta
 from lingraft.model_card.markdown import front_matter
 from lingraft.pipeline.opening import describe_model
 from lingraft.pipeline.run_folder import read_record
-from lingraft.pipeline.stage_builders import COMPANION_FILES
 from lingraft.splice import Splice
-from lingraft.store import atomic_folder
+from lingraft.store import atomic_folder, copy_matching, write_json
 
 CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
 _USAGE = """
@@ -135,7 +133,7 @@ def _write_adapter(delta: TrainedDelta, base: str, model_folder: Path, folder: P
     for key, value in settings.items():
         if isinstance(value, set):  # JSON has no sets, and their order changes between processes
             settings[key] = sorted(value)
-    (folder / CONFIG).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / CONFIG, settings)
 
 
 def _name_of(model: Any, module: Any) -> str:

@@ -21,7 +21,7 @@ from lingraft.errors import LingraftError, TokenizerError
 from lingraft.progress import say
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
-from lingraft.tokenizer.loaded_settings import NAMES
+from lingraft.tokenizer.loaded_settings import NAMES, load_auto_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -131,14 +131,12 @@ def _save(tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
 
 def _unchanged_files(tokenizer: PreTrainedTokenizerBase) -> Path | None:
     """Return the file that the tokenizer was loaded from, `None` if it differs from it by now."""
-    from transformers import AutoTokenizer
-
     folder = _folder_of(str(tokenizer.name_or_path or ""))
     if folder is None:
         return None
     try:
         file = tokenizer_file(folder)
-        again = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        again = load_auto_tokenizer(folder)
     except Exception:  # noqa: BLE001 - an incomplete folder: the object itself is saved
         return None
     return file if _state(again) == _state(tokenizer) else None

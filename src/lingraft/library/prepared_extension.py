@@ -38,6 +38,8 @@ from lingraft.pipeline.check_stages import (
 )
 from lingraft.recipe.vocabulary_settings import VocabularySettings
 from lingraft.store import WARNINGS, Draft
+from lingraft.tokenizer.json_format import merges_of
+from lingraft.tokenizer.loaded_settings import load_auto_tokenizer
 from lingraft.vocabulary import ExtendedVocabulary, Extension
 from lingraft.vocabulary.build_splice import extend_family, new_ids, spell_new
 from lingraft.vocabulary.learn_tokens import LearnedVocabulary
@@ -114,11 +116,9 @@ class PreparedExtension:
 
     def extend(self) -> TokenizerExtension:
         """Extend the tokenizer, and check it as a run does: before, and on what was written."""
-        from transformers import AutoTokenizer
-
         with named_errors(self.files.path, self.name):
             made, certificate = self._extend()
-        extended = AutoTokenizer.from_pretrained(str(made.target.folder), local_files_only=True)
+        extended = load_auto_tokenizer(made.target.folder)
         return TokenizerExtension(
             extended,
             TokenizerSplice.of(made.splice, made.source, made.target, self.files),
@@ -176,12 +176,6 @@ def _given_balance(
 def _new_merges(learned: LearnedVocabulary) -> tuple[tuple[str, str], ...]:
     """Return the merges of the new tokens, as tokenizer.json spells them."""
     family = learned.pretokenizer.family
-    known = set(map(_pair, family.data["model"].get("merges", ())))
-    extended = extend_family(family, learned.selected)["model"].get("merges", ())
-    return tuple(pair for pair in map(_pair, extended) if pair not in known)
-
-
-def _pair(merge: str | Sequence[str]) -> tuple[str, str]:
-    # Older versions of the tokenizers library write "left right", newer ones a list.
-    left, right = merge.split(" ") if isinstance(merge, str) else merge
-    return left, right
+    known = set(merges_of(family.data))
+    extended = merges_of(extend_family(family, learned.selected))
+    return tuple(pair for pair in extended if pair not in known)

@@ -5,13 +5,12 @@ For a folder that has a tokenizer but no weights, only the tokenizer is extended
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from lingraft.bases.folder import FolderBase
-from lingraft.bases.tokenizer_files import tokenizer_files, write_source_tokenizer
+from lingraft.bases.tokenizer_files import tokenizer_digests, write_source_tokenizer
 from lingraft.bases.weight_formats import check_weight_format
 from lingraft.pipeline.check_stages import (
     result_check,
@@ -19,7 +18,13 @@ from lingraft.pipeline.check_stages import (
     source_check,
     write_run_certificate,
 )
-from lingraft.pipeline.run_folder import EVIDENCE, RUN, link_same_names, model_files, new_run_folder
+from lingraft.pipeline.run_folder import (
+    EVIDENCE,
+    link_same_names,
+    model_files,
+    new_run_folder,
+    write_record,
+)
 from lingraft.pipeline.runner import (
     build_node,
     log_source_statement,
@@ -33,7 +38,7 @@ from lingraft.pipeline.stages import build_graph, corpus_nodes, vocabulary_node
 from lingraft.pipeline.text_summary import recipe_text_lines
 from lingraft.progress import LogLine, discard_line, each_warning_once
 from lingraft.recipe import Recipe, Runtime, recipe_yaml
-from lingraft.store import Store, file_digest
+from lingraft.store import Store
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
 from lingraft.training import TrainingPlan
 from lingraft.vocabulary.premium_balance import PREMIUMS
@@ -80,7 +85,7 @@ def extend(recipe: Recipe, runtime: Runtime, output: Path, *, log: LogLine = dis
             "warnings": [*statement.warnings, *warnings_of(done)],
             "wrong_scripts": wrong_scripts_of(done),
         }
-        (draft / RUN).write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_record(draft, record)
     return output
 
 
@@ -120,11 +125,10 @@ def _extension(recipe: Recipe, untrained: Recipe) -> _Extension:
 
 def _tokenizer_extension(recipe: Recipe, folder: Path) -> _Extension:
     path = tokenizer_file(folder)
-    files = {file.name: file_digest(file) for file in tokenizer_files(path)}
     source = stage_node(
         "source tokenizer",
         "tokenizer",
-        {"file": path.name, "files": files},
+        {"file": path.name, "files": tokenizer_digests(path)},
         partial(_make_tokenizer, path),
     )
     texts, replay = corpus_nodes(recipe)

@@ -19,6 +19,7 @@ from lingraft.pipeline.run_summary import answer, headline
 from lingraft.recipe import Recipe, parse_recipe
 from lingraft.recipe.tree import Tree
 from lingraft.store import WARNINGS
+from lingraft.tokenizer.loaded_settings import load_auto_tokenizer
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,7 @@ class Run:
         `dtype` is the name of a torch data type, "stored" for that of the files, or "auto": the
         stored one on a GPU, float32 elsewhere.
         """
-        # Imported here, because properties of a run are also read without transformers.
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(self.model_path)
+        tokenizer = load_auto_tokenizer(self.model_path)
         return load_model(self.model_path, device, dtype), tokenizer
 
 

@@ -29,6 +29,7 @@ from lingraft.store import (
     lock,
     remove_drafts,
     try_lock,
+    write_json,
 )
 
 RUN = "run.json"
@@ -58,8 +59,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Write run.json into a run folder or its draft."""
-    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-    (folder / RUN).write_text(text, encoding="utf-8")
+    write_json(folder / RUN, record)
 
 
 def is_run(folder: Path, key: str) -> bool:

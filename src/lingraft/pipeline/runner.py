@@ -60,7 +60,7 @@ from lingraft.progress import (
 )
 from lingraft.recipe import Recipe, Runtime, recipe_values, recipe_yaml
 from lingraft.recipe.old_names import current_log, names_of_0_1
-from lingraft.store import Manifest, Store, digest
+from lingraft.store import Manifest, Store, digest, write_json
 from lingraft.vocabulary.premium_balance import PREMIUMS
 
 WriteReport = Callable[[Path], Any]
@@ -282,8 +282,7 @@ def _write_predictions(draft: Path, before_training: Path) -> None:
     """Write prediction.json: what was predicted before training, and what its log predicted."""
     content = json.loads(before_training.read_text(encoding="utf-8"))
     content = with_training(content, current_log(read_log(draft / "training.jsonl")))
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    (draft / PREDICTION).write_text(text, encoding="utf-8")
+    write_json(draft / PREDICTION, content)
 
 
 def _stage_records(done: Sequence[FinishedStage], runtime: Runtime) -> dict[str, Any]:

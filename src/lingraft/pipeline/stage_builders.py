@@ -8,7 +8,6 @@ prediction.json. Stages that measure are in `evaluation_stages`, those that chec
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +17,10 @@ from lingraft.bases import Base, BuildContext
 from lingraft.bases.folder import read_config
 from lingraft.bases.tokenizer_files import complete_tokenizer, context_of
 from lingraft.checkpoint import Checkpoint, embedding_names, resize_embeddings
-from lingraft.checkpoint.config_files import COMPANIONS, copy_matching
+from lingraft.checkpoint.config_files import COMPANION_FILES
 from lingraft.checkpoint.weight_checks import check_finite
 from lingraft.corpus import Corpus, Listing, build_corpus
-from lingraft.corpus.corpus import blend_corpora
+from lingraft.corpus.blend import blend_corpora
 from lingraft.evaluation.in_context_probes import InContextMeasure, InContextProbes
 from lingraft.evaluation.score_model import HeldoutMeasure, HeldoutPart, heldout_documents
 from lingraft.forecast.run_predictions import PREDICTION, AddedTokens, predict_before_training
@@ -31,10 +30,9 @@ from lingraft.pipeline.evaluation_stages import CURVE_SETTINGS, curve_settings
 from lingraft.pipeline.stage_node import StageContext
 from lingraft.recipe import Recipe, Text
 from lingraft.splice import Splice
-from lingraft.store import Manifest, digest
+from lingraft.store import Manifest, copy_matching, digest, write_json
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.chat_template import chat_template_of
-from lingraft.tokenizer.file_names import TOKENIZER_FILES
 from lingraft.tokenizer.separators import separators_of
 from lingraft.training import TrainingPlan
 from lingraft.vocabulary import ServingCost, extend_tokenizer
@@ -42,10 +40,6 @@ from lingraft.vocabulary.language_shares import compute_shares
 
 if TYPE_CHECKING:
     from lingraft.training.phase_steps import TrainingText
-
-
-COMPANION_FILES = (*COMPANIONS, *TOKENIZER_FILES, "tokenizer*", "generation_config.json")
-"""Files that training does not change: they are copied from the model that training began with."""
 
 
 def make_source(context: StageContext) -> None:
@@ -298,8 +292,7 @@ def make_prediction(context: StageContext) -> None:
             target.family.data.get("pre_tokenizer"),
             reported_part(recipe.training),
         )
-    text = json.dumps(predict_before_training(tokens, reason), indent=1, ensure_ascii=False) + "\n"
-    context.draft.path(PREDICTION).write_text(text, encoding="utf-8")
+    write_json(context.draft.path(PREDICTION), predict_before_training(tokens, reason))
 
 
 def warn_if_not_servable(context: StageContext) -> None:

@@ -12,18 +12,18 @@ from importlib.metadata import version
 STAGE_VERSIONS = {
     # Models, tokenizers and text that a recipe, a command or a diagnosis names.
     "source": 7,
-    "tokenizer": 6,
+    "tokenizer": 7,
     "advised model": 7,
     "corpus": 3,
     "blend": 2,
     "text": 1,
     # What a run builds from them.
-    "vocabulary": 12,
+    "vocabulary": 13,
     "embeddings": 9,
     "packing": 5,
     "training": 13,
     "received": 1,
-    "chat-vector": 2,
+    "chat-vector": 3,
     # Checks, measurements and predictions.
     "evaluation-text": 2,
     "source-check": 2,

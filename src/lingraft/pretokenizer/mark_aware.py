@@ -30,7 +30,7 @@ from lingraft.pretokenizer.regex_syntax import (
 from lingraft.pretokenizer.scripts import SENTENCES
 from lingraft.tokenizer.byte_level_bpe import pre_tokenizers as steps_of
 from lingraft.tokenizer.convert import GPT2_REGEX
-from lingraft.tokenizer.json_format import Data
+from lingraft.tokenizer.json_format import Data, split_step
 
 JOINERS = "\u200c\u200d"
 """ZWNJ and ZWJ, which control conjuncts after a mark."""
@@ -192,10 +192,5 @@ def _rewrite_step(
     if step.get("add_prefix_space"):
         # After a Split, ByteLevel would put the space before every part instead of before the text.
         return None
-    split = {
-        "type": "Split",
-        "pattern": {"Regex": rewrite(GPT2_REGEX)},
-        "behavior": "Isolated",
-        "invert": False,
-    }
-    return [split, {**step, "use_regex": False}]
+    pattern = rewrite(GPT2_REGEX)
+    return [split_step(pattern), {**step, "use_regex": False}] if pattern else None

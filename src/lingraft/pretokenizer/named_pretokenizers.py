@@ -10,11 +10,11 @@ from the model's own tokenizer for several names; a test compares each with llam
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from lingraft.tokenizer.byte_level_bpe import pre_tokenizers
 from lingraft.tokenizer.convert import GPT2_REGEX, LLAMA3_REGEX, QWEN_REGEX
-from lingraft.tokenizer.json_format import Data
+from lingraft.tokenizer.json_format import Data, split_step
 
 TESTED_WITH = "v0.5.0"
 """The version of llama.cpp with which the table was compared."""
@@ -291,9 +291,5 @@ def use_named_pretokenizer(data: Data, named: NamedPretokenizer) -> Data | None:
         return None
     if any(step["type"] not in _REPLACEABLE or step.get("add_prefix_space") for step in steps):
         return None
-    sequence: list[dict[str, Any]] = []
-    for expression in named.expressions:
-        split = {"type": "Split", "pattern": {"Regex": expression}}
-        sequence.append({**split, "behavior": "Isolated", "invert": False})
-    sequence.append({**steps[-1], "use_regex": False})
+    sequence = [*map(split_step, named.expressions), {**steps[-1], "use_regex": False}]
     return {**data, "pre_tokenizer": {"type": "Sequence", "pretokenizers": sequence}}

@@ -12,6 +12,7 @@ from lingraft.store.files import (
     atomic_file,
     atomic_folder,
     check_creatable,
+    copy_matching,
     disk_errors,
     fsync,
     is_folder,
@@ -22,6 +23,7 @@ from lingraft.store.files import (
     replace_folder,
     symlink_or_link,
     write_files,
+    write_json,
 )
 from lingraft.store.locks import lock, try_lock
 from lingraft.store.manifest import MANIFEST, Manifest, checksums, find_damage, output_damage
@@ -41,6 +43,7 @@ __all__ = [
     "cached_sha256",
     "check_creatable",
     "checksums",
+    "copy_matching",
     "digest",
     "disk_errors",
     "file_digest",
@@ -59,4 +62,5 @@ __all__ = [
     "symlink_or_link",
     "try_lock",
     "write_files",
+    "write_json",
 ]

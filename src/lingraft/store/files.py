@@ -10,14 +10,16 @@ user's own.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from lingraft.errors import LingraftError, StoreError
 
@@ -44,6 +46,13 @@ def atomic_file(path: Path, *, option: str | None = None) -> Iterator[Path]:
             fsync(path.parent)
         finally:
             draft.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any, *, indent: int | None = 1) -> None:
+    """Write plain JSON atomically, in UTF-8 and with a line break at its end."""
+    with atomic_file(path) as draft:
+        text = json.dumps(content, indent=indent, ensure_ascii=False)
+        draft.write_text(text + "\n", encoding="utf-8")
 
 
 def write_files(files: Mapping[Path, str | bytes]) -> None:
@@ -133,6 +142,16 @@ def link_or_copy(source: Path, target: Path) -> bool:
         # By POSIX, a rename does nothing if both names are links to the same file.
         draft.unlink(missing_ok=True)
     return True
+
+
+def copy_matching(source: Path, output: Path, patterns: Iterable[str]) -> None:
+    """Copy the files that match any of the patterns to the same relative path in another folder."""
+    for pattern in patterns:
+        for path in source.glob(pattern):
+            if path.is_file():
+                target = output / path.relative_to(source)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
 
 
 def symlink_or_link(source: Path, target: Path) -> None:

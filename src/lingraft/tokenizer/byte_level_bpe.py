@@ -12,7 +12,7 @@ from functools import cache, cached_property
 from typing import Any, ClassVar
 
 from lingraft.tokenizer.base import Family
-from lingraft.tokenizer.json_format import Data, build_preprocessing
+from lingraft.tokenizer.json_format import Data, build_preprocessing, merges_of
 
 
 def splits(piece: str, known: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -33,12 +33,7 @@ class BPE(Family):
     @cached_property
     def merges(self) -> list[tuple[str, str]]:
         """The merges in the order of their ranks."""
-        merges = []
-        for merge in self.data["model"]["merges"]:
-            # Files of older versions of `tokenizers` store a merge as a string instead of a pair.
-            left, right = merge.split(" ", 1) if isinstance(merge, str) else merge
-            merges.append((left, right))
-        return merges
+        return merges_of(self.data)
 
     @cached_property
     def splittable(self) -> set[str]:

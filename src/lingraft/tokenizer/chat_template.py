@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from lingraft.errors import TokenizerError
 from lingraft.tokenizer.added_tokens import content_of
+from lingraft.tokenizer.file_names import CHAT_TEMPLATE_FILES
 
 if TYPE_CHECKING:
     from lingraft.tokenizer.model_tokenizer import ModelTokenizer
 
 Message = Mapping[str, str]
-
-TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 
 _PROBE = (
     ("user", "first question"),
@@ -148,7 +147,7 @@ def chat_template_of(tokenizer: ModelTokenizer) -> ChatTemplate | None:
 
 def _source(folder: Path, configured: Any) -> str | None:
     """Return the source of the template; the files take precedence over tokenizer_config.json."""
-    jinja, older = folder / TEMPLATE_FILES[0], folder / TEMPLATE_FILES[1]
+    jinja, older = folder / CHAT_TEMPLATE_FILES[0], folder / CHAT_TEMPLATE_FILES[1]
     if jinja.is_file():
         return jinja.read_text(encoding="utf-8")
     if older.is_file():

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from lingraft.errors import TokenizerError
 from lingraft.tokenizer.byte_level_bpe import byte_characters, splits
-from lingraft.tokenizer.json_format import Data
+from lingraft.tokenizer.json_format import Data, split_step
 
 GPT2_REGEX = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 LLAMA3_REGEX = (
@@ -111,12 +111,7 @@ def byte_level_parts(pattern: str) -> dict[str, Any]:
         "pre_tokenizer": {
             "type": "Sequence",
             "pretokenizers": [
-                {
-                    "type": "Split",
-                    "pattern": {"Regex": pattern},
-                    "behavior": "Isolated",
-                    "invert": False,
-                },
+                split_step(pattern),
                 {
                     "type": "ByteLevel",
                     "add_prefix_space": False,

@@ -19,6 +19,13 @@ VOCABULARY_FILES = (
 )
 """The files that hold a vocabulary: a tokenizer is read from the first one that is there."""
 
+CHAT_TEMPLATE_FILES = (
+    "chat_template.jinja",
+    "chat_template.json",
+    "additional_chat_templates/*.jinja",
+)
+"""The files that hold chat templates: the default one in either form, and the named ones."""
+
 TOKENIZER_FILES = (
     *VOCABULARY_FILES,
     "merges.txt",
@@ -26,7 +33,6 @@ TOKENIZER_FILES = (
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
+    *CHAT_TEMPLATE_FILES,
 )
 """All files of a tokenizer."""

@@ -79,6 +79,22 @@ def build_backend(data: Data, where: object = "the tokenizer") -> Tokenizer:
         return Tokenizer.from_str(json.dumps(data, ensure_ascii=False))
 
 
+def merges_of(data: Data) -> list[tuple[str, str]]:
+    """Return the merges in the order of their ranks; none for a model without merges."""
+    merges = []
+    for merge in data["model"].get("merges") or ():
+        # Files of older versions of `tokenizers` store a merge as a string instead of a pair.
+        left, right = merge.split(" ", 1) if isinstance(merge, str) else merge
+        merges.append((left, right))
+    return merges
+
+
+def split_step(expression: str, behavior: str = "Isolated") -> Data:
+    """Return a step of a pre-tokenizer that splits text by a regular expression."""
+    pattern = {"Regex": expression}
+    return {"type": "Split", "pattern": pattern, "behavior": behavior, "invert": False}
+
+
 @contextmanager
 def library_errors(where: object) -> Iterator[None]:
     """Raise errors of `tokenizers` as `TokenizerError`, with the reason in one line."""

@@ -48,14 +48,29 @@ def names_tokenizer_class(folder: Path) -> bool:
     return tokenizer_config.is_file() or model_config.is_file()
 
 
-def read_loaded_settings(folder: Path) -> LoadedSettings:
-    """Load a folder with AutoTokenizer; raises `TokenizerError` where transformers cannot."""
+def load_auto_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
+    """Load the tokenizer of a local folder with AutoTokenizer; raises whatever transformers raises.
+
+    Without `trust_remote_code`, code in the folder does not run and nobody is asked about it.
+    """
+    # Imported here: most work with tokenizers needs no transformers, which is slow to import.
     from transformers import AutoTokenizer
     from transformers.utils import logging
 
+    verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        loaded = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=trust_remote_code
+        )
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def read_loaded_settings(folder: Path) -> LoadedSettings:
+    """Load a folder with AutoTokenizer; raises `TokenizerError` where transformers cannot."""
+    try:
+        loaded = load_auto_tokenizer(folder)
     except Exception as error:  # errors of many kinds pass through from its readers
         reason = " ".join(str(error).split())[:200]
         msg = f"{folder}: transformers cannot load its tokenizer ({reason})"

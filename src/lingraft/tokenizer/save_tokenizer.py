@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from lingraft.model_code import OF_TOKENIZER
 from lingraft.splice import Splice
+from lingraft.store import copy_matching, write_json
+from lingraft.tokenizer.file_names import CHAT_TEMPLATE_FILES
 from lingraft.tokenizer.json_format import BATCH_SETTINGS, Data
 from lingraft.tokenizer.model_tokenizer import ModelTokenizer
 from lingraft.tokenizer.sentencepiece_file import (
@@ -50,7 +51,7 @@ class TokenizerAsItStands(PreTrainedTokenizerFast):
     """The tokenizer of tokenizer.json."""
 '''
 
-_COPIED = ("chat_template.jinja", "chat_template.json", "special_tokens_map.json")
+_COPIED = (*CHAT_TEMPLATE_FILES, "special_tokens_map.json")
 _CLASS_SETTINGS = {"model_config", "auto_map", "backend"}
 _ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 
@@ -72,11 +73,8 @@ def save_tokenizer(
         code_class = f"{Path(OF_TOKENIZER).stem}.TokenizerAsItStands"
         config["auto_map"] = {"AutoTokenizer": [None, code_class]}
         (folder / OF_TOKENIZER).write_text(_CODE, encoding="utf-8")
-    text = json.dumps(config, ensure_ascii=False, indent=1)
-    (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
-    for name in _COPIED:
-        if (source.folder / name).is_file():
-            shutil.copyfile(source.folder / name, folder / name)
+    write_json(folder / "tokenizer_config.json", config)
+    copy_matching(source.folder, folder, _COPIED)
     message = sentencepiece_file(source)
     if message and isinstance(source.family, Unigram):
         write_unigram_file(message, plain, folder / "tokenizer.model")

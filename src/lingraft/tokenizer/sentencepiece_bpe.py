@@ -14,7 +14,7 @@ import regex
 
 from lingraft.tokenizer.base import Family
 from lingraft.tokenizer.byte_level_bpe import BPE, maps_bytes, pre_tokenizers
-from lingraft.tokenizer.json_format import Data, build_preprocessing
+from lingraft.tokenizer.json_format import Data, build_preprocessing, split_step
 
 SPACE = "▁"
 
@@ -120,12 +120,6 @@ class SentencePieceBPE(SpaceMarked, BPE):
         """Add whole words, and a pre-tokenizer that splits the text into words."""
         # The split changes no ids of the base as long as no piece of the base crosses a word.
         data = super().with_units(surfaces)
-        split = {
-            "type": "Split",
-            "pattern": {"Regex": UNIT_PATTERN},
-            "behavior": "Isolated",
-            "invert": False,
-        }
-        steps = [*pre_tokenizers(data), split]
+        steps = [*pre_tokenizers(data), split_step(UNIT_PATTERN)]
         data["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
         return data

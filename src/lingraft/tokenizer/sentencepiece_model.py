@@ -34,7 +34,7 @@ from lingraft.tokenizer.convert import (
     special_token_template,
     tokenizer_data,
 )
-from lingraft.tokenizer.json_format import Data
+from lingraft.tokenizer.json_format import Data, split_step
 from lingraft.tokenizer.sentencepiece_bpe import SPACE
 from lingraft.tokenizer.sentencepiece_file import (
     BPE,
@@ -229,11 +229,7 @@ def _bpe_data(message: Any) -> Data:
 def isolate_pieces(pieces: list[str]) -> dict[str, Any]:
     """Return the pre-tokenizer that isolates these strings; earlier ones take precedence."""
     escaped = [regex.escape(piece, special_only=True, literal_spaces=True) for piece in pieces]
-    return _split("|".join(escaped), "Isolated")
-
-
-def _split(pattern: str, behavior: str) -> dict[str, Any]:
-    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": behavior, "invert": False}
+    return split_step("|".join(escaped))
 
 
 def _piece_names(message: Any) -> list[str]:
@@ -284,7 +280,7 @@ def _unigram_pre_tokenizer(message: Any) -> dict[str, Any] | None:
     if message.trainer_spec.byte_fallback:
         # A Unigram of `tokenizers` takes any piece that a text spells, "<0x0A>" included.
         # SentencePiece does not read byte pieces from text, so their spellings are split.
-        parts.append(_split("<(?=0x[0-9A-F]{2}>)", "MergedWithPrevious"))
+        parts.append(split_step("<(?=0x[0-9A-F]{2}>)", "MergedWithPrevious"))
     in_text = pieces_of_type(message, NORMAL, USER_DEFINED)
     if not any(SPACE in piece[1:] for piece in in_text):
         parts.append(_metaspace("never"))

@@ -8,7 +8,6 @@ configuration. The callback checks it and raises `RecipeError` where it differs 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -18,10 +17,14 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import RandomSampler
 from transformers import TrainerCallback
 
+from lingraft.checkpoint.config_files import COMPANION_FILES
 from lingraft.checkpoint.load_model import stored_dtypes
 from lingraft.errors import RecipeError
+from lingraft.model_code import PATTERN
 from lingraft.packing.mixture import IGNORED
+from lingraft.store import copy_matching
 from lingraft.strategies import STRATEGIES, Rates, Strategy
+from lingraft.tokenizer.file_names import CHAT_TEMPLATE_FILES
 from lingraft.trainers.manifest import Handover
 from lingraft.trainers.role_rates import RoleRates
 from lingraft.training.optimizer import WeightAverage
@@ -29,8 +32,6 @@ from lingraft.training.save_model import save_final_model
 
 AVERAGE = "weight_average.safetensors"
 """The average of the weights, in a checkpoint of the trainer."""
-WEIGHTS = (".safetensors", ".safetensors.index.json")
-CHAT_TEMPLATE = "chat_template.jinja"
 
 
 class HandoverCallback(TrainerCallback):  # type: ignore[misc]
@@ -91,11 +92,10 @@ class HandoverCallback(TrainerCallback):  # type: ignore[misc]
         """Replace the tokenizer files that a trainer wrote by those that were handed over."""
         source, output = self.folder / self.handover.model.folder, Path(folder)
         # LLaMA-Factory gives a tokenizer without a chat template one of its own.
-        if not (source / CHAT_TEMPLATE).exists():
-            (output / CHAT_TEMPLATE).unlink(missing_ok=True)
-        for file in source.iterdir():
-            if file.name != "config.json" and not file.name.endswith(WEIGHTS):
-                shutil.copyfile(file, output / file.name)
+        for name in CHAT_TEMPLATE_FILES:
+            for path in output.glob(name):
+                path.unlink()
+        copy_matching(source, output, (*COMPANION_FILES, PATTERN))
 
     def on_init_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Check the settings, and freeze what does not train before there is an optimizer."""

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from lingraft.errors import StoreError
+from lingraft.store import write_json
 from lingraft.training.schedules import SCHEDULES, Schedule
 
 MANIFEST = "handover.json"
@@ -265,8 +266,7 @@ class Handover:
 
     def write(self, folder: Path) -> None:
         """Write the manifest into a hand-over folder or its draft."""
-        text = json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
-        (folder / MANIFEST).write_text(text, encoding="utf-8")
+        write_json(folder / MANIFEST, asdict(self))
 
     def training_data(self, kind: DataKind, phase: int | None = None) -> tuple[DataRecord, ...]:
         """Return the training data of a form, in all or for one phase."""

@@ -7,7 +7,6 @@ changed.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,16 +14,16 @@ from pathlib import Path
 from typing import NoReturn
 
 from lingraft.bases.folder import read_config
-from lingraft.checkpoint.config_files import copy_matching, text_parts
+from lingraft.checkpoint.config_files import COMPANION_FILES, text_parts
 from lingraft.checkpoint.find_embeddings import embedding_names
 from lingraft.checkpoint.loadable import check_loadable
 from lingraft.checkpoint.rewrite import rewrite
-from lingraft.checkpoint.safetensors_files import INDEX, Checkpoint, torch_dtype
+from lingraft.checkpoint.safetensors_files import Checkpoint, torch_dtype, write_index
 from lingraft.errors import ModelError, TokenizerError
 from lingraft.model_code import code_files
 from lingraft.pipeline.received import Frozen
-from lingraft.pipeline.stage_builders import COMPANION_FILES
 from lingraft.splice import Splice
+from lingraft.store import copy_matching, write_json
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.separators import separators_of
 from lingraft.trainers.returned_configs import compare_configs
@@ -120,7 +119,7 @@ def write_received(returned: ReturnedModel, output: Path) -> None:
         files[name] = place.file.name
     files |= _restore_tensors(returned, output)
     if len(set(files.values())) > 1:
-        _write_index(output, files)
+        write_index(output, files)
     _write_config(returned, output)
     copy_matching(returned.extended, output, COMPANION_FILES)
     for path in code_files(returned.extended):
@@ -142,13 +141,6 @@ def _restore_tensors(returned: ReturnedModel, output: Path) -> dict[str, str]:
     return dict.fromkeys(names, UNTRAINED)
 
 
-def _write_index(output: Path, files: dict[str, str]) -> None:
-    paths = [output / name for name in sorted(set(files.values()))]
-    size = Checkpoint(output, Checkpoint.open_files(paths), None).tensor_bytes
-    index = {"metadata": {"total_size": size}, "weight_map": files}
-    (output / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-
-
 def _write_config(returned: ReturnedModel, output: Path) -> None:
     """Write the config.json of the hand-over with the data type of the returned weights."""
     config = read_config(returned.extended)
@@ -160,5 +152,4 @@ def _write_config(returned: ReturnedModel, output: Path) -> None:
         for part in text_parts(config):
             if part is config or "tie_word_embeddings" in part:
                 part["tie_word_embeddings"] = False
-    content = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-    (output / "config.json").write_text(content, encoding="utf-8")
+    write_json(output / "config.json", config, indent=2)

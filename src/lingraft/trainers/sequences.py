@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from lingraft.packing.blocks import Blocks
 from lingraft.packing.mixture import Mixture
 from lingraft.packing.shards import Integers
 from lingraft.packing.shifted_rows import row_labels, row_positions
+from lingraft.store import write_json
 
 ROWS = 256
 """Rows of a record batch."""
@@ -115,7 +115,5 @@ def _write_description(folder: Path, names: list[str], sha256: str) -> None:
         "_split": None,
     }
     # The features follow from the schema of the files, in every release of `datasets`.
-    contents = {"state.json": state, "dataset_info.json": {}}
-    for name, content in contents.items():
-        text = json.dumps(content, indent=2) + "\n"
-        (folder / name).write_text(text, encoding="utf-8")
+    write_json(folder / "state.json", state, indent=2)
+    write_json(folder / "dataset_info.json", {}, indent=2)

@@ -11,7 +11,7 @@ from typing import Any
 from lingraft.corpus import Corpus
 from lingraft.pretokenizer.change import PretokenizerChange
 from lingraft.splice import Splice
-from lingraft.store import Draft
+from lingraft.store import Draft, write_json
 from lingraft.tokenizer import ModelTokenizer
 from lingraft.vocabulary.base import Selected
 from lingraft.vocabulary.learn_tokens import Extension
@@ -93,8 +93,7 @@ def savings_curve(selected: Selected) -> dict[str, list[int]]:
 
 def write_pretokenizer_change(change: PretokenizerChange, path: Path) -> None:
     """Write what was decided about the pre-tokenizer."""
-    text = json.dumps(change.as_json(), ensure_ascii=False, indent=1)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_json(path, change.as_json())
 
 
 def summarize(

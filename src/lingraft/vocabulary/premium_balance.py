@@ -8,7 +8,6 @@ saved tokenizer: on the parallel sentences, or on held-out text with the table.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from lingraft.corpus import Corpus
 from lingraft.corpus.health import TextHealth
 from lingraft.errors import RecipeError
 from lingraft.formatting import factor, number
+from lingraft.store import write_json
 from lingraft.tokenizer import Family, ModelTokenizer
 from lingraft.tokenizer.premiums import REFERENCE, gini
 from lingraft.vocabulary.base import LanguageText
@@ -117,7 +117,7 @@ class Premiums:
                 "after": self.gini(after=True, with_reference=with_reference),
             }
         content = {**asdict(self), **ginis}
-        path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        write_json(path, content)
 
     def claim(self) -> Claim:
         """Return the claim that no target language needs more tokens than before."""

@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from lm_eval.models.huggingface import HFLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
-from transformers import AutoTokenizer
 
 from lingraft.checkpoint import load_model
 from lingraft.errors import ModelError, TokenizerError
 from lingraft.evaluation.tasks.special_ids import prompt_prefix, set_bos_and_eos
 from lingraft.progress import Advance, progress
 from lingraft.tokenizer import open_tokenizer
+from lingraft.tokenizer.loaded_settings import load_auto_tokenizer
 from lingraft.tokenizer.separators import start_of_document
 
 BATCH_SIZE = {"cpu": 8}
@@ -56,9 +56,7 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         if model is None:
             model = load_model(folder, device, dtype)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
+            tokenizer = load_auto_tokenizer(folder)
         except (OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
             msg = f"{folder}: the tokenizer cannot be loaded by transformers ({reason})"
