@@ -97,6 +97,29 @@ def rows(after_hi=1.20, change=(-0.6, -0.5), target="hi", fertility="tokens per 
     return found
 
 
+def at_level(found, level):
+    """Return measurements whose intervals have another level."""
+    return [replace(row, confidence=level) for row in found]
+
+
+def test_captions_state_the_level_of_the_intervals(tmp_path):
+    """Page, charts and comparison name the level that a run set, also where two runs differ."""
+    positions = []
+    for metric in map(position_metric, ((0, 64), (64, 128))):
+        positions += [measured(metric, name, 2.0, "hi") for name in ("source", "adapted")]
+    narrow = make_run(tmp_path / "narrow", measurements=at_level([*rows(), *positions], 0.8))
+    usual = make_run(tmp_path / "usual")
+    page = write_report(narrow).read_text(encoding="utf-8")
+    assert "its 80% interval over documents" in page
+    assert "Vertical lines: 80% intervals over documents" in page
+    assert "95% interval over documents" not in page
+    both = compare_runs([narrow, usual], tmp_path / "both.html").read_text(encoding="utf-8")
+    assert both.count("80% intervals") == both.count("95% intervals") == 1
+    bare = [replace(row, low=None, high=None, confidence=None) for row in rows()]
+    without = make_run(tmp_path / "without", measurements=bare)
+    assert "Thin line" not in write_report(without).read_text(encoding="utf-8")
+
+
 def outline_of(word):
     """Return the outline of a phase of 78 steps."""
     return PhaseOutline(78, 256, f"least {word}", 5, "at least 5 steps", Rates(2e-4, 2e-3, word))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lingraft.display_text import language_name
-from lingraft.formatting import join_words, number, percent, size
+from lingraft.formatting import confidence_levels, join_words, number, percent, size
 from lingraft.measurement import MetricChange, find_fertility
 from lingraft.pipeline.run_files import RunFiles
 from lingraft.report.charts import (
@@ -50,11 +50,13 @@ def fertility_chart(run: RunFiles, table: Sequence[MetricChange]) -> Chart | Non
     if not bars:
         return None
     height = 58 * len(_distinct(bars, "language"))
+    explained = f"Bar: {metric} of held-out text; shorter is better."
+    if level := confidence_levels(bar["confidence"] for bar in bars):
+        explained += f" Thin line: its {level} interval over documents."
     return Chart(
         "fertility",
         metric.capitalize(),
-        f"Bar: {metric} of held-out text; shorter is better. Thin line: its 95% interval "
-        "over documents.",
+        explained,
         f"Bar chart of {metric}: " + "; ".join(descriptions),
         styled(_declare_fertility(bars, metric), height),
     )
@@ -87,6 +89,7 @@ def _fertility_bars(
                 "value": measurement.value,
                 "low": measurement.low,
                 "high": measurement.high,
+                "confidence": measurement.confidence,
                 "shown": number(measurement.value),
             }
             bars.append(bar)
