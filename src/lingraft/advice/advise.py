@@ -1,9 +1,9 @@
 """`lingraft advise`: how many tokens to add, which base to use, the cost, and the expected result.
 
-For each base: diagnose its tokenizer on the text, choose a size from the fertility curve, score the
-model on held-out text, and compute the cost of the real run. With a probe, the base is first
-adapted on a little text, and the end of the real run is predicted from it. A base without weights
-(a tokenizer alone) has the fertility and the size, and nothing that needs a model.
+For each base: diagnose its tokenizer on the text, take the size that the diagnosis recommends,
+score the model on held-out text, and compute the cost of the real run. With a probe, the base is
+first adapted on a little text, and the end of the real run is predicted from it. A base without
+weights (a tokenizer alone) has the fertility and the size, and nothing that needs a model.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from lingraft.advice.choose import (
     score_base,
 )
 from lingraft.advice.costs import Cost, Gpus, Shape, cost_of, serving_gain
-from lingraft.advice.diagnosis import LanguageFinding, diagnose, health_of_samples, sample_notes
+from lingraft.advice.diagnosis import diagnose, health_of_samples, sample_notes
 from lingraft.advice.text_sample import SAMPLE_BYTES, TextSample, read_sample
 from lingraft.bases import BuildContext, parse_model
 from lingraft.corpus import first_documents, parse_language
 from lingraft.corpus.presets import DEFAULT_LIMIT
 from lingraft.errors import RecipeError
 from lingraft.forecast.loss_forecast import Forecast
-from lingraft.forecast.predict_fertility import FertilityCurve, text_bytes
+from lingraft.forecast.predict_fertility import text_bytes
 from lingraft.pipeline.model_evaluation import shortest_names
 from lingraft.pipeline.stage_node import versioned_stage
 from lingraft.recipe import Given, Runtime
@@ -256,8 +256,10 @@ def _advise_base(
     finding = diagnosed.tokenizers[0].findings[0]
     shape = Shape.of(folder) if _has_weights(folder) else None
     now = finding.measures.tokens_per_byte
-    curve = _choose_curve(finding)
-    size = advise_size(curve, now, shape.serving if shape else None) if curve else None
+    size = None
+    if finding.curve:
+        recommended = finding.recommendation.size
+        size = advise_size(recommended, finding.curve, now, shape.serving if shape else None)
     budget = request.budget or target.given_bytes
     end = target_scores = base_bits = cost = gain = None
     if shape:
@@ -280,7 +282,7 @@ def _advise_base(
         shape,
         target_bits=interval_of(target_scores) if target_scores else None,
         base_bits=base_bits,
-        end=end,
+        end=end.forecast if end else None,
         budget=budget,
         cost=cost,
         gain=gain,
@@ -308,15 +310,6 @@ def _has_weights(folder: Path) -> bool:
         and (folder / "config.json").is_file()
         and any(folder.glob("*.safetensors*"))
     )
-
-
-def _choose_curve(finding: LanguageFinding) -> FertilityCurve | None:
-    """Return the curve with the pre-tokenizer that `pretokenizer: auto` would choose."""
-    after = finding.after()
-    if after is None:
-        return None
-    _, repaired = after
-    return finding.repaired if repaired else finding.keep
 
 
 def _scored_documents(sample: TextSample) -> list[str]:
