@@ -24,7 +24,7 @@ from lingraft.pretokenizer import ScriptChange
 from lingraft.pretokenizer.change import ConsideredPretokenizer, PretokenizerChange
 from lingraft.report import compare_runs, write_report
 from lingraft.report.charts import inlined
-from lingraft.report.run_tables import token_boxes
+from lingraft.report.token_boxes import token_boxes
 from lingraft.splice import AddedToken, identity_splice
 from lingraft.strategies.base import Rates
 from lingraft.training.phase_outline import PhaseOutline
