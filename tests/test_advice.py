@@ -20,7 +20,6 @@ from lingraft.advice import (
     serving_gain,
     tokens_per_byte,
 )
-from lingraft.advice.recommend import recommended_size
 from lingraft.errors import RecipeError
 from lingraft.forecast.loss_forecast import ANNEALING
 from lingraft.forecast.predict_fertility import FertilityCurve, FertilityPoint
@@ -182,13 +181,13 @@ def test_tokens_per_byte_between_the_sizes_that_were_looked_at(curve):
 def test_the_cheapest_size_is_where_serving_costs_least(curve):
     """No size of a fine grid is cheaper by more than the flatness.
 
-    A wider model supports more rows. The advised size follows the rule `marginal` for every model.
+    A wider model supports more rows. The advised size is the recommended one for every model.
     """
     known = tokens_per_byte(0.5, curve)
     small = Shape(20_000_000, 30_000, 256, 6, tied=True)
     sizes = {}
     for shape in (LLAMA, small):
-        advice = advise_size(curve, 0.5, shape.serving)
+        advice = advise_size(3_000, curve, 0.5, shape.serving)
         cost = {
             size: known.at(size)[0] * shape.serving.per_token(size) for size in range(0, 30_001, 50)
         }
@@ -199,10 +198,10 @@ def test_the_cheapest_size_is_where_serving_costs_least(curve):
         assert advice.least <= advice.cheapest <= advice.most
         assert advice.saving[1] <= advice.saving[0] <= advice.saving[2]
         sizes[shape] = advice.cheapest
-        assert (advice.size, advice.rule) == (recommended_size(curve), "marginal")
+        assert (advice.size, advice.rule) == (3_000, "marginal")
     assert sizes[LLAMA] > sizes[small]
-    alone = advise_size(curve, 0.5, None)
-    assert (alone.size, alone.cheapest) == (recommended_size(curve), None)
+    alone = advise_size(3_000, curve, 0.5, None)
+    assert (alone.size, alone.cheapest) == (3_000, None)
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -16,6 +16,7 @@ from lingraft.advice import (
     AdviceRequest,
     Measures,
     TextSample,
+    advice_tables,
     advise,
     diagnose,
     measure,
@@ -358,6 +359,27 @@ def test_advice_names_the_unit_of_the_text(unit, pretokens, metric, floor):
     )
     assert floor in advice.warnings[0]
     assert not any("word" in line for line in (*advice.reasons, *advice.warnings))
+
+
+def test_advise_adds_the_tokens_that_its_recommendation_names(tmp_path):
+    """Where the tokenizer is to be left alone, 0 tokens are advised, and the table says why."""
+    documents = made_up(400)
+    tokenizer = byte_level(documents, size=900, pattern=r"\s?[\p{L}\p{M}]+|\s+|[^\s\p{L}\p{M}]+")
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    text = tmp_path / "hi.txt"
+    text.write_text("\n".join(documents), encoding="utf-8")
+    advice = advise([str(tmp_path)], AdviceRequest("hi", [str(text)]))
+    (base,) = advice.bases
+    # The rule `marginal` alone would add some, and they would save under 15%.
+    assert "1,000 tokens would save" in base.reasons[0]
+    assert (base.headline, base.size.size, base.size.saving[0]) == (
+        "leave alone",
+        0,
+        pytest.approx(0, abs=1e-9),
+    )
+    (table,) = advice_tables(advice)
+    cells = dict(zip(*(column.cells for column in table.columns), strict=True))
+    assert cells["tokens to add"] == f"0 ({base.reasons[0]})"
 
 
 def test_wide_intervals_are_warned_of():

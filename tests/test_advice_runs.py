@@ -19,8 +19,9 @@ from lingraft.advice import (
     check_predictions,
     read_predictions,
 )
-from lingraft.advice.choose import BaseScore, rank_bases
+from lingraft.advice.choose import BaseScore, ProbedEnd, probe, rank_bases
 from lingraft.cli import app
+from lingraft.corpus import Corpus
 from lingraft.errors import RecipeError
 from lingraft.evaluation import DocumentScores
 from lingraft.evaluation.in_context_probes import COPYING
@@ -265,13 +266,39 @@ def test_few_documents_make_no_base_better(documents, shown):
     assert ranked.few_documents == (None if shown else documents)
 
 
+def probed_bases(documents):
+    """Return three bases with ends that are predicted for so many held-out documents."""
+    scores = []
+    for name, value in (("late", 1.5), ("near", 1.0), ("best", 0.95)):
+        end = ProbedEnd(Forecast(value, value - 0.1, value + 0.1), documents)
+        scores.append(BaseScore(name, None, end))
+    return scores
+
+
+def test_few_held_out_documents_make_no_probed_base_better():
+    """With fewer than 20, the order of predicted ends stays, and no pair is called better."""
+    ranked = rank_bases(probed_bases(19))
+    assert ranked.order == ("best", "near", "late")
+    assert ranked.carried == ()
+    assert ranked.few_documents == 19
+
+
+def test_a_probe_counts_the_held_out_documents_that_its_end_is_for(tiny_model, tmp_path):
+    """They are those of the run's own final table; a probe without tokens to add works, too."""
+    text = tmp_path / "en.jsonl"
+    lines = [json.dumps({"text": f"the cat {n} sat on the mat " * 9}) for n in range(300)]
+    text.write_text("\n".join(lines), encoding="utf-8")
+    here = Runtime(tmp_path / "runs", tmp_path / "store", "cpu")
+    given = AdviceRequest("en", (str(text),)).given(str(tiny_model))
+    end = probe(given, 0, 1_500, 10**6, here)
+    (corpus,) = (tmp_path / "store" / "answers").glob("corpus-*")
+    assert end.documents == Corpus.open(corpus).counts("heldout").documents > 1
+    assert end.forecast.low < end.forecast.value < end.forecast.high
+
+
 def test_bases_are_ranked_by_their_predicted_end():
     """A lower end is better only where the intervals do not meet."""
-    scores = [
-        BaseScore(name, None, Forecast(value, value - 0.1, value + 0.1))
-        for name, value in (("late", 1.5), ("near", 1.0), ("best", 0.95))
-    ]
-    ranked = rank_bases(scores)
+    ranked = rank_bases(probed_bases(20))
     assert ranked.order == ("best", "near", "late")
     assert set(ranked.carried) == {("best", "late"), ("near", "late")}
 

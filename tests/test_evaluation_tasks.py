@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from lm_eval.api.metrics import mean
 from lm_eval.api.model import LM
 from tokenizers import (
     Tokenizer,
@@ -30,11 +31,13 @@ import lingraft
 from lingraft.corpus.contamination import find_seen, rule_of
 from lingraft.corpus.records import read_records
 from lingraft.errors import CorpusError, HubError, LingraftError, ModelError, RecipeError
+from lingraft.evaluation.config import BootstrapSettings
 from lingraft.evaluation.tasks import TaskSettings, check_tasks, run_tasks, task_identity
 from lingraft.evaluation.tasks.lm_eval_model import FolderLM
 from lingraft.evaluation.tasks.load_tasks import load_tasks
 from lingraft.evaluation.tasks.task_catalogue import expand_names, families, find_task, known_names
 from lingraft.evaluation.tasks.task_data import read_splits
+from lingraft.evaluation.tasks.task_measurements import measure_task
 from lingraft.evaluation.tasks.task_metrics import point
 from lingraft.evaluation.tasks.task_runner import evaluate_tasks
 from lingraft.measurement import Measurement, select
@@ -922,6 +925,39 @@ def test_tasks_run_on_models_in_memory(tiny_model: Path, tmp_path: Path) -> None
     assert (first.value, first.n) == (second.value, second.n)
     (change,) = report.select(metric="my_sums acc change")
     assert (change.value, change.low, change.high) == (0, 0, 0)
+
+
+def test_the_level_of_the_intervals_is_that_of_the_settings() -> None:
+    """A share, a mean, a corpus score and another aggregate have intervals of the level set."""
+    answers = []
+    for number in range(40):
+        scores = {"acc": number % 2, "length": number % 7, "total": number % 7}
+        scores["chrF++"] = ("a b c d e f", f"a b c d {number}")
+        answers.append(
+            {"filter": "none", "arguments": [()], "metrics": list(scores), **scores},
+        )
+    task = SimpleNamespace(
+        VERSION=1, get_config=lambda _: 0, aggregation=lambda: {"length": mean, "total": sum}
+    )
+    widths: dict[str, list[float]] = {}
+    for level in (0.5, 0.95):
+        rows = measure_task(
+            "any_task",
+            task,
+            answers,
+            TaskSettings(),
+            "me",
+            bootstrap=BootstrapSettings(confidence=level),
+            seen=None,
+            incidents={},
+        )
+        assert [row.confidence for row in rows] == [level] * 4
+        for row in rows:
+            assert row.low is not None
+            assert row.high is not None
+            widths.setdefault(row.metric, []).append(row.high - row.low)
+    for narrow, wide in widths.values():
+        assert 0 < narrow < wide
 
 
 def test_whole_texts_and_other_aggregates_work(lm: FolderLM, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from lingraft.errors import CorpusError, LingraftError, ModelError, RecipeError, StoreError
+from lingraft.evaluation import BootstrapSettings
 from lingraft.evaluation.tasks.task_changes import task_changes
 from lingraft.measurement import read_measurements, select
 from lingraft.measurement_table import comparison_table
@@ -288,7 +289,10 @@ def test_the_command_prints_a_table_and_json(models, hindi_file, tmp_path):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_tasks_are_run_once_a_model_and_paired(models, hindi_file, here, tmp_path):
-    """Task scores are in the table, their change is paired over documents, and they are cached."""
+    """Task scores are in the table, their change is paired over documents, and they are cached.
+
+    All intervals have the level of the settings, and the table says so.
+    """
     data = tmp_path / "xcopa.jsonl"
     words = ("red", "tall tree", "the old", "a bird")
     rows = [
@@ -309,6 +313,7 @@ def test_tasks_are_run_once_a_model_and_paired(models, hindi_file, here, tmp_pat
         text={"hi": [str(hindi_file)]},
         overrides=[
             *QUICK,
+            "evaluation.bootstrap.confidence=0.8",
             f"evaluation.tasks={{names: [xcopa-ta], shots: 0, data: {{xcopa: {data}}}}}",
         ],
     )
@@ -321,12 +326,14 @@ def test_tasks_are_run_once_a_model_and_paired(models, hindi_file, here, tmp_pat
     assert change.n == 6
     assert change.low is not None
     assert change.low <= change.value <= change.high
+    assert {row.confidence for row in measured if row.low is not None} == {0.8}
+    assert comparison_table(measured).title == "compared with one; 80% intervals over documents"
     assert (tmp_path / "out" / "tasks" / "two" / "results.json").is_file()
     again = evaluate_models(asked, here, tmp_path / "again")
     assert found["stages"] != again["stages"]
     assert all(stage["cached"] for stage in again["stages"])
     samples = [tmp_path / "out" / "tasks" / name / "samples.jsonl" for name in ("one", "one")]
-    same = task_changes([before], [before], *samples)[0]
+    same = task_changes([before], [before], *samples, BootstrapSettings())[0]
     assert (same.value, same.low, same.high) == (0, 0, 0)
 
 

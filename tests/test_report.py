@@ -24,7 +24,7 @@ from lingraft.pretokenizer import ScriptChange
 from lingraft.pretokenizer.change import ConsideredPretokenizer, PretokenizerChange
 from lingraft.report import compare_runs, write_report
 from lingraft.report.charts import inlined
-from lingraft.report.run_tables import token_boxes
+from lingraft.report.token_boxes import token_boxes
 from lingraft.splice import AddedToken, identity_splice
 from lingraft.strategies.base import Rates
 from lingraft.training.phase_outline import PhaseOutline
@@ -95,6 +95,29 @@ def rows(after_hi=1.20, change=(-0.6, -0.5), target="hi", fertility="tokens per 
             )
         )
     return found
+
+
+def at_level(found, level):
+    """Return measurements whose intervals have another level."""
+    return [replace(row, confidence=level) for row in found]
+
+
+def test_captions_state_the_level_of_the_intervals(tmp_path):
+    """Page, charts and comparison name the level that a run set, also where two runs differ."""
+    positions = []
+    for metric in map(position_metric, ((0, 64), (64, 128))):
+        positions += [measured(metric, name, 2.0, "hi") for name in ("source", "adapted")]
+    narrow = make_run(tmp_path / "narrow", measurements=at_level([*rows(), *positions], 0.8))
+    usual = make_run(tmp_path / "usual")
+    page = write_report(narrow).read_text(encoding="utf-8")
+    assert "its 80% interval over documents" in page
+    assert "Vertical lines: 80% intervals over documents" in page
+    assert "95% interval over documents" not in page
+    both = compare_runs([narrow, usual], tmp_path / "both.html").read_text(encoding="utf-8")
+    assert both.count("80% intervals") == both.count("95% intervals") == 1
+    bare = [replace(row, low=None, high=None, confidence=None) for row in rows()]
+    without = make_run(tmp_path / "without", measurements=bare)
+    assert "Thin line" not in write_report(without).read_text(encoding="utf-8")
 
 
 def outline_of(word):

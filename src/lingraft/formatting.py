@@ -7,6 +7,7 @@ same change have the same text in all of them. A number has three significant di
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from lingraft.measurement import Measurement
@@ -138,6 +139,15 @@ def interval_of(row: Measurement | None) -> str:
     if row is None or row.low is None or row.high is None or row.low == row.high:
         return ""
     return f"{value_of(row, row.low)} to {value_of(row, row.high)}"
+
+
+def confidence_levels(levels: Iterable[float | None]) -> str:
+    """Return the levels of intervals, each once; `None` is the level of no interval.
+
+    >>> confidence_levels([0.9, None, 0.9]), confidence_levels([0.9, 0.95]), confidence_levels([])
+    ('90%', '90% and 95%', '')
+    """
+    return join_words([percent(level) for level in dict.fromkeys(levels) if level is not None])
 
 
 def measured(row: Measurement | None) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, overload
 
 from rich.table import Table
 
-from lingraft.formatting import change, measured
+from lingraft.formatting import change, confidence_levels, measured
 from lingraft.measurement import CHANGE, Measurement, arrow_table, select
 from lingraft.table_display import as_html, as_text
 
@@ -32,7 +32,7 @@ class MeasurementTable(Sequence[Measurement]):
     ...     Measurement("bits per byte", "after", 1.5, "bits/byte", "hi"),
     ... ))
     >>> print(table)
-    compared with before; 95% intervals over documents
+    compared with before
     metric         language  unit       before  after  after, change
     bits per byte  hi        bits/byte       2   1.50         -25.0%
     >>> table.select(subject="after").rows[0].value
@@ -84,7 +84,9 @@ def comparison_table(rows: Sequence[Measurement]) -> Table:
     models = list(dict.fromkeys(row.subject for row in rows))
     cells = {(row.metric, row.language, row.subject): row for row in rows}
     first, *others = models or [""]
-    title = f"compared with {first}; 95% intervals over documents"
+    title = f"compared with {first}"
+    if level := confidence_levels(row.confidence for row in rows):
+        title += f"; {level} intervals over documents"
     table = Table(title=title, title_justify="left", pad_edge=False, box=None)
     for heading in ("metric", "language", "unit"):
         table.add_column(heading)

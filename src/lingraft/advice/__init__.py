@@ -5,14 +5,9 @@ predicts the end of training and computes the costs. Every prediction is made on
 tokens were not learned from, and has an interval. No torch at import.
 """
 
+from lingraft.advice.advice_request import AdviceRequest, parse_request
 from lingraft.advice.advice_tables import advice_json, advice_tables
-from lingraft.advice.advise import (
-    Advice,
-    AdviceRequest,
-    BaseAdvice,
-    advise,
-    parse_request,
-)
+from lingraft.advice.advise import Advice, BaseAdvice, advise
 from lingraft.advice.choose import SizeAdvice, advise_size
 from lingraft.advice.costs import Cost, Gpus, Shape, cost_of, serving_gain
 from lingraft.advice.diagnose_command import diagnose_command

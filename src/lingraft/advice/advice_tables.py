@@ -68,7 +68,8 @@ def _shown(ranking: BaseRanking) -> str:
     """Return which bases are better by the intervals."""
     if ranking.few_documents is not None:
         return (
-            f"nothing, because {ranking.few_documents} documents are too few (of {MIN_DOCUMENTS})"
+            f"nothing, because {ranking.few_documents} documents are too few (at least "
+            f"{MIN_DOCUMENTS})"
         )
     pairs = [f"{better} better than {worse}" for better, worse in ranking.carried]
     return "; ".join(pairs) or "no order"
@@ -111,7 +112,9 @@ def _size_answers(base: BaseAdvice) -> dict[str, str]:
     best = "unknown: no weights"
     added, cheaper, fertility = "unknown", "unknown", formatting.number(base.now[0])
     if size:
-        added = f"{size.size:,} (rule {size.rule}: beyond it, {MARGINAL})"
+        added = f"0 ({'; '.join(base.reasons)})"
+        if size.size:
+            added = f"{size.size:,} (rule {size.rule}: beyond it, {MARGINAL})"
         if size.cheapest is not None:
             equal = f"{size.least:,} to {size.most:,} are equally cheap"
             best = f"{size.cheapest:,} tokens (rule serving; {equal})"

@@ -1,9 +1,9 @@
 """`lingraft advise`: how many tokens to add, which base to use, the cost, and the expected result.
 
-For each base: diagnose its tokenizer on the text, choose a size from the fertility curve, score the
-model on held-out text, and compute the cost of the real run. With a probe, the base is first
-adapted on a little text, and the end of the real run is predicted from it. A base without weights
-(a tokenizer alone) has the fertility and the size, and nothing that needs a model.
+For each base: diagnose its tokenizer on the text, take the size that the diagnosis recommends,
+score the model on held-out text, and compute the cost of the real run. With a probe, the base is
+first adapted on a little text, and the end of the real run is predicted from it. A base without
+weights (a tokenizer alone) has the fertility and the size, and nothing that needs a model.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
+from lingraft.advice.advice_request import AdviceRequest
 from lingraft.advice.choose import (
     BaseRanking,
     BaseScore,
@@ -26,73 +25,26 @@ from lingraft.advice.choose import (
     rank_bases,
     score_base,
 )
-from lingraft.advice.costs import Cost, Gpus, Shape, cost_of, serving_gain
-from lingraft.advice.diagnosis import LanguageFinding, diagnose, health_of_samples, sample_notes
-from lingraft.advice.text_sample import SAMPLE_BYTES, TextSample, read_sample
+from lingraft.advice.costs import Cost, Shape, cost_of, serving_gain
+from lingraft.advice.diagnosis import diagnose, health_of_samples, sample_notes
+from lingraft.advice.text_sample import TextSample, read_sample
 from lingraft.bases import BuildContext, parse_model
-from lingraft.corpus import first_documents, parse_language
-from lingraft.corpus.presets import DEFAULT_LIMIT
+from lingraft.corpus import first_documents
 from lingraft.errors import RecipeError
 from lingraft.forecast.loss_forecast import Forecast
-from lingraft.forecast.predict_fertility import FertilityCurve, text_bytes
+from lingraft.forecast.predict_fertility import text_bytes
 from lingraft.pipeline.model_evaluation import shortest_names
 from lingraft.pipeline.stage_node import versioned_stage
-from lingraft.recipe import Given, Runtime
-from lingraft.recipe.default_text import with_default_text
+from lingraft.recipe import Runtime
 from lingraft.store import Draft, Store
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
-from lingraft.training import Budget, Execution
+from lingraft.training import Execution
 
 # Bytes of text that a base is scored on. Every base reads the same documents, so that their
 # differences are paired.
 HELDOUT_BYTES = 20_000
 Interval = tuple[float, float, float]
 """A value with the low and the high bound of its 95% interval."""
-
-
-@dataclass(frozen=True)
-class AdviceRequest:
-    """What to advise on: the languages with their text, the GPUs, and the budgets.
-
-    Attributes:
-        language: the target language.
-        text: files, globs or Hub data sets with target text.
-        base_language: the language to be kept.
-        base_text: text in it; without text, replay is not counted in the cost.
-        gpus: the GPUs of the real run; without them, hours are not computed.
-        budget: bytes of target text in the real run; by default all text that is given.
-        probe: bytes of target text in a probe of each base; 0 for no probe.
-        replay: the share of base-language text in training.
-        sample_bytes: how much text per language is read into the sample.
-        text_field: the field of the target text; by default `text`.
-        base_text_field: the field of the base text.
-        learned_from: bytes of text that tokens are learned from; by default all that is given.
-    """
-
-    language: str
-    text: Sequence[str]
-    base_language: str = "en"
-    base_text: Sequence[str] = ()
-    gpus: Gpus | None = None
-    budget: int | None = None
-    probe: int = 0
-    replay: float = 0.2
-    sample_bytes: int = SAMPLE_BYTES
-    text_field: str | None = None
-    base_text_field: str | None = None
-    learned_from: int | None = None
-
-    def given(self, model: str | None = None) -> Given:
-        """Return the texts, with a model, as a command gets them."""
-        return Given(
-            model,
-            self.language,
-            self.text,
-            self.base_language,
-            self.base_text,
-            self.text_field,
-            self.base_text_field,
-        )
 
 
 @dataclass(frozen=True)
@@ -143,59 +95,6 @@ class Advice:
     predicted: PredictedEnds | None
     language: str
     warnings: tuple[str, ...] = ()
-
-
-def parse_request(
-    language: str | None,
-    text: Sequence[str] | None,
-    base_language: str | None,
-    base_text: Sequence[str] | None,
-    *,
-    gpus: str | None,
-    budget: str | None,
-    probe: str | None,
-    text_field: str | None = None,
-    base_text_field: str | None = None,
-) -> AdviceRequest:
-    """Read the options of the command line; text that is not named is a preset of the Hub.
-
-    Raises `RecipeError` if an option is missing or wrong.
-    """
-    if not language:
-        msg = "--language must be given: lingraft advise MODEL --language hi"
-        raise RecipeError(msg)
-    given = with_default_text(Given(None, language, text or (), base_language, base_text or ()))
-    # Only a sample of a preset is read, but a run without a budget reads up to its limit.
-    read = _parse_bytes("--budget", budget) if budget else None if text else DEFAULT_LIMIT
-    return AdviceRequest(
-        parse_language(language),
-        tuple(given.text),
-        parse_language(base_language or "en"),
-        tuple(given.base_text),
-        gpus=Gpus.parse(gpus) if gpus else None,
-        budget=read,
-        probe=_parse_bytes("--probe", probe) if probe else 0,
-        text_field=text_field,
-        base_text_field=base_text_field,
-        learned_from=None if text else read,
-    )
-
-
-def _parse_bytes(option: str, text: str) -> int:
-    """Return the bytes of a size like `200 MB`; raises `RecipeError` if it is not a size.
-
-    >>> _parse_bytes("--budget", "1.5 MB")
-    1500000
-    """
-    try:
-        size = Budget.model_validate(text).bytes
-    except ValidationError:
-        size = None
-    # `Budget` also reads tokens and epochs, which are not a size of text.
-    if size is None:
-        msg = f"{option} {text!r}: expected a size of text, like '200 MB'"
-        raise RecipeError(msg)
-    return size
 
 
 def advise(models: Sequence[str], request: AdviceRequest, runtime: Runtime | None = None) -> Advice:
@@ -256,8 +155,10 @@ def _advise_base(
     finding = diagnosed.tokenizers[0].findings[0]
     shape = Shape.of(folder) if _has_weights(folder) else None
     now = finding.measures.tokens_per_byte
-    curve = _choose_curve(finding)
-    size = advise_size(curve, now, shape.serving if shape else None) if curve else None
+    size = None
+    if finding.curve:
+        recommended = finding.recommendation.size
+        size = advise_size(recommended, finding.curve, now, shape.serving if shape else None)
     budget = request.budget or target.given_bytes
     end = target_scores = base_bits = cost = gain = None
     if shape:
@@ -280,7 +181,7 @@ def _advise_base(
         shape,
         target_bits=interval_of(target_scores) if target_scores else None,
         base_bits=base_bits,
-        end=end,
+        end=end.forecast if end else None,
         budget=budget,
         cost=cost,
         gain=gain,
@@ -308,15 +209,6 @@ def _has_weights(folder: Path) -> bool:
         and (folder / "config.json").is_file()
         and any(folder.glob("*.safetensors*"))
     )
-
-
-def _choose_curve(finding: LanguageFinding) -> FertilityCurve | None:
-    """Return the curve with the pre-tokenizer that `pretokenizer: auto` would choose."""
-    after = finding.after()
-    if after is None:
-        return None
-    _, repaired = after
-    return finding.repaired if repaired else finding.keep
 
 
 def _scored_documents(sample: TextSample) -> list[str]:

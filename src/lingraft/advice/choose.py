@@ -1,6 +1,6 @@
 """Choose how many tokens to add, and which base to start from.
 
-Size: the rule `marginal` of `vocabulary.size: auto`, on the fertility curve of the diagnosis. For
+Size: that of the diagnosis (`recommend`), with what it saves by the fertility curve. For
 comparison, the size with the lowest cost of serving a byte is found: tokens per byte times the
 FLOPs of a token. Each added row makes the head, and so each token, more expensive (Dagan et al.
 2024, arXiv 2402.01035).
@@ -22,9 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lingraft.advice.recommend import recommended_size
+from lingraft.corpus import Corpus
 from lingraft.evaluation import BootstrapSettings, DocumentScores, bits_per_byte
 from lingraft.evaluation.bootstrap import difference_interval, ratio_interval
+from lingraft.evaluation.score_model import heldout_documents
 from lingraft.forecast.base_comparison import (
     BaseComparison,
     Validation,
@@ -54,8 +55,8 @@ class SizeAdvice:
     """How many tokens to add.
 
     Attributes:
-        size: the recommended number of tokens, by `rule`.
-        rule: the rule, as `vocabulary.size: auto` and `lingraft diagnose` follow it.
+        size: the recommended number of tokens, as `lingraft diagnose` gives it.
+        rule: the rule of a size above 0, as `vocabulary.size: auto` follows it.
         cheapest: the number of tokens with the lowest cost of serving a byte; `None` without
             weights.
         least, most: the smallest and the largest size that cost at most 1% more than the cheapest
@@ -76,13 +77,15 @@ class SizeAdvice:
     tokens: tuple[float, float, float]
 
 
-def advise_size(curve: FertilityCurve, now: float, serving: ServingCost | None) -> SizeAdvice:
-    """Recommend a size; `now` is tokens per byte without added tokens.
+def advise_size(
+    size: int, curve: FertilityCurve, now: float, serving: ServingCost | None
+) -> SizeAdvice:
+    """Return what the size of a `Recommendation` saves, and which size would be the cheapest.
 
-    Suffixes: K value, low and high bound of the interval; S sizes.
+    `now` is tokens per byte without added tokens. Suffixes: K value, low and high bound of the
+    interval; S sizes.
     """
     known = tokens_per_byte(now, curve)
-    size = recommended_size(curve)
     tokens = known.at(size)
     tax = serving.per_token(size) / serving.per_token(0) if serving else 1.0
     # More tokens save less, so the bounds change places.
@@ -103,12 +106,20 @@ def advise_size(curve: FertilityCurve, now: float, serving: ServingCost | None) 
 
 
 @dataclass(frozen=True)
+class ProbedEnd:
+    """The predicted end of a probed base, and the number of held-out documents it is for."""
+
+    forecast: Forecast
+    documents: int
+
+
+@dataclass(frozen=True)
 class BaseScore:
     """A base to be ranked: its scores on the text, and the predicted end if it was probed."""
 
     name: str
     now: DocumentScores | None
-    end: Forecast | None
+    end: ProbedEnd | None
 
 
 @dataclass(frozen=True)
@@ -187,7 +198,7 @@ def interval_of(scores: DocumentScores) -> tuple[float, float, float]:
     return value, low, high
 
 
-def probe(given: Given, size: int, probe_bytes: int, end_bytes: int, runtime: Runtime) -> Forecast:
+def probe(given: Given, size: int, probe_bytes: int, end_bytes: int, runtime: Runtime) -> ProbedEnd:
     """Adapt a base on `probe_bytes` of text and predict its bits per byte after `end_bytes`.
 
     The prediction is for the held-out documents of the real run's final table. The stages stay in
@@ -206,12 +217,14 @@ def probe(given: Given, size: int, probe_bytes: int, end_bytes: int, runtime: Ru
     path = store.folder((graph.training or graph.final).stage) / "training.jsonl"
     log = current_log(read_log(path))
     heldout = heldout_points(log, recipe.target.language)
-    return predict_end(train_points(log), end_bytes, heldout=heldout)
+    corpus = Corpus.open(store.folder(graph.targets[0].stage))
+    documents = heldout_documents(corpus, int(recipe.evaluation.heldout_bytes))
+    return ProbedEnd(predict_end(train_points(log), end_bytes, heldout=heldout), len(documents))
 
 
 def rank_bases(scored: Sequence[BaseScore]) -> BaseRanking:
     """Rank bases by the predicted end where all were probed, otherwise by bits per byte now."""
-    ends: dict[str, Forecast] = {}
+    ends: dict[str, ProbedEnd] = {}
     scores: dict[str, DocumentScores] = {}
     for base in scored:
         if base.end:
@@ -224,13 +237,15 @@ def rank_bases(scored: Sequence[BaseScore]) -> BaseRanking:
     return _rank_by_now(scores)
 
 
-def _rank_by_end(ends: dict[str, Forecast]) -> BaseRanking:
-    order = sorted(ends, key=lambda name: ends[name].value)
+def _rank_by_end(ends: dict[str, ProbedEnd]) -> BaseRanking:
+    forecasts = {name: end.forecast for name, end in ends.items()}
+    order = sorted(forecasts, key=lambda name: forecasts[name].value)
     carried = []
     for first, second in combinations(order, 2):
-        if ends[first].high < ends[second].low:
+        if forecasts[first].high < forecasts[second].low:
             carried.append((first, second))
-    return BaseRanking("bits per byte after training, predicted", tuple(order), tuple(carried))
+    documents = min(end.documents for end in ends.values())
+    return _ranking("bits per byte after training, predicted", order, carried, documents)
 
 
 def _rank_by_now(scores: dict[str, DocumentScores]) -> BaseRanking:
@@ -243,8 +258,14 @@ def _rank_by_now(scores: dict[str, DocumentScores]) -> BaseRanking:
         )
         if interval and interval[1] < 0:
             carried.append((first, second))
-    measure = "bits per byte of the base, now"
     documents = min(len(scored.bytes) for scored in scores.values())
+    return _ranking("bits per byte of the base, now", order, carried, documents)
+
+
+def _ranking(
+    measure: str, order: Sequence[str], carried: Sequence[tuple[str, str]], documents: int
+) -> BaseRanking:
+    """Return a ranking, without pairs if it is by fewer than `MIN_DOCUMENTS` documents."""
     if documents < MIN_DOCUMENTS:
         return BaseRanking(measure, tuple(order), (), documents)
     return BaseRanking(measure, tuple(order), tuple(carried))

@@ -14,7 +14,13 @@ from dataclasses import dataclass, field
 import regex
 
 from lingraft.advice.measures import Measures, measure, premium
-from lingraft.advice.recommend import COMPARED, UNREADABLE, Recommendation, recommend, repair_saving
+from lingraft.advice.recommend import (
+    COMPARED,
+    UNREADABLE,
+    Recommendation,
+    chosen_curve,
+    recommend,
+)
 from lingraft.advice.text_sample import TextSample
 from lingraft.corpus.health import HealthReport, TextHealth
 from lingraft.forecast.predict_fertility import FertilityCurve, FertilityPoint, predict_fertility
@@ -23,7 +29,6 @@ from lingraft.pretokenizer.change import MARK_AWARE
 from lingraft.progress import progress
 from lingraft.tokenizer import Family, ModelTokenizer
 from lingraft.tokenizer.premiums import REFERENCE, gini
-from lingraft.vocabulary.pretokenizer_choice import THRESHOLD
 from lingraft.vocabulary.pretokenizer_options import RewriteOption, find_options, keep_effective
 
 # Without Breton c'h, which is repaired.
@@ -56,15 +61,18 @@ class LanguageFinding:
     unpredicted: str = ""
     repair: str = ""
 
+    @property
+    def curve(self) -> FertilityCurve | None:
+        """The curve that the recommendation is by; `None` if there is no prediction."""
+        return chosen_curve(self.keep, self.repaired) if self.keep else None
+
     def after(self, added: int = COMPARED) -> tuple[FertilityPoint, bool] | None:
         """Return the predicted point with `added` tokens; `None` if there is no prediction.
 
         The second value is whether `pretokenizer: auto` would choose the repaired one.
         """
-        if self.keep is None:
-            return None
-        fixed = self.repaired if repair_saving(self.keep, self.repaired) > THRESHOLD else None
-        return (fixed or self.keep).at(added), fixed is not None
+        curve = self.curve
+        return (curve.at(added), curve is not self.keep) if curve else None
 
 
 @dataclass(frozen=True)

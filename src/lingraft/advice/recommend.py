@@ -83,6 +83,11 @@ def repair_saving(keep: FertilityCurve, repaired: FertilityCurve | None) -> floa
     return 1 - repaired.at(COMPARED).share / keep.at(COMPARED).share - max(repaired.growth, 0.0)
 
 
+def chosen_curve(keep: FertilityCurve, repaired: FertilityCurve | None) -> FertilityCurve:
+    """Return the curve with the pre-tokenizer that `pretokenizer: auto` would choose."""
+    return repaired if repaired and repair_saving(keep, repaired) > THRESHOLD else keep
+
+
 def recommend(
     measures: Measures,
     keep: FertilityCurve | None,
@@ -115,8 +120,8 @@ def recommend(
             (f"it already needs only {factor(premium)} the tokens of English",) if premium else ()
         )
         return Recommendation("leave alone", 0, (*known, reason), warnings)
-    repair = repair_saving(keep, repaired) > THRESHOLD
-    curve = repaired if repair and repaired else keep
+    curve = chosen_curve(keep, repaired)
+    repair = curve is not keep
     size = recommended_size(curve)
     saving = 1 - curve.at(size).share if size else 0.0
     if low_premium or saving < MIN_SAVING:

@@ -156,7 +156,7 @@ class _Measuring:
         rows: tuple[Measurement, ...] = (
             *result.measurements,
             *added_measurements(scored, next(iter(texts))),
-            *task_measurements(task_folders),
+            *task_measurements(task_folders, self.settings.bootstrap),
         )
         return EvaluationReport(rows, tuple(result.samples), result.notes, _warnings(texts, rows))
 
@@ -173,6 +173,7 @@ class _Measuring:
             self.settings.tasks,
             folder,
             subject="model",
+            bootstrap=self.settings.bootstrap,
             device=self.device,
             dtype=self.dtype,
             seed=self.seed,

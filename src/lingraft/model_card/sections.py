@@ -9,7 +9,7 @@ from typing import Any
 
 from lingraft.corpus.presets import preset_of
 from lingraft.embeddings import INITS
-from lingraft.formatting import change, counted, measured, percent
+from lingraft.formatting import change, confidence_levels, counted, measured, percent
 from lingraft.measurement import SUBJECTS, Measurement, metric_changes
 from lingraft.model_card.markdown import (
     bullets,
@@ -193,15 +193,11 @@ def measurement_table(measurements: Sequence[Measurement]) -> str:
 
 
 def _legend(measurements: Sequence[Measurement]) -> str:
-    levels: dict[float, None] = {}  # a dict as an ordered set
-    for measurement in measurements:
-        if measurement.confidence is not None:
-            levels[measurement.confidence] = None
-    if not levels:
+    level = confidence_levels(row.confidence for row in measurements)
+    if not level:
         return "No intervals were measured."
-    shown = " and ".join(map(percent, levels))
     return (
-        f"In brackets: the {shown} interval over held-out documents; for a change, the interval of "
+        f"In brackets: the {level} interval over held-out documents; for a change, the interval of "
         "the paired difference. Lower is better for bits per byte and tokens, higher is better for "
         "speeds. Speeds depend on the machine."
     )

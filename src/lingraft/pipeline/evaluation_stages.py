@@ -22,7 +22,14 @@ from lingraft.corpus import Corpus
 from lingraft.corpus.identity import file_identity
 from lingraft.corpus.text_files import find_files
 from lingraft.corpus.text_repairs import Cleaning
-from lingraft.evaluation import ModelScores, ScoredModel, TextScores, compare, score_folder
+from lingraft.evaluation import (
+    BootstrapSettings,
+    ModelScores,
+    ScoredModel,
+    TextScores,
+    compare,
+    score_folder,
+)
 from lingraft.evaluation.samples import GeneratedSample
 from lingraft.evaluation.score_model import HeldoutPart, heldout_documents
 from lingraft.evaluation.tasks import task_identity
@@ -154,6 +161,9 @@ def _tasks(
         "seed": seed,
         "identity": task_identity(settings.tasks),
     }
+    # Left out at the defaults, which earlier versions always used, so that their results are found.
+    if settings.bootstrap != BootstrapSettings():
+        identity["bootstrap"] = settings.bootstrap.model_dump(mode="json")
     return stage_node(
         f"tasks of {name}",
         "tasks",
@@ -251,6 +261,7 @@ def make_tasks(settings: Evaluation, seed: int, context: StageContext) -> None:
         settings.tasks,
         context.draft.folder,
         subject="model",
+        bootstrap=settings.bootstrap,
         device=context.execution.device,
         seed=seed,
         training_texts=training_texts if corpora else None,
@@ -282,7 +293,7 @@ def make_evaluation(
             packed=[path for role, path in context.folders.items() if role.startswith("packed")],
             table=context.draft.path(ADDED_TOKENS),
         ),
-        *task_measurements(_task_folders(names, context)),
+        *task_measurements(_task_folders(names, context), settings.bootstrap),
     ]
     write_measurements(measurements, context.draft.path("measurements.parquet"))
     generated = json.dumps(result.samples, ensure_ascii=False, indent=1)
@@ -299,7 +310,9 @@ def _task_folders(names: Sequence[str], context: StageContext) -> dict[str, Path
     return folders
 
 
-def task_measurements(folders: Mapping[str, Path]) -> list[Measurement]:
+def task_measurements(
+    folders: Mapping[str, Path], bootstrap: BootstrapSettings
+) -> list[Measurement]:
     """Return the task results of each model, then their changes from the first model.
 
     `folders` holds by model the folder with measurements.parquet and samples.jsonl of its tasks.
@@ -322,7 +335,7 @@ def task_measurements(folders: Mapping[str, Path]) -> list[Measurement]:
         results += rows
         if name != first:
             samples = folders[name] / "samples.jsonl"
-            changes += task_changes(measured[first], rows, first_samples, samples)
+            changes += task_changes(measured[first], rows, first_samples, samples, bootstrap)
     return [*results, *changes]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from lingraft.formatting import change, counted, join_words, number, value_of
+from lingraft.formatting import change, confidence_levels, counted, join_words, number, value_of
 from lingraft.measurement import SUBJECTS, MetricChange, metric_changes
 from lingraft.model_card.markdown import heldout_text
 from lingraft.pipeline.finished_run import Run
@@ -59,8 +59,8 @@ def measured_on(run: Run) -> str:
     parts = [f"held-out text: {', '.join(texts)}"]
     if prompts := {row.n for row in rows if row.metric == "generation speed"}:
         parts.append(f"speed: {counted(max(prompts), 'prompt')} on this machine")
-    if any(row.confidence for row in rows):
-        parts.append("in brackets: 95% intervals over documents")
+    if level := confidence_levels(row.confidence for row in rows):
+        parts.append(f"in brackets: {level} intervals over documents")
     return "; ".join(parts)
 
 

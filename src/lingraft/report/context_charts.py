@@ -8,7 +8,7 @@ from typing import Any
 
 from lingraft.display_text import language_name
 from lingraft.evaluation.byte_positions import position_spans
-from lingraft.formatting import join_words, number
+from lingraft.formatting import confidence_levels, join_words, number
 from lingraft.measurement import MIN_DOCUMENTS, MetricChange
 from lingraft.pipeline.run_files import RunFiles
 from lingraft.report.charts import Chart, coloured_by, dashed_by, styled, text_unit
@@ -21,12 +21,15 @@ def position_chart(table: Sequence[MetricChange]) -> Chart | None:
     points = list(_position_points(table))
     if len({point["from"] for point in points}) < 2:
         return None
-    few = f"Hollow: fewer than {MIN_DOCUMENTS} documents are this long."
+    explained = "Lower is better. Dashed: before; solid: after."
+    if level := confidence_levels(point["confidence"] for point in points):
+        explained += f" Vertical lines: {level} intervals over documents."
+    if any(point["few"] for point in points):
+        explained += f" Hollow: fewer than {MIN_DOCUMENTS} documents are this long."
     return Chart(
         "positions",
         "Bits per byte by position in the document",
-        "Lower is better. Dashed: before; solid: after. Vertical lines: 95% intervals over "
-        f"documents. {few if any(point['few'] for point in points) else ''}".strip(),
+        explained,
         f"Line chart of bits per byte by position: {join_words(list(_describe(points)))}.",
         styled(_declare_positions(points), 230),
     )
@@ -50,6 +53,7 @@ def _position_points(table: Sequence[MetricChange]) -> Iterator[dict[str, Any]]:
                 "value": row.value,
                 "low": row.low,
                 "high": row.high,
+                "confidence": row.confidence,
                 "few": row.n < MIN_DOCUMENTS,
             }
 

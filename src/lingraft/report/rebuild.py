@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lingraft.errors import StoreError
+from lingraft.formatting import confidence_levels
 from lingraft.measurement import MetricChange, find_change, metric_changes
 from lingraft.model_card import write_card
 from lingraft.page_style import page_style
@@ -52,6 +53,12 @@ class ComparedRun:
     source: str
     language: str
     table: Sequence[MetricChange]
+
+    @property
+    def level(self) -> str:
+        """The level of its intervals, which another run may have set otherwise; "" for none."""
+        shown = [entry.last for entry in self.table if entry.last]
+        return confidence_levels(row.confidence for row in shown)
 
     def cell(self, metric: str, language: str) -> MetricChange | None:
         """Return the run's entry for a metric in a language."""

@@ -30,6 +30,7 @@ from lingraft.report.charts import (
     titled,
 )
 from lingraft.report.run_charts import charts
+from lingraft.report.token_boxes import tokenised_samples
 from lingraft.store import write_files
 
 HERE = Path(__file__).parent
@@ -96,7 +97,7 @@ def page(run: RunFiles, compared: list[MetricChange], drawn: list[Chart] | None)
         "figures": draw_figures(drawn or ()),
         "undrawn": drawn is None,
         "shown": SHOWN_SAMPLES,
-        "samples": run_tables.tokenised_samples(run.samples or (), {token.id for token in added}),
+        "samples": tokenised_samples(run.samples or (), {token.id for token in added}),
         "generated": run_tables.generated_texts(run.generated or ()),
         "frequent": run_tables.most_frequent(added),
         "row_notes": run_tables.row_notes(run),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from lingraft.evaluation.config import BootstrapSettings
 from lingraft.evaluation.tasks.auto_tasks import ChosenTasks, choose_tasks
 from lingraft.evaluation.tasks.check_tasks import check_tasks, task_identity
 from lingraft.evaluation.tasks.config import TaskData, TaskSettings
@@ -34,6 +35,7 @@ def run_tasks(
     output: Path,
     *,
     subject: str,
+    bootstrap: BootstrapSettings | None = None,
     device: str = "cpu",
     dtype: str = "auto",
     seed: int = 0,
@@ -44,9 +46,10 @@ def run_tasks(
 
     Returns the metrics of each task, with intervals over documents, and the number of documents
     that occur in `training_texts`, if they are given. `subject` is the name of the model in the
-    measurements. `seed` determines the few-shot examples. A `model` in memory is used instead of
-    the weights in the folder. Without task names, nothing is done. Raises the errors of
-    `check_tasks`, and `ModelError` for a model that cannot do the tasks.
+    measurements. `bootstrap` has the level of the intervals, by default 95%. `seed` determines the
+    few-shot examples. A `model` in memory is used instead of the weights in the folder. Without
+    task names, nothing is done. Raises the errors of `check_tasks`, and `ModelError` for a model
+    that cannot do the tasks.
     """
     if not settings.names:
         return []
@@ -58,5 +61,11 @@ def run_tasks(
     with quiet():
         lm = FolderLM(folder, device=device, dtype=dtype, too_long=settings.too_long, model=model)
     return evaluate_tasks(
-        lm, settings, output, subject=subject, seed=seed, training_texts=training_texts
+        lm,
+        settings,
+        output,
+        subject=subject,
+        bootstrap=bootstrap,
+        seed=seed,
+        training_texts=training_texts,
     )

@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from lingraft.evaluation.bootstrap import difference_interval
+from lingraft.evaluation.bootstrap import difference_interval, percentiles
+from lingraft.evaluation.config import BootstrapSettings
 from lingraft.evaluation.tasks.task_measurements import (
-    BOOTSTRAP,
     CORPUS_METRICS,
     corpus_statistics,
     label_of,
     language_of,
-    percentiles,
     score_statistics,
 )
 from lingraft.evaluation.tasks.task_metrics import translation_metric
@@ -40,6 +39,7 @@ def task_changes(
     after: Sequence[Measurement],
     samples_before: Path,
     samples_after: Path,
+    bootstrap: BootstrapSettings,
 ) -> list[Measurement]:
     """Measure the change of each score in `after` that is in `before`, with its paired interval.
 
@@ -54,7 +54,9 @@ def task_changes(
         # Other units are counts, such as documents seen in training.
         if first is None or row.unit not in TASK_UNITS:
             continue
-        low, high, paired = _interval(scores_before.get(key, {}), scores_after.get(key, {}))
+        first_scores, scores = scores_before.get(key, {}), scores_after.get(key, {})
+        interval, paired = _interval(first_scores, scores, bootstrap)
+        low, high = interval or (None, None)
         changes.append(
             replace(
                 row,
@@ -63,7 +65,7 @@ def task_changes(
                 n=paired,
                 low=low,
                 high=high,
-                confidence=BOOTSTRAP.confidence if low is not None else None,
+                confidence=bootstrap.confidence if interval else None,
                 note=f"minus {first.subject}, paired over {paired} documents",
             )
         )
@@ -88,8 +90,8 @@ def _read_scores(path: Path) -> Scores:
 
 
 def _interval(
-    before: dict[str, Any], after: dict[str, Any]
-) -> tuple[float | None, float | None, int]:
+    before: dict[str, Any], after: dict[str, Any], bootstrap: BootstrapSettings
+) -> tuple[tuple[float, float] | None, int]:
     """Return the interval of the change, and the number of documents in both logs."""
     metric, first, second = "", [], []
     for document in after:
@@ -98,30 +100,31 @@ def _interval(
             first.append(before[document][1])
             second.append(after[document][1])
     if len(first) < 2:
-        return None, None, len(first)
+        return None, len(first)
     if metric in CORPUS_METRICS:
-        low, high = _corpus_interval(metric, first, second)
-        return low, high, len(first)
+        return _corpus_interval(metric, first, second, bootstrap), len(first)
     ones = np.ones(len(first))
     second_ratio = np.array(second, dtype=float), ones
     first_ratio = np.array(first, dtype=float), ones
-    interval = difference_interval(second_ratio, first_ratio, BOOTSTRAP)
-    return (*interval, len(first)) if interval else (None, None, len(first))
+    return difference_interval(second_ratio, first_ratio, bootstrap), len(first)
 
 
 def _corpus_interval(
-    metric: str, first: Sequence[tuple[str, str]], second: Sequence[tuple[str, str]]
-) -> tuple[float, float]:
+    metric: str,
+    first: Sequence[tuple[str, str]],
+    second: Sequence[tuple[str, str]],
+    bootstrap: BootstrapSettings,
+) -> tuple[float, float] | None:
     """Return the interval of the change of a corpus score over (reference, answer) pairs."""
     scorer = translation_metric(metric)
     counts_before = corpus_statistics(scorer, first)
     counts_after = corpus_statistics(scorer, second)
-    random = np.random.default_rng(BOOTSTRAP.seed)
+    random = np.random.default_rng(bootstrap.seed)
     differences = []
-    for _ in range(DRAWS):
+    for _ in range(min(DRAWS, bootstrap.resamples)):
         # The same documents for both models, so that the difference is paired.
         drawn = random.integers(len(first), size=len(first))
         before = score_statistics(scorer, counts_before[drawn].sum(axis=0))
         after = score_statistics(scorer, counts_after[drawn].sum(axis=0))
         differences.append(after - before)
-    return percentiles(differences)
+    return percentiles(np.array(differences), bootstrap)

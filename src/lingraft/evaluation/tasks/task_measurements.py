@@ -13,7 +13,7 @@ import numpy as np
 from lm_eval.api.metrics import mean
 
 from lingraft.corpus.contamination import rule_of
-from lingraft.evaluation.bootstrap import ratio_interval
+from lingraft.evaluation.bootstrap import percentiles, ratio_interval
 from lingraft.evaluation.config import BootstrapSettings
 from lingraft.evaluation.tasks.config import TaskSettings
 from lingraft.evaluation.tasks.task_catalogue import find_task
@@ -24,7 +24,6 @@ LABELS = {"acc_bytes": "accuracy", "exact_match": "accuracy", "f1": "word F1"}
 """Names of lm-eval's metrics in measurements."""
 CORPUS_METRICS = ("spBLEU", "chrF++")
 """Metrics of all documents together, which are not means of scores per document."""
-BOOTSTRAP = BootstrapSettings()
 FEW_DRAWS = 100
 """Resamples of aggregates other than the mean, as many as lm-eval draws for slow ones."""
 PERFECT = 100.0
@@ -38,13 +37,15 @@ def measure_task(
     settings: TaskSettings,
     subject: str,
     *,
+    bootstrap: BootstrapSettings,
     seen: tuple[int, int, int] | None,
     incidents: Mapping[str, int],
 ) -> list[Measurement]:
     """Return a measurement for each metric of a task, and one for documents seen in training.
 
-    `seen` holds the numbers of seen, searched and too short documents. `incidents` holds the number
-    of requests that were cut or joined, by description.
+    `bootstrap` has the level of all intervals, Wilson's included. `seen` holds the numbers of seen,
+    searched and too short documents. `incidents` holds the number of requests that were cut or
+    joined, by description.
     """
     own = find_task(name)
     requests = sum(_count_answers(samples))
@@ -65,6 +66,7 @@ def measure_task(
             metric,
             values,
             task.aggregation().get(metric, mean),
+            bootstrap,
             note="; ".join(notes),
             common=common,
         )
@@ -164,6 +166,7 @@ def _measure_metric(
     metric: str,
     values: Sequence[Any],
     aggregate: Callable[[Sequence[Any]], Any],
+    bootstrap: BootstrapSettings,
     *,
     note: str,
     common: Mapping[str, Any],
@@ -173,21 +176,22 @@ def _measure_metric(
     interval: tuple[float, float] | None
     if metric in CORPUS_METRICS:
         unit = "points"
-        value, interval, signature = _corpus_score(metric, values)
+        value, interval, signature = _corpus_score(metric, values, bootstrap)
         note = f"{note}; sacrebleu {signature}"
     elif len(numbers) == len(values) and aggregate is mean:
         share = all(0 <= number <= 1 for number in numbers)
         unit, value = "share" if share else "", float(np.mean(numbers))
         # The bootstrap of a share that is 0 or 1 would have no width.
         if share:
-            interval = wilson_interval(numbers)
+            interval = wilson_interval(numbers, bootstrap.confidence)
         else:
-            interval = ratio_interval(numbers, np.ones(len(numbers)), BOOTSTRAP)
+            interval = ratio_interval(numbers, np.ones(len(numbers)), bootstrap)
     else:
         whole = aggregate(values)
         if not isinstance(whole, int | float | np.number):
             return None
-        unit, value, interval = "", float(whole), _resampled(values, aggregate)
+        unit, value = "", float(whole)
+        interval = _resampled(values, aggregate, bootstrap)
     low, high = interval or (None, None)
     return Measurement(
         label,
@@ -197,40 +201,35 @@ def _measure_metric(
         low=low,
         high=high,
         note=note,
-        confidence=BOOTSTRAP.confidence if interval else None,
+        confidence=bootstrap.confidence if interval else None,
         **common,
     )
 
 
 def _resampled(
-    values: Sequence[Any], aggregate: Callable[[Sequence[Any]], Any]
+    values: Sequence[Any],
+    aggregate: Callable[[Sequence[Any]], Any],
+    bootstrap: BootstrapSettings,
 ) -> tuple[float, float] | None:
     """Return the bootstrap interval of any aggregate; `None` below two documents."""
     if len(values) < 2:
         return None
-    random = np.random.default_rng(BOOTSTRAP.seed)
+    random = np.random.default_rng(bootstrap.seed)
     draws = []
-    for _ in range(FEW_DRAWS):
+    for _ in range(min(FEW_DRAWS, bootstrap.resamples)):
         drawn = random.integers(len(values), size=len(values))
         draws.append(aggregate([values[i] for i in drawn]))
-    return percentiles(draws)
+    return percentiles(np.array(draws), bootstrap)
 
 
-def percentiles(draws: Sequence[float]) -> tuple[float, float]:
-    """Return the ends of the interval that holds the central share of the draws."""
-    tail = (1 - BOOTSTRAP.confidence) / 2
-    low, high = np.quantile(draws, [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def wilson_interval(points: Sequence[float]) -> tuple[float, float]:
+def wilson_interval(points: Sequence[float], confidence: float) -> tuple[float, float]:
     """Return Wilson's interval of a share, which has a width even if all points are equal.
 
-    >>> [round(bound, 3) for bound in wilson_interval([0.0] * 10)]
+    >>> [round(bound, 3) for bound in wilson_interval([0.0] * 10, 0.95)]
     [0.0, 0.278]
     """
     n, share = len(points), float(np.mean(points))
-    z = NormalDist().inv_cdf((1 + BOOTSTRAP.confidence) / 2)
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
     centre = share + z * z / (2 * n)
     half_width = z * (share * (1 - share) / n + (z / (2 * n)) ** 2) ** 0.5
     scale = 1 + z * z / n
@@ -239,7 +238,7 @@ def wilson_interval(points: Sequence[float]) -> tuple[float, float]:
 
 
 def _corpus_score(
-    name: str, pairs: Sequence[tuple[str, str]]
+    name: str, pairs: Sequence[tuple[str, str]], bootstrap: BootstrapSettings
 ) -> tuple[float, tuple[float, float] | None, str]:
     """Return the corpus score of (reference, answer) pairs, its interval and its signature.
 
@@ -252,13 +251,15 @@ def _corpus_score(
     if len(pairs) < 2:
         return whole, None, signature
     counts_NC = corpus_statistics(metric, pairs)
-    random = np.random.default_rng(BOOTSTRAP.seed)
+    random = np.random.default_rng(bootstrap.seed)
     scores = []
-    for _ in range(BOOTSTRAP.resamples):
+    for _ in range(bootstrap.resamples):
         summed_C = counts_NC[random.integers(len(pairs), size=len(pairs))].sum(axis=0)
         scores.append(score_statistics(metric, summed_C))
-    low, high = percentiles(scores)
-    return whole, (low, min(high, PERFECT)), signature
+    interval = percentiles(np.array(scores), bootstrap)
+    if interval is not None:
+        interval = interval[0], min(interval[1], PERFECT)
+    return whole, interval, signature
 
 
 def corpus_statistics(metric: Any, pairs: Sequence[tuple[str, str]]) -> Any:

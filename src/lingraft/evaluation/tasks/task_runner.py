@@ -24,6 +24,7 @@ from lm_eval.utils import handle_non_serializable
 
 from lingraft.corpus.contamination import find_seen
 from lingraft.errors import CorpusError
+from lingraft.evaluation.config import BootstrapSettings
 from lingraft.evaluation.tasks.config import TaskSettings
 from lingraft.evaluation.tasks.load_tasks import load_tasks
 from lingraft.evaluation.tasks.task_catalogue import find_task
@@ -40,6 +41,7 @@ def evaluate_tasks(
     output: Path,
     *,
     subject: str,
+    bootstrap: BootstrapSettings | None = None,
     seed: int = 0,
     training_texts: Texts | None = None,
 ) -> list[Measurement]:
@@ -62,6 +64,7 @@ def evaluate_tasks(
                 part["samples"][name],
                 settings,
                 subject,
+                bootstrap=bootstrap or BootstrapSettings(),
                 seen=seen.get(name),
                 incidents=lm.incidents,
             )
