@@ -34,7 +34,7 @@ from lingraft.corpus.splits import (
     DocumentHashes,
     Shuffle,
 )
-from lingraft.corpus.text_repairs import Cleaning, TextRepairs, add_counts
+from lingraft.corpus.text_repairs import add_counts
 from lingraft.errors import CorpusError
 from lingraft.progress import progress
 from lingraft.store import Draft
@@ -199,7 +199,7 @@ def _read_sources(
         [Tally(source.label) for source in sources],
         cleaner,
         settings,
-        TextRepairs(settings.cleaning or Cleaning(), language, settings.scripts),
+        settings.repairs(language),
         # The language of generated stories is known, and identifying it takes a second.
         TextHealth(
             language,

@@ -119,7 +119,7 @@ def evaluate_models(
         seed=recipe.seed,
         learned={} if request.text else texts,
         separator=recipe.training.packing.separator,
-        cleaning={} if request.text else recipe.cleaning,
+        repaired={} if request.text else recipe.repaired,
         part=part,
     )
     nodes = _different([*model_nodes.values(), *texts.values()], measuring)
