@@ -22,7 +22,7 @@ from lingraft.advice import (
 from lingraft.advice.choose import BaseScore, ProbedEnd, probe, rank_bases
 from lingraft.cli import app
 from lingraft.corpus import Corpus
-from lingraft.errors import RecipeError
+from lingraft.errors import CorpusError, RecipeError
 from lingraft.evaluation import DocumentScores
 from lingraft.evaluation.in_context_probes import COPYING
 from lingraft.forecast.loss_forecast import Forecast
@@ -63,6 +63,15 @@ def finished(tmp_path_factory, tiny_model):
         )
     )
     return run(recipe, here, write_report=report)
+
+
+def test_a_device_that_is_not_here_is_refused_before_text_is_read(tiny_model, tmp_path):
+    """The text does not exist, but the device is what the error names."""
+    request = AdviceRequest("hi", [str(tmp_path / "gone.txt")], probe=1000)
+    with pytest.raises(RecipeError, match="--device cuda:99: this machine has"):
+        advise([str(tiny_model)], request, Runtime(tmp_path, tmp_path / "store", "cuda:99"))
+    with pytest.raises(CorpusError, match=r"gone\.txt: no such file"):
+        advise([str(tiny_model)], request, Runtime(tmp_path, tmp_path / "store", "cpu"))
 
 
 def test_a_run_holds_its_predictions_and_checks_them(finished):

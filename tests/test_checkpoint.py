@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma3Config
 
 from lingraft.checkpoint import Checkpoint, embedding_names, resize_embeddings
-from lingraft.checkpoint.rewrite import lay_out
+from lingraft.checkpoint.rewrite import NewTensor, Range, lay_out, rewrite
 from lingraft.embeddings import INITS
 from lingraft.errors import ModelError
 from lingraft.splice import AddedToken, Splice, identity_splice
@@ -340,6 +340,27 @@ def test_a_tokenizer_with_more_ids_than_the_model_has_rows_is_refused(tmp_path: 
             output=tmp_path / "m",
         )
     assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("error", [-4, 4])
+def test_content_that_does_not_have_the_size_of_its_shape_is_not_written(
+    tmp_path: Path, error: int
+) -> None:
+    """A tensor with too few or too many bytes is refused, even if another one makes up for it."""
+    source, target = tmp_path / "source.safetensors", tmp_path / "target.safetensors"
+    save_file({"a": torch.zeros(4), "b": torch.ones(4)}, source)
+    places = Checkpoint.open_files([source])
+    first = NewTensor((4,), [memoryview(bytes(16 + error))])
+    begin, end = places["b"].begin, places["b"].end
+    second = NewTensor(
+        (4,), [Range(begin, end - error) if error > 0 else Range(begin + error, end)]
+    )
+    with pytest.raises(ModelError, match=r"a of shape \[4\] has 16 bytes, and (12|20) were given"):
+        rewrite(source, target, {"a": first, "b": second})
+    assert list(tmp_path.iterdir()) == [source]
+    whole = NewTensor((4,), [memoryview(bytes(16))])
+    assert rewrite(source, target, {"a": whole}) == 32
+    assert torch.equal(load_file(target)["b"], torch.ones(4))
 
 
 def test_every_target_row_has_one_place() -> None:

@@ -96,6 +96,18 @@ def test_a_message_that_is_no_text_is_placed(tmp_path, broken):
         list(read_source(source, "en"))
 
 
+def test_only_a_repeated_column_that_a_chat_may_be_taken_from_is_refused(tmp_path):
+    """Other columns of a table may have one name: none of them is read."""
+    path = tmp_path / "a.csv"
+    source = Source(path=str(path), format="chat", where="score > 1")
+    path.write_text("instruction,note,score,output,note\na,x,2,b,y\n", encoding="utf-8")
+    assert list(read_source(source, "en")) == ["a\n\nb"]
+    for column in ("instruction", "score", "messages"):
+        path.write_text(f"{column},instruction,score,{column},output\n", encoding="utf-8")
+        with pytest.raises(CorpusError, match=f"columns are called '{column}'; rename all but"):
+            list(read_source(source, "en"))
+
+
 @given(MESSAGES)
 def test_all_forms_of_messages_are_one(pairs):
     """Role and content, from and value, content parts, and any known field name are read."""

@@ -15,9 +15,11 @@ from lingraft.corpus.contamination import EvaluationIndex, normalised_words
 from lingraft.corpus.evaluation_sources import check_searchable
 from lingraft.corpus.readers import read_parallel
 from lingraft.corpus.source import Limit
-from lingraft.corpus.text_repairs import Cleaning
 from lingraft.errors import CorpusError
+from lingraft.pipeline import build_graph
 from lingraft.pipeline.evaluation_text import EvaluationText, find_evaluation_texts
+from lingraft.recipe import parse_recipe
+from lingraft.recipe.tree import Tree
 from lingraft.store import Draft
 
 HINDI = [f"सुबह {number} बच्चे नदी की ओर चलते हैं और {number} नावें देखते हैं" for number in range(60)]
@@ -177,6 +179,53 @@ def test_parallel_sentences_are_repaired_as_the_text_is(tmp_path):
     path.write_text(
         json.dumps({"en": "cafe\u0301 soft\u00ad", "hi": "न\u00adदी"}), encoding="utf-8"
     )
-    cleaning = {"hi": Cleaning(strip=("soft_hyphens",)), "en": Cleaning(normalise="NFC")}
-    columns = read_parallel(str(path), ["hi"], cleaning=cleaning)
+    cleaning = {"hi": {"strip": ["soft_hyphens"]}, "en": {"normalise": "NFC"}}
+    columns = read_parallel(str(path), ["hi"], repaired=settings_of(cleaning))
     assert columns == {"en": ("caf\u00e9 soft\u00ad",), "hi": ("नदी",)}
+
+
+def settings_of(cleaning, **others):
+    settings = {}
+    for language, repairs in cleaning.items():
+        content = {"sources": "-", "cleaning": repairs, **others}
+        settings[language] = CorpusSettings.model_validate(content)
+    return settings
+
+
+def test_parallel_sentences_are_repaired_as_text_in_their_declared_scripts(tmp_path):
+    """Zero width spaces separate words in a declared script, such as Khmer next to Hindi."""
+    path = tmp_path / "p.jsonl"
+    sentence = "खमेर ភាសា\u200bខ្មែរ"
+    path.write_text(json.dumps({"en": "Khmer", "hi": sentence}), encoding="utf-8")
+    cleaning = {"hi": {"strip": ["invisible"]}}
+    columns = read_parallel(str(path), ["hi"], repaired=settings_of(cleaning))
+    assert columns["hi"] == (sentence.replace("\u200b", ""),)
+    declared = settings_of(cleaning, scripts=["Deva", "Khmr"])
+    assert read_parallel(str(path), ["hi"], repaired=declared)["hi"] == (sentence,)
+
+
+def test_declared_scripts_are_in_the_keys_of_what_is_made_of_parallel_sentences(
+    tiny_model, hindi_file, english_file, tmp_path
+):
+    """Recipes without declared scripts, or without repairs, keep the keys of what is stored."""
+    parallel = tmp_path / "p.jsonl"
+    parallel.write_text(json.dumps({"en": "a", "hi": "क", "ta": "க"}), encoding="utf-8")
+    text = {"language": "hi", "corpus": str(hindi_file), "cleaning": {"strip": ["invisible"]}}
+    base = {
+        "name": "r",
+        "model": str(tiny_model),
+        "extra_targets": [{"language": "ta", "corpus": str(english_file)}],
+        "vocabulary": {"balance": "premium", "parallel_file": str(parallel)},
+        "evaluation": {"parallel_file": str(parallel)},
+    }
+
+    def settings(**others):
+        graph = build_graph(parse_recipe(Tree({**base, "target": {**text, **others}})))
+        nodes = (graph.vocabulary, graph.evaluation_text, graph.evaluation)
+        return [node.stage.settings for node in nodes]
+
+    plain, declared = settings(), settings(scripts=["Deva", "Khmr"])
+    assert all(one != other for one, other in zip(plain, declared, strict=True))
+    unrepaired = settings(cleaning=None), settings(cleaning=None, scripts=["Deva", "Khmr"])
+    assert unrepaired[0] == unrepaired[1]
+    assert "scripts" not in json.dumps(plain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -242,12 +243,18 @@ def test_bad_input_is_told_in_one_line(what, models, hindi_file, here, tmp_path)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_device_that_is_not_here_is_refused_before_anything_is_read(models, tmp_path):
-    """The text of the request does not exist, but the device is what the error names."""
-    here = Runtime(tmp_path / "runs", tmp_path / "store", device="cuda:99")
-    asked = EvaluationRequest(models, text={"hi": ["gone.txt"]}, overrides=QUICK)
+def test_a_device_that_is_not_here_is_refused_only_if_something_is_built(
+    models, hindi_file, here, tmp_path
+):
+    """Nothing is built for a missing device, and it is no reason to refuse what is stored."""
+    asked = EvaluationRequest(models[:1], text={"hi": [str(hindi_file)]}, overrides=QUICK)
+    missing = replace(here, device="cuda:99")
     with pytest.raises(RecipeError, match="--device cuda:99: this machine has"):
-        evaluate_models(asked, here, tmp_path / "out")
+        evaluate_models(asked, missing, tmp_path / "out")
+    assert not here.store.exists()
+    evaluate_models(asked, here, tmp_path / "out")
+    outcome = evaluate_models(asked, missing, tmp_path / "again")
+    assert all(stage["cached"] for stage in outcome["stages"])
 
 
 def test_names_tell_models_apart():

@@ -254,7 +254,7 @@ def test_values_of_an_axis_are_averaged_over_the_same_choices(tmp_path):
 
 
 def test_choices_are_compared_with_the_first_by_seed(tmp_path):
-    """A choice is a value on each axis; its difference has the interval of its seeds' differences."""
+    """A choice is a value on each axis; its interval is over the differences of its seeds."""
     study = read_study_files(make_study(tmp_path / "s", sizes=(0, 100), seeds=(0, 1, 2)))
     assert study.choice_axes == ["vocabulary.size", "embeddings"]
     first, *others = study.means(study.choice_axes, BITS, compared=True)

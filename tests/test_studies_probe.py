@@ -101,6 +101,16 @@ def test_a_probe_is_made_once_and_keeps_no_models(recipe: Recipe, tmp_path: Path
     json.dumps(found.as_json())
 
 
+def test_a_device_that_is_not_here_is_refused_before_anything_is_built(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    """Text is not read and tokens are not learned for trainings that cannot start."""
+    runtime = Runtime(tmp_path / "runs", tmp_path / "store", "cuda:99")
+    with pytest.raises(RecipeError, match="--device cuda:99: this machine has"):
+        run_probe(recipe, Probe(inits_of("mean,random"), 2, 1), runtime)
+    assert not runtime.store.exists()
+
+
 def test_a_probe_that_failed_goes_on(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from multiprocessing import Pipe
 from pathlib import Path
@@ -339,6 +340,16 @@ def test_ray_with_two_workers_one_of_them_killed(study_file, here, tmp_path):
     assert finished.record["failures"] == []
     assert finished.record["executor"] == "ray"
     check_table(finished)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_device_that_is_not_here_is_refused_before_anything_is_built(study_file, here, workers):
+    """A study whose device is missing is an error of its own, not one of every cell."""
+    missing = replace(here, device="cuda:99")
+    with pytest.raises(RecipeError, match="--device cuda:99: this machine has"):
+        done(study_file, StudyRuntime(missing, workers))
+    assert not here.store.exists()
+    assert not (here.runs / "trial").exists()
 
 
 def test_a_folder_in_the_way_is_left_alone(study_file, here):

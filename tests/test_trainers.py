@@ -388,9 +388,10 @@ def test_the_command_shows_and_writes_a_hand_over(run, tmp_path, monkeypatch):
     """--dry-run writes nothing; the command says what is there, and how to start."""
     monkeypatch.chdir(tmp_path)
     arguments = ["handover", str(run.folder), "--to", "llama-factory", "-O", "over"]
-    arguments += ["--store", str(store_of(run))]
-    missing = CliRunner().invoke(app, [*arguments, "--device", "cuda:99"])
+    missing = CliRunner().invoke(app, [*arguments, "--device", "cuda:99", "--store", "empty"])
     assert "--device cuda:99: this machine has" in str(missing.exception)
+    # With all stages stored, nothing is computed, and the device is not asked for.
+    arguments += ["--store", str(store_of(run)), "--device", "cuda:99"]
     shown = CliRunner().invoke(app, [*arguments, "--dry-run"])
     assert shown.exit_code == 0
     assert "data/sequences: about" in shown.output

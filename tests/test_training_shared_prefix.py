@@ -173,6 +173,24 @@ def test_the_tables_of_default_rates_are_part_of_the_key(
     assert told == keys(learning_rates=1e-4)
 
 
+def test_a_checkpoint_belongs_to_one_model(
+    tiny_model: Path, text: TrainingText, tmp_path: Path
+) -> None:
+    """Models that differ in any byte of their weights do not continue each other's training."""
+    weights = tmp_path / "model.safetensors"
+
+    def fingerprint(changed: int) -> str:
+        content = bytearray(4 * 2**20)
+        content[changed] = 1
+        weights.write_bytes(content)
+        job = Job(tmp_path, text, plan_of(**of(8)), tmp_path, ADDED, 0, Execution(), None)
+        return job.fingerprint(10**6, job.steps(10**6).phases)
+
+    places = (0, 100_000, 3 * 2**20 + 200_000, 4 * 2**20 - 1)
+    assert len({*map(fingerprint, places)}) == len(places)
+    assert fingerprint(places[1]) == fingerprint(places[1])
+
+
 def test_the_decay_may_differ_and_the_longest_prefix_that_fits_is_taken(
     tiny_model: Path, text: TrainingText, tmp_path: Path
 ) -> None:

@@ -106,6 +106,8 @@ def advise(models: Sequence[str], request: AdviceRequest, runtime: Runtime | Non
         )
         raise RecipeError(msg)
     runtime = runtime or Runtime()
+    if any(map(_is_scored, models)):
+        runtime.available_device()
     given = request.given()
     target = read_sample(request.language, given.sources(), request.sample_bytes)
     base = None
@@ -164,7 +166,7 @@ def _advise_base(
     if shape:
         if request.probe and size:
             end = probe(request.given(model), size.size, request.probe, budget, runtime)
-        device = runtime.available_device()
+        device = runtime.resolved_device()
         target_scores = score_base(folder, _scored_documents(target), device)
         if base:
             base_bits = interval_of(score_base(folder, _scored_documents(base), device))
@@ -201,6 +203,12 @@ def _fetch_model(model: str, runtime: Runtime) -> Path:
         chosen.materialise(BuildContext(draft, store.scratch_dir(stage), Execution()))
 
     return store.build(stage, fetch) / "model"
+
+
+def _is_scored(model: str) -> bool:
+    """Say whether a model is loaded: it has weights, or is on the Hub, where all have some."""
+    path = Path(model).expanduser()
+    return _has_weights(path) if path.exists() else True
 
 
 def _has_weights(folder: Path) -> bool:

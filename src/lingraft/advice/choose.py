@@ -38,6 +38,7 @@ from lingraft.forecast.training_curve import heldout_points, read_log, train_poi
 from lingraft.measurement import MIN_DOCUMENTS
 from lingraft.pipeline import build_graph
 from lingraft.pipeline.runner import build_node, quiet_libraries
+from lingraft.pipeline.stage_node import must_build
 from lingraft.progress import discard_line
 from lingraft.recipe import Given, Runtime, assignment, chosen_recipe
 from lingraft.recipe.old_names import current_log
@@ -211,7 +212,8 @@ def probe(given: Given, size: int, probe_bytes: int, end_bytes: int, runtime: Ru
     ]
     recipe = chosen_recipe(None, given, assignments)
     graph, store = build_graph(recipe), Store(runtime.store)
-    quiet_libraries()
+    if must_build(graph.model_nodes, runtime, store):
+        quiet_libraries()
     for node in graph.model_nodes:
         build_node(node, recipe, runtime, store, discard_line)
     path = store.folder((graph.training or graph.final).stage) / "training.jsonl"

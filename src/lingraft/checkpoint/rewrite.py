@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from lingraft.checkpoint.safetensors_files import TensorPlace, read_header, torch_dtype
+from lingraft.errors import ModelError
 from lingraft.splice import Splice
+from lingraft.store import atomic_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +60,8 @@ class NewTensor:
 def rewrite(source: Path, target: Path, changed: Mapping[str, NewTensor]) -> int:
     """Write `source` with `changed` tensors to `target`; return the bytes of its tensors.
 
-    The tensors keep their order.
+    The tensors keep their order. Raises `ModelError` if the content of a tensor does not have the
+    size of its shape; then nothing is left at `target`.
     """
     # The header comes first in the file and holds all offsets, so sizes are computed before
     # anything is written.
@@ -78,24 +81,46 @@ def rewrite(source: Path, target: Path, changed: Mapping[str, NewTensor]) -> int
     text = json.dumps(header, separators=(",", ":")).encode()
     # The data begin at a multiple of eight bytes, as in the files that safetensors writes.
     text += b" " * (-len(text) % 8)
-    with source.open("rb") as reader, target.open("wb") as writer:
-        writer.write(len(text).to_bytes(8, "little"))
-        writer.write(text)
-        writer.flush()
-        for segment in _merge_ranges(_list_segments(places, changed)):
-            _write_segment(segment, reader, writer)
+    with atomic_file(target) as draft:
+        with source.open("rb") as reader, draft.open("wb") as writer:
+            writer.write(len(text).to_bytes(8, "little"))
+            writer.write(text)
+            writer.flush()
+            for segment in _merge_ranges(_list_segments(places, changed)):
+                _write_segment(segment, reader, writer)
+        written, expected = draft.stat().st_size, 8 + len(text) + position
+        if written != expected:
+            msg = (
+                f"{target}: {written:,} bytes were written, and its header describes "
+                f"{expected:,}; write it again on another disk"
+            )
+            raise ModelError(msg)
     return position
 
 
 def _list_segments(
     places: Iterable[TensorPlace], changed: Mapping[str, NewTensor]
 ) -> Iterable[Segment]:
-    """Yield the segments of all tensors in the order of the file."""
+    """Yield the segments of all tensors in the order of the file.
+
+    Raises `ModelError` if those of a changed tensor do not have the bytes of its shape: all tensors
+    after it would be read from the wrong place.
+    """
     for place in places:
-        if place.name in changed:
-            yield from changed[place.name].segments
-        else:
+        new = changed.get(place.name)
+        if new is None:
             yield Range(place.begin, place.end)
+            continue
+        size = 0
+        for segment in new.segments:
+            size += len(segment)
+            yield segment
+        if size != new.size(place):
+            msg = (
+                f"{place.file}: {place.name} of shape {list(new.shape)} has {new.size(place):,} "
+                f"bytes, and {size:,} were given; give the content of the whole tensor"
+            )
+            raise ModelError(msg)
 
 
 def _merge_ranges(segments: Iterable[Segment]) -> Iterable[Segment]:

@@ -10,30 +10,22 @@ import typer
 
 from lingraft.cli.options import (
     AsJson,
-    BaseLanguage,
-    BaseText,
-    BaseTextField,
     Device,
     Executor,
-    Language,
-    Model,
     Name,
-    Override,
     Precision,
     RayAddress,
-    RecipeFile,
+    RecipeOptions,
     Runs,
     StoreFolder,
-    TextField,
-    TextFiles,
     WorkerCount,
     log,
+    names_a_recipe,
     overrides_with_name,
     print_json,
     print_table,
     print_vocabulary,
     print_warnings,
-    read_recipe,
 )
 from lingraft.cli.plan import print_plan
 from lingraft.errors import Interrupted, TrainingError
@@ -93,17 +85,10 @@ DryRun = Annotated[
 ]
 
 
+@names_a_recipe
 def adapt(
-    recipe: RecipeFile = None,
+    options: RecipeOptions,
     *,
-    model: Model = None,
-    language: Language = None,
-    text: TextFiles = None,
-    text_field: TextField = None,
-    base_language: BaseLanguage = None,
-    base_text: BaseText = None,
-    base_text_field: BaseTextField = None,
-    override: Override = None,
     name: Name = None,
     runs: Runs = Path("runs"),
     store: StoreFolder = None,
@@ -130,18 +115,7 @@ def adapt(
     from lingraft.training.launch import launched
     from lingraft.workers import Workers
 
-    overrides = overrides_with_name(override, name)
-    chosen = read_recipe(
-        recipe,
-        model,
-        language,
-        text,
-        base_language,
-        base_text,
-        overrides,
-        text_field=text_field,
-        base_text_field=base_text_field,
-    )
+    chosen = options.read(overrides_with_name(options.override, name))
     launch = launched(nproc)
     sinks = tuple(tracker for tracker in trackers.split(",") if tracker)
     pool = Workers(workers, executor, ray_address)

@@ -10,22 +10,14 @@ import typer
 
 from lingraft.cli.options import (
     AsJson,
-    BaseLanguage,
-    BaseText,
-    BaseTextField,
-    Language,
-    Model,
-    Override,
-    RecipeFile,
+    RecipeOptions,
     StoreFolder,
-    TextField,
-    TextFiles,
     log,
+    names_a_recipe,
     print_json,
     print_table,
     print_vocabulary,
     print_warnings,
-    read_recipe,
 )
 
 ExtendedFolder = Annotated[
@@ -64,17 +56,10 @@ ParallelSentences = Annotated[
 ]
 
 
+@names_a_recipe
 def extend(
-    recipe: RecipeFile = None,
+    options: RecipeOptions,
     *,
-    model: Model = None,
-    language: Language = None,
-    text: TextFiles = None,
-    text_field: TextField = None,
-    base_language: BaseLanguage = None,
-    base_text: BaseText = None,
-    base_text_field: BaseTextField = None,
-    override: Override = None,
     output: ExtendedFolder = Path("extended"),
     size: VocabularySize = None,
     balance: Balance = None,
@@ -97,19 +82,8 @@ def extend(
         if value:
             overrides.append(assignment(f"vocabulary.{setting}", value))
     # An explicit -o vocabulary.size=... comes last, so that it takes precedence over --size.
-    overrides += override or []
-    chosen = read_recipe(
-        recipe,
-        model,
-        language,
-        text,
-        base_language,
-        base_text,
-        overrides,
-        trains=False,
-        text_field=text_field,
-        base_text_field=base_text_field,
-    )
+    overrides += options.override or []
+    chosen = options.read(overrides, trains=False)
     runtime = Runtime(Path("runs"), store or Path(), "auto", "auto")
     folder = pipeline.extend(chosen, runtime, output, log=log)
     if as_json:

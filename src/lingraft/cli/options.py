@@ -5,9 +5,12 @@ Results go to standard output, as tables or JSON. Progress and messages go to st
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -205,29 +208,48 @@ WorkerCount = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
 
 
-def read_recipe(  # noqa: PLR0917 - the options that name a model and its text, in their order
-    argument: str | None,
-    model: str | None,
-    language: str | None,
-    text: list[str] | None,
-    base_language: str | None,
-    base_text: list[str] | None,
-    overrides: list[str] | None,
-    *,
-    trains: bool = True,
-    text_field: str | None = None,
-    base_text_field: str | None = None,
-) -> Recipe:
-    """Read a recipe file, or build a recipe from the options; then apply the overrides.
+@dataclass(frozen=True)
+class RecipeOptions:
+    """The options that name a recipe, or a model and its text; each is one of the command line."""
 
-    Without `trains`, the recipe is for an extension, which reads less of a preset.
-    """
-    from lingraft.recipe import chosen_recipe
+    recipe: RecipeFile = None
+    model: Model = None
+    language: Language = None
+    text: TextFiles = None
+    text_field: TextField = None
+    base_language: BaseLanguage = None
+    base_text: BaseText = None
+    base_text_field: BaseTextField = None
+    override: Override = None
 
-    file, model = recipe_or_model(argument, model)
-    fields = (text_field, base_text_field)
-    given = given_texts(model, language, text, base_language, base_text, fields=fields)
-    return chosen_recipe(file, given, overrides or [], trains=trains)
+    def read(self, overrides: Sequence[str] | None = None, *, trains: bool = True) -> Recipe:
+        """Read the recipe file, or build a recipe from the options; then apply the overrides.
+
+        `overrides` take the place of those of the command line. Without `trains`, the recipe is for
+        an extension, which reads less of a preset.
+        """
+        from lingraft.recipe import chosen_recipe
+
+        file, model = recipe_or_model(self.recipe, self.model)
+        texts = (self.language, self.text, self.base_language, self.base_text)
+        given = given_texts(model, *texts, fields=(self.text_field, self.base_text_field))
+        return chosen_recipe(file, given, overrides or self.override or [], trains=trains)
+
+
+def names_a_recipe(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `RecipeOptions`, which it gets as its first argument."""
+    shared = inspect.signature(RecipeOptions, eval_str=True).parameters
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+
+    @wraps(command)
+    def called(**values: Any) -> None:
+        options = {name: values.pop(name) for name in shared}
+        command(RecipeOptions(**options), **values)
+
+    options = (*shared.values(), *own)
+    parameters = [option.replace(kind=option.KEYWORD_ONLY) for option in options]
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return called
 
 
 def given_texts(

@@ -9,41 +9,26 @@ import typer
 
 from lingraft.cli.options import (
     AsJson,
-    BaseLanguage,
-    BaseText,
-    BaseTextField,
     Device,
-    Language,
-    Model,
     Name,
-    Override,
     Precision,
-    RecipeFile,
+    RecipeOptions,
     Runs,
     StoreFolder,
-    TextField,
-    TextFiles,
+    names_a_recipe,
     overrides_with_name,
     print_json,
     print_table,
-    read_recipe,
 )
 
 if TYPE_CHECKING:
     from lingraft.recipe import Recipe, Runtime
 
 
+@names_a_recipe
 def plan(
-    recipe: RecipeFile = None,
+    options: RecipeOptions,
     *,
-    model: Model = None,
-    language: Language = None,
-    text: TextFiles = None,
-    text_field: TextField = None,
-    base_language: BaseLanguage = None,
-    base_text: BaseText = None,
-    base_text_field: BaseTextField = None,
-    override: Override = None,
     name: Name = None,
     runs: Runs = Path("runs"),
     store: StoreFolder = None,
@@ -54,18 +39,7 @@ def plan(
     """Show what a run would do: each stage, whether it is cached, its size, cost and time."""
     from lingraft.recipe import Runtime
 
-    overrides = overrides_with_name(override, name)
-    chosen = read_recipe(
-        recipe,
-        model,
-        language,
-        text,
-        base_language,
-        base_text,
-        overrides,
-        text_field=text_field,
-        base_text_field=base_text_field,
-    )
+    chosen = options.read(overrides_with_name(options.override, name))
     print_plan(chosen, Runtime(runs, store or Path(), device, precision), as_json=as_json)
 
 

@@ -16,20 +16,18 @@ from lingraft.cli.options import (
     Device,
     Executor,
     Language,
-    Model,
-    Override,
     Precision,
     RayAddress,
-    RecipeFile,
+    RecipeOptions,
     Runs,
     StoreFolder,
     TextField,
     TextFiles,
     given_texts,
     log,
+    names_a_recipe,
     print_json,
     print_table,
-    read_recipe,
 )
 
 if TYPE_CHECKING:
@@ -170,17 +168,10 @@ def _print_study_plan(plan: StudyPlan, *, as_json: bool) -> None:
         print_table(table)
 
 
+@names_a_recipe
 def probe(
-    recipe: RecipeFile = None,
+    options: RecipeOptions,
     *,
-    model: Model = None,
-    language: Language = None,
-    text: TextFiles = None,
-    text_field: TextField = None,
-    base_language: BaseLanguage = None,
-    base_text: BaseText = None,
-    base_text_field: BaseTextField = None,
-    override: Override = None,
     inits: Inits = "calibrated,mean,random",
     steps: ProbeSteps = 50,
     seeds: ProbeSeeds = 3,
@@ -200,17 +191,7 @@ def probe(
     from lingraft.recipe import Runtime
 
     settings = studies.Probe(studies.inits_of(inits), steps, seeds)
-    chosen = read_recipe(
-        recipe,
-        model,
-        language,
-        text,
-        base_language,
-        base_text,
-        override,
-        text_field=text_field,
-        base_text_field=base_text_field,
-    )
+    chosen = options.read()
     runtime = Runtime(runs, store or Path(), device, precision)
     outcome = studies.run_probe(chosen, settings, runtime, log=log)
     if as_json:

@@ -32,7 +32,7 @@ from lingraft.corpus.splits import (
     HASH_RANGE,
     Shuffle,
 )
-from lingraft.corpus.text_repairs import Cleaning, TextRepairs, add_counts
+from lingraft.corpus.text_repairs import add_counts
 from lingraft.corpus.write_splits import split_writer, write_heldout, write_splits
 from lingraft.progress import progress
 from lingraft.store import Draft
@@ -191,7 +191,7 @@ def _read_sources(
         [Tally(source.label) for source in sources],
         cleaner,
         settings,
-        TextRepairs(settings.cleaning or Cleaning(), language, settings.scripts),
+        settings.repairs(language),
         # The language of generated stories is known, and identifying it takes a second.
         TextHealth(
             language,

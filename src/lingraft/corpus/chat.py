@@ -121,6 +121,20 @@ def decode_document(content: bytes) -> str:
     return content.removeprefix(b"\0t").decode()
 
 
+def conversation_fields(field: str) -> tuple[str, ...]:
+    """Return the fields of a record from which `parse_conversation` may take the conversation."""
+    if field != "text":
+        return (field,)
+    return (
+        *MESSAGE_FIELDS,
+        *QUESTION_FIELDS,
+        *ANSWER_FIELDS,
+        *CONTEXT_FIELDS,
+        *SYSTEM_FIELDS,
+        field,
+    )
+
+
 def parse_conversation(record: Mapping[str, Any], field: str, place: str) -> Conversation:
     """Return the conversation of a record; raises `CorpusError` if the record has none.
 

@@ -16,7 +16,7 @@ from lingraft.corpus.health_checks import REFUSING
 from lingraft.corpus.presets import DEFAULT_HELDOUT_LIMIT, DEFAULT_LIMIT
 from lingraft.corpus.script_check import check_scripts
 from lingraft.corpus.source import Limit, Source, Sources
-from lingraft.corpus.text_repairs import Cleaning
+from lingraft.corpus.text_repairs import Cleaning, TextRepairs
 from lingraft.registry import Settings
 
 HELDOUT_SHARE = 0.01
@@ -140,6 +140,16 @@ class CorpusSettings(Settings):
     def all_sources(self) -> tuple[Source, ...]:
         """All sources that are read: of training, held-out and evaluation text."""
         return (*self.sources, *(self.heldout or ()), *(self.decontaminate or ()))
+
+    def repairs(self, language: str) -> TextRepairs:
+        """Return the repairs of text in a language, with counts of their own."""
+        return TextRepairs(self.cleaning or Cleaning(), language, self.scripts)
+
+    @property
+    def repairs_identity(self) -> dict[str, Any]:
+        """What the repairs of a language depend on, as plain JSON."""
+        identity = self.cleaning.model_dump(mode="json") if self.cleaning else {}
+        return identity | ({"scripts": list(self.scripts)} if self.scripts else {})
 
     @property
     def share(self) -> float | None:

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 
 from lingraft.corpus.chat import parse_markup
+from lingraft.corpus.config import CorpusSettings
 from lingraft.corpus.hub_dataset import read_hub
 from lingraft.corpus.listing import Listing
 from lingraft.corpus.records import read_records
@@ -16,7 +17,6 @@ from lingraft.corpus.remote_files import TextFile
 from lingraft.corpus.source import Source
 from lingraft.corpus.text_fields import Document, read_document, record_text
 from lingraft.corpus.text_files import MAX_DOCUMENT_BYTES, ending_of, find_files, read_lines
-from lingraft.corpus.text_repairs import Cleaning, TextRepairs
 from lingraft.errors import CorpusError
 from lingraft.miniature import stories
 
@@ -133,12 +133,13 @@ def read_parallel(
     path: str,
     languages: Sequence[str],
     reference: str = "en",
-    cleaning: Mapping[str, Cleaning] | None = None,
+    repaired: Mapping[str, CorpusSettings] | None = None,
 ) -> Mapping[str, Sequence[str]]:
     """Read a file of records with one column per language, and return the columns.
 
-    `cleaning` are the repairs of each language, as of its other text. A record with an empty field
-    is left out in all languages. Raises `CorpusError` if a column is missing.
+    `repaired` has the settings of the text of each language, of which the repairs apply to its
+    sentences, too. A record with an empty field is left out in all languages. Raises `CorpusError`
+    if a column is missing.
     """
     names = list(dict.fromkeys((reference, *languages)))
     sources = {name: Source(path=path, text_field=name) for name in names}
@@ -153,21 +154,23 @@ def read_parallel(
                 raise CorpusError(msg)
             for name, column in columns.items():
                 column.append(record_text(record, sources[name], place))
-    return repair_parallel(columns, cleaning, path)
+    return repair_parallel(columns, repaired, path)
 
 
 def repair_parallel(
-    sentences: Mapping[str, Sequence[str]], cleaning: Mapping[str, Cleaning] | None, where: str
+    sentences: Mapping[str, Sequence[str]],
+    repaired: Mapping[str, CorpusSettings] | None,
+    where: str,
 ) -> dict[str, tuple[str, ...]]:
     """Repair the same sentences in several languages, and leave out those that lack a language.
 
     `where` names the sentences in the `CorpusError` that none is left.
     """
-    repaired = []
+    columns: list[Iterable[str]] = []
     for language, texts in sentences.items():
-        repairs = TextRepairs((cleaning or {}).get(language) or Cleaning(), language)
-        repaired.append(map(repairs.repair, texts))
-    complete = [texts for texts in zip(*repaired, strict=True) if all(map(str.strip, texts))]
+        settings = (repaired or {}).get(language)
+        columns.append(map(settings.repairs(language).repair, texts) if settings else texts)
+    complete = [texts for texts in zip(*columns, strict=True) if all(map(str.strip, texts))]
     if not complete:
         languages = ", ".join(sentences)
         msg = f"{where}: no sentence has text in all of {languages}; give such sentences"

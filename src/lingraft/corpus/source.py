@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from lingraft.corpus.chat import conversation_fields
 from lingraft.corpus.document_weight import DocumentWeight
 from lingraft.corpus.presets import preset, presets
 from lingraft.corpus.remote_files import is_url
@@ -202,8 +203,10 @@ class Source(Settings):
 
     @property
     def fields_read(self) -> tuple[str, ...]:
-        """The fields of a record that are read, none if all are: chats may use several."""
-        return (self.text_field, *self.columns) if self.format == "text" else ()
+        """The fields of a record that are read; a chat may have any of several."""
+        is_chat = self.format == "chat"
+        fields = conversation_fields(self.text_field) if is_chat else (self.text_field,)
+        return (*fields, *self.columns)
 
     @property
     def is_streamed(self) -> bool:

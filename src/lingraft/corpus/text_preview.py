@@ -20,7 +20,6 @@ from lingraft.corpus.remote_files import is_url
 from lingraft.corpus.source import Source
 from lingraft.corpus.splits import HASH_RANGE, DocumentHashes
 from lingraft.corpus.text_files import find_files
-from lingraft.corpus.text_repairs import Cleaning, TextRepairs
 from lingraft.corpus.warc import MalformedRecord
 from lingraft.errors import HubError
 
@@ -103,8 +102,7 @@ class _Preview:
     def __init__(self, settings: CorpusSettings, language: str, *, identify: bool) -> None:
         self.settings, self.language = settings, language
         self.health = TextHealth(language, identify=identify, scripts=settings.scripts)
-        cleaning = settings.cleaning or Cleaning()
-        self._repairs = TextRepairs(cleaning, language, settings.scripts)
+        self._repairs = settings.repairs(language)
         self._cleaner = Cleaner(settings, in_language=None)
         self._threshold = int((settings.share or 0) * HASH_RANGE)
         self._held_out = 0

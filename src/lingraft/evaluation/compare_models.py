@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.corpus import Corpus
+from lingraft.corpus.config import CorpusSettings
 from lingraft.corpus.readers import read_parallel
-from lingraft.corpus.text_repairs import Cleaning
 from lingraft.evaluation.added_token_choice import (
     WRITTEN,
     count_written,
@@ -82,17 +82,17 @@ def compare(
     *,
     device: str = "cpu",
     dtype: str = "auto",
-    cleaning: Mapping[str, Cleaning] | None = None,
+    repaired: Mapping[str, CorpusSettings] | None = None,
 ) -> EvaluationResult:
     """Compute all measures of scored models, and time them; the first is the reference.
 
-    `cleaning` are the repairs of parallel sentences, by language.
+    `repaired` are the settings of texts whose repairs parallel sentences get, by language.
     """
     result = EvaluationResult()
     added = added_ids(models)
     for language, documents in texts.items():
         _measure_language(models, added, language, documents, settings=settings, result=result)
-    result.measurements.extend(_measure_premiums(models, list(texts), settings, cleaning))
+    result.measurements.extend(_measure_premiums(models, list(texts), settings, repaired))
     loaded: dict[str, Any] = {}
     if settings.generation is not None:
         # All models are in memory at once, because they take turns while they are timed.
@@ -267,13 +267,13 @@ def _measure_premiums(
     models: Mapping[str, ScoredModel],
     languages: Sequence[str],
     settings: EvaluationSettings,
-    cleaning: Mapping[str, Cleaning] | None,
+    repaired: Mapping[str, CorpusSettings] | None,
 ) -> Iterator[Measurement]:
     """Yield the token premium of each language over English, if parallel text is named."""
     # English has no premium over itself; its column is read in any case.
     others = [language for language in languages if language != "en"]
     if settings.parallel_file is None or not others:
         return
-    columns = read_parallel(settings.parallel_file, others, cleaning=cleaning)
+    columns = read_parallel(settings.parallel_file, others, repaired=repaired)
     for subject, model in models.items():
         yield from premium(model.tokenizer, columns, subject, settings.bootstrap)

@@ -19,7 +19,6 @@ import yaml
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.corpus.language import parse_language
 from lingraft.corpus.readers import repair_parallel
-from lingraft.corpus.text_repairs import Cleaning
 from lingraft.errors import CorpusError, RecipeError
 from lingraft.library.arguments import assignments
 from lingraft.recipe.overrides import override
@@ -100,13 +99,13 @@ def texts_by_tag(texts: Any, name: str) -> dict[str, Any]:
 
 
 def read_sentences(
-    parallel: Any, languages: Sequence[str], cleaning: Mapping[str, Cleaning] | None = None
+    parallel: Any, languages: Sequence[str], repaired: Mapping[str, CorpusSettings] | None = None
 ) -> dict[str, tuple[str, ...]]:
     """Return the sentences of these languages and of `REFERENCE`, and of others that are given.
 
-    `cleaning` are the repairs of each language, as of its other text. A sentence that is empty in
-    one language is left out in all, as in a file. Raises `CorpusError` if some are missing, or if
-    they are not parallel.
+    `repaired` has the settings of the text of each language, as in `read_parallel`. A sentence that
+    is empty in one language is left out in all, as in a file. Raises `CorpusError` if some are
+    missing, or if they are not parallel.
     """
     sentences = {}
     for tag, given in texts_by_tag(parallel, "parallel").items():
@@ -120,7 +119,7 @@ def read_sentences(
         counts = ", ".join(f"{tag} has {count:,}" for tag, count in lengths.items())
         msg = f"parallel: {counts} sentences; give the same sentences in the same order"
         raise CorpusError(msg)
-    return repair_parallel(sentences, cleaning, "parallel")
+    return repair_parallel(sentences, repaired, "parallel")
 
 
 def given_texts(
@@ -164,11 +163,9 @@ class GivenTexts:
     settings: Mapping[str, Any] | None
 
     @property
-    def cleaning(self) -> Cleaning | None:
-        """The repairs of the text."""
-        if isinstance(self.texts, CorpusSettings):
-            return self.texts.cleaning
-        return self._parse(["-"]).cleaning
+    def corpus(self) -> CorpusSettings:
+        """The settings of the text, of which the sources may be others."""
+        return self.texts if isinstance(self.texts, CorpusSettings) else self._parse(["-"])
 
     def build(self, folder: Path, warn: Callable[[str], None]) -> Corpus:
         """Build the corpus; errors and warnings name the arguments of the caller."""

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, Self, TypeAlias
 
 from lingraft.certificate import Certificate
-from lingraft.corpus import Corpus
-from lingraft.corpus.text_repairs import Cleaning
+from lingraft.corpus import Corpus, CorpusSettings
 from lingraft.errors import RecipeError
 from lingraft.library.extension_results import (
     RESULT,
@@ -97,10 +96,10 @@ class PreparedExtension:
             base = only_corpus(built, "base_texts")
             given += given_base
         languages = [corpus.language for corpus in corpora]
-        cleaning = {text.language: text.cleaning for text in given if text.cleaning}
-        balance = settings.premium_balance(languages, cleaning)
+        repaired = {text.language: text.corpus for text in given if text.corpus.cleaning}
+        balance = settings.premium_balance(languages, repaired)
         if parallel is not None:
-            balance = _given_balance(settings, languages, parallel, cleaning)
+            balance = _given_balance(settings, languages, parallel, repaired)
         extension = settings.extension(balance=balance, workers=Workers(workers))
         return cls(files, name_of(tokenizer), corpora, base, extension, draft)
 
@@ -163,13 +162,13 @@ def _given_balance(
     settings: VocabularySettings,
     languages: Sequence[str],
     parallel: Mapping[str, Sequence[str]],
-    cleaning: Mapping[str, Cleaning],
+    repaired: Mapping[str, CorpusSettings],
 ) -> PremiumBalance | None:
     """Return what premiums are counted on if sentences are given; `None` for one language."""
     if settings.balance == "size" or settings.parallel_file is not None:
         msg = "parallel: is read by balance='premium' only, and in place of a parallel_file"
         raise RecipeError(msg)
-    sentences = read_sentences(parallel, languages, cleaning)
+    sentences = read_sentences(parallel, languages, repaired)
     return PremiumBalance(sentences) if len(languages) > 1 else None
 
 

@@ -18,10 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lingraft.corpus import Corpus
+from lingraft.corpus import Corpus, CorpusSettings
 from lingraft.corpus.identity import file_identity
 from lingraft.corpus.text_files import find_files
-from lingraft.corpus.text_repairs import Cleaning
 from lingraft.evaluation import (
     BootstrapSettings,
     ModelScores,
@@ -89,7 +88,7 @@ def evaluation_nodes(
     learned: Mapping[str, StageNode] | None = None,
     packed: Mapping[str, StageNode] | None = None,
     separator: str = "auto",
-    cleaning: Mapping[str, Cleaning] | None = None,
+    repaired: Mapping[str, CorpusSettings] | None = None,
     part: HeldoutPart = "all",
 ) -> EvaluationNodes:
     """Return the stages that score each model, run its tasks, and compare it with the first model.
@@ -97,8 +96,9 @@ def evaluation_nodes(
     `learned` are the texts of which the training part is searched for documents of tasks; by
     default, these are all texts. `packed` are the training texts in which exposures of added
     tokens are counted. `separator` is the setting `training.packing.separator` of the recipe.
-    `cleaning` are the repairs of parallel sentences, by language, and `part` the held-out documents
-    that are scored. Raises `LingraftError` if a file that the settings name does not exist.
+    `repaired` are the settings of texts whose repairs parallel sentences get, by language, and
+    `part` the held-out documents that are scored. Raises `LingraftError` if a file that the
+    settings name does not exist.
     """
     text_inputs = _prefixed("text", texts)
     learned_inputs = text_inputs if learned is None else _prefixed("text", learned)
@@ -110,8 +110,8 @@ def evaluation_nodes(
     evaluation = stage_node(
         "evaluation",
         "evaluation",
-        {**_identity(settings, cleaning or {}), **_order(models, texts)},
-        partial(make_evaluation, settings, tuple(models), cleaning or {}, part),
+        {**_identity(settings, repaired or {}), **_order(models, texts)},
+        partial(make_evaluation, settings, tuple(models), repaired or {}, part),
         **_prefixed("model", models),
         **_prefixed("scores", scoring),
         **_prefixed("tasks", tasks),
@@ -175,7 +175,7 @@ def _tasks(
     )
 
 
-def _identity(settings: Evaluation, cleaning: Mapping[str, Cleaning]) -> dict[str, Any]:
+def _identity(settings: Evaluation, repaired: Mapping[str, CorpusSettings]) -> dict[str, Any]:
     """Return the settings, with files replaced by their hashes."""
     identity = settings.model_dump(
         mode="json", exclude={"parallel_file", "reference_tokenizer", "tasks"}
@@ -183,8 +183,8 @@ def _identity(settings: Evaluation, cleaning: Mapping[str, Cleaning]) -> dict[st
     if settings.parallel_file is not None:
         identity["parallel"] = [file_identity(path) for path in find_files(settings.parallel_file)]
         identity["gini"] = True  # of the premiums, which earlier versions did not measure
-        if cleaning:
-            repairs = {tag: one.model_dump(mode="json") for tag, one in cleaning.items()}
+        if repaired:
+            repairs = {tag: one.repairs_identity for tag, one in repaired.items()}
             identity["parallel_cleaning"] = repairs
     if settings.reference_tokenizer is not None:
         folder = Path(settings.reference_tokenizer).expanduser()
@@ -273,7 +273,7 @@ def make_tasks(settings: Evaluation, seed: int, context: StageContext) -> None:
 def make_evaluation(
     settings: Evaluation,
     names: tuple[str, ...],
-    cleaning: Mapping[str, Cleaning],
+    repaired: Mapping[str, CorpusSettings],
     part: HeldoutPart,
     context: StageContext,
 ) -> None:
@@ -284,7 +284,7 @@ def make_evaluation(
         scores = read_scores(context.folders[f"scores:{name}"])
         models[name] = ScoredModel(folder, open_tokenizer(folder), scores)
     texts = _heldout_texts(context, settings, part)
-    result = compare(models, texts, settings, device=context.execution.device, cleaning=cleaning)
+    result = compare(models, texts, settings, device=context.execution.device, repaired=repaired)
     measurements = [
         *result.measurements,
         *added_measurements(

@@ -84,11 +84,10 @@ def evaluation_text_check(
     given = (*recipe.targets, *([recipe.replay] if recipe.replay else []))
     texts = dict(zip(corpora, given, strict=True))
     heldout = [role for role, text in texts.items() if text.heldout]
-    cleaning = {tag: one.model_dump(mode="json") for tag, one in recipe.cleaning.items()}
     settings: dict[str, Any] = {
         "heldout": heldout,
         "heldout_bytes": int(recipe.evaluation.heldout_bytes),
-        "cleaning": cleaning,
+        "cleaning": {tag: one.repairs_identity for tag, one in recipe.repaired.items()},
     }
     parallel = recipe.evaluation.parallel_file
     if parallel is not None:
@@ -110,7 +109,7 @@ def search_training_text(texts: Mapping[str, Text], context: StageContext) -> No
     parallel = context.recipe.evaluation.parallel_file
     columns: Mapping[str, Sequence[str]] = {}
     if parallel and languages:
-        columns = read_parallel(parallel, languages, cleaning=context.recipe.cleaning)
+        columns = read_parallel(parallel, languages, repaired=context.recipe.repaired)
         scripts = {text.language: text.corpus.scripts for text in texts.values()}
         for language, sentences in columns.items():
             health = TextHealth.of(language, sentences, scripts.get(language, ()))

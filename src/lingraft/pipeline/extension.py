@@ -33,7 +33,7 @@ from lingraft.pipeline.runner import (
     warnings_of,
     wrong_scripts_of,
 )
-from lingraft.pipeline.stage_node import StageContext, StageNode, stage_node
+from lingraft.pipeline.stage_node import StageContext, StageNode, must_build, stage_node
 from lingraft.pipeline.stages import build_graph, corpus_nodes, vocabulary_node
 from lingraft.pipeline.text_summary import recipe_text_lines
 from lingraft.progress import LogLine, discard_line, each_warning_once
@@ -68,7 +68,7 @@ def extend(recipe: Recipe, runtime: Runtime, output: Path, *, log: LogLine = dis
         log(line)
     recipe_without_training = _without_training(recipe)
     graph = _extension(recipe, recipe_without_training)
-    if not all(node.is_cached(store) for node in graph.nodes):
+    if must_build(graph.nodes, runtime, store):
         quiet_libraries()
     look_at_hub_texts(recipe_without_training, graph.nodes, store)
     with each_warning_once(), new_run_folder(output, "--output", made_by=EXTEND) as draft:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 
 from lingraft.pipeline.stage_node import StageNode
 
@@ -44,6 +45,10 @@ class Graph:
         """The stages up to the final model, without those that measure or predict."""
         measuring = (*self.scoring, *self.tasks, self.evaluation, self.prediction)
         return tuple(node for node in self if node not in measuring)
+
+    def before(self, end: StageNode | None) -> list[StageNode]:
+        """Return the stages that run before `end`."""
+        return list(takewhile(lambda node: node is not end, self))
 
     def __iter__(self) -> Iterator[StageNode]:
         nodes = (

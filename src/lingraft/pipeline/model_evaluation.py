@@ -51,7 +51,7 @@ from lingraft.pipeline.runner import (
     wrong_scripts_of,
 )
 from lingraft.pipeline.stage_builders import make_model, reported_part
-from lingraft.pipeline.stage_node import StageContext, StageNode, stage_node
+from lingraft.pipeline.stage_node import StageContext, StageNode, must_build, stage_node
 from lingraft.pipeline.stage_warnings import ScoredText
 from lingraft.pipeline.stages import corpus_nodes
 from lingraft.pipeline.versions import package_versions
@@ -100,7 +100,6 @@ def evaluate_models(
             "RECIPE for the held-out text of a recipe"
         )
         raise CorpusError(msg)
-    runtime.available_device()
     models = {name: model_path(model) for name, model in shortest_names(request.models).items()}
     recipe = _recipe(request, next(iter(models.values())))
     if getattr(recipe.model, "trust_remote_code", False):
@@ -120,12 +119,12 @@ def evaluate_models(
         seed=recipe.seed,
         learned={} if request.text else texts,
         separator=recipe.training.packing.separator,
-        cleaning={} if request.text else recipe.cleaning,
+        repaired={} if request.text else recipe.repaired,
         part=part,
     )
     nodes = _different([*model_nodes.values(), *texts.values()], measuring)
     store = Store(runtime.store)
-    if not all(node.is_cached(store) for node in nodes):
+    if must_build(nodes, runtime, store):
         quiet_libraries()
     if not all(node.is_cached(store) for node in measuring.tasks):
         check_tasks(tasks.settings)

@@ -46,7 +46,7 @@ from lingraft.pipeline.run_folder import (
 )
 from lingraft.pipeline.source_summary import SourceStatement, source_statement
 from lingraft.pipeline.stage_builders import reported_part
-from lingraft.pipeline.stage_node import StageNode
+from lingraft.pipeline.stage_node import StageNode, must_build
 from lingraft.pipeline.stage_warnings import ScoredText, StageWarnings, stage_warnings
 from lingraft.pipeline.stages import build_graph, choose_recipe_tasks
 from lingraft.pipeline.text_summary import recipe_text_lines
@@ -165,8 +165,7 @@ def _prepare(
     received: ReceivedModel | None,
 ) -> tuple[str, ...]:
     """Check device, tasks and text before anything is built; log what is run, return task lines."""
-    if not all(node.is_cached(store) for node in graph):
-        runtime.available_device()
+    builds = must_build(graph, runtime, store)
     tasks = choose_recipe_tasks(recipe)
     if not all(node.is_cached(store) for node in graph.tasks):
         check_tasks(tasks.settings)
@@ -176,7 +175,7 @@ def _prepare(
         describe_run(recipe, received),
     ):
         log(line)
-    if not all(node.is_cached(store) for node in graph):
+    if builds:
         quiet_libraries()
         if log is not discard_line:
             log(estimate_run(recipe, runtime, graph))

@@ -102,7 +102,7 @@ def make_vocabulary(context: StageContext) -> None:
     replay = Corpus.open(context.folders["replay"]) if "replay" in context.folders else None
     languages = [text.language for text in context.recipe.targets]
     extension = settings.extension(
-        balance=settings.premium_balance(languages, context.recipe.cleaning),
+        balance=settings.premium_balance(languages, context.recipe.repaired),
         weights=tuple(text.weight for text in context.recipe.targets),
         serving=serving_cost(source) if settings.weighs_serving_cost else None,
         workers=context.runtime.workers,

@@ -8,7 +8,7 @@ nothing, and a changed setting changes the keys of the stages that depend on it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,17 @@ class StageNode:
         return store.build(
             self.stage, lambda draft: self.make(self.context(store, recipe, runtime, draft))
         )
+
+
+def must_build(nodes: Iterable[StageNode], runtime: Runtime, store: Store) -> bool:
+    """Say whether an output is missing; raises `RecipeError` if the device to build it on is, too.
+
+    A missing device must not be found after hours of reading text, nor stop what is only read.
+    """
+    if all(node.is_cached(store) for node in nodes):
+        return False
+    runtime.available_device()
+    return True
 
 
 def stage_node(

@@ -170,6 +170,9 @@ def vocabulary_node(
         settings["weights"] = [text.weight for text in recipe.targets]
     if any(text.cleaning and text.cleaning.normalise for text in recipe.targets):
         settings["normaliser"] = "by base text"  # keys of other recipes stay
+    scripts = {tag: list(text.scripts) for tag, text in recipe.repaired.items() if text.scripts}
+    if scripts and recipe.vocabulary.parallel_file:
+        settings["parallel_scripts"] = scripts  # the same
     return stage_node(
         "vocabulary",
         "vocabulary",
@@ -346,7 +349,7 @@ def _evaluation(
         seed=recipe.seed,
         packed=packed_inputs(recipe, packing),
         separator=recipe.training.packing.separator,
-        cleaning=recipe.cleaning,
+        repaired=recipe.repaired,
         part=stage_builders.reported_part(recipe.training),
     )
 

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from lingraft.bases import Base, parse_model
-from lingraft.corpus.text_repairs import Cleaning
+from lingraft.corpus import CorpusSettings
 from lingraft.embeddings import INITS, EmbeddingInit
 from lingraft.evaluation import EvaluationSettings
 from lingraft.evaluation.tasks import TaskSettings
@@ -224,10 +224,10 @@ class Recipe(Settings):
         return (self.target, *self.extra_targets)
 
     @property
-    def cleaning(self) -> dict[str, Cleaning]:
-        """The repairs of text by language, of all languages that have any."""
+    def repaired(self) -> dict[str, CorpusSettings]:
+        """The settings of text by language, of all languages whose text is repaired."""
         texts = (*self.targets, *([self.replay] if self.replay else []))
-        return {text.language: text.cleaning for text in texts if text.cleaning}
+        return {text.language: text for text in texts if text.cleaning}
 
     @property
     def run_name(self) -> str:

@@ -8,10 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from lingraft.certificate import CLAIM_NAMES, NEVER_WAIVED
+from lingraft.corpus.config import CorpusSettings
 from lingraft.corpus.identity import file_identity
 from lingraft.corpus.readers import read_parallel
 from lingraft.corpus.text_files import find_files
-from lingraft.corpus.text_repairs import Cleaning
 from lingraft.errors import did_you_mean
 from lingraft.pretokenizer.named_pretokenizers import PretokenizerMode
 from lingraft.registry import Settings
@@ -108,11 +108,11 @@ class VocabularySettings(Settings):
         return settings
 
     def premium_balance(
-        self, languages: Sequence[str], cleaning: Mapping[str, Cleaning] | None = None
+        self, languages: Sequence[str], repaired: Mapping[str, CorpusSettings] | None = None
     ) -> PremiumBalance | None:
         """Return what the premiums of these languages are counted on; `None` for balance: size.
 
-        `cleaning` are the repairs of parallel sentences, by language.
+        `repaired` are the settings of texts whose repairs parallel sentences get, by language.
         Raises `CorpusError` or `RecipeError` that names the languages without text lengths.
         """
         if self.balance == "size" or len(languages) < 2:
@@ -121,7 +121,7 @@ class VocabularySettings(Settings):
             balance = PremiumBalance()
         else:
             balance = PremiumBalance(
-                read_parallel(self.parallel_file, languages, cleaning=cleaning)
+                read_parallel(self.parallel_file, languages, repaired=repaired)
             )
         balance.check(languages)
         return balance

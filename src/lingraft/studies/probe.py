@@ -20,7 +20,7 @@ from lingraft.measurement import Measurement, read_measurements, select, write_m
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.runner import build_node, quiet_libraries
 from lingraft.pipeline.stage_builders import heldout_of, target_roles
-from lingraft.pipeline.stage_node import StageContext, StageNode, stage_node
+from lingraft.pipeline.stage_node import StageContext, StageNode, must_build, stage_node
 from lingraft.pipeline.stages import build_graph
 from lingraft.progress import LogLine, discard_line
 from lingraft.recipe import Recipe, Runtime
@@ -160,7 +160,7 @@ def _scores(
     """
     graph = build_graph(trial.recipe)
     scoring = scoring_node(graph, trial.recipe)
-    if not scoring.is_cached(store):
+    if must_build((scoring,), runtime, store):
         quiet_libraries()
         models = [node for node in (graph.embeddings, graph.training) if node is not None]
         unneeded = [node for node in models if not node.is_cached(store)]

@@ -18,6 +18,7 @@ from typing import Any
 from lingraft.errors import LingraftError
 from lingraft.pipeline import build_graph
 from lingraft.pipeline.runner import build_node, quiet_libraries, run
+from lingraft.pipeline.stage_node import must_build
 from lingraft.progress import discard_line
 from lingraft.recipe import Runtime, parse_recipe, recipe_values
 from lingraft.recipe.tree import Tree
@@ -75,6 +76,7 @@ def _build(packed: PackedTask, built: list[Built]) -> None:
     quiet_libraries()  # in each worker: the setting belongs to a process
     if packed.key is not None:
         node = next(node for node in graph if node.stage.key == packed.key)
+        must_build((node,), packed.runtime, store)
         done = build_node(node, recipe, packed.runtime, store, discard_line)
         if not done.cached:
             built.append(Built(node.stage.name, node.stage.key, done.manifest.seconds))

@@ -15,6 +15,7 @@ from lingraft.formatting import duration
 from lingraft.pipeline import Graph, build_graph
 from lingraft.pipeline.run_folder import RUN, clock, is_run, remove_leftovers, run_damage
 from lingraft.pipeline.runner import run_key
+from lingraft.pipeline.stage_node import must_build
 from lingraft.pipeline.versions import package_versions
 from lingraft.progress import LogLine, discard_line
 from lingraft.recipe import Runtime
@@ -171,6 +172,8 @@ def _run_cells(
         if not is_run(runtime.runs / name, keys[name]):
             unfinished[name] = graph
             missing |= {node.stage.key for node in graph if not node.is_cached(store)}
+            if how.ray is None:  # a machine of the cluster may have the device
+                must_build(graph, runtime, store)
     recipes = {cell.name: cell.recipe for cell in cells.cells}
     schedule = build_schedule(unfinished, recipes, store)
     titles = {task.name: task.title for task in schedule.tasks}

@@ -18,7 +18,7 @@ from lingraft.pipeline.received import FINDINGS, ReceivedModel, frozen_part
 from lingraft.pipeline.run_folder import RUN, read_record
 from lingraft.pipeline.runner import WriteReport, build_node, quiet_libraries
 from lingraft.pipeline.stage_builders import warn_if_not_servable
-from lingraft.pipeline.stage_node import StageContext, StageNode
+from lingraft.pipeline.stage_node import StageContext, StageNode, must_build
 from lingraft.progress import LogLine, discard_line, warn
 from lingraft.recipe import Recipe, Runtime, parse_recipe, recipe_values
 from lingraft.recipe.load import resolve_paths
@@ -193,11 +193,11 @@ def check_folder(
         extended, splice_folder = origin.handover / "model", origin.handover
     else:
         graph, store = build_graph(recipe), Store(runtime.store)
-        quiet_libraries()
-        for node in graph:
+        nodes = graph.before(graph.result_checks[0])
+        if must_build(nodes, runtime, store):
+            quiet_libraries()
+        for node in nodes:
             build_node(node, recipe, runtime, store, log)
-            if node is graph.embeddings:
-                break
         extended = store.folder(graph.embeddings.stage) / "model"
         splice_folder = store.folder(graph.vocabulary.stage)
     check_format(folder, extended)

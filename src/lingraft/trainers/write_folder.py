@@ -39,6 +39,7 @@ from lingraft.pipeline.runner import (
     quiet_libraries,
 )
 from lingraft.pipeline.stage_builders import reported_part, training_text
+from lingraft.pipeline.stage_node import must_build
 from lingraft.pipeline.stages import training_inputs
 from lingraft.pipeline.text_summary import recipe_text_lines
 from lingraft.progress import LogLine, discard_line, each_warning_once, warn
@@ -115,7 +116,6 @@ def hand_over(
     """
     check_plan(recipe, engine)
     check_output(output)
-    runtime.available_device()
     for line in recipe_text_lines(recipe):
         log(line)
     graph, store = build_graph(recipe), Store(runtime.store)
@@ -196,12 +196,8 @@ def _build_stages(
     recipe: Recipe, runtime: Runtime, graph: Graph, store: Store, log: LogLine
 ) -> None:
     """Take the stages before training from the store, or build them."""
-    nodes = []
-    for node in graph:
-        if node is graph.training:
-            break
-        nodes.append(node)
-    if not all(node.is_cached(store) for node in nodes):
+    nodes = graph.before(graph.training)
+    if must_build(nodes, runtime, store):
         quiet_libraries()
     look_at_hub_texts(recipe, tuple(graph), store)
     with each_warning_once():

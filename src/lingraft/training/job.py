@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from lingraft.errors import RecipeError
-from lingraft.store import digest
+from lingraft.store import cached_sha256, digest
 from lingraft.training.execution import Execution
 from lingraft.training.phase_outline import few_steps_lines, phase_lengths
 from lingraft.training.phase_steps import PhaseSteps, TrainingSteps, TrainingText, plan_steps
@@ -19,8 +18,6 @@ Heldout = Callable[[Any], Mapping[str, float]]
 """Measures a model on held-out text and returns language -> bits per byte."""
 InContext = Callable[[Any], Mapping[str, Mapping[str, float]]]
 """Measures what a model learns from its context: probe -> `gain`, `low` and `high`."""
-
-SAMPLES = 16
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ class Job:
     def fingerprint(self, parameters: int, phases: Sequence[PhaseSteps]) -> str:
         """Return a hash of the job: a checkpoint is resumed only if its fingerprint is equal."""
         plan = self.plan.model_dump(mode="json")
-        weights = list(map(_sample, sorted(self.model_folder.glob("*.safetensors"))))
+        weights = list(map(cached_sha256, sorted(self.model_folder.glob("*.safetensors"))))
         return digest([plan, weights, *self.identity(parameters, phases)])
 
     def identity(self, parameters: int, phases: Sequence[PhaseSteps]) -> list[Any]:
@@ -90,17 +87,3 @@ class Job:
         order = [phase.mixture.identity() for phase in phases]
         tables = [phase.tables() for phase in self.plan.phases]
         return [order, self.seed, self.added, parameters, tables, *blocks]
-
-
-def _sample(path: Path) -> str:
-    """Return a hash of a file's size and of 1 MB of it, in 16 pieces.
-
-    It tells apart models that were trained differently, not those whose added rows alone differ.
-    """
-    size = path.stat().st_size
-    parts = [str(size).encode()]
-    with path.open("rb") as file:
-        for number in range(SAMPLES):
-            file.seek(number * size // SAMPLES)
-            parts.append(file.read(2**20 // SAMPLES))
-    return sha256(b"".join(parts)).hexdigest()
