@@ -57,7 +57,7 @@ def test_a_warm_up_below_1_percent_or_5_steps_has_a_warning_that_helps(schedule,
     """The number of steps, or the share, that the warning names gives no other warning."""
     short = schedule.short_warmup(steps)
     rise = schedule.rise(steps)
-    assert bool(short) == (0 < schedule.warmup and rise < min(max(5, steps / 100), steps // 2))
+    assert bool(short) == (schedule.warmup > 0 and rise < min(max(5, steps / 100), steps // 2))
     if short:
         longer = schedule.model_copy(update={"warmup": float(short.split()[-1])})
         assert longer.short_warmup(steps) is None
@@ -69,10 +69,11 @@ def test_training_warns_of_a_short_warm_up_of_each_phase():
     steps = [ExpectedSteps(count, 1) for count in (2000, 3000)]
     wsd, cosine = Phase(schedule="wsd"), Phase()
     assert few_steps_lines([wsd, cosine], steps, 256) == []
-    assert few_steps_lines([cosine, wsd], steps, 256) == [
+    (line,) = few_steps_lines([cosine, wsd], steps, 256)
+    assert line == (
         "the warm-up has 20 steps of 3,000; set training.phases.1.schedule.wsd.warmup: 30 for 1% "
         "of them, and at least 5"
-    ]
+    )
     assert "set training.schedule.wsd.warmup: 30" in few_steps_lines([wsd], steps[1:], 256)[0]
 
 
