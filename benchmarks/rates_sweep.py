@@ -1,17 +1,24 @@
 """Sweep body rate x added-row rate x batch x budget, and fit how the best rates follow.
 
-    python benchmarks/rates_sweep.py --cost                  # cells and hours of the grid
-    python benchmarks/rates_sweep.py                         # english-8m, Hindi and Turkish
-    python benchmarks/rates_sweep.py --scale smollm2         # SmolLM2-135M at small budgets
-    python benchmarks/rates_sweep.py --scale small           # minutes: a smoke test
+    python benchmarks/rates_sweep.py --cost                     # cells and hours of each part
+    python benchmarks/rates_sweep.py --budgets 0.1MB            # english-8m, Hindi and Turkish
+    python benchmarks/rates_sweep.py                            # all budgets, the cheapest first
+    python benchmarks/rates_sweep.py --table                    # what was run so far
+    python benchmarks/rates_sweep.py --scale smollm2            # SmolLM2-135M at small budgets
+    python benchmarks/rates_sweep.py --scale small              # a smoke test: 100 s of one core
 
-Run from the root of the repository; ../shared/assets must exist. The grid is the study
-benchmarks/recipes/study-rates.yaml with one seed. Its best points, and the default that the rule
-gives, then run as a second study with three seeds. Cells share the spliced model and the packed
-text, the cheapest run first, and a process that was killed goes on where it was.
+Run from the root of the repository; ../shared/assets must exist. By `--cost` on two busy cores,
+0.1 MB takes 28 minutes a language (48 runs of 31 s, and six for the seeds), 1 MB 2.2 hours and
+4 MB 7.9 hours. `--cost` leaves out what a run needs besides training and scoring: 5 to 10 s.
 
-The best point of a budget and a language has the lowest bits per byte of the language among those
-where the base's language is at most 1% worse than before. The fit is
+The grid is the study benchmarks/recipes/study-rates.yaml with one seed, in one study for each
+budget, language and batch, whose points are printed when it is done. Runs share the extended model
+and the packed text, and a process that was killed goes on where it was. Then the best point of each
+budget and language, and the default that the rule gives, run with three seeds.
+
+The best point is chosen on documents held out of the training files, in both languages, and
+reported on the held-out files, which no choice has read. It has the lowest bits per byte of the
+language among those where the base's language is at most 1% worse than before. The fit is
 log(best body rate) = a + b log(batch) + c log(budget) over the best body rates of each batch; the
 rule (`training/batch_rule.py`) has b = 0.5 below the batch by size, and c = 0.
 """
@@ -31,14 +38,18 @@ from gpu.intervals import interval
 import lingraft
 from lingraft import pipeline
 from lingraft.recipe import Runtime
-from lingraft.studies.cells import cells_of
+from lingraft.studies.cells import Cell, cells_of
 from lingraft.studies.config import read_study
+from lingraft.studies.study_folder import STUDY as STUDY_RECORD
+from lingraft.studies.study_folder import StudyFolder
 from lingraft.training import Budget
 
 STUDY = Path("benchmarks/recipes/study-rates.yaml")
+TEXTS = "../shared/assets/text"
 BUDGET, BATCH = "training.budget", "training.batch_tokens"
 BODY, ROWS = "training.learning_rates.body", "training.learning_rates.added_rows"
-SEEDS = [0, 1, 2]
+SEEDS = {"full": [0, 1, 2], "smollm2": [0, 1, 2], "small": [0, 1]}
+"""Seeds of the best point and the default, by scale."""
 MOST_LOST = 1.01
 """The replayed language may be so many times as bad as before training."""
 
@@ -66,29 +77,68 @@ class Point:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", default="full", choices=("full", "smollm2", "small"))
+    parser.add_argument("--budgets", nargs="+", help="only these budgets of the grid (0.1MB)")
+    parser.add_argument("--languages", nargs="+", help="only these languages of the grid (hi)")
     parser.add_argument("--model", help="another model folder than that of the recipe")
     parser.add_argument("--cost", action="store_true", help="only print what the grid costs")
+    parser.add_argument("--table", action="store_true", help="only print what was run so far")
     parser.add_argument("--runs", type=Path, default=Path("runs/rates-sweep"))
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
+    parts = parts_of(arguments)
+    if not parts:
+        parser.error("the grid has no such budget or language")
     if arguments.cost:
-        cost(arguments)
+        cost(arguments, parts)
         return
-    points = points_of(run(arguments, "study-rates", {}))
-    print_grid(points)
-    best = choose(points)
+    points: list[Point] = []
+    print("| budget | language | tokens a step | body | added rows | target | replay | lost |")
+    print("|---|---|---|---|---|---|---|---|")
+    for place, batch in parts:
+        found = points_of(run(arguments, place, str(batch), {BATCH: [batch]}))
+        print_points(found)
+        points += found
     print_fit(points)
-    for place, point in best.items():
-        print_seeds(arguments, place, point)
+    for point in choose(points).values():
+        print_seeds(arguments, point)
 
 
-def run(arguments: argparse.Namespace, name: str, changes: dict[str, Any]) -> list[dict[str, Any]]:
-    """Run the study with changes; return its table."""
-    named = {"scale": arguments.scale, "study.name": f"{name}-{arguments.scale}"}
-    model = {"model": arguments.model} if arguments.model else {}
+def parts_of(arguments: argparse.Namespace) -> dict[tuple[Place, int], list[Cell]]:
+    """Return the cells of each budget, language and batch that is asked for, the cheapest first."""
+    study = read_study(STUDY, [f"{name}={value}" for name, value in settings_of(arguments).items()])
+    budgets = {Budget.model_validate(budget).amount for budget in arguments.budgets or ()}
+    parts: dict[tuple[Place, int], list[Cell]] = defaultdict(list)
+    for cell in cells_of(study, STUDY.parent):
+        place = (str(cell.labels[BUDGET]), str(cell.labels["language"]))
+        is_asked = not budgets or amount_of(place) in budgets
+        if is_asked and place[1] in (arguments.languages or [place[1]]):
+            parts[place, int(cell.labels[BATCH])].append(cell)
+    return dict(sorted(parts.items(), key=lambda part: amount_of(part[0][0])))
+
+
+def amount_of(place: Place) -> tuple[str, float]:
+    """Return the unit and the amount of a place's budget."""
+    return Budget.model_validate(place[0]).amount
+
+
+def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings of every study, as overrides."""
+    return {"scale": arguments.scale, **({"model": arguments.model} if arguments.model else {})}
+
+
+def run(
+    arguments: argparse.Namespace, place: Place, part: str, changes: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Run the study of a place with changes, unless only finished ones count; return its table."""
+    budget, language = place
+    name = f"study-rates-{arguments.scale}-{language}-{budget}-{part}".replace(" ", "")
+    folder = arguments.runs / name
+    if arguments.table:
+        return StudyFolder(folder).table() if (folder / STUDY_RECORD).is_file() else []
+    at_place = {"study.name": name, BUDGET: [budget], "language": [language]}
     finished = lingraft.study(
         STUDY,
-        overrides={**named, **model, **changes},
+        overrides={**settings_of(arguments), **at_place, **changes},
         runs=arguments.runs,
         workers=arguments.workers,
     )
@@ -122,16 +172,15 @@ def choose(points: list[Point]) -> dict[Place, Point]:
     return dict(sorted(best.items(), key=lambda item: Budget.model_validate(item[0][0]).amount))
 
 
-def print_grid(points: list[Point]) -> None:
-    """Print every point, the best of each budget and language first."""
-    print("| budget | language | tokens a step | body | added rows | target | replay | lost |")
-    print("|---|---|---|---|---|---|---|---|")
-    for point in sorted(points, key=lambda point: (*point.place, not point.keeps, point.target)):
+def print_points(points: list[Point]) -> None:
+    """Print points of one budget, language and batch, the best first."""
+    for point in sorted(points, key=lambda point: (not point.keeps, point.target)):
         budget, language = point.place
         lost = point.replay / point.replay_before - 1
         print(
             f"| {budget} | {language} | {point.batch:,.0f} | {point.body:.3g} | {point.rows:.3g} | "
-            f"{point.target:.4f} | {point.replay:.4f} | {lost:+.1%} |"
+            f"{point.target:.4f} | {point.replay:.4f} | {lost:+.1%} |",
+            flush=True,
         )
 
 
@@ -163,60 +212,61 @@ def print_fit(points: list[Point]) -> None:
     )
 
 
-def print_seeds(arguments: argparse.Namespace, place: Place, point: Point) -> None:
-    """Run the best point and the default with three seeds, and print their difference."""
-    budget, language = place
-    shared = {"language": language_axis(arguments, language), BUDGET: [budget], "seeds": SEEDS}
-    name = f"study-rates-{language}-{budget}".replace(" ", "")
+def print_seeds(arguments: argparse.Namespace, point: Point) -> None:
+    """Run the best point and the default with three seeds, and print both and their difference.
+
+    They are scored on the held-out files, of which the choice of the point has read nothing.
+    """
+    budget, language = point.place
+    heldout = {
+        "seeds": SEEDS[arguments.scale],
+        "target.heldout": f"{TEXTS}/{language}.heldout.jsonl.gz",
+        "replay.heldout": f"{TEXTS}/en.heldout.jsonl.gz",
+    }
     own = {BATCH: [int(point.batch)], BODY: [point.body], ROWS: [point.rows]}
-    best = target_bits(run(arguments, f"{name}-best", {**shared, **own}))
+    best = run(arguments, point.place, "best", {**heldout, **own})
     # A setting without a value has its default: the batch and the rates of the rule.
-    unset = {BATCH: [None], BODY: [None], ROWS: [None]}
-    default = target_bits(run(arguments, f"{name}-default", {**shared, **unset}))
-    pairs = [mine - theirs for mine, theirs in zip(best, default, strict=True)]
+    unset: dict[str, Any] = {BATCH: [None], BODY: [None], ROWS: [None]}
+    default = run(arguments, point.place, "default", {**heldout, **unset})
     print(
-        f"{budget} of {language}: best {point.batch:,.0f} tokens a step, {point.body:.3g} and "
-        f"{point.rows:.3g}: {interval(best)} bits per byte, the rule's "
-        f"{interval(default)}, difference {interval(pairs)}"
+        f"\n{budget} of {language}: best {point.batch:,.0f} tokens a step, {point.body:.3g} and "
+        f"{point.rows:.3g} ({'' if point.keeps else 'every point loses over 1%: '}"
+        f"{point.target:.4f} where it was chosen)"
     )
+    for role in ("target", "replay") if best and default else ():
+        ours, theirs = bits(best, role), bits(default, role)
+        pairs = [mine - other for mine, other in zip(ours, theirs, strict=True)]
+        print(
+            f"  {role}, held-out files: {interval(ours)} bits per byte, the rule's "
+            f"{interval(theirs)}, difference {interval(pairs)}"
+        )
 
 
-def target_bits(table: list[dict[str, Any]]) -> list[float]:
-    """Return the bits per byte of the target language after training, by seed."""
+def bits(table: list[dict[str, Any]], role: str) -> list[float]:
+    """Return the bits per byte after training of the target language or of replay, by seed."""
     found = {}
     for row in table:
-        if (row["metric"], row["subject"], row["role"]) == ("bits per byte", "adapted", "target"):
+        if (row["metric"], row["subject"], row["role"]) == ("bits per byte", "adapted", role):
             found[row["seed"]] = row["value"]
     return [found[seed] for seed in sorted(found)]
 
 
-def language_axis(arguments: argparse.Namespace, language: str) -> dict[str, Any]:
-    """Return the language axis of the study with one value."""
-    axis = read_study(STUDY, [f"scale={arguments.scale}"]).axes["language"]
-    return {language: dict(axis)[language]}
-
-
-def cost(arguments: argparse.Namespace) -> None:
-    """Print the cells of the grid and the time of their training and scoring on this machine."""
-    model = [f"model={arguments.model}"] if arguments.model else []
-    study = read_study(STUDY, [f"scale={arguments.scale}", *model])
-    cells = cells_of(study, STUDY.parent)
-    planned: dict[Place, tuple[float, float]] = {}
-    seconds = flops = 0.0
-    for cell in cells:
-        place = (str(cell.labels[BUDGET]), str(cell.labels["language"]))
-        if place not in planned:
-            rows = pipeline.plan(cell.recipe, Runtime(arguments.runs), notes=False)
-            costs = [row for row in rows if row.flops]
-            planned[place] = (
-                sum(row.seconds or 0.0 for row in costs),
-                sum(row.flops or 0.0 for row in costs),
-            )
-        seconds += planned[place][0]
-        flops += planned[place][1]
-    print(f"{len(cells):,} cells, {flops:.3g} FLOPs, about {seconds / 3600:.1f} hours")
-    for (budget, language), (each, _) in planned.items():
-        print(f"  {budget} of {language}: {each:.0f} s a cell")
+def cost(arguments: argparse.Namespace, parts: dict[tuple[Place, int], list[Cell]]) -> None:
+    """Print the cells of each place, and the time of training and scoring on this machine."""
+    cells: dict[Place, list[Cell]] = defaultdict(list)
+    for (place, _), of_part in parts.items():
+        cells[place] += of_part
+    total = 0.0
+    print("| budget | language | cells | a cell | all, with the runs of the seeds |")
+    print("|---|---|---|---|---|")
+    for (budget, language), of_place in cells.items():
+        rows = pipeline.plan(of_place[0].recipe, Runtime(arguments.runs), notes=False)
+        # Tokens, rows and the source's scores are shared by all cells.
+        seconds = sum(row.seconds or 0.0 for row in rows if row.flops)
+        minutes = seconds * (len(of_place) + 2 * len(SEEDS[arguments.scale])) / 60
+        total += minutes
+        print(f"| {budget} | {language} | {len(of_place)} | {seconds:.0f} s | {minutes:.0f} min |")
+    print(f"\nall: {total / 60:.1f} hours")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,12 @@ from lingraft.errors import CorpusError, RecipeError
 from lingraft.evaluation import DocumentScores
 from lingraft.evaluation.in_context_probes import COPYING
 from lingraft.forecast.loss_forecast import Forecast
-from lingraft.forecast.run_predictions import Prediction, predict_training
+from lingraft.forecast.run_predictions import (
+    MeasuringTime,
+    Prediction,
+    predict_time,
+    predict_training,
+)
 from lingraft.forecast.training_curve import ProgressForecast, read_log
 from lingraft.pipeline import Run, build_graph, run
 from lingraft.pipeline.runner import build_node
@@ -161,10 +166,25 @@ def test_a_missing_prediction_has_its_reason(finished, tmp_path):
     assert read_predictions(tmp_path) == []
     records = read_log(finished.folder / "training.jsonl")[:4]
     progress = ProgressForecast(lambda *_: 1.0, 40)
-    assert "needs 5" in predict_training(progress, records, 40)["not predicted"]["bits per byte"]
+    none = MeasuringTime()
+    reasons = predict_training(progress, records, 40, none)["not predicted"]
+    assert "needs 5" in reasons["bits per byte"]
     bare = [{key: row[key] for key in row if key != "heldout"} for row in records]
-    reasons = predict_training(progress, bare, 40)["not predicted"]
+    reasons = predict_training(progress, bare, 40, none)["not predicted"]
     assert "raise training.heldout_points" in reasons["bits per byte"]
+
+
+def test_the_predicted_time_counts_the_points_of_the_curve_that_are_left():
+    """Steps of 2 s after a start of 10 s, and points of 7 s after steps 5 and 10 of 20: 62 s."""
+    records = [{"step": 0, "heldout": {"tr": 2.0}}]
+    for step in range(1, 11):
+        records.append({"step": step, "seconds": 10.0 + 2 * (step - 1) + 7 * (step > 5)})
+        if step in {5, 10}:
+            records.append({"step": step, "heldout": {"tr": 1.9}})
+    (early,) = predict_time(records[:7], 20, MeasuringTime(7.0, 2))
+    (late,) = predict_time(records, 20, MeasuringTime(7.0, 1))
+    assert [early.value, late.value] == pytest.approx([10 + 2 * 19 + 7 * 2] * 2)
+    assert (late.low, late.high) == pytest.approx((0.8 * late.value, 1.5 * late.value))
 
 
 def test_tokens_of_other_methods_are_not_predicted(tiny_model, tmp_path):

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from lingraft.training.budget import FACTORS, UNITS, Budget
+from lingraft.training.config import Phase
+from lingraft.training.phase_outline import ExpectedSteps, few_steps_lines
 from lingraft.training.schedules import SCHEDULES, Constant, Cosine, Linear, Schedule, Wsd
 
 LENGTHS = st.integers(1, 400)
@@ -48,6 +50,31 @@ def test_the_rise_is_linear_and_ends_at_the_peak(schedule, steps):
     assert 0 <= rise <= steps
     for step in range(rise):
         assert schedule.factor(step, steps) == pytest.approx((step + 1) / rise)
+
+
+@given(schedules(), st.integers(1, 40_000))
+def test_a_warm_up_below_1_percent_or_5_steps_has_a_warning_that_helps(schedule, steps):
+    """The number of steps, or the share, that the warning names gives no other warning."""
+    short = schedule.short_warmup(steps)
+    rise = schedule.rise(steps)
+    assert bool(short) == (schedule.warmup > 0 and rise < min(max(5, steps / 100), steps // 2))
+    if short:
+        longer = schedule.model_copy(update={"warmup": float(short.split()[-1])})
+        assert longer.short_warmup(steps) is None
+        assert longer.shared_steps(steps) or not schedule.shared_steps(steps)
+
+
+def test_training_warns_of_a_short_warm_up_of_each_phase():
+    """The 20 steps of wsd are below 1% of a phase from 2,001 steps on; cosine has 3%."""
+    steps = [ExpectedSteps(count, 1) for count in (2000, 3000)]
+    wsd, cosine = Phase(schedule="wsd"), Phase()
+    assert few_steps_lines([wsd, cosine], steps, 256) == []
+    (line,) = few_steps_lines([cosine, wsd], steps, 256)
+    assert line == (
+        "the warm-up has 20 steps of 3,000; set training.phases.1.schedule.wsd.warmup: 30 for 1% "
+        "of them, and at least 5"
+    )
+    assert "set training.schedule.wsd.warmup: 30" in few_steps_lines([wsd], steps[1:], 256)[0]
 
 
 @given(schedules(), LENGTHS)

@@ -9,8 +9,9 @@
 - Warm-up: `Schedule.rise`.
 
 The batch up to which larger steps save steps grows as the loss falls (McCandlish et al. 2018, arXiv
-1812.06162). The rule stays far below it, and uses the size in place of the loss, because the size
-is known before the training. docs/decisions.md has the derivation and what was measured.
+1812.06162). The rule does not read the loss, because it is not known before the training. The batch
+by size is below that limit but at the start of a 7B training in a new language. docs/decisions.md
+has the derivation and what was measured.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from lingraft.packing.epoch_limits import PhaseLength, TextAmount, expected_sequ
 from lingraft.strategies.base import Rates
 from lingraft.training.batch_rule import batch_reason, few_steps_warning
 from lingraft.training.config import Phase
+from lingraft.training.schedules import MIN_WARMUP
 
 Texts = tuple[Sequence[TextAmount], TextAmount | None]
 """The amounts of the target texts, and of the replay text if there is any."""
@@ -201,7 +202,7 @@ def expected_steps(
 def few_steps_lines(
     phases: Sequence[Phase], steps: Sequence[CountedSteps], block: int
 ) -> list[str]:
-    """Return a warning if all phases together have few steps, and one for each with short branches.
+    """Return a warning if all phases together have few steps, or a phase's branches or warm-up do.
 
     They name the settings that give more.
     """
@@ -212,7 +213,15 @@ def few_steps_lines(
         [phase.budget.amount for phase in phases],
     )
     lines = [few] if few else []
-    for phase, of_phase in zip(phases, steps, strict=True):
+    for number, (phase, of_phase) in enumerate(zip(phases, steps, strict=True)):
         short = phase.branch_and_merge and phase.branch_and_merge.warning(of_phase.steps)
         lines += [short] if short else []
+        scheduled = phase.steps_of_schedule(of_phase.steps)
+        if setting := phase.schedule.short_warmup(scheduled):
+            where = "training" if len(phases) == 1 else f"training.phases.{number}"
+            rise = counted(phase.schedule.rise(scheduled), "step")
+            lines.append(
+                f"the warm-up has {rise} of {scheduled:,}; set {where}.{setting} for 1% of them, "
+                f"and at least {MIN_WARMUP}"
+            )
     return lines

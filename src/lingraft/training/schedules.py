@@ -14,6 +14,9 @@ from lingraft.registry import Choice, Registry
 MIN_WARMUP = 5
 """The least number of warm-up steps, if the warm-up is a share of the steps."""
 
+MIN_WARMUP_SHARE = 0.01
+"""A warm-up of a smaller share of the steps gives a warning."""
+
 
 class Schedule(Choice, ABC):
     """A learning-rate schedule with linear warm-up."""
@@ -56,6 +59,19 @@ class Schedule(Choice, ABC):
         if rise == steps // 2 and rise < (self.warmup if self.warmup >= 1 else MIN_WARMUP):
             return "at most half of the steps"
         return f"at least {MIN_WARMUP} steps" if self.warmup < 1 else "a number of steps"
+
+    def short_warmup(self, steps: int) -> str | None:
+        """Return what to set if the warm-up of a phase of `steps` steps is short.
+
+        >>> Wsd().short_warmup(2000), Cosine().short_warmup(9), Cosine(warmup=0).short_warmup(9)
+        (None, None, None)
+        >>> Wsd().short_warmup(3000), Cosine(warmup=0.004).short_warmup(3000)
+        ('schedule.wsd.warmup: 30', 'schedule.cosine.warmup: 0.01')
+        """
+        least = min(max(MIN_WARMUP, math.ceil(MIN_WARMUP_SHARE * steps)), steps // 2)
+        if not self.warmup or self.rise(steps) >= least:
+            return None
+        return f"schedule.{self.name}.warmup: {least if self.warmup >= 1 else MIN_WARMUP_SHARE}"
 
     def factor(self, step: int, steps: int) -> float:
         """Return the factor of the peak learning rate in `step` (from 0) of `steps`.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 
 from lingraft.evaluation.lost_ability import REMEDY, loss_in_words, lost_since
-from lingraft.forecast.run_predictions import FIRST_PART, predict_training
+from lingraft.forecast.run_predictions import FIRST_PART, MeasuringTime, predict_training
 from lingraft.forecast.training_curve import ProgressForecast, read_log
 from lingraft.packing.mixture import Batch
 from lingraft.progress import warn
@@ -76,6 +77,7 @@ class TrainLog:
         if len(phases) == 1 and phases[0].branch_and_merge is None:
             self.forecast = ProgressForecast(phases[0].schedule.factor, self.steps)
         self.measured_steps = measured_steps(job.plan, steps)
+        self.measuring_seconds = 0.0
 
     def begin(self, scratch_dir: Path, log_bytes: int) -> None:
         """Open the log, cut back to its size at the last checkpoint."""
@@ -109,7 +111,9 @@ class TrainLog:
         if self.log and not self.is_predicted:
             self.is_predicted = True
             records = read_log(self.log.path)
-            self.log.write(predict_training(self.forecast, records, self.steps))
+            left = sum(step <= point < self.steps for point in self.measured_steps)
+            measuring = MeasuringTime(self.measuring_seconds, left)
+            self.log.write(predict_training(self.forecast, records, self.steps, measuring))
 
     def note(self, step: int) -> str:
         """Return the predicted result after the last step, as text for the progress bar."""
@@ -122,10 +126,12 @@ class TrainLog:
     def measure(self, model: Any, done: Totals, **more: Any) -> None:
         """Measure held-out text and write a record, if a point is due or `more` is given."""
         if self.job.heldout is not None and (self.is_due(done) or more):
+            began = time.monotonic()
             values = self.heldout(model, self.job.heldout)
             self.has_point |= done.step > 0
             if self.job.in_context is not None:
                 more |= self._in_context(model, self.job.in_context, done.step)
+            self.measuring_seconds = time.monotonic() - began
             self.write({"step": done.step, "bytes": done.bytes, "heldout": values, **more})
 
     def _in_context(self, model: Any, measure: InContext, step: int) -> dict[str, Any]:
