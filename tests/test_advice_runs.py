@@ -24,6 +24,7 @@ from lingraft.cli import app
 from lingraft.corpus import Corpus
 from lingraft.errors import CorpusError, RecipeError
 from lingraft.evaluation import DocumentScores
+from lingraft.evaluation.byte_positions import IN_CONTEXT_GAINS
 from lingraft.evaluation.in_context_probes import COPYING
 from lingraft.forecast.loss_forecast import Forecast
 from lingraft.forecast.run_predictions import (
@@ -33,12 +34,15 @@ from lingraft.forecast.run_predictions import (
     predict_training,
 )
 from lingraft.forecast.training_curve import ProgressForecast, read_log
+from lingraft.miniature import stories
 from lingraft.pipeline import Run, build_graph, run
 from lingraft.pipeline.runner import build_node
 from lingraft.progress import discard_line
 from lingraft.recipe import Runtime, parse_recipe
 from lingraft.recipe.tree import Tree
 from lingraft.store import Store
+
+GAIN = next(iter(IN_CONTEXT_GAINS))
 
 
 def report(folder) -> None:
@@ -126,8 +130,11 @@ def test_the_curve_ends_at_the_numbers_of_the_final_table(finished):
     assert curve[-1]["heldout"]["tr"] == pytest.approx(bits["adapted"].value, rel=1e-6)
 
 
-def test_the_probes_of_the_curve_are_those_of_the_table(tiny_model, tmp_path):
+def test_the_gains_of_the_curve_are_those_of_the_table(tiny_model, tmp_path):
     """The words are the base's also where the vocabulary takes ids from them."""
+    long = [" ".join(stories("tr", count=8, seed=seed)) for seed in range(30)]
+    lines = [json.dumps({"text": text}, ensure_ascii=False) for text in long]
+    (tmp_path / "tr.jsonl").write_text("\n".join(lines), encoding="utf-8")
     recipe = parse_recipe(
         Tree(
             {
@@ -135,13 +142,13 @@ def test_the_probes_of_the_curve_are_those_of_the_table(tiny_model, tmp_path):
                 "model": str(tiny_model),
                 "target": {
                     "language": "tr",
-                    "corpus": {"miniature": {"stories": 200}},
+                    "corpus": str(tmp_path / "tr.jsonl"),
                     "heldout_share": 0.2,
                 },
                 "vocabulary": {"method": "prune", "size": 30, "pretokenizer": "keep"},
                 "training": {"budget": "2 steps", "heldout_points": 2},
                 "evaluation": {
-                    "heldout_bytes": 2_000,
+                    "heldout_bytes": 10_000,
                     "bootstrap": {"resamples": 20},
                     "generation": None,
                     "in_context": {"copied_words": 3, "mapped_pairs": 2},
@@ -152,10 +159,11 @@ def test_the_probes_of_the_curve_are_those_of_the_table(tiny_model, tmp_path):
     here = Runtime(tmp_path / "runs", tmp_path / "store", "cpu")
     finished = run(recipe, here, write_report=report)
     curve = [row for row in read_log(finished.folder / "training.jsonl") if "in_context" in row]
-    gains = {row.subject: row for row in finished.measurements if row.metric == COPYING}
-    ends = [point["in_context"][COPYING]["gain"] for point in (curve[0], curve[-1])]
-    table = [gains["spliced"].value, gains["adapted"].value]
-    assert ends == pytest.approx(table, rel=1e-5)
+    for metric, name in ((COPYING, COPYING), (GAIN, f"{GAIN} in tr")):
+        gains = {row.subject: row for row in finished.measurements if row.metric == metric}
+        ends = [point["in_context"][name]["gain"] for point in (curve[0], curve[-1])]
+        table = [gains["spliced"].value, gains["adapted"].value]
+        assert ends == pytest.approx(table, rel=1e-5)
 
 
 def test_a_missing_prediction_has_its_reason(finished, tmp_path):
@@ -286,7 +294,7 @@ def test_few_documents_make_no_base_better(documents, shown):
     """With fewer than 20, the order is by the means, and no pair is called better."""
     size = np.full(documents, 1000.0)
     scores = [
-        BaseScore(name, DocumentScores(size * nats, size, size, 64, 32), None)
+        BaseScore(name, DocumentScores(size * nats, size, size, 64, 32, size, size), None)
         for name, nats in (("worse", 2.0), ("better", 1.0))
     ]
     ranked = rank_bases(scores)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +39,7 @@ from lingraft.evaluation.in_context_probes import (
     probe_words,
 )
 from lingraft.evaluation.lost_ability import lost_abilities, lost_since
-from lingraft.evaluation.score_model import score_model
+from lingraft.evaluation.score_model import HeldoutMeasure, score_model
 from lingraft.evaluation.words_kept_whole import TokenPlaces
 from lingraft.formatting import number
 from lingraft.measurement import (
@@ -111,6 +112,16 @@ class InductionModel(torch.nn.Module):
                     last = int((lengths[row] == longest).nonzero()[-1])
                     logits[row, place, input_ids[row, last + 1]] = self.boost
         return SimpleNamespace(logits=logits)
+
+
+class CountedModel(InductionModel):
+    """Counts the tokens that it reads."""
+
+    read = 0
+
+    def forward(self, input_ids: torch.Tensor, **_: Any) -> Any:
+        self.read += input_ids.numel()
+        return super().forward(input_ids)
 
 
 @pytest.fixture(scope="module")
@@ -344,6 +355,53 @@ def test_training_measures_what_the_table_measures(tokenizer: ModelTokenizer) ->
             "known_low": known.low,
             "known_high": known.high,
         }
+
+
+def test_the_gain_of_documents_in_training_is_that_of_the_table(
+    tokenizer: ModelTokenizer, tmp_path: Path
+) -> None:
+    """Both leave out what the base's tokenizer changes; the curve scores each document once."""
+    write_tokenizer(tmp_path, SURFACES)
+    file = tmp_path / "tokenizer.json"
+    changed = {**json.loads(file.read_text(encoding="utf-8")), "normalizer": {"type": "NFC"}}
+    file.write_text(json.dumps(changed), encoding="utf-8")
+    texts = {"en": [*LONG[:4], LONG[0] + " e\u0301", "short"], "hi": list(HINDI)}
+    adapted = CountedModel(tokenizer.size, 6.0)
+    models = {
+        "source": scored(open_tokenizer(tmp_path), 6.0, texts),
+        "adapted": ScoredModel(
+            adapted, tokenizer, score_model(adapted, tokenizer, texts, SETTINGS)
+        ),
+    }
+    measure = HeldoutMeasure(tokenizer, texts, SETTINGS, models["source"].tokenizer)
+    read, adapted.read = adapted.read, 0
+    point = measure(adapted)
+    assert adapted.read == read
+    rows = compare(models, texts, SETTINGS).measurements
+    (row,) = select(rows, metric=GAIN, subject="adapted")
+    (bits,) = select(rows, metric="bits per byte", subject="adapted", language="en")
+    assert row.n == 4
+    assert point.gains == {
+        f"{GAIN} in en": {
+            "gain": row.value,
+            "low": row.low,
+            "high": row.high,
+            "n": row.n,
+            "bits_per_byte": bits.value,
+        }
+    }
+    assert HeldoutMeasure(tokenizer, texts, SETTINGS)(adapted).gains == {}
+
+
+def test_an_alarm_of_documents_in_training_follows_the_rule_of_the_table() -> None:
+    """Without a loss, a gain falls in a learned language; a few documents claim nothing."""
+    name = f"{GAIN} in en"
+    first = {"gain": 0.2, "low": 0.19, "high": 0.21, "n": 40, "bits_per_byte": 1.0}
+    lost = {**first, "gain": 0.1, "low": 0.09, "high": 0.11}
+    assert list(lost_since({name: first}, {name: lost})) == [name]
+    assert list(lost_since({name: first}, {name: {**lost, "bits_per_byte": 0.9}})) == []
+    assert list(lost_since({name: first}, {name: {**lost, "n": 19}})) == []
+    assert list(lost_since({}, {name: lost})) == []
 
 
 @given(st.lists(st.tuples(st.integers(1, 6), st.floats(0, 9)), min_size=1, max_size=30), st.data())

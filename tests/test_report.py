@@ -725,7 +725,9 @@ def test_what_models_learn_from_their_context_has_a_section(tmp_path):
         found += [measured(position_metric(span), subject, 1.5, "hi") for span in spans]
     folder = make_run(tmp_path / "run", measurements=found)
     point = {"gain": 2.25, "low": 2.0, "high": 2.5}
-    records = [{"step": i, "bytes": i * 9, "in_context": {"copying gain": point}} for i in (0, 4)]
+    gain = "in-context gain at bytes 512 to 1,024 in hi"
+    points = {"copying gain": point, gain: {**point, "n": 19, "bits_per_byte": 1.0}}
+    records = [{"step": i, "bytes": i * 9, "in_context": points} for i in (0, 4)]
     (folder / "training.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
     page = write_report(folder).read_text(encoding="utf-8")
     section = page[page.index('id="context"') : page.index('id="predictions"')]
@@ -735,7 +737,13 @@ def test_what_models_learn_from_their_context_has_a_section(tmp_path):
         assert f">{metric}<br>" not in others
     assert "The source has no copying gain above 0 by its interval" in section
     assert (folder / "charts" / "positions.svg").is_file()
-    assert "copying gain from 2.25 to 2.25" in (folder / "charts" / "in-context.svg").read_text()
+    probes, documents = (
+        (folder / "charts" / f"{name}.svg").read_text()
+        for name in ("in-context", "in-context-documents")
+    )
+    assert "training: copying gain from 2.25 to 2.25." in probes
+    assert "training: Hindi, bytes 512 to 1,024 from 2.25 to 2.25." in documents
+    assert "Hollow: fewer than 20 documents are this long." in page
 
 
 def test_charts_of_an_earlier_report_do_not_stay(tmp_path):

@@ -7,7 +7,9 @@ import os
 import random
 import shutil
 import signal
+from functools import partial
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,18 @@ from safetensors.torch import load_file, save_file
 
 from lingraft.checkpoint import load_model
 from lingraft.errors import Interrupted, ModelError, RecipeError, StoreError, TrainingError
+from lingraft.evaluation import BootstrapSettings, EvaluationSettings
+from lingraft.evaluation.score_model import HeldoutMeasure
 from lingraft.forecast.training_curve import ProgressForecast
 from lingraft.formatting import with_interval
 from lingraft.store import remove_drafts
 from lingraft.strategies import STRATEGIES
+from lingraft.tokenizer import open_tokenizer
 from lingraft.training import Execution
 from lingraft.training.checkpointing import latest_checkpoint, save_checkpoint
 from lingraft.training.phase_steps import TrainingText
 from tests.commands import start
-from tests.conftest import make_tiny_model
+from tests.conftest import ENGLISH, make_tiny_model
 from tests.training_cases import ADDED, Killed, log_of, plan_of, run, two_streams, weights_of
 
 PLANS: dict[str, dict[str, Any]] = {
@@ -488,3 +493,39 @@ def test_the_log_names_what_training_loses(
     assert [point.get("lost") for point in points] == [None, None, ["copying gain"]]
     printed = "at step 4 of 4, the copying gain is 0.500 bits per byte, 2 before training"
     assert printed in capsys.readouterr().err
+
+
+def test_a_resumed_run_has_the_gains_of_an_undisturbed_one(
+    tiny_model: Path, text: TrainingText, tmp_path: Path
+) -> None:
+    """Every point has the gain of documents, and a loss is one since step 0, also after a kill."""
+    tokenizer = open_tokenizer(tiny_model)
+    documents = {"en": [" ".join(ENGLISH * 6)[start:] for start in range(3)]}
+    settings = EvaluationSettings(context=64, bootstrap=BootstrapSettings(resamples=20))
+    measure = HeldoutMeasure(tokenizer, documents, settings, tokenizer)
+    plan = plan_of(strategy="full", budget="5 steps", batch_tokens=64)
+
+    def train_with(folder: Path, kill_at: int) -> None:
+        measured = count()
+
+        def in_context(_model: Any) -> dict[str, dict[str, float]]:
+            number = next(measured)
+            if number == kill_at:
+                raise Killed
+            gain = 0.5 if number else 2.0
+            return {"copying gain": {"gain": gain, "low": gain, "high": gain}}
+
+        run_again = partial(run, tiny_model, text, plan, folder, heldout=measure)
+        if kill_at < 6:
+            with pytest.raises(Killed):
+                run_again(in_context=in_context)
+        run_again(in_context=in_context)
+
+    for name, kill_at in (("undisturbed", 6), ("killed", 5)):
+        train_with(tmp_path / name, kill_at)
+    assert log_of(tmp_path / "killed") == log_of(tmp_path / "undisturbed")
+    points = [record for record in log_of(tmp_path / "killed") if "heldout" in record]
+    name = "in-context gain at bytes 512 to 1,024 in en"
+    assert [len({"copying gain", name} & {*point["in_context"]}) for point in points] == [2] * 6
+    assert all("copying gain" in point["lost"] for point in points[1:])
+    assert points[0]["in_context"][name]["n"] == 3

@@ -19,7 +19,12 @@ import numpy as np
 
 from lingraft.errors import ModelError
 from lingraft.evaluation.bootstrap import Floats
-from lingraft.evaluation.text_scores import BytePredictions, ScoredIds
+from lingraft.evaluation.text_scores import (
+    BytePredictions,
+    Integers,
+    ScoredIds,
+    concatenate_ids,
+)
 from lingraft.evaluation.window_scorer import (
     LOGITS_AT_ONCE,
     ScoringWindow,
@@ -52,6 +57,8 @@ class DocumentScores(BytePredictions):
     tokens: Floats
     context: int
     stride: int
+    ids: Integers
+    token_nats: Floats
     notes: tuple[str, ...] = ()
 
 
@@ -82,6 +89,8 @@ def bits_per_byte(
         np.array(list(map(len, ids)), dtype=np.float64),
         context,
         stride,
+        concatenate_ids(ids),
+        scored.token_nats,
         scored.notes,
     )
 

@@ -26,7 +26,7 @@ import numpy as np
 from lingraft.evaluation.bits_per_byte import choose_stride, score_ids, start_id
 from lingraft.evaluation.bootstrap import Floats, measure_ratios
 from lingraft.evaluation.config import BootstrapSettings
-from lingraft.evaluation.text_scores import Integers, TextScores
+from lingraft.evaluation.text_scores import BytePredictions, Integers, TextScores
 from lingraft.evaluation.words_kept_whole import TokenPlaces
 from lingraft.formatting import join_words
 from lingraft.measurement import Measurement
@@ -101,7 +101,9 @@ class PositionBits:
     filled: Any
 
     @classmethod
-    def of(cls, scores: TextScores, documents: Sequence[str], places: TokenPlaces) -> PositionBits:
+    def of(
+        cls, scores: BytePredictions, documents: Sequence[str], places: TokenPlaces
+    ) -> PositionBits:
         """Compute the bits from the nats of tokens.
 
         A document fills no span if the tokenizer's normalizer changes it: then no position is
@@ -164,13 +166,8 @@ def measure_positions(
     found = {}
     for subject, score in scores.items():
         found[subject] = PositionBits.of(score, documents, TokenPlaces.of(tokenizers[subject]))
-    filled_NK = np.logical_and.reduce([bits.filled for bits in found.values()])
-    for metric, late in IN_CONTEXT_GAINS.items():
-        gains = {subject: bits.restricted(filled_NK).gain(late) for subject, bits in found.items()}
-        note = f"bytes {EARLY[0]} to {EARLY[1]} minus bytes {late[0]:,} to {late[1]:,}"
-        yield from measure_ratios(
-            metric, "bits/byte", gains, language=language, bootstrap=bootstrap, note=note
-        )
+    yield from measure_gains(found, language, bootstrap)
+    filled_NK = _filled_in_all(found)
     for column, span in enumerate(SPANS):
         if span[0] >= window_bytes(scores):
             break
@@ -178,6 +175,23 @@ def measure_positions(
         bits = {subject: (one.bits[:, column], sizes_N) for subject, one in found.items()}
         metric = position_metric(span)
         yield from measure_ratios(metric, "bits/byte", bits, language=language, bootstrap=bootstrap)
+
+
+def measure_gains(
+    found: Mapping[str, PositionBits], language: str, bootstrap: BootstrapSettings
+) -> Iterator[Measurement]:
+    """Yield the in-context gain of each model, and the changes from the first one."""
+    filled_NK = _filled_in_all(found)
+    for metric, late in IN_CONTEXT_GAINS.items():
+        gains = {subject: bits.restricted(filled_NK).gain(late) for subject, bits in found.items()}
+        note = f"bytes {EARLY[0]} to {EARLY[1]} minus bytes {late[0]:,} to {late[1]:,}"
+        yield from measure_ratios(
+            metric, "bits/byte", gains, language=language, bootstrap=bootstrap, note=note
+        )
+
+
+def _filled_in_all(found: Mapping[str, PositionBits]) -> Any:
+    return np.logical_and.reduce([bits.filled for bits in found.values()])
 
 
 def window_bytes(scores: Mapping[str, TextScores]) -> float:

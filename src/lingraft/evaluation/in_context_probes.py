@@ -33,7 +33,7 @@ from lingraft.evaluation.bits_per_byte import choose_context
 from lingraft.evaluation.bootstrap import Floats, measure_ratios
 from lingraft.evaluation.byte_positions import Span, read_texts
 from lingraft.evaluation.config import BootstrapSettings, EvaluationSettings, InContextSettings
-from lingraft.evaluation.words_kept_whole import TokenPlaces
+from lingraft.evaluation.words_kept_whole import reads_unchanged
 from lingraft.formatting import join_words
 from lingraft.measurement import Measurement
 from lingraft.tokenizer import ModelTokenizer
@@ -264,9 +264,7 @@ def probe_note(
     texts = [text.text for text in chain.from_iterable(probes.texts.values())]
     reasons = []
     for subject, tokenizer in tokenizers.items():
-        places = TokenPlaces.of(tokenizer)
-        pairs = zip(tokenizer.encode(texts), texts, strict=True)
-        changed = sum(places.ends(ids, text) is None for ids, text in pairs)
+        changed = len(texts) - int(reads_unchanged(tokenizer, texts).sum())
         if changed:
             reasons.append(f"the tokenizer of {subject} changes {changed} of {len(texts)} texts")
     return f"texts that a tokenizer changes are not measured: {join_words(reasons)}"

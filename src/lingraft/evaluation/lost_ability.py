@@ -108,13 +108,17 @@ def _warning(
 def lost_since(
     before: Mapping[str, Mapping[str, float]], now: Mapping[str, Mapping[str, float]]
 ) -> Iterator[str]:
-    """Yield each probe in which a model in training has lost ability since it began.
+    """Yield each gain in which a model in training has lost ability since it began.
 
-    Both hold by probe the points of `InContextMeasure`. Intervals must not overlap.
+    Both hold points by name: those of `InContextMeasure`, and the gains of `HeldoutMeasure`.
+    Intervals must not overlap, and bits per byte of a language of documents must not be lower.
     """
     for probe, after in now.items():
         first = before.get(probe)
-        if first is None or first["low"] <= 0:
+        if first is None or first["low"] <= 0 or after.get("n", MIN_DOCUMENTS) < MIN_DOCUMENTS:
+            continue
+        # As in `lost_abilities`, but points of the curve have no interval of their change.
+        if after.get("bits_per_byte", 0.0) < first.get("bits_per_byte", 0.0):
             continue
         rise = after.get("known", math.inf) - first.get("known", 0.0)
         is_separate = after.get("known_low", 0.0) > first.get("known_high", math.inf)
@@ -125,7 +129,7 @@ def lost_since(
 
 
 def loss_in_words(probe: str, before: Mapping[str, float], now: Mapping[str, float]) -> str:
-    """Return the numbers of a probe in which ability was lost.
+    """Return the numbers of a gain in which ability was lost.
 
     >>> loss_in_words("copying gain", {"gain": 2.0, "known": 0.1}, {"gain": 1.8, "known": 0.3})
     'the copying gain is 1.80 bits per byte, 2 before training (known words 0.300, before 0.100)'

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from lingraft.checkpoint import load_model
 from lingraft.corpus import Corpus
 from lingraft.errors import CorpusError, ModelError
 from lingraft.evaluation.bits_per_byte import (
+    DocumentScores,
     bits_per_byte,
     choose_context,
     choose_stride,
     score_ids,
     start_id,
 )
+from lingraft.evaluation.byte_positions import PositionBits, measure_gains
 from lingraft.evaluation.config import EvaluationSettings
 from lingraft.evaluation.generation import Passage
 from lingraft.evaluation.samples import GeneratedSample, write_samples
 from lingraft.evaluation.text_scores import TextScores, build_scores
+from lingraft.evaluation.words_kept_whole import TokenPlaces, reads_unchanged
+from lingraft.measurement import Measurement
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 
 
@@ -126,25 +134,64 @@ def heldout_documents(corpus: Corpus, limit: int, part: HeldoutPart = "all") -> 
     return documents[0 if part == "chosen on" else 1 :: 2]
 
 
+class HeldoutBits(dict[str, float]):
+    """Bits per byte by language, and the in-context `gains` of the same scores.
+
+    Each gain has its interval (`low`, `high`), the number of documents (`n`) and the
+    `bits_per_byte` of its language.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gains: dict[str, dict[str, float]] = {}
+
+
 @dataclass(frozen=True)
 class HeldoutMeasure:
     """Measures a model during training exactly as the final table does.
 
     `documents` are the scored documents by language. `settings` has the context and the stride.
+    The gain is measured in documents that the tokenizer of the `source` does not change either,
+    because the table compares the models on these; it is not measured without a source.
     """
 
     tokenizer: ModelTokenizer
     documents: Mapping[str, Sequence[str]]
     settings: EvaluationSettings
+    source: ModelTokenizer | None = None
 
-    def __call__(self, model: Any) -> dict[str, float]:
-        """Return bits per byte by language."""
+    def __call__(self, model: Any) -> HeldoutBits:
+        """Score the documents of each language."""
         context, stride = self.settings.context, self.settings.stride
-        scores = {}
+        found = HeldoutBits()
         for language, texts in self.documents.items():
             scored = bits_per_byte(model, self.tokenizer, texts, context=context, stride=stride)
-            scores[language] = scored.bits_per_byte
-        return scores
+            found[language] = scored.bits_per_byte
+            for row in self._gains(scored, language) if self.source else ():
+                if row.low is not None and row.high is not None:
+                    found.gains[f"{row.metric} in {language}"] = {
+                        "gain": row.value,
+                        "low": row.low,
+                        "high": row.high,
+                        "n": row.n,
+                        "bits_per_byte": found[language],
+                    }
+        return found
+
+    def _gains(self, scored: DocumentScores, language: str) -> Iterator[Measurement]:
+        bits = PositionBits.of(scored, self.documents[language], self._places)
+        read_N = self._read_by_source[language]
+        found = {"": bits.restricted(read_N[:, np.newaxis])}
+        return measure_gains(found, language, self.settings.bootstrap)
+
+    @cached_property
+    def _places(self) -> TokenPlaces:
+        return TokenPlaces.of(self.tokenizer)
+
+    @cached_property
+    def _read_by_source(self) -> dict[str, npt.NDArray[np.bool_]]:
+        source = self.source or self.tokenizer
+        return {name: reads_unchanged(source, texts) for name, texts in self.documents.items()}
 
 
 def cut_documents(documents: Iterable[str], limit: int) -> Iterator[str]:

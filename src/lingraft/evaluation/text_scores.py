@@ -25,8 +25,15 @@ COUNTS = ("bytes", "characters", "units", "sentences")
 
 
 class BytePredictions:
-    """What is computed from the nats (negative log-likelihood) and bytes of each document."""
+    """What is computed from the nats (negative log-likelihood) of documents and of their tokens.
 
+    `ids` are the token ids of all documents in one array, and `token_nats` their nats; the other
+    arrays have one number per document.
+    """
+
+    ids: Integers
+    token_nats: Floats
+    tokens: Floats
     nats: Floats
     bytes: Floats
 
@@ -39,6 +46,19 @@ class BytePredictions:
     def bits_per_byte(self) -> float:
         """Bits per byte over all documents."""
         return float(self.bits.sum() / self.bytes.sum())
+
+    def documents(self) -> list[Integers]:
+        """Return the ids of each document."""
+        return np.split(self.ids, self._borders)
+
+    def document_token_nats(self) -> list[Floats]:
+        """Return the nats of each token of each document."""
+        return np.split(self.token_nats, self._borders)
+
+    @property
+    def _borders(self) -> Integers:
+        # `split` takes the positions between documents, so not the end of the last one.
+        return np.cumsum(self.tokens[:-1]).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -54,9 +74,8 @@ class ScoredIds:
 class TextScores(BytePredictions):
     """The scores of one model on one text.
 
-    `ids` are the token ids of all documents in one array, and `token_nats` their nats; the other
-    arrays have one number per document. `unit` is what `units` counts: words, syllables or
-    characters. `context` and `stride` describe the scoring windows in tokens.
+    `unit` is what `units` counts: words, syllables or characters. `context` and `stride` describe
+    the scoring windows in tokens.
     """
 
     ids: Integers
@@ -71,19 +90,6 @@ class TextScores(BytePredictions):
     context: int
     stride: int
     notes: tuple[str, ...] = ()
-
-    def documents(self) -> list[Integers]:
-        """Return the ids of each document."""
-        return np.split(self.ids, self._borders)
-
-    def document_token_nats(self) -> list[Floats]:
-        """Return the nats of each token of each document."""
-        return np.split(self.token_nats, self._borders)
-
-    @property
-    def _borders(self) -> Integers:
-        # `split` takes the positions between documents, so not the end of the last one.
-        return np.cumsum(self.tokens[:-1]).astype(np.int64)
 
     def count_in_documents(self, ids: frozenset[int]) -> Floats:
         """Return how many tokens of each document are among these ids."""

@@ -135,6 +135,16 @@ class TokenPlaces:
         return None if longer or is_shifted else ends
 
 
+def reads_unchanged(tokenizer: ModelTokenizer, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Return which texts the tokenizer reads as they are, so that the places of tokens are known.
+
+    [number of texts].
+    """
+    places = TokenPlaces.of(tokenizer)
+    pairs = zip(tokenizer.encode(texts), texts, strict=True)
+    return np.array([places.ends(ids, text) is not None for ids, text in pairs], dtype=bool)
+
+
 @dataclass(frozen=True)
 class TextWords:
     """The units of a text: where they are in each document, and the most frequent words.

@@ -253,7 +253,9 @@ def _heldout_measure(context: StageContext, folder: Path, part: HeldoutPart) -> 
     documents = {}
     for language, corpus in heldout_of(context).items():
         documents[language] = heldout_documents(corpus, settings.heldout_bytes, part)
-    return HeldoutMeasure(_curve_tokenizer(context, folder), documents, settings)
+    # No gain decides on a share of `merge_back`.
+    source = open_tokenizer(context.folders["source"] / "model") if part != "chosen on" else None
+    return HeldoutMeasure(_curve_tokenizer(context, folder), documents, settings, source)
 
 
 def _in_context_measure(context: StageContext, folder: Path) -> InContextMeasure | None:

@@ -21,7 +21,7 @@ STAGE_VERSIONS = {
     "vocabulary": 13,
     "embeddings": 9,
     "packing": 5,
-    "training": 13,
+    "training": 14,
     "received": 1,
     "chat-vector": 3,
     # Checks, measurements and predictions.

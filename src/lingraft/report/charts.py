@@ -80,11 +80,23 @@ def coloured_by(field: str, values: Sequence[str], colours: Sequence[str] = ()) 
         f"{field}:N",
         title=None,
         sort=list(values),
-        legend=alt.Legend(orient="top"),
+        legend=alt.Legend(orient="top", columns=_legend_columns(values)),
         scale=alt.Scale(
             domain=list(values), range=list(colours or palette(len(values)))[: len(values)]
         ),
     )
+
+
+def _legend_columns(values: Sequence[str]) -> int:
+    """Return the columns of a legend; 0 puts everything in one line, if there is room.
+
+    >>> _legend_columns(["Hindi", "English"]), _legend_columns(["a label of 22 letters."] * 4)
+    (0, 2)
+    """
+    # Beside the vertical axis; a symbol and the space around it, and the mean letter.
+    room, symbol, letter = WIDTH - 60, 22, 0.48 * FONT_SIZE
+    widths = [symbol + letter * len(value) for value in values]
+    return 0 if sum(widths) <= room else max(1, int(room // max(widths)))
 
 
 def dashed_by(field: str, dashes: Mapping[str, Sequence[int]]) -> Any:

@@ -7,13 +7,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lingraft.display_text import language_name
-from lingraft.evaluation.byte_positions import position_spans
+from lingraft.evaluation.byte_positions import EARLY, IN_CONTEXT_GAINS, position_spans
+from lingraft.evaluation.in_context_probes import KNOWN
 from lingraft.formatting import confidence_levels, join_words, number
 from lingraft.measurement import MIN_DOCUMENTS, MetricChange
 from lingraft.pipeline.run_files import RunFiles
 from lingraft.report.charts import Chart, coloured_by, dashed_by, styled, text_unit
 
 DASHES = {"before": [4, 3], "after": [1, 0]}
+FEW = f"Hollow: fewer than {MIN_DOCUMENTS} documents are this long."
 
 
 def position_chart(table: Sequence[MetricChange]) -> Chart | None:
@@ -25,7 +27,7 @@ def position_chart(table: Sequence[MetricChange]) -> Chart | None:
     if level := confidence_levels(point["confidence"] for point in points):
         explained += f" Vertical lines: {level} intervals over documents."
     if any(point["few"] for point in points):
-        explained += f" Hollow: fewer than {MIN_DOCUMENTS} documents are this long."
+        explained += f" {FEW}"
     return Chart(
         "positions",
         "Bits per byte by position in the document",
@@ -87,35 +89,82 @@ def _declare_positions(points: list[dict[str, Any]]) -> Any:
     models = {point["model"] for point in points}
     dash = dashed_by("model", {name: dash for name, dash in DASHES.items() if name in models})
     intervals = base.mark_rule(opacity=0.4).encode(y="low:Q", y2="high:Q")
-    dots = base.mark_point(size=45, opacity=1)
     return alt.layer(
         intervals.transform_filter("isValid(datum.low)"),
         base.mark_line(strokeWidth=2).encode(strokeDash=dash),
-        dots.encode(shape=alt.value("circle")).transform_filter("datum.few"),
-        base.mark_circle(size=45, opacity=1).transform_filter("!datum.few"),
+        *_dots(base),
     )
+
+
+def _dots(base: Any) -> list[Any]:
+    """Return the points of a chart; they are hollow where `few` is true."""
+    import altair as alt
+
+    hollow = base.mark_point(size=45, opacity=1).encode(shape=alt.value("circle"))
+    filled = base.mark_circle(size=45, opacity=1)
+    return [hollow.transform_filter("datum.few"), filled.transform_filter("!datum.few")]
 
 
 def in_context_chart(run: RunFiles) -> Chart | None:
     """Return the gains of the probes against bytes of training text."""
+    points = [point for point in _gain_points(run) if point["probe"] in KNOWN]
+    return _gain_chart(
+        points,
+        "in-context",
+        "Learning from context during training",
+        "Higher is better; 0 is a model that does not use its context. Vertical lines: intervals "
+        "over the texts of a probe.",
+    )
+
+
+def document_gain_chart(run: RunFiles) -> Chart | None:
+    """Return the in-context gain of held-out documents against bytes of training text."""
     points = []
+    for point in _gain_points(run):
+        metric, _, language = point["probe"].rpartition(" in ")
+        if metric in IN_CONTEXT_GAINS:
+            begin, end = IN_CONTEXT_GAINS[metric]
+            label = f"{language_name(language)}, bytes {begin:,} to {end:,}"
+            points.append({**point, "probe": label})
+    return _gain_chart(
+        points,
+        "in-context-documents",
+        "In-context gain of documents during training",
+        f"Bits per byte at bytes {EARLY[0]} to {EARLY[1]} of a document minus those at later "
+        "bytes; 0 is a model that does not use its context. It also falls, without a loss, in a "
+        "language that is learned. Vertical lines: intervals over documents. "
+        f"{FEW if any(point['few'] for point in points) else ''}".strip(),
+    )
+
+
+def _gain_points(run: RunFiles) -> Iterator[dict[str, Any]]:
+    """Yield every gain of the held-out curve."""
     for record in run.training or ():
         for probe, gain in (record.get("in_context") or {}).items():
-            points.append({"probe": probe, "bytes": record["bytes"], "value": gain["gain"], **gain})
+            yield {
+                "probe": probe,
+                "bytes": record["bytes"],
+                "value": gain["gain"],
+                "few": gain.get("n", MIN_DOCUMENTS) < MIN_DOCUMENTS,
+                **gain,
+            }
+
+
+def _gain_chart(
+    points: Sequence[dict[str, Any]], name: str, title: str, caption: str
+) -> Chart | None:
     if len({point["bytes"] for point in points}) < 2:
         return None
     unit, bytes_per_unit = text_unit(max(point["bytes"] for point in points))
-    for point in points:
-        point["seen"] = point["bytes"] / bytes_per_unit
+    points = [{**point, "seen": point["bytes"] / bytes_per_unit} for point in points]
     described = []
     for probe in dict.fromkeys(point["probe"] for point in points):
         line = [point["value"] for point in points if point["probe"] == probe]
         described.append(f"{probe} from {number(line[0])} to {number(line[-1])}")
     return Chart(
-        "in-context",
-        "Learning from context during training",
-        "Higher is better; 0 is a model that does not use its context. Vertical lines: intervals "
-        "over the texts of a probe.",
+        name,
+        title,
+        caption,
         f"Line chart of gains in bits per byte during training: {join_words(described)}.",
         styled(_declare_gains(points, unit), 200),
     )
@@ -133,5 +182,5 @@ def _declare_gains(points: list[dict[str, Any]], unit: str) -> Any:
     return alt.layer(
         base.mark_rule(opacity=0.4).encode(y="low:Q", y2="high:Q"),
         base.mark_line(strokeWidth=2),
-        base.mark_circle(size=45, opacity=1),
+        *_dots(base),
     )

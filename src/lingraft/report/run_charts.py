@@ -19,7 +19,7 @@ from lingraft.report.charts import (
     styled,
     wrapped,
 )
-from lingraft.report.context_charts import in_context_chart, position_chart
+from lingraft.report.context_charts import document_gain_chart, in_context_chart, position_chart
 from lingraft.report.engine_chart import engine_chart
 from lingraft.report.training_chart import training_chart
 
@@ -32,6 +32,7 @@ def charts(run: RunFiles, table: Sequence[MetricChange]) -> list[Chart]:
         training_chart(run),
         engine_chart(run),
         in_context_chart(run),
+        document_gain_chart(run),
         position_chart(table),
     )
     return list(filter(None, candidates))

@@ -15,7 +15,10 @@ from lingraft.training.phase_steps import PhaseSteps, TrainingSteps, TrainingTex
 from lingraft.training.plan import TrainingPlan
 
 Heldout = Callable[[Any], Mapping[str, float]]
-"""Measures a model on held-out text and returns language -> bits per byte."""
+"""Measures a model on held-out text and returns language -> bits per byte.
+
+`HeldoutBits` have the in-context gains of the documents as well.
+"""
 InContext = Callable[[Any], Mapping[str, Mapping[str, float]]]
 """Measures what a model learns from its context: probe -> `gain`, `low` and `high`."""
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from lingraft.evaluation.lost_ability import REMEDY, loss_in_words, lost_since
+from lingraft.evaluation.score_model import HeldoutBits
 from lingraft.forecast.run_predictions import FIRST_PART, MeasuringTime, predict_training
 from lingraft.forecast.training_curve import ProgressForecast, read_log
 from lingraft.packing.mixture import Batch
@@ -25,7 +26,7 @@ from lingraft.progress import warn
 from lingraft.store import fsync
 from lingraft.training.config import Phase
 from lingraft.training.distributed import reshard
-from lingraft.training.job import Heldout, InContext, Job
+from lingraft.training.job import Heldout, Job
 from lingraft.training.optimizer import execution_with
 from lingraft.training.phase_outline import outline_phase
 from lingraft.training.phase_steps import PhaseSteps, TrainingSteps, TrainingText
@@ -127,17 +128,17 @@ class TrainLog:
         """Measure held-out text and write a record, if a point is due or `more` is given."""
         if self.job.heldout is not None and (self.is_due(done) or more):
             began = time.monotonic()
-            values = self.heldout(model, self.job.heldout)
-            self.has_point |= done.step > 0
-            if self.job.in_context is not None:
-                more |= self._in_context(model, self.job.in_context, done.step)
+            with scoring(model):
+                values = self.job.heldout(model)
+                gains = dict(self.job.in_context(model)) if self.job.in_context else {}
             self.measuring_seconds = time.monotonic() - began
+            self.has_point |= done.step > 0
+            gains |= values.gains if isinstance(values, HeldoutBits) else {}
+            more |= self._in_context(gains, done.step) if gains else {}
             self.write({"step": done.step, "bytes": done.bytes, "heldout": values, **more})
 
-    def _in_context(self, model: Any, measure: InContext, step: int) -> dict[str, Any]:
-        """Return the gains of the probes for the log; warn of what was lost since step 0."""
-        with scoring(model):
-            gains = measure(model)
+    def _in_context(self, gains: Mapping[str, Mapping[str, float]], step: int) -> dict[str, Any]:
+        """Return the gains for the log; warn of what was lost since step 0."""
         if self.first_gains is None:
             self.first_gains = gains
         lost = list(lost_since(self.first_gains, gains))
