@@ -21,7 +21,7 @@ STAGE_VERSIONS = {
     "vocabulary": 12,
     "embeddings": 9,
     "packing": 5,
-    "training": 13,
+    "training": 14,
     "received": 1,
     "chat-vector": 2,
     # Checks, measurements and predictions.
