@@ -84,17 +84,6 @@ class ProcessGroup:
         if self.size == 1:
             return list(groups)
         names = {id(parameter): name for name, parameter in model.named_parameters()}
-        packed = [
-            name
-            for name, parameter in model.named_parameters()
-            if not parameter.is_floating_point()
-        ]
-        if packed:
-            msg = (
-                f"{packed[0]} is quantised and cannot be sharded among {self.size} processes; "
-                f"use one process"
-            )
-            raise TrainingError(msg)
         # Layer by layer, so that the whole weights of only one layer are in memory at a time.
         prefix, _ = layer_stack(model)
         policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)

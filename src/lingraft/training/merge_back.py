@@ -87,7 +87,8 @@ def set_merged(
     rows = torch.tensor(sorted(added), dtype=torch.long)
     embeddings = set(embedding_parameters(model))
     for name, parameter in model.named_parameters():
-        end, start = trained[name], before[name].to(parameter)
+        # A measurement of an earlier share may have moved the model to another device.
+        end, start = trained[name].to(parameter), before[name].to(parameter)
         if parameter.dtype is torch.bfloat16:
             # On the CPU, where the generator gives the same numbers on every machine.
             merged = torch.lerp(end.to("cpu", torch.float32), start.to("cpu", torch.float32), share)

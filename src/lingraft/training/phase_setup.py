@@ -60,6 +60,8 @@ class PhaseSetup:
         job, phase, model = self.job, self.job.plan.phases[number], loaded.model
         execution, sharded = self._execution(number), self.world.size > 1
         weights = weight_dtype(phase.optimizer, execution.precision)
+        if not sharded:
+            phase.strategy.move(model, execution.device)
         # The initial low-rank matrices are random. They must be the same when a run resumes.
         torch.manual_seed(seed_of([job.seed, number]))
         groups = phase.strategy.prepare(model, job.added)
