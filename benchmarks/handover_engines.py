@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 import lingraft
 from lingraft.pipeline import run
 from lingraft.recipe import Runtime, load_recipe
-from lingraft.training.train_log import DivergenceMonitor
+from lingraft.training.step_loop import DivergenceMonitor
 
 TRAINED = {
     "hf": ("train.py",),

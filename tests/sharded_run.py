@@ -2,7 +2,8 @@
 
 Arguments: model folder, folder with the packed texts hi and en, output folder, plan as JSON, and
 the step after which the second process gets SIGTERM (0: none). A run that reaches its end writes a
-line of JSON for each data type of gathered weights: `traffic_of`.
+line of JSON for each data type of gathered weights, `traffic_of`, one of what this process hashed
+and broadcast, and the error of a run with another seed in the same folder.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import pickle
 import signal
 import sys
 from pathlib import Path
@@ -19,12 +21,12 @@ import torch
 from torch.distributed.fsdp import FSDPModule
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lingraft.errors import Interrupted, LingraftError
+from lingraft.errors import Interrupted, LingraftError, TrainingError
 from lingraft.packing.blocks import Blocks
 from lingraft.packing.mixture import Mixture
 from lingraft.strategies.base import Rates
 from lingraft.strategies.weight_strategies import Full
-from lingraft.training import Execution, loss
+from lingraft.training import Execution, TrainingPlan, checkpointing, loss
 from lingraft.training.config import Phase
 from lingraft.training.distributed import ProcessGroup, full_tensor, init_process_group, reshard
 from lingraft.training.phase_steps import PhaseSteps, TrainingText
@@ -101,6 +103,24 @@ def other_shards(model: Any) -> int:
     return len(alive - {id(module) for module in model.modules()})
 
 
+def error_of_another_run(
+    model: Path, text: TrainingText, plan: TrainingPlan, folder: Path, rank: int
+) -> str:
+    """Return the error of a run with another seed, whose checkpoints only rank 0 can see."""
+    try:
+        run(
+            model,
+            text,
+            plan,
+            folder if rank == 0 else folder / "empty",
+            execution=Execution(sharded=True),
+            seed=1,
+        )
+    except TrainingError as error:
+        return str(error)
+    return ""
+
+
 if __name__ == "__main__":
     model, texts, folder, plan, stop = sys.argv[1:]
     batch = PhaseSteps.batch
@@ -119,14 +139,33 @@ if __name__ == "__main__":
         others.append(other_shards(model))
         return heldout(model, *rest)
 
+    # The files that this process hashes, and the bytes of the objects that it broadcasts.
+    hashed, broadcast = [], [0]
+    file_digest, broadcast_objects = (
+        checkpointing.file_digest,
+        torch.distributed.broadcast_object_list,
+    )
+
+    def hashing(path: Path) -> str:
+        hashed.append(path)
+        return file_digest(path)
+
+    def broadcasting(object_list: list[Any], **of_torch: Any) -> None:
+        # torch's own broadcasts name their group.
+        broadcast.append(0 if of_torch else len(pickle.dumps(object_list)))
+        broadcast_objects(object_list, **of_torch)
+
+    checkpointing.file_digest = hashing
+    torch.distributed.broadcast_object_list = broadcasting
     loss.LOGITS_AT_ONCE = {"cpu": 320 * 7}  # several pieces, the last one shorter
     try:
         # The processes stay together after the run.
         with init_process_group(sharded=True, device="cpu") as world:
+            phases = plan_of(**json.loads(plan))
             notes = run(
                 Path(model),
                 text,
-                plan_of(**json.loads(plan)),
+                phases,
                 Path(folder),
                 execution=Execution(sharded=True),
                 heldout=measured,
@@ -135,6 +174,8 @@ if __name__ == "__main__":
             for dtype in (torch.float32, torch.bfloat16):
                 found = traffic_of(Path(model), text.target, world, dtype)
                 sys.stdout.write(json.dumps(found) + "\n")
+            refused = error_of_another_run(Path(model), text, phases, Path(folder), world.rank)
+            sys.stdout.write(json.dumps([len(hashed), max(broadcast), refused]) + "\n")
         sys.stdout.write(
             f"{notes['loss']}, opened {notes['opened']}, measured {len(others)} times, "
             f"next to {max(others)} other shards"

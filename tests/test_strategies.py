@@ -222,6 +222,7 @@ def test_a_quantised_base_comes_back_as_it_was(folder: Path) -> None:
     before, ids = snapshot(model), torch.tensor([[1, 2, 300, 305, 4]])
     plain = model(input_ids=ids, use_cache=False).logits.detach()
     strategy = Lora(rank=4, base_precision="nf4")
+    strategy.move(model, "cpu")
     groups = {group.role: group.parameters for group in strategy.prepare(model, ())}
     rough = model(input_ids=ids, use_cache=False).logits.detach()
     assert 0 < float((rough - plain).norm() / plain.norm()) < 0.2
@@ -250,7 +251,7 @@ def test_a_base_that_cannot_be_quantised_is_named() -> None:
         RecipeError,
         match=r"c_attn is a Conv1D, and only Linear layers .* use base_precision: float32",
     ):
-        Lora(base_precision="nf4").prepare(other_model("gpt2"), ())
+        Lora(base_precision="nf4").move(other_model("gpt2"), "cpu")
 
 
 def test_the_papers_released_lora_leaves_the_embeddings_alone(folder: Path) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from lingraft.checkpoint.load_model import load_for_training
 from lingraft.checkpoint.model_class import auto_class
 from lingraft.errors import RecipeError
-from lingraft.strategies import Lora
-from tests.architecture_sweep import BASE_IDS, random_model, run
+from lingraft.strategies import Lora, quantised_layers
+from tests.architecture_sweep import BASE_IDS, build, random_model, run
 from tests.tiny_configs import tiny_config
 
 ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
@@ -91,3 +98,68 @@ def test_a_map_that_kernels_read_past_is_named() -> None:
         RecipeError, match=r"modules: out_proj not in this Mamba2ForCausalLM; it has in_proj"
     ):
         Lora(target_modules=("out_proj",)).prepare(random_model(auto_class(config), config), [])
+
+
+class OnDevice(TorchDispatchMode):
+    """Follows the memory of the meta device: `peak` is the most bytes that it held at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: list[tuple[StorageWeakRef, int]] = []
+        self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        known = {reference for reference, _ in self.held}
+        for one in tree_leaves(result):
+            if isinstance(one, torch.Tensor) and one.is_meta:
+                reference = StorageWeakRef(one.untyped_storage())
+                if reference not in known:
+                    self.held.append((reference, one.untyped_storage().nbytes()))
+        self.held = [(each, size) for each, size in self.held if not each.expired()]
+        self.peak = max(self.peak, sum(size for _, size in self.held))
+        return result
+
+
+def test_a_base_is_quantised_on_its_way_to_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device holds one layer at a time in more than 4 bits; originals stay where they were."""
+    pytest.importorskip("bitsandbytes")
+    monkeypatch.setattr(quantised_layers, "DEVICES", ("meta",))
+    # bitsandbytes keeps a table on the device of its first call.
+    monkeypatch.setattr("bitsandbytes.functional.name2qmap", {})
+    config = tiny_config("llama", hidden_size=128, intermediate_size=256, num_hidden_layers=4)
+    model = random_model(auto_class(config), config).bfloat16()
+    weights = {name: one.weight for name, one in model.named_modules() if name.endswith("_proj")}
+    sizes = [weight.numel() for weight in weights.values()]
+    others = sum(one.numel() for one in model.parameters()) - sum(sizes)
+    with OnDevice() as device:
+        Lora(base_precision="nf4").move(model, "meta")
+    for name, weight in weights.items():
+        layer = model.get_submodule(name)
+        assert layer.weight.dtype == torch.uint8
+        assert getattr(layer, quantised_layers.ORIGINAL).data_ptr() == weight.data_ptr()
+    assert {one.device.type for one in model.parameters()} == {"meta"}
+    # 4 bits with their scales, what is not quantised, and a layer in bfloat16 and in float32.
+    assert device.peak < 0.6 * sum(sizes) + 4 * others + 6 * max(sizes) < 2 * sum(sizes)
+
+
+def test_quantised_weights_do_not_depend_on_the_data_type_of_the_file(tmp_path: Path) -> None:
+    """A base in bfloat16 computes and merges bit for bit what its copy in float32 does."""
+    pytest.importorskip("bitsandbytes")
+    folder = build("llama", tmp_path, dtype="bfloat16")
+    results = []
+    for dtype in ("stored", "float32"):
+        model, _ = load_for_training(folder, dtype=dtype)
+        strategy = Lora(rank=4, base_precision="nf4")
+        strategy.move(model, "cpu")
+        torch.manual_seed(0)
+        (body,) = strategy.prepare(model, [])
+        with torch.no_grad():
+            for parameter in body.parameters.values():
+                parameter.add_(torch.randn(parameter.shape) * 0.05)
+        logits = run(model, BASE_IDS)
+        strategy.finish(model)
+        results.append([logits, *model.parameters()])
+    for stored, copied in zip(*results, strict=True):
+        assert stored.dtype == torch.float32
+        assert torch.equal(stored, copied)

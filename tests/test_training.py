@@ -25,6 +25,7 @@ from lingraft.forecast.training_curve import ProgressForecast
 from lingraft.formatting import with_interval
 from lingraft.store import remove_drafts
 from lingraft.strategies import STRATEGIES
+from lingraft.strategies.quantised_layers import is_quantised
 from lingraft.tokenizer import open_tokenizer
 from lingraft.training import Execution
 from lingraft.training.checkpointing import latest_checkpoint, save_checkpoint
@@ -403,6 +404,22 @@ def test_another_seed_is_another_run(
     """The seed decides the order of the rows."""
     run(tiny_model, text, plan_of(**PLANS["full"]), tmp_path, seed=1)
     assert log_of(tmp_path)[1] != log_of(undisturbed["full"])[1]
+
+
+def test_a_quantised_model_is_measured_from_its_first_step_on(
+    tiny_model: Path, text: TrainingText, tmp_path: Path
+) -> None:
+    """Step 0 has the 4-bit layers that train; after merging, the layers are plain again."""
+    pytest.importorskip("bitsandbytes")
+    quantised = []
+
+    def heldout(model: Any) -> dict[str, float]:
+        quantised.append(any(map(is_quantised, model.modules())))
+        return {"hi": 1.0}
+
+    plan = plan_of(**{**PLANS["4 bits"], "budget": "1 steps", "merge_back": [0.25]})
+    run(tiny_model, text, plan, tmp_path, heldout=heldout)
+    assert quantised == [True, True, False]
 
 
 def test_replay_is_asked_for_and_not_there(

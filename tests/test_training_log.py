@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingraft.training.train_log import WINDOW, DivergenceMonitor, JsonlLog
+from lingraft.training.step_loop import WINDOW, DivergenceMonitor
+from lingraft.training.train_log import JsonlLog
 
 LOSSES = st.lists(st.floats(0.01, 50), min_size=1, max_size=80)
 

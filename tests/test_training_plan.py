@@ -23,7 +23,7 @@ from lingraft.training.batch_rule import BATCH, DEFAULT_STEPS
 from lingraft.training.job import Job
 from lingraft.training.phase_outline import expected_steps, phase_lengths
 from lingraft.training.phase_steps import phase_steps
-from lingraft.training.train_log import DivergenceMonitor
+from lingraft.training.step_loop import DivergenceMonitor
 from tests.conftest import HINDI
 from tests.training_cases import ADDED, packed, plan_of, two_streams
 

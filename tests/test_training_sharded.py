@@ -79,7 +79,8 @@ def test_two_processes_train_as_one_and_go_on_as_one(
     Each of two processes writes its own file of a checkpoint. Branches and the weights from before
     training are merged as in one process, and all processes measure what was merged. A step reduces
     gradients once per sharded module, in float32, however many micro-batches it has; computing in
-    bfloat16 halves the bytes of gathered weights; and gradients are those of one process.
+    bfloat16 halves the bytes of gathered weights; and gradients are those of one process. Only rank
+    0 hashes checkpoints: the others get what it found, the error of another run's checkpoint too.
     """
     run(tiny_model, text, plan_of(**PLAN), tmp_path / "one", heldout=heldout, choosing=heldout)
     stopped = launch(tiny_model, text, tmp_path / "two", stop=5)
@@ -111,8 +112,12 @@ def test_two_processes_train_as_one_and_go_on_as_one(
     for other in ("two", "alone", "joined"):
         for name, tensor in weights_of(tmp_path / other / "output" / "model").items():
             torch.testing.assert_close(tensor, whole[name], rtol=0, atol=5e-4)
-    for _, told in went_on:
-        plain, bfloat16 = map(json.loads, told.splitlines()[:2])
+    refused = f"{tmp_path / 'two' / 'work'}: holds the progress of another run"
+    for rank, (_, told) in enumerate(went_on):
+        plain, bfloat16, (hashed, broadcast, error) = map(json.loads, told.splitlines()[:3])
+        assert (hashed > 0) == (rank == 0)
+        assert 0 < broadcast < 2000
+        assert error.startswith(refused)
         for found in (plain, bfloat16):
             assert found["reductions"] == found["modules"] > 1
             assert found["reduced"] == found["types"] == ["torch.float32"]

@@ -8,11 +8,16 @@ import pytest
 import torch
 
 from lingraft.checkpoint.load_model import load_for_training
+from lingraft.errors import TrainingError
 from lingraft.strategies.lora import Lora
 from lingraft.strategies.model_parts import embedding_parameters
-from lingraft.training.prepare_model import load_sharded
+from lingraft.training import Execution
+from lingraft.training.job import Job
+from lingraft.training.phase_steps import TrainingText
+from lingraft.training.prepare_model import load_phase_model, load_sharded
 from lingraft.training.sharded_loading import MetaModel, NotByShardsError
 from tests.models import ARCHITECTURES
+from tests.training_cases import plan_of
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -54,3 +59,15 @@ def test_a_strategy_that_reads_the_body_has_the_model_opened_whole(tiny_model: P
     assert not any(parameter.is_meta for parameter in opened.model.parameters())
     opened.materialize()
     assert load_sharded(tiny_model, "cpu").how == "shard by shard"
+
+
+def test_a_base_that_will_be_quantised_is_loaded_in_main_memory(tmp_path: Path) -> None:
+    """Its weights are not on the device, and as the files store them; no process has a shard."""
+    folder = ARCHITECTURES["llama"].build(tmp_path / "model", dtype="bfloat16")
+    plan = plan_of(strategy={"lora": {"base_precision": "nf4"}})
+    job = Job(folder, TrainingText(()), plan, tmp_path, (), 0, Execution(device="meta"), None)
+    loaded = load_phase_model(job, 0, 0, sharded=False)
+    for parameter in loaded.model.parameters():
+        assert (parameter.device.type, parameter.dtype) == ("cpu", torch.bfloat16)
+    with pytest.raises(TrainingError, match=r"strategy lora stores weights in 4 bits.*one process"):
+        load_phase_model(job, 0, 0, sharded=True)

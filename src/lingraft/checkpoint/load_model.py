@@ -39,14 +39,21 @@ def load_model(folder: Path, device: str = "cpu", dtype: str = "auto") -> Any:
     return read_text_alone(model, folder)
 
 
-def load_for_training(folder: Path, device: str = "cpu") -> tuple[Any, dict[str, torch.dtype]]:
-    """Load a model folder to train it in float32; return it with its `stored_dtypes`."""
+def load_for_training(
+    folder: Path, device: str = "cpu", dtype: str = "float32"
+) -> tuple[Any, dict[str, torch.dtype]]:
+    """Load a model folder to train it; return it with its `stored_dtypes`.
+
+    `dtype` is "float32", or "stored" for the data types of the files.
+    """
     model = _from_pretrained(folder, "stored")
     check_finite_model(model, folder)
     dtypes = stored_dtypes(model, folder)
     # Training reads each sequence once, so a key-value cache would only take memory.
     model.config.use_cache = False
-    return read_text_alone(model.float().to(device).train(), folder), dtypes
+    if dtype == "float32":
+        model.float()
+    return read_text_alone(model.to(device).train(), folder), dtypes
 
 
 def meta_model(config: Any, folder: Path | None = None) -> Any:

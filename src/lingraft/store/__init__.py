@@ -6,7 +6,7 @@ results that are either complete or absent, `link_or_copy` and `symlink_or_link`
 `lock` and `try_lock` exclude other processes, `digest`, `file_digest` and `cached_sha256` hash.
 """
 
-from lingraft.store.digests import cached_sha256, digest, file_digest, has_cached_sha256
+from lingraft.store.digests import cached_sha256, digest, file_digest, has_cached_sha256, seed_of
 from lingraft.store.files import (
     DiskError,
     atomic_file,
@@ -58,6 +58,7 @@ __all__ = [
     "path_exists",
     "remove_drafts",
     "replace_folder",
+    "seed_of",
     "stage_key",
     "symlink_or_link",
     "try_lock",

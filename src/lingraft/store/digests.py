@@ -24,6 +24,11 @@ def digest(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def seed_of(value: object) -> int:
+    """Return a seed for random numbers that depends on a value that `digest` hashes."""
+    return int(digest(value)[:15], 16)
+
+
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file's bytes."""
     with path.open("rb") as file:

@@ -10,7 +10,7 @@ Default learning rates take three steps:
   (`weight_strategies`, `lora`).
 - `Strategy.default_rates` interpolates between the two sizes.
 - `training.config.Phase.rates` lowers them for a small batch, and replaces them by the settings of
-  the recipe. The trainer (`Trainer._stepper`) calls it for each phase.
+  the recipe. `training.phase_setup` calls it for each phase.
 """
 
 from __future__ import annotations
@@ -95,6 +95,15 @@ class Strategy(Choice, ABC):
     def has_adapter(self) -> bool:
         """Whether training inserts matrices that are also saved by themselves."""
         return type(self).adapter_state is not Strategy.adapter_state
+
+    @property
+    def quantises(self) -> bool:
+        """Whether `move` stores weights in fewer bits, so that the model is loaded on the CPU."""
+        return False
+
+    def move(self, model: torch.nn.Module, device: str) -> None:
+        """Move a model to the device that it trains on; called before `prepare`."""
+        model.to(device)
 
     @abstractmethod
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:

@@ -1,14 +1,13 @@
 """LoRA: low-rank matrices train next to frozen linear layers and are merged into them at the end.
 
-With `base_precision: nf4`, the frozen layers are stored in 4 bits during training (QLoRA: Dettmers
-et al. 2023, arXiv 2305.14314). The original weights stay in main memory, and the low-rank matrices
-are merged into the originals. The result therefore has no quantised weights.
+With `base_precision: nf4`, the frozen layers are stored in 4 bits during training
+(`quantised_layers`).
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -23,85 +22,15 @@ from lingraft.strategies.base import (
 )
 from lingraft.strategies.lora_targets import WHERE, Targets, find_targets, make_peft_config
 from lingraft.strategies.model_parts import layer_stack
+from lingraft.strategies.quantised_layers import (
+    is_quantised,
+    merge_quantised,
+    quantise,
+    replace_module,
+)
 
 if TYPE_CHECKING:
     import torch
-
-
-ORIGINAL = "lingraft_original"
-"""The attribute of a 4-bit layer that holds its original weight."""
-
-DEVICES = ("cuda", "cpu", "xpu")
-"""The devices on which bitsandbytes computes with 4-bit weights."""
-
-
-def quantise(model: Any, names: Iterable[str]) -> None:
-    """Replace the named linear layers by 4-bit layers (NormalFloat4) that keep the originals.
-
-    Raises `RecipeError` if the device has no 4-bit layers, or if a layer is not a `Linear`.
-    """
-    import torch
-
-    try:
-        from bitsandbytes.nn import Linear4bit, Params4bit
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("bitsandbytes", extra="bits") from error
-    where = f"{WHERE}.base_precision: nf4"
-    if model.device.type not in DEVICES:
-        msg = (
-            f"{where}: bitsandbytes does not compute on {model.device.type}; use --device cuda, or "
-            f"base_precision: float32"
-        )
-        raise RecipeError(msg)
-    for name in names:
-        linear = model.get_submodule(name)
-        if not isinstance(linear, torch.nn.Linear):
-            msg = (
-                f"{where}: {name} is a {type(linear).__name__}, and only Linear layers can be "
-                f"stored in 4 bits; use base_precision: float32"
-            )
-            raise RecipeError(msg)
-        quantised: Any = Linear4bit(
-            linear.in_features,
-            linear.out_features,
-            bias=linear.bias is not None,
-            device="meta",
-            compute_dtype=None,
-            quant_type="nf4",
-        )
-        weight = linear.weight.detach().clone()
-        quantised.weight = Params4bit(
-            weight, requires_grad=False, quant_type="nf4", module=quantised
-        )
-        quantised.bias = linear.bias
-        # A forward pass in evaluation mode would repack the weights for AVX-512, with rounded
-        # scales: measuring in the middle of a run would change the model.
-        quantised.support_avx512bf16_for_cpu = False
-        setattr(quantised, ORIGINAL, linear.weight.detach().to("cpu", copy=True))
-        replace_module(model, name, quantised.to(linear.weight.device))
-
-
-def merge_quantised(layer: Any, adapter: str) -> Any:
-    """Return the linear layer of a 4-bit layer: the original weight plus the low-rank product."""
-    import torch
-
-    quantised = layer.get_base_layer()
-    plain = torch.nn.Linear(
-        quantised.in_features,
-        quantised.out_features,
-        bias=quantised.bias is not None,
-        device="meta",
-    )
-    delta = layer.get_delta_weight(adapter).detach()
-    plain.weight = torch.nn.Parameter(getattr(quantised, ORIGINAL).to(delta.device) + delta)
-    plain.bias = quantised.bias
-    return plain
-
-
-def replace_module(model: Any, name: str, module: Any) -> None:
-    """Replace a submodule of a model."""
-    parent, _, last = name.rpartition(".")
-    setattr(model.get_submodule(parent), last, module)
 
 
 # PEFT's name of the inserted matrices; the names of their parameters contain it.
@@ -153,6 +82,20 @@ class Lora(Strategy):
         default="train", description="whether the added rows train (in full)"
     )
 
+    @property
+    def quantises(self) -> bool:
+        """Whether `move` stores the adapted layers in 4 bits."""
+        return self.base_precision == "nf4"
+
+    def move(self, model: torch.nn.Module, device: str) -> None:
+        """Move the model; with `base_precision: nf4`, quantise the adapted layers on the way."""
+        if self.quantises:
+            targets = find_targets(model, self.target_modules, experts=self.experts == "train")
+            quantise(model, [f"{targets.stack}.{name}" for name in targets.layers], device)
+            # All other weights are in the data types of the files.
+            model.float()
+        model.to(device)
+
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:
         """Insert low-rank matrices, and row modules if rows train."""
         try:
@@ -162,8 +105,6 @@ class Lora(Strategy):
 
         targets = find_targets(model, self.target_modules, experts=self.experts == "train")
         check_one_process(targets)
-        if self.base_precision == "nf4":
-            quantise(model, [f"{targets.stack}.{name}" for name in targets.layers])
         settings = {"rank": self.rank, "alpha": self.alpha, "dropout": self.dropout}
         config = make_peft_config(targets, model, settings)
         # Only the layers are passed, because PEFT renames targets when it knows the architecture of
@@ -213,16 +154,13 @@ class Lora(Strategy):
         for name, module in lora_layers(model):
             if ".base_layer" not in name:
                 replace_module(model, name, module.get_base_layer())
+        if self.quantises:
+            model.to("cpu")
         layers = model.get_submodule(layer_stack(model)[0])
         if hasattr(layers, "peft_config"):
             del layers.peft_config
         # If this is set, save_pretrained saves an adapter and no weights.
         model._hf_peft_config_loaded = False  # noqa: SLF001 - transformers has no public setting for it
-
-
-def is_quantised(layer: Any) -> bool:
-    """Whether a layer is one that `quantise` inserted."""
-    return hasattr(layer, ORIGINAL)
 
 
 def lora_layers(model: Any) -> list[tuple[str, Any]]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from lingraft.errors import RecipeError
 from lingraft.strategies.model_parts import layer_stack
+from lingraft.strategies.quantised_layers import is_quantised
 
 WHERE = "training.strategy.lora"
 
@@ -81,6 +82,7 @@ def _linear_layers(layers: Any) -> dict[str, str]:
         # A subclass with its own forward pass (DeepSeek-V4's grouped layer) takes other inputs.
         forward = getattr(type(module), "forward", None)
         plain = isinstance(module, Conv1D) or forward is torch.nn.Linear.forward
+        plain = plain or is_quantised(module)
         if plain and not _reads_weight_directly(type(layers.get_submodule(parent)), last):
             names[name] = last
     return names

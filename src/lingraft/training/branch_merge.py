@@ -22,7 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lingraft.store import atomic_file, digest
+from lingraft.store import atomic_file, seed_of
 from lingraft.training.branches import Branch, BranchAndMerge, MergeMethod
 from lingraft.training.optimizer import round_stochastically
 
@@ -47,7 +47,7 @@ def end_branch(
         return
     # Of the seed and the place alone, so that a run that resumes before a merge rounds the same.
     generator = torch.Generator()
-    generator.manual_seed(int(digest(["merge", seed, phase, branch.iteration])[:15], 16))
+    generator.manual_seed(seed_of(["merge", seed, phase, branch.iteration]))
     merge_branches(model, files[:-1], settings.merge, generator)
     remove_earlier_iterations(scratch_dir, phase, branch.iteration)
 

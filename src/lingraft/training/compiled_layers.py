@@ -216,9 +216,6 @@ class StepCompiler:
             return
         trial.step(time.monotonic() - began)
         # All processes follow the clock of the first one.
-        trial.uses, trial.done = self._of_first(trial.uses), self._of_first(trial.done)
+        trial.uses, trial.done = self.world.compute_once(lambda: (trial.uses, trial.done))
         if trial.line and self.world.is_first:
             say(trial.line)
-
-    def _of_first(self, flag: bool) -> bool:  # noqa: FBT001 - it is the value
-        return self.world.any_rank(flag and self.world.is_first, self.device)

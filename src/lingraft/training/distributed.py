@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -23,14 +23,19 @@ from torch import Tensor
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from lingraft.errors import TrainingError
+from lingraft.errors import LingraftError, TrainingError
 from lingraft.packing.mixture import IGNORED, Batch
 from lingraft.strategies.base import ParameterGroup
 from lingraft.strategies.model_parts import layer_stack
 from lingraft.training.execution import WHOLE_GRADIENTS
 
 TIMEOUT = timedelta(hours=1)
-"""How long processes wait for rank 0, which writes the whole model: 141 GB for 70B in bfloat16."""
+"""How long processes wait for rank 0.
+
+It writes the whole model (141 GB for 70B in bfloat16) and hashes the checkpoint of a resumed run.
+"""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -79,17 +84,6 @@ class ProcessGroup:
         if self.size == 1:
             return list(groups)
         names = {id(parameter): name for name, parameter in model.named_parameters()}
-        packed = [
-            name
-            for name, parameter in model.named_parameters()
-            if not parameter.is_floating_point()
-        ]
-        if packed:
-            msg = (
-                f"{packed[0]} is quantised and cannot be sharded among {self.size} processes; "
-                f"use one process"
-            )
-            raise TrainingError(msg)
         # Layer by layer, so that the whole weights of only one layer are in memory at a time.
         prefix, _ = layer_stack(model)
         policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
@@ -124,6 +118,24 @@ class ProcessGroup:
         if self.size == 1:
             return flag
         return bool(self.all_reduce(torch.tensor([int(flag)], device=device)).item())
+
+    def compute_once(self, compute: Callable[[], T]) -> T:
+        """Return what rank 0 computes, in all processes; a `LingraftError` is raised in all.
+
+        The result is pickled and broadcast, so it should be small.
+        """
+        if self.size == 1:
+            return compute()
+        outcome: list[Any] = [None]
+        if self.is_first:
+            try:
+                outcome = [compute()]
+            except LingraftError as error:
+                outcome = [error]
+        torch.distributed.broadcast_object_list(outcome)
+        if isinstance(outcome[0], LingraftError):
+            raise outcome[0]
+        return cast("T", outcome[0])
 
     def barrier(self) -> None:
         """Wait until every process has called this."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lingraft.errors import RecipeError
-from lingraft.store import digest
+from lingraft.store import seed_of
 from lingraft.strategies.model_parts import embedding_parameters
 from lingraft.training.optimizer import round_stochastically
 
@@ -83,11 +83,12 @@ def set_merged(
     `trained` may be the weights of the model themselves.
     """
     generator = torch.Generator()
-    generator.manual_seed(int(digest(["merge back", seed, share])[:15], 16))
+    generator.manual_seed(seed_of(["merge back", seed, share]))
     rows = torch.tensor(sorted(added), dtype=torch.long)
     embeddings = set(embedding_parameters(model))
     for name, parameter in model.named_parameters():
-        end, start = trained[name], before[name].to(parameter)
+        # A measurement of an earlier share may have moved the model to another device.
+        end, start = trained[name].to(parameter), before[name].to(parameter)
         if parameter.dtype is torch.bfloat16:
             # On the CPU, where the generator gives the same numbers on every machine.
             merged = torch.lerp(end.to("cpu", torch.float32), start.to("cpu", torch.float32), share)

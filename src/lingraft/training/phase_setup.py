@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lingraft.store import digest
+from lingraft.store import seed_of
 from lingraft.strategies import ParameterGroup, Shielded
 from lingraft.training.branches import Branch
 from lingraft.training.column_shield import SHIELD, choose_frozen, read_frozen
@@ -59,13 +60,14 @@ class PhaseSetup:
         job, phase, model = self.job, self.job.plan.phases[number], loaded.model
         execution, sharded = self._execution(number), self.world.size > 1
         weights = weight_dtype(phase.optimizer, execution.precision)
-        # The initial low-rank matrices are random. They must be the same when a run resumes.
-        torch.manual_seed(int(digest([job.seed, number])[:15], 16))
-        groups = phase.strategy.prepare(model, job.added)
         if not sharded:
-            set_weight_dtype(model, weights)
+            phase.strategy.move(model, execution.device)
+        # The initial low-rank matrices are random. They must be the same when a run resumes.
+        torch.manual_seed(seed_of([job.seed, number]))
+        groups = phase.strategy.prepare(model, job.added)
         # Inserted parameters are on the CPU; a sharded model moves when it is sharded.
         if not sharded:
+            set_weight_dtype(model, weights)
             model.to(execution.device)
         if execution.recompute:
             recompute_activations(model)
@@ -138,16 +140,16 @@ class PhaseSetup:
         if not isinstance(strategy, Shielded):
             return {}
         path = job.scratch_dir / SHIELD.format(number)
+        choose = partial(
+            choose_frozen,
+            model,
+            [name for group in groups if group.role == "body" for name in group.parameters],
+            strategy,
+            job.text.replay.blocks if job.text.replay else None,
+            path=path,
+            fingerprint=self.fingerprint,
+            autocast=self._execution(number).computes_in_bfloat16(),
+        )
         # Rank 0 chooses for all, so that rounding cannot give processes different columns.
-        if self.world.is_first:
-            choose_frozen(
-                model,
-                [name for group in groups if group.role == "body" for name in group.parameters],
-                strategy,
-                job.text.replay.blocks if job.text.replay else None,
-                path=path,
-                fingerprint=self.fingerprint,
-                autocast=self._execution(number).computes_in_bfloat16(),
-            )
-        self.world.barrier()
+        self.world.compute_once(choose)
         return read_frozen(path)

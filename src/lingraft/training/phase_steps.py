@@ -30,8 +30,7 @@ from lingraft.packing.mixture import Batch, Mixture
 CHUNK = 65536
 """Sequences that are measured at a time to find where a budget ends."""
 
-
-LEAST_EPOCHS = 1e-6
+MIN_EPOCHS = 1e-6
 """Share of a text below which its place is not given to others: then all texts are too small."""
 
 
@@ -148,7 +147,7 @@ def plan_steps(text: TrainingText, phases: Sequence[PhaseLength], seed: int) -> 
         # Fewer of its sequences in a step leave more choice, down to one, which always fits.
         if small == len(targets) and replay is not None and reading.replay is not None:
             replay = replace(replay, separable_epochs=reading.replay.epochs / 2)
-        elif len(targets) == 1 or targets[small].separable_epochs < LEAST_EPOCHS:
+        elif len(targets) == 1 or targets[small].separable_epochs < MIN_EPOCHS:
             raise RecipeError(_too_small_message(text.targets[small], counted, small))
         else:
             # Where all texts pass their limits, it is the limits that decide the shares.

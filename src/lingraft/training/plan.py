@@ -103,7 +103,7 @@ class TrainingPlan(Settings):
     ) -> tuple[dict[str, Any], list[str]]:
         """Remove what a named plan sets itself; a plan of several phases replaces all settings.
 
-        The budget stays, and so do the settings of a single phase beside a plan of one phase.
+        The budget stays, and so do the settings of a single phase next to a plan of one phase.
 
         >>> written = {"strategy": "rows", "schedule": "wsd", "batch_tokens": 512}
         >>> TrainingPlan.without_replaced("plan", "paper", {"phases": [written]})
@@ -157,7 +157,7 @@ class TrainingPlan(Settings):
 
 
 def _short_form(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a plan with the settings of its only phase beside the others, if it has one phase."""
+    """Return a plan with the settings of its only phase next to the others, if it has one."""
     others = {key: inner for key, inner in values.items() if key != "phases"}
     match values.get("phases"):
         case [Mapping() as phase]:

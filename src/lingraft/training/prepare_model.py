@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from lingraft.checkpoint.load_model import load_for_training
-from lingraft.errors import ModelError
+from lingraft.errors import ModelError, TrainingError
 from lingraft.training.distributed import ProcessGroup, copy_into, full_tensor
 from lingraft.training.job import Job
 from lingraft.training.save_model import save_phase_model
@@ -43,11 +43,22 @@ class PhaseModel:
 def load_phase_model(job: Job, number: int, iteration: int, *, sharded: bool) -> PhaseModel:
     """Load the model that a phase, or an iteration of its branches, starts with.
 
-    It is whole for one process, or ready to be sharded.
+    It is whole for one process, or ready to be sharded. Raises `TrainingError` if it would be
+    quantised and sharded.
     """
     folder, device = job.folder(number, iteration), job.execution.device
-    if sharded and job.plan.phases:
-        return load_sharded(folder, device, whole=job.plan.phases[number].strategy.full_load_reason)
+    strategy = job.plan.phases[number].strategy if job.plan.phases else None
+    if strategy and strategy.quantises:
+        if sharded:
+            msg = (
+                f"training.strategy {strategy.name} stores weights in 4 bits, and these cannot be "
+                f"sharded among processes; use one process"
+            )
+            raise TrainingError(msg)
+        # `Strategy.move` quantises on the way to the device, which may not hold the whole model.
+        return PhaseModel(*load_for_training(folder, dtype="stored"))
+    if strategy and sharded:
+        return load_sharded(folder, device, whole=strategy.full_load_reason)
     return PhaseModel(*load_for_training(folder, device))
 
 
@@ -96,7 +107,8 @@ def on_every_process(model: Any, job: Job, world: ProcessGroup) -> Iterator[Any]
     A single process has its own. Every process has to call this; others than rank 0 have no model.
     """
     if world.size == 1:
-        yield model
+        # A strategy that quantises leaves its result in main memory.
+        yield model.to(job.execution.device)
         return
     folder = job.scratch_dir / MEASURED
     if world.is_first:

@@ -23,7 +23,6 @@ from lingraft.store import digest, link_or_copy, lock
 from lingraft.training.checkpointing import (
     STATE,
     TrainingCheckpoint,
-    latest_checkpoint,
     new_checkpoint,
     valid_checkpoints,
 )
@@ -46,11 +45,11 @@ class PrefixCheckpoint:
     steps: int
 
     def take(self, scratch_dir: Path, fingerprint: str) -> None:
-        """Copy the longest stored prefix of at most `end` steps to `scratch_dir`.
+        """Copy the longest stored prefix of at most `end` steps to `scratch_dir`, if there is one.
 
-        If `scratch_dir` has a checkpoint already, nothing is copied.
+        `scratch_dir` must have no checkpoint of its own.
         """
-        if latest_checkpoint(scratch_dir) or not self.folder.is_dir():
+        if not self.folder.is_dir():
             return
         with lock(self._lock()):
             for found in valid_checkpoints(self.folder):

@@ -1,17 +1,12 @@
-"""What a training run records: its log (training.jsonl) with the held-out curve, and its notes.
-
-`DivergenceMonitor` checks the losses of the log.
-"""
+"""What a training run records: its log (training.jsonl) with the held-out curve, and its notes."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +31,6 @@ from lingraft.training.trackers import Tracker, numbers_of
 from lingraft.training.train_step import StepResult
 
 LOG = "training.jsonl"
-WINDOW = 20
-"""The number of steps over which the loss is averaged to detect divergence."""
 
 
 class JsonlLog:
@@ -184,38 +177,6 @@ def measured_steps(plan: TrainingPlan, steps: Sequence[int]) -> set[int]:
             due |= {before + settings.nearest_merge(step - before, count) for step in of_phase}
         before += count
     return due
-
-
-@dataclass
-class DivergenceMonitor:
-    """Detects NaN, inf and a diverging loss (nats per token).
-
-    A loss diverges when its mean over the last 20 steps is over twice the first loss, and over
-    the loss of a uniform prediction (the logarithm of the vocabulary size). A single bad batch is
-    no divergence.
-    """
-
-    vocabulary: int
-    first: float | None = None
-    last: list[float] = field(default_factory=list)
-
-    def check(self, loss: float, gradient_norm: float) -> str | None:
-        """Record the loss of a step; return a problem, or None."""
-        if not math.isfinite(loss):
-            return f"the loss is {loss}"
-        if not math.isfinite(gradient_norm):
-            return f"the gradient norm is {gradient_norm}"
-        if self.first is None:
-            self.first = loss
-        self.last = [*self.last[-WINDOW + 1 :], loss]
-        ceiling = max(2 * self.first, math.log(self.vocabulary))
-        mean = sum(self.last) / len(self.last)
-        if len(self.last) == WINDOW and mean > ceiling:
-            return (
-                f"the loss diverges: {mean:.2f} nats per token over {WINDOW} steps, above "
-                f"{ceiling:.2f}"
-            )
-        return None
 
 
 def step_record(batch: Batch, result: StepResult, state: RunState) -> dict[str, Any]:

@@ -1,42 +1,30 @@
-"""The training loop, on a plain transformers model.
+"""Train a plain transformers model through the phases of a plan, and the branches of a phase.
 
-The sequences and the dropout of a step depend only on the seed, the phase and the number of the
-step. On a CPU, a run that was killed and resumes from its last checkpoint therefore ends
-bit-identical to a run without interruption. Weights train in float32, or in bfloat16 if the
-optimizer says so, and are saved in the data types of the source.
+For each of them, the model is loaded and set up, its steps run in `step_loop`, and what the
+strategy inserted is merged. Weights train in float32, or in bfloat16 if the optimizer says so, and
+are saved in the data types of the source.
 """
 
 from __future__ import annotations
 
 import shutil
-import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lingraft.checkpoint.load_model import load_for_training
-from lingraft.errors import Interrupted, TrainingError
 from lingraft.formatting import counted
 from lingraft.packing.epoch_limits import epochs_line
-from lingraft.progress import Advance, no_progress, progress, say, warn
-from lingraft.store import digest, remove_drafts
+from lingraft.progress import no_progress, progress, say, warn
+from lingraft.store import disk_errors, remove_drafts
 from lingraft.strategies.model_parts import text_parameters
-from lingraft.training.async_checkpoints import AsyncCheckpointWriter
 from lingraft.training.branch_merge import end_branch
 from lingraft.training.branches import Branch
-from lingraft.training.checkpointing import (
-    TrainingCheckpoint,
-    checkpoint_to_resume,
-    latest_checkpoint,
-    save_checkpoint,
-)
+from lingraft.training.checkpointing import TrainingCheckpoint, checkpoint_to_resume
 from lingraft.training.distributed import ProcessGroup
 from lingraft.training.job import Job
 from lingraft.training.merge_back import merge_back, shares_to_try
-from lingraft.training.mfu import Utilisation
 from lingraft.training.phase_outline import outline_lines, outline_phase
 from lingraft.training.phase_setup import PhaseSetup
 from lingraft.training.prepare_model import (
@@ -53,15 +41,9 @@ from lingraft.training.save_model import (
 )
 from lingraft.training.shared_prefix import prefix_checkpoint
 from lingraft.training.state import RunState, Stopped, Totals
+from lingraft.training.step_loop import DivergenceMonitor, StepLoop
 from lingraft.training.trackers import tracking
-from lingraft.training.train_log import (
-    LOG,
-    DivergenceMonitor,
-    TrainLog,
-    run_notes,
-    speed_note,
-    step_record,
-)
+from lingraft.training.train_log import LOG, TrainLog, run_notes
 from lingraft.training.train_step import Stepper
 
 
@@ -93,8 +75,6 @@ class Trainer:
             parameters=self.parameters,
             fingerprint=self.fingerprint,
         )
-        self.utilisation = Utilisation(0.0)
-        self.writer = AsyncCheckpointWriter(world) if world.size > 1 else None
         self.log = TrainLog(job, [phase.steps for phase in self.phases])
 
     def _check_rounding(self) -> None:
@@ -109,14 +89,11 @@ class Trainer:
 
     def train(self, stopped: Stopped) -> dict[str, Any]:
         """Train the remaining steps of the plan and return the notes of the run."""
-        job, first = self.job, self.world.is_first
-        if self.prefix and first:
-            self.prefix.take(job.scratch_dir, self.fingerprint)
-        self.world.barrier()
-        checkpoint = checkpoint_to_resume(job.scratch_dir, self.fingerprint)
+        job, world, phases = self.job, self.world, self.phases
+        first = world.is_first
+        # A checkpoint can be as large as all shards together, so only one process hashes it.
+        checkpoint = world.compute_once(self._checkpoint)
         state = RunState.read(checkpoint.state if checkpoint else {})
-        # A process that was killed after its last checkpoint may not have stored the shared prefix.
-        self._keep_prefix(state.done)
         if first:
             remove_drafts(job.scratch_dir)
             self.log.begin(job.scratch_dir, state.log_bytes)
@@ -125,7 +102,7 @@ class Trainer:
             say(self._describe(state.done.step))
             for line in self._describe_phases():
                 say(line)
-        iteration = self._branches(state)[0].iteration if self.phases else 0
+        iteration = self._branches(state)[0].iteration if phases else 0
         if state.phase or iteration:
             self._load_phase(state.phase, iteration)
         bar = progress(job.title, self.steps, unit="steps") if first else nullcontext(no_progress)
@@ -136,17 +113,32 @@ class Trainer:
             state.done.step,
         )
         with bar as advance, trackers as self.log.trackers:
+            loop = StepLoop(
+                job, world, phases, self.fingerprint, self.log, self.prefix, state, stopped, advance
+            )
+            # A process that was killed after its last checkpoint may not have stored the prefix.
+            loop.keep_prefix()
             advance(state.done.step)
             # A later phase starts from its own model: the checkpoint is not of it.
             resumed = checkpoint
-            for number in range(state.phase, len(self.phases)):
-                self._train_phase(number, state, resumed, stopped, advance)
+            for number in range(state.phase, len(phases)):
+                self._train_phase(number, loop, resumed)
                 resumed = None
             merged = self._merge(state.done)
         notes = run_notes(job, self.planned, state, self.kind, self.parameters)
-        if self.world.size > 1:
-            merged = {"processes": self.world.size, "opened": self.loaded.how, **merged}
+        if world.size > 1:
+            merged = {"processes": world.size, "opened": self.loaded.how, **merged}
         return {**notes, **self.setup.notes, **merged}
+
+    def _checkpoint(self) -> TrainingCheckpoint | None:
+        """Return the checkpoint to resume from; if there is none, that of the shared prefix."""
+        folder = self.job.scratch_dir
+        with disk_errors(folder):
+            found = checkpoint_to_resume(folder, self.fingerprint)
+            if found is None and self.prefix:
+                self.prefix.take(folder, self.fingerprint)
+                found = checkpoint_to_resume(folder, self.fingerprint)
+        return found
 
     def _describe(self, done: int) -> str:
         """Return the length of the training in one line."""
@@ -182,20 +174,13 @@ class Trainer:
         branches = self.job.plan.phases[state.phase].branches(self.phases[state.phase].steps)
         return [branch for branch in branches if branch.end >= state.step]
 
-    def _train_phase(
-        self,
-        number: int,
-        state: RunState,
-        resumed: TrainingCheckpoint | None,
-        stopped: Stopped,
-        advance: Advance,
-    ) -> None:
-        sharded = self.world.size > 1
+    def _train_phase(self, number: int, loop: StepLoop, resumed: TrainingCheckpoint | None) -> None:
+        state, sharded = loop.state, self.world.size > 1
         for branch in self._branches(state):
             # One process continues with the merged model; shards are read from the saved one.
             if not resumed and (branch.number or (branch.iteration and sharded)):
                 self._load_phase(number, branch.iteration)
-            self._train_branch(branch, state, resumed, stopped, advance)
+            self._train_branch(branch, loop, resumed)
             # Here, the optimizer of the branch is out of memory.
             self._end_branch(branch, state)
             resumed = None
@@ -209,100 +194,23 @@ class Trainer:
                 self._load_phase(number + 1, 0)
 
     def _train_branch(
-        self,
-        branch: Branch,
-        state: RunState,
-        resumed: TrainingCheckpoint | None,
-        stopped: Stopped,
-        advance: Advance,
+        self, branch: Branch, loop: StepLoop, resumed: TrainingCheckpoint | None
     ) -> None:
         """Train the steps of a branch that are left."""
-        number, device, sharded = state.phase, self.job.execution.device, self.world.size > 1
-        # After a step, `_step` measures, but not what branches were merged into.
-        begins = not state.done.step or (branch.iteration and not branch.number and not resumed)
-        if begins and not sharded:
-            self.log.measure(self.model, state.done)
-        first = max(state.step, branch.first)
-        stepper, self.utilisation = self.setup.stepper(
-            self.loaded, number, branch, branch.end - first
-        )
-        # A sharded model has its weights only after it is set up.
-        if begins and sharded:
+        state = loop.state
+        remaining = branch.end - max(state.step, branch.first)
+        stepper, used = self.setup.stepper(self.loaded, state.phase, branch, remaining)
+        # The loop measures after steps. Branches may have been merged into this model since then.
+        # Shards and quantised layers have their weights only after the setup.
+        if not state.done.step or (branch.iteration and not branch.number and not resumed):
             self.log.measure(self.model, state.done)
         monitor = DivergenceMonitor(self.vocabulary, *(state.losses if resumed else ()))
         if resumed:
             stepper.load(resumed)
-        for step in range(first, branch.end):
-            advance(1, self._step(branch, step, stepper, monitor, state))
-            signal = stopped()
-            # Signals and clocks differ between processes, but all save and stop together.
-            stop = self.world.any_rank(signal is not None, device)
-            due = self.world.any_rank(state.is_due(self.job.execution), device)
-            # The end of the shared prefix needs a checkpoint for longer runs.
-            ends = step + 1 == branch.end
-            ends = ends or (self.prefix is not None and state.done.step == self.prefix.end)
-            if stop or due or ends:
-                self._save(state, number, step + 1, stepper, monitor, last=stop or ends)
-            if stop:
-                msg = (
-                    f"stopped by {signal or 'a signal to another process'} after step "
-                    f"{state.done.step} of {self.steps}; progress is saved in "
-                    f"{self.job.scratch_dir}; run the same command to resume"
-                )
-                raise Interrupted(msg)
+        loop.run(branch, stepper, monitor, used)
         if stepper.compiler and stepper.compiler.note:
             self.setup.notes["compile"] = stepper.compiler.note
         self._finish(branch, state, stepper)
-
-    def _step(
-        self,
-        branch: Branch,
-        step: int,
-        stepper: Stepper,
-        monitor: DivergenceMonitor,
-        state: RunState,
-    ) -> str:
-        """Run a step of the current phase; return the text next to the progress bar."""
-        number, settings = state.phase, self.job.plan.phases[state.phase]
-        phase, of_branch = self.phases[number], step - branch.first
-        # A seed for each step, so that a resumed run draws the same dropout.
-        torch.manual_seed(int(digest([self.job.seed, number, step])[:15], 16))
-        factor = settings.schedule.factor(of_branch, branch.steps)
-        batch, began = phase.batch(step), time.monotonic()
-        result = stepper.forward_backward(batch)
-        # Checked before the update, so that no checkpoint can hold weights that are NaN.
-        problem = monitor.check(result.nats_a_token, result.gradient_norm)
-        if problem:
-            good = latest_checkpoint(self.job.scratch_dir)
-            msg = (
-                f"{problem} at step {state.done.step + 1} of {self.steps}; the last good "
-                f"checkpoint is {good.folder if good else 'none'}; lower "
-                f"training.learning_rates or training.max_grad_norm, or look at the data"
-            )
-            raise TrainingError(msg)
-        stepper.update(of_branch, factor)
-        if step + 1 == branch.end:
-            stepper.close()
-        state.done = state.done.plus(batch)
-        record = {
-            "step": state.done.step,
-            "steps": self.steps,
-            "phase": number,
-            **(branch.place if settings.branch_and_merge else {}),
-            **step_record(batch, result, state),
-            "learning_rate": stepper.rates.body * factor,
-            "learning_rate_added_rows": stepper.rates.added_rows * factor,
-        }
-        mfu = self.utilisation.share(batch.tokens, time.monotonic() - began)
-        if mfu is not None:
-            record["mfu"] = mfu
-        self.log.write(record)
-        # The curve is that of merged models: a branch has read its own slice only.
-        if not settings.branch_and_merge:
-            self.log.measure(self.model, state.done)
-        self.log.predict(state.done.step)
-        seconds = time.monotonic() - state.started
-        return speed_note(state, record["bits_per_byte"], seconds, mfu) + self.log.note(step + 1)
 
     def _finish(self, branch: Branch, state: RunState, stepper: Stepper) -> None:
         """End a phase, or a branch: merge and remove what the strategy inserted.
@@ -374,29 +282,6 @@ class Trainer:
         """Return the bits per byte that a share of `merge_back` is chosen by."""
         with self._shared() as model:
             return self.log.heldout(model, self.job.choosing)
-
-    def _save(
-        self,
-        state: RunState,
-        number: int,
-        step: int,
-        stepper: Stepper,
-        monitor: DivergenceMonitor,
-        *,
-        last: bool,
-    ) -> None:
-        state.phase, state.step, state.losses = number, step, (monitor.first, monitor.last)
-        content = state.content(self.fingerprint, self.log.sync())
-        save = self.writer.begin if self.writer else save_checkpoint
-        save(self.job.scratch_dir, state.done.step, stepper.tensors(), content)
-        if self.writer and last:
-            self.writer.finish()
-        state.saved, state.saved_step = time.monotonic(), state.done.step
-        self._keep_prefix(state.done)
-
-    def _keep_prefix(self, done: Totals) -> None:
-        if self.prefix and self.world.is_first:
-            self.prefix.keep(self.job.scratch_dir, done.step)
 
     def write(self, output: Path) -> None:
         """Write the finished model, the low-rank matrices merged into it, and the log."""
