@@ -27,7 +27,13 @@ from typing import Any
 
 import numpy as np
 
-from lingraft.forecast.run_predictions import TIME, TIME_RANGE, MeasuringTime, predict_time
+from lingraft.forecast.run_predictions import (
+    TIME,
+    TIME_RANGE,
+    MeasuringTime,
+    measuring_seconds,
+    predict_time,
+)
 from lingraft.forecast.training_curve import LogRecord, ProgressForecast, read_log, records_with
 from lingraft.measurement import read_measurements, select
 from lingraft.recipe import load_recipe
@@ -119,23 +125,24 @@ def time_ratios(log: Sequence[LogRecord], *, again: bool) -> list[float]:
                 continue
             value = row["value"]
             if again:
-                (made,) = predict_time(log[:index], steps, measuring_time(log, record["step"]))
-                value = made.value
+                made = list(predict_time(log[:index], steps, measuring_time(log, record["step"])))
+                if not made:
+                    continue
+                value = made[0].value
             ratios.append(timed[-1]["seconds"] / value)
     return ratios
 
 
 def measuring_time(log: Sequence[LogRecord], step: int) -> MeasuringTime:
     """Return the seconds of the first point of a held-out curve, and the points from `step` on."""
-    timed = {record["step"]: record["seconds"] for record in records_with(log, "seconds")}
+    last = records_with(log, "seconds")[-1]["step"]
     points = [record["step"] for record in records_with(log, "heldout")]
-    points = [point for point in points if 0 < point < max(timed)]
+    points = [point for point in points if 0 < point < last]
     if not points:
         return MeasuringTime()
-    taken = {place: timed[place + 1] - timed[place] for place in timed if place + 1 in timed}
-    steps = [seconds for place, seconds in taken.items() if place not in points and place <= step]
-    own = max(0.0, taken[points[0]] - fmean(steps))
-    return MeasuringTime(own, sum(point >= step for point in points))
+    # Up to the step after the first point, whose time shows the measurement.
+    known = [record for record in log if record["step"] <= max(step, points[0] + 1)]
+    return MeasuringTime(measuring_seconds(known), sum(point >= step for point in points))
 
 
 def predicted_again(folder: Path, rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:

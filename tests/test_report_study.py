@@ -6,6 +6,7 @@ import json
 import math
 import re
 import resource
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -14,7 +15,7 @@ from lingraft.display_text import plain
 from lingraft.errors import StoreError
 from lingraft.recipe import load_recipe, recipe_values
 from lingraft.report import rebuild_pages, write_study_report
-from lingraft.report.study_charts import frontier
+from lingraft.report.study_charts import frontier, study_charts
 from lingraft.report.study_files import BITS, COST, read_study_files
 from lingraft.studies.study_folder import CURVES, DIFFERENCES, STUDY, TABLE
 from lingraft.studies.study_table import write_table
@@ -263,6 +264,26 @@ def test_choices_are_compared_with_the_first_by_seed(tmp_path):
     assert [mean.interval for mean in others] == [None] * 3
     saved = math.log1p(100) / 20
     assert [mean.value for mean in others] == pytest.approx([0.1, -saved, 0.1 - saved])
+
+
+def test_the_result_says_where_no_text_needed_is_known(tmp_path):
+    """A curve above all of the first one never meets it: a dash, which the caption explains."""
+    study = read_study_files(make_study(tmp_path / "s", sizes=(0, 100)))
+    above = [
+        {
+            **row,
+            "bits_per_byte": row["bits_per_byte"] + 5 * (str(row["axis.vocabulary.size"]) == "100"),
+        }
+        for row in study.curves
+    ]
+    size, rows = (
+        chart
+        for chart in study_charts(replace(study, curves=above))
+        if chart.name.startswith("result-")
+    )
+    assert "the curves never meet" not in rows.caption
+    assert "text needed" not in size.caption
+    assert "text needed 0 of 4 runs reached it" in size.label
 
 
 def test_foreign_text_cannot_steer_a_studys_page(tmp_path, page):

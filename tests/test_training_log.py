@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lingraft.forecast.run_predictions import measuring_seconds
 from lingraft.training.step_loop import WINDOW, DivergenceMonitor
 from lingraft.training.train_log import JsonlLog
 
@@ -31,6 +32,15 @@ def test_a_run_is_stopped_by_the_mean_of_a_window(losses, vocabulary):
             expected = end - 1
             break
     assert first_stop(losses, vocabulary) == expected
+
+
+def test_steps_show_what_a_point_of_the_held_out_curve_takes():
+    """The step after a measurement takes as much longer; a resumed run reads that off its log."""
+    steps = [{"step": step, "seconds": 3.0 + step + 5 * (step > 4)} for step in range(1, 9)]
+    log = [*steps[:4], {"step": 4, "heldout": {"hi": 1.0}}, *steps[4:]]
+    assert measuring_seconds(log) == 5.0
+    # Nothing shows it before the step after the first measurement.
+    assert measuring_seconds(log[:5]) == measuring_seconds([]) == 0.0
 
 
 def test_a_loss_below_that_of_a_uniform_prediction_is_no_divergence():

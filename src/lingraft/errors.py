@@ -21,6 +21,8 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable
+from functools import partial
+from typing import Any
 
 
 class LingraftError(Exception):
@@ -66,14 +68,22 @@ class HubError(LingraftError):
 class MissingExtraError(LingraftError):
     """An optional dependency that is not installed.
 
+    >>> import copy
     >>> str(MissingExtraError("lingua", extra="language-id"))
     "lingua is not installed, and is needed here: pip install 'lingraft[language-id]'"
+    >>> copy.copy(MissingExtraError("lingua", extra="language-id")).extra
+    'language-id'
     """
 
     def __init__(self, module: str, *, extra: str) -> None:
         super().__init__(
             f"{module} is not installed, and is needed here: pip install 'lingraft[{extra}]'"
         )
+        self.module, self.extra = module, extra
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how other processes make this error: pickle would leave `extra` out."""
+        return partial(MissingExtraError, extra=self.extra), (self.module,)
 
 
 class Interrupted(BaseException):

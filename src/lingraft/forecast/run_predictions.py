@@ -46,8 +46,8 @@ MIN_RELATIVE_WIDTH = 0.01
 """Minimum distance of the bounds from the predicted tokens per byte, relative to the value."""
 
 TIME = "training time"
-# A fixed allowance for a shared machine, not a 95% interval: 107 of 121 trainings on a machine that
-# was busy by turns ended in it. Of t-intervals from the step times so far, 98 held: those say
+# A fixed allowance for a shared machine, not a 95% interval: 126 of 140 trainings on a machine that
+# was busy by turns ended in it. t-intervals from the step times so far held in 81%: those say
 # nothing of what other processes do later (benchmarks/results.md).
 TIME_RANGE = (0.8, 1.5)
 """The range of the training time, relative to the predicted value."""
@@ -248,23 +248,35 @@ def predict_bits(
     yield Prediction("bits per byte", language, "bits/byte", end.value, end.low, end.high, known)
 
 
+def step_seconds(records: Sequence[LogRecord]) -> tuple[list[float], list[float]]:
+    """Return the seconds of steps: of those by themselves, and of those after a measurement.
+
+    The time up to the first record is left out, because it includes the start.
+    """
+    measured = {record["step"] for record in records_with(records, "heldout")}
+    plain: list[float] = []
+    after: list[float] = []
+    for earlier, later in pairwise(records_with(records, "seconds")):
+        seconds = (later["seconds"] - earlier["seconds"]) / (later["step"] - earlier["step"])
+        (after if earlier["step"] in measured else plain).append(seconds)
+    return plain, after
+
+
+def measuring_seconds(records: Sequence[LogRecord]) -> float:
+    """Return the mean seconds of a point of the held-out curve, as the steps of a log show it."""
+    plain, after = step_seconds(records)
+    return max(0.0, fmean(after) - fmean(plain)) if plain and after else 0.0
+
+
 def predict_time(
     seen: Sequence[LogRecord], steps: int, measuring: MeasuringTime
 ) -> Iterator[Prediction]:
     """Predict the seconds of training, up to its last step, from those of its first part."""
-    timed = records_with(seen, "seconds")
-    measured = {record["step"] for record in records_with(seen, "heldout")}
-    # The time up to the first record includes the start, and that after a point of the held-out
-    # curve its measurement, so only the other steps give a time per step.
-    taken = [
-        (later["seconds"] - earlier["seconds"]) / (later["step"] - earlier["step"])
-        for earlier, later in pairwise(timed)
-        if earlier["step"] not in measured
-    ]
-    if not taken:
+    plain, _ = step_seconds(seen)
+    if not plain:
         return
-    last = timed[-1]
-    value = last["seconds"] + fmean(taken) * (steps - last["step"])
+    last = records_with(seen, "seconds")[-1]
+    value = last["seconds"] + fmean(plain) * (steps - last["step"])
     value += measuring.seconds * measuring.left
     low, high = TIME_RANGE[0] * value, TIME_RANGE[1] * value
     yield Prediction(TIME, "", "seconds", value, low, high, _known(last["step"], steps))

@@ -46,6 +46,9 @@ SCORING_SETTINGS = ("heldout_bytes", "context", "stride")
 CURVE_SETTINGS = "heldout"
 """The note of a training with the settings that its held-out curve was measured with."""
 
+CURVE_LEVEL = "heldout confidence"
+"""The note of a training with the level of the intervals of its held-out curve."""
+
 RUN_MODELS = ("source", "spliced", "adapted")
 """The models of a run, in their order; the last is left out if nothing is trained."""
 

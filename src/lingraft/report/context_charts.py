@@ -9,8 +9,10 @@ from typing import Any
 from lingraft.display_text import language_name
 from lingraft.evaluation.byte_positions import EARLY, IN_CONTEXT_GAINS, position_spans
 from lingraft.evaluation.in_context_probes import KNOWN
-from lingraft.formatting import confidence_levels, join_words, number
+from lingraft.formatting import confidence_levels, join_words, number, percent
 from lingraft.measurement import MIN_DOCUMENTS, MetricChange
+from lingraft.model_card.markdown import stage_notes
+from lingraft.pipeline.evaluation_stages import CURVE_LEVEL
 from lingraft.pipeline.run_files import RunFiles
 from lingraft.report.charts import Chart, coloured_by, dashed_by, styled, text_unit
 
@@ -112,8 +114,8 @@ def in_context_chart(run: RunFiles) -> Chart | None:
         points,
         "in-context",
         "Learning from context during training",
-        "Higher is better; 0 is a model that does not use its context. Vertical lines: intervals "
-        "over the texts of a probe.",
+        "Higher is better; 0 is a model that does not use its context. Vertical lines: "
+        f"{_curve_level(run)}intervals over the texts of a probe.",
     )
 
 
@@ -132,9 +134,15 @@ def document_gain_chart(run: RunFiles) -> Chart | None:
         "In-context gain of documents during training",
         f"Bits per byte at bytes {EARLY[0]} to {EARLY[1]} of a document minus those at later "
         "bytes; 0 is a model that does not use its context. It also falls, without a loss, in a "
-        "language that is learned. Vertical lines: intervals over documents. "
+        f"language that is learned. Vertical lines: {_curve_level(run)}intervals over documents. "
         f"{FEW if any(point['few'] for point in points) else ''}".strip(),
     )
+
+
+def _curve_level(run: RunFiles) -> str:
+    """Return the level of the intervals of a held-out curve; "" if the training noted none."""
+    level = stage_notes(run.record, "training").get(CURVE_LEVEL)
+    return f"{percent(level)} " if level else ""
 
 
 def _gain_points(run: RunFiles) -> Iterator[dict[str, Any]]:

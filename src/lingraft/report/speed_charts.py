@@ -29,7 +29,7 @@ def speed_charts(study: StudyFiles) -> Iterator[Chart]:
 
 def _result_chart(name: str, axis: str, compared: Sequence[TextNeeded]) -> Chart:
     """Return bits per byte compared with the first value, before and after training."""
-    first = compared[0].first
+    first, right = compared[0].first, ""
     points: list[dict[str, Any]] = []
     descriptions = []
     ordered = sorted(compared, key=lambda needed: needed.end)
@@ -47,12 +47,18 @@ def _result_chart(name: str, axis: str, compared: Sequence[TextNeeded]) -> Chart
             f"{needed.second} {signed(needed.start)} before and "
             f"{signed(needed.end, low, high)} after, text needed {describe(needed)}"
         )
+    shares = {labels[needed.second]: needed.share for needed in ordered}
+    column = {label: f"{share:.0%}" if share else "–" for label, share in shares.items()}
+    if not any(shares.values()):
+        column = {}
+    else:
+        right = f" Right: the text needed for the result of {first}, in percent of its text"
+        right += "." if all(shares.values()) else "; –: the curves never meet."
     return Chart(
         name,
         f"Before and after training by {short(axis)}",
         f"Bits per byte on held-out text of the target language, compared with {first}, which is "
-        f"the dashed line; left of it is better. {_explain(compared)} Right: the text needed for "
-        f"the result of {first}, in percent of its text.",
+        f"the dashed line; left of it is better. {_explain(compared)}{right}",
         f"Bits per byte compared with {first}: {'; '.join(descriptions)}.",
         interval_dots(
             points,
@@ -61,10 +67,7 @@ def _result_chart(name: str, axis: str, compared: Sequence[TextNeeded]) -> Chart
             padding=PADDING,
             line=0.0,
             kinds=(BEFORE, AFTER),
-            column={
-                labels[needed.second]: "–" if needed.share is None else f"{needed.share:.0%}"
-                for needed in ordered
-            },
+            column=column,
             column_title="text needed",
         ),
     )

@@ -36,6 +36,8 @@ from lingraft.report.study_files import (
     short,
 )
 
+OVERLAP = "The differences below are paired by seed, so they can be clear where bars overlap."
+CROSSING = "Runs are compared with the same seed: a bar that crosses the line shows no difference."
 MOST_CHOICES = 16
 """A chart with a line for each choice would be too long beyond."""
 
@@ -78,7 +80,7 @@ def axis_chart(study: StudyFiles, axis: str) -> Chart | None:
     )
 
 
-def _explain_bars(means: Sequence[AxisMean], *, averaged: bool) -> str:
+def _explain_bars(means: Sequence[AxisMean], *, averaged: bool, advice: str = OVERLAP) -> str:
     """Return what dots and bars are, where numbers may have been averaged over other axes."""
     after = " after averaging over the other axes" if averaged else ""
     fewest, most = min(mean.seeds for mean in means), max(mean.seeds for mean in means)
@@ -87,10 +89,8 @@ def _explain_bars(means: Sequence[AxisMean], *, averaged: bool) -> str:
         return f"Dot: the value{after}, with one seed, so there are no bars."
     if not any(mean.interval for mean in means):
         return f"Dot: the mean over {seeds}{after}; the seed changes nothing, so it has no bar."
-    return (
-        f"Dot: the mean over {seeds}{after}. Bar: its 95% interval over seeds, not over axes. "
-        "The differences below are paired by seed, so they can be clear where bars overlap."
-    )
+    bar = f"Bar: its 95% interval over seeds, not over axes. {advice}"
+    return f"Dot: the mean over {seeds}{after}. {bar}"
 
 
 def size_charts(study: StudyFiles) -> Iterator[Chart]:
@@ -227,27 +227,24 @@ def learned_chart(study: StudyFiles) -> Chart | None:
     if len(study.choice_axes) < 2 and study.text_needed:
         return None
     means = study.means(study.choice_axes, BITS, compared=True)
-    return _choices_chart(
-        study,
-        "learned",
-        means,
-        f"Target language compared with {means[0].label}" if means else "",
-    )
+    title = f"Target language compared with {means[0].label}" if means else ""
+    return _choices_chart(study, "learned", means, title, CROSSING)
 
 
 def kept_chart(study: StudyFiles) -> Chart | None:
     """Return the change of the base language by training, by choice."""
     means = study.means(study.choice_axes, BASE_CHANGE)
     title = "Base language after training, compared with before"
-    return _choices_chart(study, "kept", means, title)
+    return _choices_chart(study, "kept", means, title, OVERLAP)
 
 
 def _choices_chart(
-    study: StudyFiles, name: str, means: Sequence[AxisMean], title: str
+    study: StudyFiles, name: str, means: Sequence[AxisMean], title: str, advice: str
 ) -> Chart | None:
     finite = [mean for mean in means if math.isfinite(mean.value)]
     if not 2 <= len(finite) <= MOST_CHOICES:
         return None
+    averaged = len(study.axes) > len(study.choice_axes)
     labels = line_labels(mean.label for mean in finite)
     points, descriptions = [], []
     for mean in finite:
@@ -259,7 +256,7 @@ def _choices_chart(
         name,
         title,
         "Difference in bits per byte; left is better. "
-        f"{_explain_bars(finite, averaged=len(study.axes) > len(study.choice_axes))}",
+        f"{_explain_bars(finite, averaged=averaged, advice=advice)}",
         f"{title}: {'; '.join(descriptions)}.",
         interval_dots(
             points,

@@ -6,6 +6,7 @@ the minimum and maximum.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,8 @@ T = TypeVar("T")
 ValueKey = tuple[str, str, str]
 """The key of a number: metric, subject, and role of the language ("" for the model itself)."""
 
+LABEL_LINE = 20
+"""The characters of a line of a label in a chart (`charts.wrapped`)."""
 UNIT_UNKNOWN = "tokens per unit"
 """The name of fertility in a study of texts that are counted in different units."""
 FERTILITY: ValueKey = ("fertility", "adapted", "target")
@@ -201,16 +204,21 @@ class StudyFiles:
 
 
 def _label(labels: Mapping[str, str], axes: Sequence[str]) -> str:
-    """Return the name of a combination of values; a number has the name of its axis.
+    """Return the name of a combination of values; numbers and switches have that of their axis.
 
-    >>> labels = {"vocabulary.size": "500", "training": "full"}
+    >>> labels = {"vocabulary.size": "500", "training": "full", "learning_rates.body": "-0.01"}
     >>> _label(labels, ["training"]), _label(labels, list(labels))
-    ('full', 'vocabulary size 500, full')
+    ('full', 'vocabulary size 500, full, body -0.01')
     """
-    return ", ".join(
-        f"{axis.replace('.', ' ')} {labels[axis]}" if labels[axis][:1].isdigit() else labels[axis]
-        for axis in axes
-    )
+    return ", ".join(_value_name(axis, labels[axis]) for axis in axes)
+
+
+def _value_name(axis: str, label: str) -> str:
+    if not re.match(r"-?[\d.]|(True|False|None)$", label):
+        return label
+    # A line of a chart has room for so much.
+    whole = f"{axis.replace('.', ' ')} {label}"
+    return whole if len(whole) <= LABEL_LINE else f"{short(axis)} {label}"
 
 
 def _spreads(numbers: Sequence[Mapping[ValueKey, float]]) -> Iterator[tuple[ValueKey, Spread]]:

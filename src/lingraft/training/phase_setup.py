@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lingraft.store import seed_of
+from lingraft.store import disk_errors, seed_of
 from lingraft.strategies import ParameterGroup, Shielded
 from lingraft.training.branches import Branch
 from lingraft.training.column_shield import SHIELD, choose_frozen, read_frozen
@@ -151,5 +151,5 @@ class PhaseSetup:
             autocast=self._execution(number).computes_in_bfloat16(),
         )
         # Rank 0 chooses for all, so that rounding cannot give processes different columns.
-        self.world.compute_once(choose)
+        self.world.compute_once(disk_errors(path)(choose))
         return read_frozen(path)

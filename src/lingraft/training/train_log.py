@@ -14,7 +14,12 @@ import torch
 
 from lingraft.evaluation.lost_ability import REMEDY, loss_in_words, lost_since
 from lingraft.evaluation.score_model import HeldoutBits
-from lingraft.forecast.run_predictions import FIRST_PART, MeasuringTime, predict_training
+from lingraft.forecast.run_predictions import (
+    FIRST_PART,
+    MeasuringTime,
+    measuring_seconds,
+    predict_training,
+)
 from lingraft.forecast.training_curve import ProgressForecast, read_log
 from lingraft.packing.mixture import Batch
 from lingraft.progress import warn
@@ -76,7 +81,9 @@ class TrainLog:
     def begin(self, scratch_dir: Path, log_bytes: int) -> None:
         """Open the log, cut back to its size at the last checkpoint."""
         self.log = JsonlLog(scratch_dir, log_bytes)
-        for record in read_log(self.log.path):
+        records = read_log(self.log.path)
+        self.measuring_seconds = measuring_seconds(records)
+        for record in records:
             self.is_predicted |= record.get("of_steps") == self.steps
             self.has_point |= "heldout" in record and record["step"] > 0
             if self.first_gains is None:
