@@ -18,7 +18,7 @@ ATTACK = (
 )
 MARKS = "مرحبا نص عربي தமிழ் உரை हिन्दी"
 KINDS = ("run", "study", "comparison", "diagnosis")
-CHARTS = {"run": 2, "study": 11, "comparison": 0, "diagnosis": 1}
+CHARTS = {"run": 2, "study": 13, "comparison": 0, "diagnosis": 1}
 
 SEEN = """(() => {
 const boxes = [...document.querySelectorAll('svg, img')].map(one => one.getBoundingClientRect());

@@ -72,9 +72,12 @@ def checked_trust_option(folder: Path) -> dict[str, bool]:
     return trust_option(folder)
 
 
-def trust_option(folder: Path) -> dict[str, bool]:
-    """Return the option for `from_pretrained`: code runs only if all of it was permitted."""
-    return {"trust_remote_code": is_permitted(folder)}
+def trust_option(folder: Path | None) -> dict[str, bool]:
+    """Return the option for `from_pretrained`: code runs only if all of it was permitted.
+
+    Without a folder none runs.
+    """
+    return {"trust_remote_code": folder is not None and is_permitted(folder)}
 
 
 def check_loads_without_code(config: Mapping[str, Any], folder: Path) -> None:

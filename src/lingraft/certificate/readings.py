@@ -142,7 +142,7 @@ def _load_once(folder: Path) -> Any:
 @lru_cache(maxsize=3)  # a run reads three: the source, the result and the trained model
 def _load_cached(folder: Path, fingerprint: tuple[object, ...], *, runs_code: bool) -> Any:
     del fingerprint  # only part of the cache key
-    return _disable_padding(load_auto_tokenizer(folder, trust_remote_code=runs_code))
+    return _disable_padding(load_auto_tokenizer(folder, runs_code=runs_code))
 
 
 def _disable_padding(loaded: Any) -> Any:

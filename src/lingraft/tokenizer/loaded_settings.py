@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.errors import TokenizerError
+from lingraft.model_code import trust_option
 from lingraft.tokenizer.json_format import Data
 from lingraft.tokenizer.model_tokenizer import ModelTokenizer
 
@@ -48,10 +49,10 @@ def names_tokenizer_class(folder: Path) -> bool:
     return tokenizer_config.is_file() or model_config.is_file()
 
 
-def load_auto_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
+def load_auto_tokenizer(folder: Path, *, runs_code: bool = False) -> Any:
     """Load the tokenizer of a local folder with AutoTokenizer; raises whatever transformers raises.
 
-    Without `trust_remote_code`, code in the folder does not run and nobody is asked about it.
+    Code in the folder runs only with `runs_code`, if it was permitted; nobody is asked about it.
     """
     # Imported here: most work with tokenizers needs no transformers, which is slow to import.
     from transformers import AutoTokenizer
@@ -60,9 +61,8 @@ def load_auto_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        return AutoTokenizer.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=trust_remote_code
-        )
+        option = trust_option(folder if runs_code else None)
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, **option)
     finally:
         logging.set_verbosity(verbosity)
 
