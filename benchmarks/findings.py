@@ -53,7 +53,7 @@ from lingraft.forecast.base_comparison import BaseRun, measured_runs
 from lingraft.formatting import counted, duration, number, percent
 from lingraft.measurement import metric_changes
 from lingraft.pipeline.run_files import read_run
-from lingraft.report.charts import Chart, draw_svg, interval_dots, titled, wrapped
+from lingraft.report.charts import Chart, difference_dots, draw_svg, titled, wrapped
 from lingraft.report.run_charts import charts
 from lingraft.report.study_charts import study_charts
 from lingraft.report.study_files import (
@@ -217,7 +217,7 @@ def bases_chart(runs: Sequence[BaseRun]) -> Chart:
     title = "end, compared with the mean of the bases (%)"
     values = "; ".join(f"{each['label']} {each['shown']}" for each in points)
     labels = [str(each["label"]) for each in points]
-    declared = interval_dots(points, title, labels=labels, padding=30, line=0.0)
+    declared = difference_dots(points, title, labels)
     return Chart("ends", title, "", f"{title}: {values}. Bars: all languages.", declared)
 
 
@@ -484,7 +484,7 @@ def recipe_charts(compared: Sequence[Comparison]) -> list[Chart]:
     for (name, title), points in zip(titles.items(), (target, english), strict=True):
         labels = [str(each["label"]) for each in points]
         values = "; ".join(f"{each['label']} {each['shown']}".replace("¶", " ") for each in points)
-        declared = interval_dots(points, title, labels=labels, padding=30, line=0.0)
+        declared = difference_dots(points, title, labels)
         drawn.append(Chart(name, title, "", f"{title}: {values}.", declared))
     return drawn
 

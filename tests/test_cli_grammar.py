@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from lingraft.cli import app
 from lingraft.cli.named_models import models_of, recipe_or_model, run_of
-from lingraft.cli.options import given_texts
+from lingraft.cli.recipe_options import given_texts
 from lingraft.errors import RecipeError
 
 RECIPES = ("adapt", "plan", "extend", "probe")

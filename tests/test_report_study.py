@@ -267,7 +267,7 @@ def test_choices_are_compared_with_the_first_by_seed(tmp_path):
 
 
 def test_the_result_says_where_no_text_needed_is_known(tmp_path):
-    """A curve above all of the first one never meets it: a dash, which the caption explains."""
+    """A curve above all of the first one never meets it: there is no share to show beside it."""
     study = read_study_files(make_study(tmp_path / "s", sizes=(0, 100)))
     above = [
         {

@@ -15,12 +15,10 @@ from lingraft.cli.options import (
     Name,
     Precision,
     RayAddress,
-    RecipeOptions,
     Runs,
     StoreFolder,
     WorkerCount,
     log,
-    names_a_recipe,
     overrides_with_name,
     print_json,
     print_table,
@@ -28,6 +26,7 @@ from lingraft.cli.options import (
     print_warnings,
 )
 from lingraft.cli.plan import print_plan
+from lingraft.cli.recipe_options import RecipeOptions, names_a_recipe
 from lingraft.errors import Interrupted, TrainingError
 
 if TYPE_CHECKING:

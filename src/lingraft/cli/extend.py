@@ -10,15 +10,14 @@ import typer
 
 from lingraft.cli.options import (
     AsJson,
-    RecipeOptions,
     StoreFolder,
     log,
-    names_a_recipe,
     print_json,
     print_table,
     print_vocabulary,
     print_warnings,
 )
+from lingraft.cli.recipe_options import RecipeOptions, names_a_recipe
 
 ExtendedFolder = Annotated[
     Path,

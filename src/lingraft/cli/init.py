@@ -16,8 +16,8 @@ from lingraft.cli.options import (
     Model,
     TextField,
     TextFiles,
-    given_texts,
 )
+from lingraft.cli.recipe_options import given_texts
 from lingraft.errors import RecipeError
 
 if TYPE_CHECKING:

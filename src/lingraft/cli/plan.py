@@ -12,14 +12,13 @@ from lingraft.cli.options import (
     Device,
     Name,
     Precision,
-    RecipeOptions,
     Runs,
     StoreFolder,
-    names_a_recipe,
     overrides_with_name,
     print_json,
     print_table,
 )
+from lingraft.cli.recipe_options import RecipeOptions, names_a_recipe
 
 if TYPE_CHECKING:
     from lingraft.recipe import Recipe, Runtime

@@ -18,17 +18,15 @@ from lingraft.cli.options import (
     Language,
     Precision,
     RayAddress,
-    RecipeOptions,
     Runs,
     StoreFolder,
     TextField,
     TextFiles,
-    given_texts,
     log,
-    names_a_recipe,
     print_json,
     print_table,
 )
+from lingraft.cli.recipe_options import RecipeOptions, given_texts, names_a_recipe
 
 if TYPE_CHECKING:
     from lingraft.studies.study_planner import StudyPlan

@@ -47,8 +47,8 @@ MIN_RELATIVE_WIDTH = 0.01
 
 TIME = "training time"
 # A fixed allowance for a shared machine, not a 95% interval: 126 of 140 trainings on a machine that
-# was busy by turns ended in it. t-intervals from the step times so far held in 81%: those say
-# nothing of what other processes do later (benchmarks/results.md).
+# was busy by turns ended in it (benchmarks/results.md). The step times so far give no interval,
+# because they say nothing of what other processes do later.
 TIME_RANGE = (0.8, 1.5)
 """The range of the training time, relative to the predicted value."""
 

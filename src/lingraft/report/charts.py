@@ -29,6 +29,9 @@ COLOURS = [BLUE, "#c9671b", "#8a63d2", "#2a9461", "#c7518f", "#8d7d1f", GREY]
 # The width of a whole chart with its labels, in its own pixels. A page on a phone shows it at about
 # 0.88 of that, where text of `FONT_SIZE` still has more than 11 pixels.
 WIDTH, FONT_SIZE = 400, 13
+PADDING = 30
+LABEL_LINE = 20
+"""The characters of a line of a wrapped label."""
 LINE_BREAK = "¶"  # in labels, where control characters are replaced
 SVG = "http://www.w3.org/2000/svg"
 SHAPES = frozenset(
@@ -125,7 +128,7 @@ def wrapped(label: str) -> str:
     """
     # A method with its settings is one word, which can be divided before its bracket.
     words = re.sub(r"(?<=\S)\(", " (", label)
-    return LINE_BREAK.join(textwrap.wrap(words, 20, max_lines=3, placeholder=" …"))
+    return LINE_BREAK.join(textwrap.wrap(words, LABEL_LINE, max_lines=3, placeholder=" …"))
 
 
 def line_labels(names: Iterable[str]) -> dict[str, str]:
@@ -207,6 +210,14 @@ def interval_dots(
         texts = base.mark_point(opacity=0).encode(x=across, y=place)
         declared = alt.layer(declared, texts).resolve_axis(y="independent")
     return styled(declared, 48 * len(labels) + 20)
+
+
+def difference_dots(
+    points: Sequence[Mapping[str, Any]], title: str, labels: Iterable[str], **more: Any
+) -> Any:
+    """Declare `interval_dots` of differences, with a line at 0 and `more` arguments."""
+    # The padding has room for the numbers of the first and the last dot.
+    return interval_dots(points, title, labels=list(labels), padding=PADDING, line=0.0, **more)
 
 
 def text_unit(longest: float) -> tuple[str, float]:

@@ -6,13 +6,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lingraft.formatting import counted, signed
-from lingraft.report.charts import Chart, interval_dots, line_labels
+from lingraft.report.charts import (
+    PADDING,
+    Chart,
+    difference_dots,
+    interval_dots,
+    line_labels,
+)
 from lingraft.report.study_files import StudyFiles, short
 from lingraft.studies.text_needed import TextNeeded, describe
 
 BEFORE, AFTER = "before training", "after training"
-# Room for the numbers of the first and the last dot.
-PADDING = 30
+DIFFERENCE = "difference in bits per byte"
 
 
 def speed_charts(study: StudyFiles) -> Iterator[Chart]:
@@ -29,7 +34,7 @@ def speed_charts(study: StudyFiles) -> Iterator[Chart]:
 
 def _result_chart(name: str, axis: str, compared: Sequence[TextNeeded]) -> Chart:
     """Return bits per byte compared with the first value, before and after training."""
-    first, right = compared[0].first, ""
+    first = compared[0].first
     points: list[dict[str, Any]] = []
     descriptions = []
     ordered = sorted(compared, key=lambda needed: needed.end)
@@ -47,11 +52,10 @@ def _result_chart(name: str, axis: str, compared: Sequence[TextNeeded]) -> Chart
             f"{needed.second} {signed(needed.start)} before and "
             f"{signed(needed.end, low, high)} after, text needed {describe(needed)}"
         )
+    column, right = {}, ""
     shares = {labels[needed.second]: needed.share for needed in ordered}
-    column = {label: f"{share:.0%}" if share else "–" for label, share in shares.items()}
-    if not any(shares.values()):
-        column = {}
-    else:
+    if any(shares.values()):
+        column = {label: f"{share:.0%}" if share else "–" for label, share in shares.items()}
         right = f" Right: the text needed for the result of {first}, in percent of its text"
         right += "." if all(shares.values()) else "; –: the curves never meet."
     return Chart(
@@ -60,12 +64,10 @@ def _result_chart(name: str, axis: str, compared: Sequence[TextNeeded]) -> Chart
         f"Bits per byte on held-out text of the target language, compared with {first}, which is "
         f"the dashed line; left of it is better. {_explain(compared)}{right}",
         f"Bits per byte compared with {first}: {'; '.join(descriptions)}.",
-        interval_dots(
+        difference_dots(
             points,
-            "difference in bits per byte",
-            labels=list(labels.values()),
-            padding=PADDING,
-            line=0.0,
+            DIFFERENCE,
+            labels.values(),
             kinds=(BEFORE, AFTER),
             column=column,
             column_title="text needed",

@@ -16,12 +16,13 @@ from lingraft.report.charts import (
     COLOURS,
     GREY,
     Chart,
+    difference_dots,
     interval_dots,
     line_labels,
     palette,
     styled,
 )
-from lingraft.report.speed_charts import PADDING, speed_charts
+from lingraft.report.speed_charts import DIFFERENCE, speed_charts
 from lingraft.report.study_curves import curve_chart
 from lingraft.report.study_files import (
     ADDED,
@@ -37,7 +38,7 @@ from lingraft.report.study_files import (
 )
 
 OVERLAP = "The differences below are paired by seed, so they can be clear where bars overlap."
-CROSSING = "Runs are compared with the same seed: a bar that crosses the line shows no difference."
+CROSSING = "Runs of the same seed are compared. A bar that crosses the line shows no difference."
 MOST_CHOICES = 16
 """A chart with a line for each choice would be too long beyond."""
 
@@ -258,13 +259,7 @@ def _choices_chart(
         "Difference in bits per byte; left is better. "
         f"{_explain_bars(finite, averaged=averaged, advice=advice)}",
         f"{title}: {'; '.join(descriptions)}.",
-        interval_dots(
-            points,
-            "difference in bits per byte",
-            labels=list(labels.values()),
-            padding=PADDING,
-            line=0.0,
-        ),
+        difference_dots(points, DIFFERENCE, labels.values()),
     )
 
 

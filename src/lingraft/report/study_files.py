@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar
 
+from lingraft.report.charts import LABEL_LINE
 from lingraft.studies.statistics import interval_over_seeds
 from lingraft.studies.study_folder import StudyFolder
 from lingraft.studies.study_table import Row
@@ -24,8 +25,6 @@ T = TypeVar("T")
 ValueKey = tuple[str, str, str]
 """The key of a number: metric, subject, and role of the language ("" for the model itself)."""
 
-LABEL_LINE = 20
-"""The characters of a line of a label in a chart (`charts.wrapped`)."""
 UNIT_UNKNOWN = "tokens per unit"
 """The name of fertility in a study of texts that are counted in different units."""
 FERTILITY: ValueKey = ("fertility", "adapted", "target")
