@@ -278,6 +278,18 @@ def test_what_is_said_of_seeds_is_of_pairs() -> None:
     assert "paper minus default, after training: Hindi 0.500, English +0.000" in said[-1]
 
 
+def test_the_archive_of_reports_holds_finished_runs_alone(tmp_path: Path) -> None:
+    """A draft is renamed at any moment by its own process, and models are too large to keep."""
+    for folder in ("paper-0", ".draft-paper-1-f03272cf"):
+        (tmp_path / "runs" / folder / "model").mkdir(parents=True)
+        for file in ("run.json", "model/model.safetensors"):
+            (tmp_path / "runs" / folder / file).write_text("{}")
+    archive = tmp_path / "reports.tar.gz"
+    adaptation.keep_reports(tmp_path / "runs", archive)
+    with tarfile.open(archive) as tar:
+        assert tar.getnames() == ["paper-0", "paper-0/run.json"]
+
+
 def test_arms_are_compared_at_the_point_that_their_trials_chose() -> None:
     """The best trial of an arm counts, not a failed one; the comparison is not among the trials."""
 

@@ -147,10 +147,13 @@ def curve(run_folder: Path) -> list[dict[str, Any]]:
 
 
 def keep_reports(runs: Path, archive: Path) -> None:
-    """Put the finished run folders into an archive, without the models."""
+    """Put the finished run folders into an archive, without the models.
+
+    Another run may be about to get its name: its draft has a run.json too, and then is gone.
+    """
     draft = archive.with_name(f".{archive.name}")
     with tarfile.open(draft, "w:gz") as tar:
-        for folder in sorted(path.parent for path in runs.glob("*/run.json")):
+        for folder in sorted(path.parent for path in runs.glob("[!.]*/run.json")):
             tar.add(folder, folder.name, filter=lambda one: None if "/model" in one.name else one)
     draft.replace(archive)
 
