@@ -32,8 +32,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import base_predictor
@@ -48,22 +46,16 @@ from benchmarks.paired import (
     verdict,
     with_signs,
 )
+from benchmarks.tokens_table import tokens_table
 from lingraft.display_text import language_name
 from lingraft.forecast.base_comparison import BaseRun, measured_runs
-from lingraft.formatting import counted, duration, number, percent
+from lingraft.formatting import counted, duration
 from lingraft.measurement import metric_changes
 from lingraft.pipeline.run_files import read_run
 from lingraft.report.charts import Chart, difference_dots, draw_svg, titled, wrapped
 from lingraft.report.run_charts import charts
 from lingraft.report.study_charts import study_charts
-from lingraft.report.study_files import (
-    ADDED,
-    BITS,
-    COST,
-    FERTILITY,
-    StudyFiles,
-    read_study_files,
-)
+from lingraft.report.study_files import BITS, SIZE, StudyFiles, read_study_files
 from lingraft.store import write_files
 from lingraft.studies.text_needed import describe
 
@@ -294,77 +286,6 @@ def measured_on(pairs: Mapping[Pair, float]) -> str:
     return f"{counted(len(contexts), 'language')}, {counted(len(seeds), 'seed')}."
 
 
-def tokens_table(study: StudyFiles) -> str:
-    """Return a table of each choice, compared with no new token where all else is equal."""
-    axis, form = "vocabulary.size", "vocabulary.pretokenizer"
-    head = (
-        "| language | text | pre-tokenizer | tokens added | tokens per word | bits per byte | "
-        "against none, same text | training compute | against none, same compute | English change |"
-    )
-    lines = [head, f"|{'---|' * 10}"]
-    values, *english = (values_of(study, axis, key) for key in (BITS, ENGLISH_BEFORE, ENGLISH))
-    by_labels = {tuple(map(str, group.labels.values())): group for group in study.groups}
-    for group in sorted(study.groups, key=lambda group: str(group.labels.get("language"))):
-        # Without new tokens the pre-tokenizer stays as it is.
-        plain = {**group.labels, axis: "0"}
-        plain |= {form: "keep"} if form in plain else {}
-        none = by_labels.get(tuple(map(str, plain.values())))
-        label = str(group.labels[axis])
-        others = {name: str(value) for name, value in group.labels.items() if name != axis}
-        same_text = same_compute = share = ""
-        added, words, bits = (group.get(key) for key in (ADDED, FERTILITY, BITS))
-        cost, baseline = group.get(COST), none.get(COST) if none else None
-        if none and cost and baseline:
-            share = percent(cost.value / baseline.value)
-        if none and label != "0":
-            wanted = [str(value) for name, value in plain.items() if name != axis]
-            first = only(values["0"], wanted)
-            same_text = shown(difference(first, only(values[label], list(others.values()))))
-            if bits and cost and baseline:
-                early = early_bits(study, none.cells, cost.value / baseline.value)
-                same_compute = f"{bits.value - early:+.3f}" if early else "–"
-        change = (only(found.get(label, {}), list(others.values())) for found in english)
-        cells = [
-            language_name(others.get("language", "")),
-            others.get("training.budget", ""),
-            others.get(form, ""),
-            (number(added.value) if added else "–") + (" (auto)" if label == "auto" else ""),
-            number(words.value) if words else "–",
-            f"{bits.value:.3f}" if bits else "–",
-            same_text,
-            share,
-            same_compute,
-            shown(difference(*change)),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    pictures = (
-        "![Bits per byte against tokens added](pictures/tokens-size.svg)",
-        "![Tokens per word against tokens added](pictures/tokens-fertility.svg)",
-    )
-    seeds = f"{counted(len(study.record['seeds']), 'seed')}."
-    return "\n".join([*pictures, "", *lines, "", seeds])
-
-
-def early_bits(study: StudyFiles, cells: Sequence[str], share: float) -> float | None:
-    """Return the bits per byte of runs after this share of their training; None without curves."""
-    found = []
-    for cell in cells:
-        points: dict[float, float] = {}
-        for row in study.curves:
-            if row["cell"] == cell and row["role"] == "target":
-                points[row["bytes"]] = row["bits_per_byte"]
-        read = sorted(points)
-        if len(read) > 1:
-            found.append(np.interp(share * read[-1], read, [points[each] for each in read]))
-    return float(fmean(found)) if found else None
-
-
-def only(values: Mapping[Pair, float], labels: Sequence[str]) -> dict[Pair, float]:
-    """Return the values with these labels on the other axes, under the seed alone."""
-    wanted = tuple(labels)
-    return {((), seed): value for (others, seed), value in values.items() if others == wanted}
-
-
 def rows_next_to_paper(study: StudyFiles) -> str:
     """Return the initialisations that the paper has: its average of tasks, and bits per byte."""
     after = values_of(study, "embeddings", BITS)
@@ -386,7 +307,7 @@ def rows_next_to_paper(study: StudyFiles) -> str:
 
 def tokens_next_to_paper(study: StudyFiles) -> str:
     """Return bits per byte with each number of tokens, a line for all else that is equal."""
-    after = values_of(study, "vocabulary.size", BITS)
+    after = values_of(study, SIZE, BITS)
     lines = [f"| | {' | '.join(after)} |", f"|{'---|' * (len(after) + 1)}"]
     for others in dict.fromkeys(pair[0] for values in after.values() for pair in values):
         cells = []

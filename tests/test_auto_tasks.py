@@ -96,6 +96,9 @@ def test_where_there_are_no_tasks_a_sentence_says_why(monkeypatch):
     chosen = choose_tasks(AUTO, ["hi"])
     assert chosen.settings.names == ()
     assert "none, because lm-eval is not installed: pip install" in chosen.lines[0]
+    assert {*CHOSEN["hi"].split()} <= chosen.unavailable.keys()
+    named = choose_tasks(TaskSettings.model_validate(["flores-hi"]), ["hi"])
+    assert named.unavailable == {"flores-hi": auto_tasks.NOT_INSTALLED}
 
 
 def test_tasks_that_are_left_out_for_one_reason_are_named_together(monkeypatch):
@@ -104,6 +107,7 @@ def test_tasks_that_are_left_out_for_one_reason_are_named_together(monkeypatch):
     chosen = choose_tasks(AUTO, ["tr"])
     left_out = CHOSEN["tr"].replace(" ", ", ")
     assert chosen.lines == (f"tasks in tr (auto): none; left out {left_out} (offline)",)
+    assert chosen.unavailable == dict.fromkeys(CHOSEN["tr"].split(), "offline")
 
 
 def test_the_default_and_named_tasks_stay(monkeypatch):

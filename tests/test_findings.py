@@ -12,7 +12,7 @@ from benchmarks import findings
 from lingraft.errors import StoreError
 from lingraft.studies.study_folder import STUDY
 from tests.conftest import ROOT
-from tests.test_report_study import make_study
+from tests.test_report_study import make_study, make_tokens_study
 
 ROWS_KEPT = ("ar", "ta", "tr")
 COMPARED = """
@@ -59,6 +59,24 @@ def test_the_findings_are_written_from_a_study(tmp_path, monkeypatch):
         "tokens-size.svg",
         "tokens-fertility.svg",
     }
+
+
+def test_each_number_of_tokens_has_its_cost_and_the_way_to_equal_quality(tmp_path, monkeypatch):
+    """A line has the cost of use, text and compute to the end of no added tokens, and the choice.
+
+    Tokens with a repaired pre-tokenizer are compared with no tokens under the base's own.
+    """
+    study = make_tokens_study(tmp_path / "study")
+    page = write(monkeypatch, tmp_path / "docs", "tokens", study, places="tokens")
+    keep, kept, repaired, auto = (line for line in page.splitlines() if "| Hindi |" in line)
+    assert keep.endswith("| 100% |  |  |  | 100% | – |")
+    assert kept.endswith("| not reached | not reached | 55% | – |")
+    assert repaired.endswith("| 44% | -0.375 | 80% | 35% | 27.5% | – |")
+    assert "| 2,000 (auto) |" in auto
+    assert (
+        "- Hindi, auto: `size: auto` chose 2,000 tokens and ends -0.050 (-0.050 to -0.050) bits "
+        "per byte from the best of the other sizes, 500.\n"
+    ) in page
 
 
 def test_rows_have_a_table_for_each_language_and_one_for_all(tmp_path, monkeypatch, capsys):

@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 
 from lingraft.errors import LingraftError, StoreError
+from lingraft.evaluation.tasks import auto_tasks
 from lingraft.measurement import read_measurements
 from lingraft.pipeline import (
     Run,
@@ -510,3 +512,56 @@ def test_a_recipe_without_extras_needs_none(recipe_values, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs" / "tiny-hi" / "report.html").is_file()
+
+
+SENTIMENTS = [{"INDIC REVIEW": f"फ़िल्म {i} अच्छी थी", "LABEL": "Positive"} for i in range(4)]
+
+
+def without_lm_eval(monkeypatch):
+    """Let lm-eval not be installed: it has no module and no version."""
+
+    def version(package):
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    # The package exports a function of the same name as this module.
+    monkeypatch.setattr(sys.modules["lingraft.evaluation.tasks.check_tasks"], "version", version)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("names", ["auto", "sentiment-hi"])
+def test_a_finished_run_keeps_its_tasks_without_lm_eval(
+    recipe_values, here, tmp_path, monkeypatch, names
+):
+    """Scores that cannot be measured here stay in the run that has them, and a line says so."""
+    monkeypatch.setattr(auto_tasks, "data_set_problem", lambda _data, _revision: "offline")
+    rows = "".join(json.dumps(row) + "\n" for row in SENTIMENTS)
+    (tmp_path / "rows.jsonl").write_text(rows, encoding="utf-8")
+    local = {"sentiment": str(tmp_path / "rows.jsonl")}
+    tasks = {"names": names, "limit": 2, "num_fewshot": 0, "data": local}
+    recipe_values["training"] = {"phases": []}
+    recipe_values["evaluation"] |= {"tasks": tasks, "generation": None}
+    recipe = read(recipe_values)
+    finished, _ = carry_out(recipe, here)
+    record = finished.record
+    assert {row.metric for row in finished.measurements.rows} >= {"sentiment accuracy"}
+    lines = []
+    with monkeypatch.context() as patch:
+        without_lm_eval(patch)
+        assert run(recipe, here, write_report=report, log=lines.append).record == record
+        assert (
+            "finished already, nothing to do; it keeps the scores of its tasks (lm-eval is not"
+            in (lines[-1])
+        )
+        # Another text makes another run, which has no tasks and says why.
+        if names == "auto":
+            shorter = read(recipe_values, "evaluation.heldout_bytes=900")
+            run(shorter, here, write_report=report, log=lines.append)
+            assert "tasks in hi (auto): none, because lm-eval is not installed" in "".join(lines)
+            metrics = {row.metric for row in finished.measurements.rows}
+            assert not metrics & {"sentiment accuracy"}
+    # With lm-eval, the recipe of that run measures them.
+    if names == "auto":
+        measured, made = carry_out(shorter, here)
+        assert made == ["evaluation"]
+        assert {row.metric for row in measured.measurements.rows} >= {"sentiment accuracy"}

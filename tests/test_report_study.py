@@ -16,9 +16,11 @@ from lingraft.errors import StoreError
 from lingraft.recipe import load_recipe, recipe_values
 from lingraft.report import rebuild_pages, write_study_report
 from lingraft.report.study_charts import frontier, study_charts
-from lingraft.report.study_files import BITS, COST, read_study_files
+from lingraft.report.study_files import BITS, COST, SERVING, read_study_files
+from lingraft.report.study_page import equal_quality, study_page
 from lingraft.studies.study_folder import CURVES, DIFFERENCES, STUDY, TABLE
 from lingraft.studies.study_table import write_table
+from lingraft.studies.text_needed import describe_reached, text_to_equal
 from tests.conftest import ROOT
 from tests.test_report import HOSTILE, Outline, make_run
 
@@ -156,6 +158,49 @@ def make_study(
     return folder
 
 
+TOKENS_CELLS = {
+    # (pre-tokenizer, size): tokens added, training tokens, tokens per byte, start, end
+    ("keep", 0): (0, 1e6, 0.8, 2.0, 1.5),
+    ("keep", 500): (500, 0.5e6, 0.4, 2.2, 1.6),
+    ("auto", 500): (500, 0.4e6, 0.2, 1.9, 1.4),
+    ("auto", "auto"): (2000, 0.4e6, 0.2, 1.9, 1.35),
+}
+
+
+def make_tokens_study(folder, *, seeds=(0, 1)):
+    """Write a study of how many tokens to add, with straight curves of six points."""
+    make_study(folder, seeds=seeds)
+    table, curves, cells = [], [], []
+    for ((form, size), numbers), seed in product(TOKENS_CELLS.items(), seeds):
+        added, trained, per_byte, start, end = numbers
+        labels = {"language": "hi", "vocabulary.pretokenizer": form, "vocabulary.size": size}
+        name = f"{form}-{size}-s{seed}"
+        beside = {"cell": name, "seed": seed}
+        beside |= {f"axis.{axis}": label for axis, label in labels.items()}
+        cells.append({"name": name, "labels": labels, "seed": seed, "status": "done", "error": ""})
+        cells[-1]["folder"] = f"cells/{name}"
+        table += [
+            measured(beside, "tokens added", "spliced", "", float(added)),
+            measured(beside, "parameters", "source", "", 1e6),
+            measured(beside, "parameters", "spliced", "", 1e6 + 200.0 * added),
+            measured(beside, "training tokens", "adapted", "", trained),
+            measured(beside, "tokens per byte", "source", "target", 0.8),
+            measured(beside, "tokens per byte", "adapted", "target", per_byte),
+            measured(beside, "bits per byte", "adapted", "target", end + seed / 100),
+        ]
+        for step in range(6):
+            bits = start + (end - start) * step / 5
+            point = {"step": step, "bytes": 1000 * step, "bits_per_byte": bits}
+            curves.append({**beside, "role": "target", "language": "hi", **point})
+    for name, rows in ((TABLE, table), (CURVES, curves), (DIFFERENCES, [])):
+        write_table(rows, folder / name)
+    record = json.loads((folder / STUDY).read_text(encoding="utf-8"))
+    record["cells"] = cells
+    record["axes"] = [{"name": name.removeprefix("axis."), "values": []} for name in beside][2:]
+    (folder / STUDY).write_text(json.dumps(record), encoding="utf-8")
+    return folder
+
+
 @pytest.fixture(scope="module")
 def page(checked_charts, tmp_path_factory):
     return Outline(
@@ -225,6 +270,48 @@ def test_numbers_of_a_choice_are_means_over_its_seeds(tmp_path):
     assert group.get(BITS).value == pytest.approx(1.505)
     assert (group.get(BITS).low, group.get(BITS).high) == pytest.approx((1.5, 1.51))
     assert group.get(COST).value == 6e12
+
+
+def test_a_byte_in_use_costs_tokens_times_parameters(tmp_path):
+    """The cost of use counts the rows of added tokens, and is a share of that of the base."""
+    keep, _, repaired, _ = read_study_files(make_tokens_study(tmp_path / "s")).groups
+    assert keep.get(SERVING).value == 1
+    # A quarter of the tokens, with 10% more weights.
+    assert repaired.get(SERVING).value == pytest.approx(1.1 / 4)
+    kept = read_study_files(ROOT / "benchmarks/measured/study-rows-ar")
+    share = 0.1542 * 10161408 / (0.8818 * 8621312)
+    assert kept.groups[0].get(SERVING).value == pytest.approx(share)
+
+
+def test_choices_are_related_to_no_added_tokens(tmp_path):
+    """Text and compute to equal quality are read where a run is as low as no added tokens end.
+
+    A choice with another pre-tokenizer is related to the base's own, the only one without tokens.
+    """
+    study = read_study_files(make_tokens_study(tmp_path / "s"))
+    none, kept, repaired, _ = study.groups
+    assert study.without_tokens(repaired) is none
+    assert equal_quality(study, none) == ["", ""]
+    assert equal_quality(study, kept) == ["not reached", "not reached"]
+    # From 1.9 to 1.4, it is at 1.5 after 80% of the text; a byte costs 0.4 x 1.1 as much.
+    assert equal_quality(study, repaired) == ["80%", "35%"]
+    page = Outline(study_page(study, None))
+    assert "compute to equal quality" in page.words
+    others = read_study_files(make_study(tmp_path / "other", sizes=(100,)))
+    assert "compute to equal quality" not in Outline(study_page(others, None)).words
+
+
+def test_text_to_equal_quality_is_the_text_needed_of_kept_runs():
+    """Two groups of a real study that differ in one axis give the number of its own table."""
+    study = read_study_files(ROOT / "benchmarks/measured/study-rows-ta")
+    mean, random = study.groups[0], study.groups[-1]
+    names = (mean.labels["embeddings"], random.labels["embeddings"])
+    curves = study.curves_of(mean), study.curves_of(random)
+    found = text_to_equal(*curves, "embeddings", names)
+    assert found in study.text_needed
+    assert describe_reached(found) == "not reached"
+    back = text_to_equal(*reversed(curves), "embeddings", names[::-1])
+    assert describe_reached(back, 0.5) == "20% (17% to 24%)"
 
 
 def test_the_bar_of_an_axis_is_over_seeds_alone(tmp_path):

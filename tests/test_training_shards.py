@@ -12,9 +12,10 @@ from lingraft.errors import TrainingError
 from lingraft.strategies.lora import Lora
 from lingraft.strategies.model_parts import embedding_parameters
 from lingraft.training import Execution
+from lingraft.training.distributed import ProcessGroup
 from lingraft.training.job import Job
 from lingraft.training.phase_steps import TrainingText
-from lingraft.training.prepare_model import load_phase_model, load_sharded
+from lingraft.training.prepare_model import load_phase_model, load_sharded, on_every_process
 from lingraft.training.sharded_loading import MetaModel, NotByShardsError
 from tests.models import ARCHITECTURES
 from tests.training_cases import plan_of
@@ -71,3 +72,26 @@ def test_a_base_that_will_be_quantised_is_loaded_in_main_memory(tmp_path: Path) 
         assert (parameter.device.type, parameter.dtype) == ("cpu", torch.bfloat16)
     with pytest.raises(TrainingError, match=r"strategy lora stores weights in 4 bits.*one process"):
         load_phase_model(job, 0, 0, sharded=True)
+
+
+@pytest.mark.parametrize("name", ["llama", "llama-tied"])
+def test_a_model_in_main_memory_is_measured_in_its_stored_types(name: str, tmp_path: Path) -> None:
+    """On the device it takes the memory of the finished model; the weights to merge stay."""
+    folder = ARCHITECTURES[name].build(tmp_path / "model", dtype="bfloat16")
+    model, types = load_for_training(folder)
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    def job(device: str) -> Job:
+        execution = Execution(device=device)
+        return Job(folder, TrainingText(()), plan_of(), tmp_path, (), 0, execution, None)
+
+    with on_every_process(model, types, job("meta"), ProcessGroup()) as measured:
+        for parameter in measured.parameters():
+            assert (parameter.device.type, parameter.dtype) == ("meta", torch.bfloat16)
+        assert all(buffer.is_meta for buffer in measured.buffers())
+        assert len(list(measured.parameters())) == len(list(model.parameters()))
+    for one, tensor in model.state_dict().items():
+        assert torch.equal(tensor, weights[one])
+        assert tensor.dtype is torch.float32
+    with on_every_process(model, types, job("cpu"), ProcessGroup()) as measured:
+        assert measured is model

@@ -52,6 +52,9 @@ CURVE_LEVEL = "heldout confidence"
 RUN_MODELS = ("source", "spliced", "adapted")
 """The models of a run, in their order; the last is left out if nothing is trained."""
 
+TASKS_OF = "tasks of "
+"""The titles of the stages that score tasks: this, and the name of the model."""
+
 RUN_TEXT = "target"
 """The first text of a run: other names are languages, in the order of the command line."""
 
@@ -168,7 +171,7 @@ def _tasks(
     if settings.bootstrap != BootstrapSettings():
         identity["bootstrap"] = settings.bootstrap.model_dump(mode="json")
     return stage_node(
-        f"tasks of {name}",
+        f"{TASKS_OF}{name}",
         "tasks",
         identity,
         partial(make_tasks, settings, seed),

@@ -22,7 +22,7 @@ from lingraft.model_card import write_card
 from lingraft.pipeline.added_token_table import ADDED_TOKENS
 from lingraft.pipeline.all_ranks import train_as_worker, training_group
 from lingraft.pipeline.check_stages import run_certificate, write_run_certificate
-from lingraft.pipeline.evaluation_stages import curve_settings
+from lingraft.pipeline.evaluation_stages import TASKS_OF, curve_settings
 from lingraft.pipeline.finished_run import Run
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.opening import describe_model, describe_run, estimate_run
@@ -33,7 +33,6 @@ from lingraft.pipeline.run_folder import (
     clock,
     copy_measurements,
     has_key,
-    is_run,
     link_files,
     link_same_names,
     link_task_results,
@@ -44,6 +43,7 @@ from lingraft.pipeline.run_folder import (
     run_damage,
     write_record,
 )
+from lingraft.pipeline.run_identity import finished_line, run_key
 from lingraft.pipeline.source_summary import SourceStatement, source_statement
 from lingraft.pipeline.stage_builders import reported_part
 from lingraft.pipeline.stage_node import StageNode, must_build
@@ -59,14 +59,11 @@ from lingraft.progress import (
     warn,
 )
 from lingraft.recipe import Recipe, Runtime, recipe_values, recipe_yaml
-from lingraft.recipe.old_names import current_log, names_of_0_1
-from lingraft.store import Manifest, Store, digest, write_json
+from lingraft.recipe.old_names import current_log
+from lingraft.store import Manifest, Store, write_json
 from lingraft.vocabulary.premium_balance import PREMIUMS
 
 WriteReport = Callable[[Path], Any]
-
-REPORT_VERSION = 6
-"""Raise it when run folders change: older ones are then written again from stored outputs."""
 
 NO_REPLAY = (
     "replay: no replay text is named, so forgetting of the base language is neither measured nor "
@@ -116,8 +113,9 @@ def run(
     graph = build_graph(recipe, received=received)
     key = run_key(recipe, graph)
     remove_leftovers(folder)
-    if is_run(folder, key):
-        log(f"{folder}: this run is finished already, nothing to do")
+    finished = finished_line(folder, recipe, graph)
+    if finished:
+        log(finished)
         return Run(folder)
     if has_key(folder, key):
         log(f"{run_damage(folder)}; writing the run folder again")
@@ -199,16 +197,9 @@ def look_at_hub_texts(recipe: Recipe, nodes: Sequence[StageNode], store: Store) 
 def run_as_worker(recipe: Recipe, runtime: Runtime) -> None:
     """Train in a run of several processes; the first process builds the other stages."""
     graph = build_graph(recipe)
-    if not is_run(runtime.runs / recipe.run_name, run_key(recipe, graph)):
+    if not finished_line(runtime.runs / recipe.run_name, recipe, graph):
         quiet_libraries()
         train_as_worker(recipe, runtime, graph)
-
-
-def run_key(recipe: Recipe, graph: Graph) -> str:
-    """Return the key of a run: the hash of its recipe and of the keys of its stages."""
-    # Keys of runs, like those of stages, use the setting names of lingraft 0.1.
-    values = names_of_0_1(recipe_values(recipe))
-    return digest([FORMAT, REPORT_VERSION, values, [node.stage.key for node in graph]])[:20]
 
 
 def quiet_libraries() -> None:
@@ -273,7 +264,7 @@ def _write_results(draft: Path, recipe: Recipe, graph: Graph, store: Store) -> N
             link_same_names(evaluated, draft, (name,))
     _write_predictions(draft, store.folder(graph.prediction.stage) / PREDICTION)
     for node in graph.tasks:
-        link_task_results(store.folder(node.stage), draft, node.title.removeprefix("tasks of "))
+        link_task_results(store.folder(node.stage), draft, node.title.removeprefix(TASKS_OF))
     copy_measurements(evaluated, draft)
 
 

@@ -18,7 +18,13 @@ from lingraft.report.charts import LABEL_LINE
 from lingraft.studies.statistics import interval_over_seeds
 from lingraft.studies.study_folder import StudyFolder
 from lingraft.studies.study_table import Row
-from lingraft.studies.text_needed import TextNeeded, text_needed
+from lingraft.studies.text_needed import (
+    Runs,
+    TextNeeded,
+    read_curves,
+    text_needed,
+    text_to_equal,
+)
 from lingraft.text_units import FERTILITY_METRICS
 
 T = TypeVar("T")
@@ -35,6 +41,10 @@ ADDED: ValueKey = ("tokens added", "spliced", "")
 COST: ValueKey = ("training cost", "adapted", "")
 PARAMETERS: ValueKey = ("parameters", "spliced", "")
 TOKENS: ValueKey = ("training tokens", "adapted", "")
+SERVING: ValueKey = ("serving cost", "adapted", "target")
+
+SIZE, FORM = "vocabulary.size", "vocabulary.pretokenizer"
+"""The axes of a study of how many tokens to add."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +126,10 @@ class StudyFiles:
             groups.append(Group(dict(labels), names, spreads))
         return groups
 
+    @cached_property
+    def _by_labels(self) -> dict[tuple[str, ...], Group]:
+        return {tuple(map(str, group.labels.values())): group for group in self.groups}
+
     @property
     def choice_axes(self) -> list[str]:
         """The names of the axes that differ between cells, but for those of languages."""
@@ -166,6 +180,32 @@ class StudyFiles:
         """The text that each value of an axis needs, compared with the first value."""
         return text_needed(self.curves, self.axes)
 
+    def curves_of(self, group: Group) -> Runs:
+        """Return the curves of a group, by seed and language."""
+        return read_curves(row for row in self.curves if row["cell"] in group.cells)
+
+    def without_tokens(self, group: Group) -> Group | None:
+        """Return the group without added tokens that is else like this one; None if there is none.
+
+        Without added tokens the pre-tokenizer stays as it is, so it has no other value there.
+        """
+        wanted = {**group.labels, SIZE: "0", **({FORM: "keep"} if FORM in group.labels else {})}
+        return self._by_labels.get(tuple(map(str, wanted.values())))
+
+    def text_to_equal(self, group: Group) -> TextNeeded | None:
+        """Return the text that a group needs for the result of the one without added tokens."""
+        base = self.without_tokens(group)
+        if base is None or base is group:
+            return None
+        first, second = self.curves_of(base), self.curves_of(group)
+        return text_to_equal(first, second, SIZE, ("0", str(group.labels[SIZE])))
+
+    def relative_cost(self, group: Group) -> float | None:
+        """Return the training FLOPs of a group, divided by those without added tokens."""
+        base = self.without_tokens(group)
+        cost, of_base = group.get(COST), base.get(COST) if base else None
+        return cost.value / of_base.value if cost and of_base else None
+
     @property
     def fertility_metric(self) -> str:
         """The name of `FERTILITY`: tokens per word, syllable or character, of the target text."""
@@ -199,7 +239,35 @@ class StudyFiles:
             if PARAMETERS in of_cell and TOKENS in of_cell:
                 # FLOPs per parameter and token: 2 forward, 4 backward (Kaplan et al. 2020).
                 of_cell[COST] = 6 * of_cell[PARAMETERS] * of_cell[TOKENS]
+            serving = _serving_cost(of_cell)
+            if serving is not None:
+                of_cell[SERVING] = serving
         return numbers
+
+
+def _serving_cost(of_cell: Mapping[ValueKey, float]) -> float | None:
+    """Return the FLOPs of a byte of target text in use, divided by those of the base.
+
+    That is tokens per byte x FLOPs per token, to read text as well as to generate it: 2 for each
+    parameter (forward pass, Kaplan et al. 2020, arXiv 2001.08361), the larger embedding and head
+    included. At batch size 1 the time to generate goes with the weights that a token reads, and so
+    with the same number. As in `COST`, an input embedding that is not tied to the head counts too,
+    though it is only looked up, so that there the number is slightly too high. Attention to earlier
+    tokens is left out: it costs less where text has fewer tokens.
+
+    >>> before = {("tokens per byte", "source", "target"): 0.8, ("parameters", "source", ""): 8e6}
+    >>> after = {("tokens per byte", "adapted", "target"): 0.2, ("parameters", "spliced", ""): 1e7}
+    >>> _serving_cost(before | after), _serving_cost(after)
+    (0.3125, None)
+    """
+    costs = []
+    for subject, model in (("adapted", "spliced"), ("source", "source")):
+        tokens = _value(of_cell, ("tokens per byte", subject, "target"))
+        parameters = of_cell.get(("parameters", model, ""))
+        if tokens is None or parameters is None:
+            return None
+        costs.append(2 * parameters * tokens)
+    return costs[0] / costs[1]
 
 
 def _label(labels: Mapping[str, str], axes: Sequence[str]) -> str:

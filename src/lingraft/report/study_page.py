@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lingraft.formatting import flatten, flops, with_interval
+from lingraft.formatting import flatten, flops, percent, with_interval
 from lingraft.page_style import page_style
 from lingraft.report.charts import Chart, chart_packages_missing
 from lingraft.report.note_words import note_name
@@ -18,16 +18,18 @@ from lingraft.report.study_files import (
     BITS,
     COST,
     FERTILITY,
+    SERVING,
     Group,
     Spread,
     StudyFiles,
+    ValueKey,
     read_study_files,
     short,
 )
 from lingraft.studies.result_tables import measured_on, warning_lines
-from lingraft.studies.text_needed import describe
+from lingraft.studies.text_needed import describe, describe_reached
 
-KEYS = (ADDED, FERTILITY, BITS, BASE_CHANGE, COST)
+KEYS = (ADDED, FERTILITY, BITS, BASE_CHANGE, SERVING, COST)
 """The numbers in the table of choices; `headings` are their names."""
 
 
@@ -60,6 +62,7 @@ def study_page(study: StudyFiles, drawn: Sequence[Chart] | None) -> str:
         "answer": answer(record),
         "columns": headings(study),
         "choices": choices(study),
+        "related": relates_to_none(study),
         "differences": [{**row, "verdict": verdict(row)} for row in differences],
         "has_equal": any(row.get("equal") for row in differences),
         "needed": [(row, describe(row)) for row in study.text_needed],
@@ -109,9 +112,16 @@ def headings(study: StudyFiles) -> list[str]:
         FERTILITY: study.fertility_metric,
         BITS: "bits per byte",
         BASE_CHANGE: "base language, change",
+        SERVING: "FLOPs of a byte in use",
         COST: "training FLOPs",
     }
-    return [names[key] for key in KEYS]
+    more = ["text to equal quality", "compute to equal quality"] if relates_to_none(study) else []
+    return [*(names[key] for key in KEYS), *more]
+
+
+def relates_to_none(study: StudyFiles) -> bool:
+    """Say whether a choice can be related to another one without added tokens."""
+    return any(study.without_tokens(group) not in (None, group) for group in study.groups)
 
 
 def choices(study: StudyFiles) -> list[tuple[Group, list[str]]]:
@@ -122,17 +132,32 @@ def choices(study: StudyFiles) -> list[tuple[Group, list[str]]]:
         bits = group.get(BITS)
         return (bits is None, bits.value if bits else 0.0)
 
-    lines = []
+    lines, related = [], relates_to_none(study)
     for group in sorted(study.groups, key=order):
-        cells = [_cell(group.get(key), is_flops=key == COST) for key in KEYS]
-        lines.append((group, cells))
+        cells = [_cell(key, group.get(key)) for key in KEYS]
+        lines.append((group, [*cells, *(equal_quality(study, group) if related else ())]))
     return lines
 
 
-def _cell(spread: Spread | None, *, is_flops: bool) -> str:
+def equal_quality(study: StudyFiles, group: Group) -> list[str]:
+    """Return the text and the training compute up to the result without added tokens.
+
+    Both are shares of those without added tokens.
+    """
+    needed, cost = study.text_to_equal(group), study.relative_cost(group)
+    if needed is None:
+        return ["", ""]
+    return [describe_reached(needed), describe_reached(needed, cost) if cost else "–"]
+
+
+def _cell(key: ValueKey, spread: Spread | None) -> str:
     if spread is None:
         return "–"
-    return flops(spread.value) if is_flops else with_interval(spread.value, spread.low, spread.high)
+    if key == SERVING:
+        return f"{percent(spread.value)} of the base's"
+    if key == COST:
+        return flops(spread.value)
+    return with_interval(spread.value, spread.low, spread.high)
 
 
 def provenance(record: Any) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from lingraft.pipeline import Graph
-from lingraft.pipeline.run_folder import is_run
+from lingraft.pipeline.run_identity import finished_line
 from lingraft.pipeline.stage_node import StageNode
 from lingraft.store import Store
 from lingraft.studies.cells import Label
@@ -84,23 +84,22 @@ def _plan_cells(cells: CellGraphs, target: Path, store: Store) -> Iterator[CellP
     uses: Counter[str] = Counter()
     for graph in cells.graphs.values():
         uses.update({node.stage.key for node in graph})
-    keys = cells.run_keys()
     for cell in cells.cells:
         labels = dict(cell.labels)
         if cell.name in cells.broken:
             yield CellPlan(cell.name, labels, cell.seed, cells.broken[cell.name], 0, 0, 0)
             continue
-        nodes = {node.stage.key: node for node in cells.graphs[cell.name]}
+        graph = cells.graphs[cell.name]
+        nodes = {node.stage.key: node for node in graph}
         to_do = shared = 0
         for stage_key, node in nodes.items():
             if not node.is_cached(store):
                 to_do += 1
                 shared += uses[stage_key] > 1
         # A study that was stopped has left its finished runs in the scratch directory.
-        run = target / CELLS / cell.name
-        scratch_run = scratch_dir_of(target) / CELLS / cell.name
-        key = keys[cell.name]
-        state = "finished" if is_run(run, key) or is_run(scratch_run, key) else "to do"
+        runs = (target / CELLS / cell.name, scratch_dir_of(target) / CELLS / cell.name)
+        is_finished = any(finished_line(run, cell.recipe, graph) for run in runs)
+        state = "finished" if is_finished else "to do"
         cached = len(nodes) - to_do
         yield CellPlan(cell.name, labels, cell.seed, state, cached, to_do, shared)
 

@@ -13,8 +13,8 @@ from typing import Any
 from lingraft.errors import LingraftError
 from lingraft.formatting import duration
 from lingraft.pipeline import Graph, build_graph
-from lingraft.pipeline.run_folder import RUN, clock, is_run, remove_leftovers, run_damage
-from lingraft.pipeline.runner import run_key
+from lingraft.pipeline.run_folder import RUN, clock, remove_leftovers, run_damage
+from lingraft.pipeline.run_identity import finished_line, run_key
 from lingraft.pipeline.stage_node import must_build
 from lingraft.pipeline.versions import package_versions
 from lingraft.progress import LogLine, discard_line
@@ -165,16 +165,15 @@ def _run_cells(
     # A cell writes its run into the scratch directory. The other settings of the runtime belong to
     # a single run: a launcher's processes, trackers.
     runtime = Runtime(scratch_dir / CELLS, common.store, common.device, common.precision)
-    store, keys = Store(runtime.store), cells.run_keys()
+    store, recipes = Store(runtime.store), {cell.name: cell.recipe for cell in cells.cells}
     unfinished: dict[str, Graph] = {}
     missing: set[str] = set()
     for name, graph in cells.graphs.items():
-        if not is_run(runtime.runs / name, keys[name]):
+        if not finished_line(runtime.runs / name, recipes[name], graph):
             unfinished[name] = graph
             missing |= {node.stage.key for node in graph if not node.is_cached(store)}
             if how.ray is None:  # a machine of the cluster may have the device
                 must_build(graph, runtime, store)
-    recipes = {cell.name: cell.recipe for cell in cells.cells}
     schedule = build_schedule(unfinished, recipes, store)
     titles = {task.name: task.title for task in schedule.tasks}
     finished = len(cells.cells) - len(unfinished) - len(cells.broken)

@@ -14,8 +14,8 @@ mean and of its interval. Shares are averaged as logarithms: twice and half as f
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import fmean
 from typing import NamedTuple
@@ -25,6 +25,8 @@ from lingraft.studies.study_table import AXIS, Row
 
 Curve = list[tuple[float, float]]
 """The text read and the bits per byte at each point."""
+Runs = Mapping[tuple[int, str], Curve]
+"""The curves of runs by seed and language."""
 
 MIN_POINTS = 6
 """With fewer, the number would be that of the straight lines between them."""
@@ -78,15 +80,10 @@ def text_needed(rows: Sequence[Row], axes: Sequence[str]) -> list[TextNeeded]:
     >>> [(found.second, found.share) for found in text_needed(rows, ["embeddings"])]
     [('random', 1.25)]
     """
-    curves: dict[tuple[str, ...], dict[tuple[int, str], dict[float, float]]] = {}
+    places: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        if row["role"] != "target":
-            continue
-        place = tuple(str(row[f"{AXIS}{axis}"]) for axis in axes)
-        of_place = curves.setdefault(place, {})
-        points = of_place.setdefault((row["seed"], row["language"]), {})
-        # Of two points at the same text, the last one counts: the first was before merging back.
-        points[float(row["bytes"])] = row["bits_per_byte"]
+        places.setdefault(tuple(str(row[f"{AXIS}{axis}"]) for axis in axes), []).append(row)
+    curves = {place: runs for place, of in places.items() if (runs := read_curves(of))}
     found = []
     for index, axis in enumerate(axes):
         first, *others = dict.fromkeys(place[index] for place in curves) or [""]
@@ -97,8 +94,27 @@ def text_needed(rows: Sequence[Row], axes: Sequence[str]) -> list[TextNeeded]:
     return found
 
 
+def read_curves(rows: Iterable[Row]) -> Runs:
+    """Return the curves of the target languages among rows of cells that differ in seed only."""
+    curves: dict[tuple[int, str], dict[float, float]] = {}
+    for row in rows:
+        if row["role"] == "target":
+            points = curves.setdefault((row["seed"], row["language"]), {})
+            # Of two points at the same text, the last one counts: the first was before merging.
+            points[float(row["bytes"])] = row["bits_per_byte"]
+    return {run: sorted(points.items()) for run, points in curves.items()}
+
+
+def text_to_equal(first: Runs, second: Runs, axis: str, names: tuple[str, str]) -> TextNeeded:
+    """Return the text that runs need for the result of the runs in `first`, by seed and language.
+
+    The two may differ in more than one axis; `axis` and `names` say what they are called.
+    """
+    return _summary(axis, *names, list(_pair_runs((), first, second)))
+
+
 class _Pair(NamedTuple):
-    """Two runs that differ in one axis only: their share of the text, their start and their end."""
+    """Two runs of a seed and a language: their share of the text, their start and their end."""
 
     context: tuple[tuple[str, ...], str]
     seed: int
@@ -108,35 +124,32 @@ class _Pair(NamedTuple):
 
 
 def _pairs(
-    curves: Mapping[tuple[str, ...], Mapping[tuple[int, str], Mapping[float, float]]],
-    index: int,
-    first: str,
-    second: str,
+    curves: Mapping[tuple[str, ...], Runs], index: int, first: str, second: str
 ) -> Iterator[_Pair]:
     for place, runs in curves.items():
-        others = curves.get((*place[:index], second, *place[index + 1 :]), {})
-        if place[index] != first:
+        if place[index] == first:
+            other_place = (*place[:index], second, *place[index + 1 :])
+            yield from _pair_runs(place, runs, curves.get(other_place, {}))
+
+
+def _pair_runs(place: tuple[str, ...], first: Runs, second: Runs) -> Iterator[_Pair]:
+    # Of one language: values of an axis of languages have no curves in common.
+    for (seed, language), curve in first.items():
+        other = second.get((seed, language), [])
+        if min(len(curve), len(other)) < MIN_POINTS:
             continue
-        # Of one language: values of an axis of languages have no curves in common.
-        for (seed, language), points in runs.items():
-            curve, other = (
-                sorted(each.items()) for each in (points, others.get((seed, language), {}))
-            )
-            if min(len(curve), len(other)) < MIN_POINTS:
-                continue
-            (read, goal), (other_read, end) = curve[-1], other[-1]
-            if abs(other_read / read - 1) > SAME_TEXT:
-                continue
-            start = other[0][1] - curve[0][1]
-            share = _share_of_text(curve, other)
-            yield _Pair((place, language), seed, share, start, end - goal)
+        (read, goal), (other_read, end) = curve[-1], other[-1]
+        if abs(other_read / read - 1) > SAME_TEXT:
+            continue
+        share = share_of_text(curve, other)
+        yield _Pair((place, language), seed, share, other[0][1] - curve[0][1], end - goal)
 
 
-def _share_of_text(first: Curve, second: Curve) -> float | None:
+def share_of_text(first: Curve, second: Curve) -> float | None:
     """Return the text that `second` needs for the same result, divided by that of `first`.
 
     >>> slow, fast = [(0.0, 3.0), (100.0, 2.0), (200.0, 1.0)], [(0.0, 2.0), (200.0, 0.0)]
-    >>> _share_of_text(slow, fast), _share_of_text(fast, slow)
+    >>> share_of_text(slow, fast), share_of_text(fast, slow)
     (0.5, 2.0)
     """
     needed = bytes_to_reach(second, first[-1][1])
@@ -211,3 +224,27 @@ def describe(needed: TextNeeded) -> str:
         return share
     low, high = needed.share_interval
     return f"{share} ({low:.0%} to {high:.0%})"
+
+
+def describe_reached(needed: TextNeeded, cost: float = 1.0) -> str:
+    """Format the share at which `second` is as low as `first` at its end, where it gets there.
+
+    With `cost`, the training FLOPs of `second` divided by those of `first` on the same text, it is
+    the share of compute: the tokens and so the FLOPs of a run are spread evenly over its text.
+
+    >>> pair, rest = ("vocabulary.size", "0", "500"), (0.1, -0.02, None)
+    >>> needed = TextNeeded(*pair, 0.6, None, *rest, 1, 1, seeds=1, languages=1)
+    >>> describe_reached(needed), describe_reached(needed, 0.5)
+    ('60%', '30%')
+    >>> describe_reached(replace(needed, reached=0))
+    'not reached'
+    """
+    if not needed.runs:
+        return "–"
+    if not needed.reached:
+        return "not reached"
+    if needed.reached < needed.runs:
+        return describe(replace(needed, share=None))
+    share, interval = needed.share or 0.0, needed.share_interval
+    scaled = (cost * interval[0], cost * interval[1]) if interval else None
+    return describe(replace(needed, share=cost * share, share_interval=scaled))

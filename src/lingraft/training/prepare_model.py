@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -101,14 +102,16 @@ def gather_model(
 
 
 @contextmanager
-def on_every_process(model: Any, job: Job, world: ProcessGroup) -> Iterator[Any]:
+def on_every_process(
+    model: Any, types: Mapping[str, torch.dtype], job: Job, world: ProcessGroup
+) -> Iterator[Any]:
     """Yield the model of rank 0 for a measurement by all processes: shards of a copy on the disk.
 
     A single process has its own. Every process has to call this; others than rank 0 have no model.
+    `types` are the stored data types of the parameters.
     """
     if world.size == 1:
-        # A strategy that quantises leaves its result in main memory.
-        yield model.to(job.execution.device)
+        yield measured_copy(model, types, job.execution.device)
         return
     folder = job.scratch_dir / MEASURED
     if world.is_first:
@@ -121,6 +124,23 @@ def on_every_process(model: Any, job: Job, world: ProcessGroup) -> Iterator[Any]
     world.barrier()
     if world.is_first:
         shutil.rmtree(folder)
+
+
+def measured_copy(model: Any, types: Mapping[str, torch.dtype], device: str) -> Any:
+    """Return a model on the device; if it is in main memory, a copy in its stored data types.
+
+    A strategy that quantises leaves its result in main memory, in float32. A device that trained it
+    in 4 bits need not have room for that, but the finished model is scored on it as it is stored.
+    """
+    parameters = dict(model.named_parameters())
+    if all(one.device.type == torch.device(device).type for one in parameters.values()):
+        return model
+    # Of the parameters, `deepcopy` takes these copies: a tied weight stays one.
+    copies: dict[int, Any] = {}
+    for name, parameter in parameters.items():
+        stored = parameter.detach().to(types.get(name, parameter.dtype)).to(device)
+        copies[id(parameter)] = torch.nn.Parameter(stored, requires_grad=False)
+    return copy.deepcopy(model, copies).to(device)
 
 
 def recompute_activations(model: Any) -> None:

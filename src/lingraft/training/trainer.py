@@ -247,7 +247,7 @@ class Trainer:
         self.world.barrier()
 
     def _shared(self) -> AbstractContextManager[Any]:
-        return on_every_process(self.model, self.job, self.world)
+        return on_every_process(self.model, self.types, self.job, self.world)
 
     def _load_phase(self, number: int, iteration: int) -> None:
         # The model before leaves the memory first: a device need not have room for two.

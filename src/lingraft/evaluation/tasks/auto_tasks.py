@@ -9,8 +9,8 @@ module does not import lm-eval.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,10 +38,14 @@ class ListedTask:
 
 @dataclass(frozen=True)
 class ChosenTasks:
-    """Task settings without `auto`, and a line about each language for which it was replaced."""
+    """Task settings without `auto`, and a line about each language for which it was replaced.
+
+    `unavailable` has the named and listed tasks that cannot be measured here, with the reason.
+    """
 
     settings: TaskSettings
     lines: tuple[str, ...] = ()
+    unavailable: Mapping[str, str] = field(default_factory=dict)
 
 
 def choose_tasks(settings: TaskSettings, languages: Sequence[str]) -> ChosenTasks:
@@ -49,25 +53,36 @@ def choose_tasks(settings: TaskSettings, languages: Sequence[str]) -> ChosenTask
 
     Settings without `auto` stay as they are. The Hub is asked which data sets it has.
     """
-    if AUTO not in settings.names:
-        return ChosenTasks(settings)
     named = [name for name in settings.names if name != AUTO]
+    unavailable = {} if _is_installed() else dict.fromkeys(named, NOT_INSTALLED)
+    if AUTO not in settings.names:
+        return ChosenTasks(settings, unavailable=unavailable)
     lines = []
     for language in languages:
-        names, line = _choose(settings, language)
+        names, line = _choose(settings, language, unavailable)
         named += names
         lines.append(f"tasks in {language} (auto): {line}")
     chosen = settings.model_copy(update={"names": tuple(dict.fromkeys(named))})
-    return ChosenTasks(chosen, tuple(lines))
+    return ChosenTasks(chosen, tuple(lines), unavailable)
 
 
-def _choose(settings: TaskSettings, language: str) -> tuple[list[str], str]:
-    """Return the names of the tasks in a language, and the line about them."""
+def _is_installed() -> bool:
+    return find_spec("lm_eval") is not None
+
+
+def _choose(
+    settings: TaskSettings, language: str, unavailable: dict[str, str]
+) -> tuple[list[str], str]:
+    """Return the names of the tasks in a language, and the line about them.
+
+    Those that are left out are put into `unavailable`.
+    """
     if is_domain(language):
         return [], "none, because a domain has no tasks"
-    if find_spec("lm_eval") is None:
-        return [], f"none, because {NOT_INSTALLED}"
     listed = list(listed_tasks(language))
+    if not _is_installed():
+        unavailable.update((task.name, NOT_INSTALLED) for task in listed)
+        return [], f"none, because {NOT_INSTALLED}"
     if not listed:
         return [], "none of the listed tasks has the language; name tasks with their data"
     names: list[str] = []
@@ -86,6 +101,7 @@ def _choose(settings: TaskSettings, language: str) -> tuple[list[str], str]:
     if downloads:
         parts.append(f"with data from the Hub: {', '.join(downloads)}")
     for problem, tasks in left_out.items():
+        unavailable.update(dict.fromkeys(tasks, problem))
         parts.append(f"left out {', '.join(tasks)} ({problem})")
     return names, "; ".join(parts)
 
