@@ -14,7 +14,7 @@ from lingraft.studies.study_folder import STUDY
 from tests.conftest import ROOT
 from tests.test_report_study import make_study, make_tokens_study
 
-ROWS_KEPT = ("ar", "ta", "tr")
+ROWS_KEPT = ("ar", "hi", "ta", "tr")
 COMPARED = """
 hi, 0.3MB, +3,000 tokens, 3 seeds; before: 1.542 bits per byte, English 1.735
 
