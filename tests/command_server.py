@@ -97,7 +97,8 @@ class HubCommands(CommandServer):
 
 def _serve() -> None:
     """Run the command of each line of standard input; print exit code and output as JSON."""
-    SERVER.set_forkserver_preload([*IMPORTED, "datasets", "lingraft.bases", "peft"])
+    more = ("datasets", "lingraft.bases", "peft", "tests.frozen_imports")
+    SERVER.set_forkserver_preload([*IMPORTED, *more])
     for line in sys.stdin:
         arguments, cwd, environment, stdin = json.loads(line)
         done = start(*arguments, cwd=Path(cwd), environment=environment, stdin=stdin).finish()

@@ -40,7 +40,7 @@ IMPORTED = (
 )
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload([*IMPORTED])
+SERVER.set_forkserver_preload([*IMPORTED, "tests.frozen_imports"])
 
 
 LINGRAFT = ("-c", "from lingraft.cli import main; main()")

@@ -50,7 +50,13 @@ def short_recipe(source: Path, root: Path, *overrides: str) -> Recipe:
         "evaluation": {
             "heldout_bytes": 400,
             "bootstrap": {"resamples": 20},
-            "generation": {"timed_bytes": 8, "timed_prompts": 1, "timed_repeats": 1},
+            "generation": {
+                "timed_bytes": 8,
+                "timed_prompts": 1,
+                "timed_repeats": 1,
+                "samples": 2,
+                "sample_bytes": 16,
+            },
         },
     }
     return parse_recipe(override(Tree(values), overrides))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from lingraft.checkpoint.rewrite import NewTensor, Range, lay_out, rewrite
 from lingraft.embeddings import INITS
 from lingraft.errors import ModelError
 from lingraft.splice import AddedToken, Splice, identity_splice
+from tests.commands import start
 from tests.models import (
     ARCHITECTURES,
     IDS,
@@ -417,10 +416,8 @@ resize_embeddings(*folders, splice, input_init=mean, output_init=mean, output=ro
 status = Path("/proc/self/status").read_text()  # getrusage counts the peak of the parent as well
 print(int(status.split("VmHWM:")[1].split()[0]) * 1024)
 """
-    peak = int(
-        subprocess.run(
-            [sys.executable, "-c", code], check=True, capture_output=True, text=True
-        ).stdout
-    )
+    done = start("-c", code, cwd=tmp_path).finish()
+    assert done.returncode == 0, done.stderr
+    peak = int(done.stdout)
     assert peak < 2.5 * rows * width * 4 + 1e9, f"{peak:,}"
     assert (tmp_path / "model" / "model.safetensors").stat().st_size > 3.8e8

@@ -305,7 +305,13 @@ def test_the_command_writes_what_a_run_kept(tiny_model, hindi_file, tmp_path):
         "evaluation": {
             "heldout_bytes": 500,
             "bootstrap": {"resamples": 20},
-            "generation": {"timed_bytes": 4, "timed_prompts": 1, "timed_repeats": 1},
+            "generation": {
+                "timed_bytes": 4,
+                "timed_prompts": 1,
+                "timed_repeats": 1,
+                "samples": 2,
+                "sample_bytes": 16,
+            },
         },
     }
 

@@ -175,10 +175,10 @@ def test_packing_goes_on_where_it_was_stopped(
 
 
 def test_memory_does_not_grow_with_the_text(tiny_model: Path, tmp_path: Path) -> None:
-    """Packing three times the text takes the same memory (minimum of several measurements)."""
+    """Packing three times the text takes the same memory, once the first run has filled caches."""
     tokenizer, peaks = open_tokenizer(tiny_model), {8: [], 24: []}
     batch = [f"{i}" for i in range(250)]
-    for number, times in enumerate((8, 8, 8, 24, 24)):
+    for number, times in enumerate((8, 8, 24)):
         folder = tmp_path / str(number)
         folder.mkdir()
         tracemalloc.start()

@@ -79,7 +79,13 @@ def recipe_values(tiny_model, hindi_file, english_file) -> dict:
         "evaluation": {
             "heldout_bytes": 1000,
             "bootstrap": {"resamples": 20},
-            "generation": {"timed_bytes": 8, "timed_prompts": 1, "timed_repeats": 1},
+            "generation": {
+                "timed_bytes": 8,
+                "timed_prompts": 1,
+                "timed_repeats": 1,
+                "samples": 2,
+                "sample_bytes": 16,
+            },
         },
     }
 

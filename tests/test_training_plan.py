@@ -271,6 +271,14 @@ def test_a_budget_is_met_to_the_row(
     assert leg.steps == math.ceil(leg.sequences / 4)
 
 
+def test_a_short_phase_orders_few_epochs_of_a_small_text(tiny_model: Path, tmp_path: Path) -> None:
+    """To find where a budget ends, no more than twice the sequences of the phase are ordered."""
+    blocks = packed(tiny_model, tmp_path, HINDI[:1], block_size=512)
+    leg = phase_steps(Mixture.of([(blocks, 1.0)]), PhaseLength("epochs", 20, 0, 2))
+    ordered = max(leg.mixture.targets[0].order._kept) + 1
+    assert 20 <= ordered <= 2 * leg.sequences / len(blocks)
+
+
 def test_an_epoch_sees_each_target_row_once(tiny_model: Path, tmp_path: Path) -> None:
     """Replay comes on top of an epoch, it does not shorten it."""
     text = two_streams(tiny_model, tmp_path)

@@ -211,8 +211,6 @@ class _StreamWriter(_SequenceWriter):
     def add(self, ids: Integers, sizes: Integers) -> None:
         """Append a document, with the separators before and after it."""
         ids, sizes = self._strip_separators(ids, sizes)
-        begins = np.zeros(len(ids), dtype=np.int64)
-        begins[0] = 1
         # Without BOS, the first document of the stream needs EOS as context for its first token.
         context = self.before if self.before is not None else self.after
         has_context = self.before is not None or not self._started
@@ -220,10 +218,12 @@ class _StreamWriter(_SequenceWriter):
         tail = np.array([self.after] if self.after is not None else [], dtype=np.int64)
         self._write_tokens(np.concatenate([head, ids, tail]))
         # The first token of the stream is context only: it belongs to no sequence.
-        counted_head = len(head) if self._started else 0
-        padding = (counted_head, len(tail))
-        self._sizes = np.concatenate([self._sizes, np.pad(sizes, padding)])
-        self._begins = np.concatenate([self._begins, np.pad(begins, padding)])
+        first = len(head) if self._started else 0
+        counted, begins = np.zeros((2, first + len(ids) + len(tail)), dtype=np.int64)
+        counted[first : first + len(ids)] = sizes
+        begins[first] = 1
+        self._sizes = np.concatenate([self._sizes, counted])
+        self._begins = np.concatenate([self._begins, begins])
         self._started = True
         while len(self._sizes) >= self.block:
             self._cut(self.block)

@@ -28,7 +28,7 @@ from lingraft.packing.epoch_order import EpochOrder
 from lingraft.packing.mixture import Batch, Mixture
 
 CHUNK = 65536
-"""Sequences that are measured at a time to find where a budget ends."""
+"""Sequences that are measured at a time, at most, to find where a budget ends."""
 
 MIN_EPOCHS = 1e-6
 """Share of a text below which its place is not given to others: then all texts are too small."""
@@ -220,7 +220,11 @@ def phase_steps(
 def _chunks(expected: int | None, per_step: int) -> Iterator[int]:
     """Yield the numbers of sequences that are measured at a time."""
     if expected is None:
-        yield from repeat(CHUNK)
+        # Few at first, because every epoch of a small text is ordered.
+        count = per_step
+        while True:
+            yield count
+            count = min(2 * count, CHUNK)
     for first in range(0, expected or 0, CHUNK):
         yield min(CHUNK, (expected or 0) - first)
     yield from repeat(per_step)
