@@ -33,6 +33,7 @@ from lingraft.tokenizer.json_format import build_backend
 from lingraft.tokenizer.save_tokenizer import save_tokenizer
 from lingraft.vocabulary import (
     SELECTIONS,
+    Append,
     AutoSize,
     Extension,
     SelectionRequest,
@@ -271,7 +272,9 @@ def test_the_extended_files_load_in_transformers_and_sentencepiece(assets, corpo
 @pytest.mark.parametrize("name", BASES)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    texts=st.lists(st.text("abc thनिकम\nத் ", min_size=1, max_size=50), min_size=1, max_size=6),
+    texts=st.lists(
+        st.text("abc thनिकम\nத் \u2029", min_size=1, max_size=50), min_size=1, max_size=6
+    ),
     learned=st.lists(st.text("abc theनिक", min_size=1, max_size=40), min_size=1, max_size=4),
     size=st.integers(300, 360),
     method=st.sampled_from(["continued", "append", "replace"]),
@@ -293,6 +296,18 @@ def test_claims_hold_over_random_bases_and_texts(  # noqa: PLR0917 - hypothesis 
     evidence = Evidence(source, target, splice, lambda: texts, lambda: texts, lambda: ENGLISH)
     claims = [*certify_vocabulary(evidence), *certify_texts(evidence)]
     assert [claim.name for claim in claims if claim.fatal and not claim.holds] == []
+
+
+def test_appended_tokens_consist_of_tokens(tmp_path):
+    """A line separator is never a token, so a token with one is dropped and counted."""
+    family = written_base("SentencePiece BPE", tmp_path / "source").family
+    texts = ["नमस्ते।\u2029नमस्ते।\u2029नमस्ते", "नमन।\u2029"] * 5
+    chosen = Append().select(SelectionRequest(family, family.units(texts), 60))
+    extended = family_of(family.with_tokens(chosen.surfaces), tmp_path)
+    cut = extended.segment([family.piece_of(surface) for surface in chosen.surfaces])
+    assert cut == [[family.size + i] for i in range(len(chosen.surfaces))]
+    assert not [surface for surface in chosen.surfaces if "\u2029".encode() in surface]
+    assert chosen.notes["dropped: no merge reaches it when it stands alone"] > 0
 
 
 def test_a_broken_claim_stops_the_run_unless_it_is_waived(tmp_path):

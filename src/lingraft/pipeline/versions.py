@@ -18,7 +18,7 @@ STAGE_VERSIONS = {
     "blend": 2,
     "text": 1,
     # What a run builds from them.
-    "vocabulary": 13,
+    "vocabulary": 14,
     "embeddings": 9,
     "packing": 5,
     "training": 14,

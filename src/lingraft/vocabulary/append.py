@@ -114,20 +114,27 @@ def _keep_reachable(family: Family, learned: list[_TargetToken], size: int) -> S
                 "dropped: not allowed in this family (digits, punctuation alone, torn characters)"
             ] += 1
         # The scores of an extended Unigram make every piece reachable.
-        elif isinstance(family, Unigram) or _is_reachable(token, cut_alone, rank, notes):
+        elif isinstance(family, Unigram) or _is_reachable(family, token, cut_alone, rank, notes):
             rank[token.surface] = len(rank)
     return Selected(tuple(rank), notes=dict(notes))
 
 
 def _is_reachable(
-    token: _TargetToken, cut_alone: CutAlone, rank: Mapping[bytes, int], notes: Counter[str]
+    family: Family,
+    token: _TargetToken,
+    cut_alone: CutAlone,
+    rank: Mapping[bytes, int],
+    notes: Counter[str],
 ) -> bool:
     """Return whether one more merge produces the token from its own bytes; count the reason."""
     parts = cut_with_new(token.surface, cut_alone, rank)
     if not parts:
         notes["dropped: holds a byte that the base cannot spell"] += 1
         return False
-    if len(parts) > 2:
+    # A character that falls back to bytes counts as one part, but only a token can be merged: a
+    # line separator, for example, is never one.
+    tokens = [part in rank or part in family.known_surfaces for part in parts]
+    if len(parts) > 2 or (len(parts) == 2 and not all(tokens)):
         notes["dropped: no merge reaches it when it stands alone"] += 1
         return False
     if len(parts) == 2 and tuple(parts) != token.parts:
