@@ -11,8 +11,9 @@ value, and the mean error, the mean of its amount and the largest one as shares 
 
 Training time has a fixed allowance instead of an interval, and a busy machine swings, so it has a
 table of its own: how many trainings ended in the allowance, the median error of the prediction, and
-the bounds of the middle 95% of measured / predicted. `--again` predicts with today's code from the
-same part of the log; the time of a point of the held-out curve is then that of the log's first one.
+the bounds of the middle 95% of measured / predicted. `--again` predicts with today's code: bits per
+byte from the part of the log that it reads, time from the same part as before, where the time of a
+point of the held-out curve is that of the log's first one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import argparse
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from math import ceil
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -28,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from lingraft.forecast.run_predictions import (
+    FIRST_PART,
     TIME,
     TIME_RANGE,
     MeasuringTime,
@@ -46,7 +49,7 @@ def main() -> None:
     parser.add_argument(
         "--again",
         action="store_true",
-        help="predict bits per byte, or time, with today's code from the same part of the log",
+        help="predict bits per byte, or time (from the same part of the log), with today's code",
     )
     parser.add_argument(
         "--time", action="store_true", help="compare the training times of all logs below"
@@ -151,7 +154,9 @@ def predicted_again(folder: Path, rows: Sequence[dict[str, Any]]) -> Iterator[di
     for row in rows:
         made = [record for record in log if "predicted" in record]
         if row["metric"] == "bits per byte" and made:
-            step, steps = made[-1]["step"], made[-1]["of_steps"]
+            steps = made[-1]["of_steps"]
+            points = [record["step"] for record in records_with(log, "heldout")]
+            step = max(ceil(FIRST_PART * steps), min(filter(None, points), default=0))
             schedule = load_recipe(folder / "recipe.yaml").training.phases[0].schedule
             seen = [record for record in log if record["step"] <= step]
             end = ProgressForecast(schedule.factor, steps).predict_end(seen, step)

@@ -74,22 +74,6 @@ def test_a_run_that_keeps_to_the_law_is_predicted_within_three_percent(schedule,
 
 
 @pytest.mark.parametrize(("alpha", "floor"), LAWS)
-def test_the_value_before_training_tells_steep_runs_from_flat_ones(alpha, floor):
-    """With one held-out point the end is within 4%; a higher value before gives a lower end."""
-    law = {"alpha": alpha, "floor": floor, "schedule": "cosine"}
-    truth = run(1.0, **law)[-1].value
-    start = floor + (1 - floor) * 0.5**-alpha  # the law of `run` at 0
-    steps, heldout = run(0.2, **law, noise=0.05), run(0.125, **law)[-1:]
-    value, low, high = predict_end(steps, END, heldout=heldout, start=start)
-    assert low <= truth <= high
-    assert abs(value / truth - 1) < 0.04
-    steeper = predict_end(steps, END, heldout=heldout, start=2 * start)
-    assert (steeper.value, steeper.low) < (value, low)
-    worse = predict_end(steps, END, heldout=heldout, start=heldout[0].value / 2)
-    assert value <= worse.value < heldout[0].value
-
-
-@pytest.mark.parametrize(("alpha", "floor"), LAWS)
 def test_any_plan_of_rates_is_predicted(alpha, floor):
     """Where the coming learning rates are known, as with warm-up-stable-decay, they are used."""
 

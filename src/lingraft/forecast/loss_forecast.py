@@ -9,9 +9,8 @@ offset for the text that the model saw before, and a the value at x1:
 where 0 <= e < 1 is the part that no text removes, and g is the extra gain of a falling rate (the
 form of Tissue et al. 2024, arXiv 2408.11029). The first part of a run does not determine e, alpha
 and s, so all combinations on a grid are fitted (a has a closed form). Each is weighted by the
-likelihood of the points and by a prior on the slope at x1: `SLOPE`, or in proportion to the fall so
-far if the value before training is known (`SLOPE_OF_FALL`). The prediction is the weighted mean;
-the interval contains 95% of the weight, with g drawn as well.
+likelihood of the points and by a prior on the slope at x1 (`SLOPE`). The prediction is the weighted
+mean; the interval contains 95% of the weight, with g drawn as well.
 
 Training steps are many and noisy, points on held-out text few and exact. Both kinds share the
 shape, and each has its own a. The prediction is for held-out text if there are such points.
@@ -39,11 +38,6 @@ SLOPE = (0.06, 0.45)
 """Prior from earlier runs: the median of -d log value / d log x at x1, and the standard deviation
 of its logarithm. With 0.1, which runs of larger steps gave, 55 runs of the default batch ended 3%
 to 5% above their predictions; with 0.06, the mean error is within 1.2% of 0 (results.md)."""
-
-SLOPE_OF_FALL = (0.5, 0.35, 0.04)
-"""The same prior where the held-out value before training is known: the median as a share of
-log(value before / value so far), its deviation, and the least median. Over 81 runs whose rows were
-made in nine ways, the mean error of the end falls from 3.8% to 1.9% (results.md)."""
 
 ANNEALING = (0.055, 0.02)
 """Mean and standard deviation of g. `english-8m`, Hindi: 0.06; larger models gain less."""
@@ -82,17 +76,15 @@ def predict_end(
     end_bytes: float,
     *,
     heldout: Sequence[LossPoint | tuple[float, float]] = (),
-    start: float | None = None,
     annealed: bool = True,
     ahead: float | None = None,
 ) -> Forecast:
     """Predict bits per byte after `end_bytes` from the steps and held-out points so far.
 
-    Points of the warm-up are left out. `start` is the held-out value before training, if it was
-    measured: the steeper the curve has been, the steeper it is expected to be. `annealed` states
-    that the rate falls at the end. `ahead` is the number of bytes that follow, each weighted by its
-    rate over the peak; the default is that of a cosine schedule, or of a constant rate if it is not
-    annealed. Raises `RecipeError` with fewer than five points.
+    Points of the warm-up are left out. `annealed` states that the rate falls at the end. `ahead` is
+    the number of bytes that follow, each weighted by its rate over the peak; the default is that of
+    a cosine schedule, or of a constant rate if it is not annealed. Raises `RecipeError` with fewer
+    than five points.
 
     >>> seen = [LossPoint(b, 0.5 + 40 * (b + 1e4) ** -0.4) for b in range(10_000, 210_000, 5_000)]
     >>> end = predict_end(seen, 1_000_000, annealed=False)
@@ -112,7 +104,7 @@ def predict_end(
     grid = _Grid.build(seen.last, seen.end)
     # Held-out points are first, because the prediction is for the kind of the first fit.
     fits = [grid.fit(kind, seen) for kind in (exact, steps) if kind]
-    weights_G = grid.weights(fits, *_slope_prior(exact, start))
+    weights_G = grid.weights(fits)
     now_G, error = fits[0].now, fits[0].error
     # A fixed seed: the same log gives the same interval.
     random = np.random.default_rng(0)
@@ -144,14 +136,6 @@ def _after_warmup(points: Sequence[LossPoint | tuple[float, float]]) -> list[Los
         if point.factor >= 0.999 * peak:
             return valid[index:]
     return valid
-
-
-def _slope_prior(heldout: Sequence[LossPoint], start: float | None) -> tuple[float, float]:
-    """Return the median of the slope at x1, and the standard deviation of its logarithm."""
-    if start is None or not heldout:
-        return SLOPE
-    share, deviation, least = SLOPE_OF_FALL
-    return max(share * math.log(start / heldout[-1].value), least), deviation
 
 
 def _columns(points: Sequence[LossPoint]) -> tuple[Floats, Floats, Floats]:
@@ -243,12 +227,12 @@ class _Grid:
         error = math.sqrt(variance / weights_P.sum())
         return _Fit(-0.5 * squares_G / variance, np.exp(now_G), error)
 
-    def weights(self, fits: Sequence[_Fit], slope: float, deviation: float) -> Floats:
+    def weights(self, fits: Sequence[_Fit]) -> Floats:
         """Return the weight of each combination, from all fits and the prior on the slope."""
         likelihood_G = np.sum([fit.likelihood for fit in fits], axis=0)
         # The derivative of -log value by log x at x1, from the formula at the top.
         slope_G = self.alpha * (1 - self.irreducible) * self.last / (self.last + self.offset)
-        posterior_G = likelihood_G - 0.5 * (np.log(slope_G / slope) / deviation) ** 2
+        posterior_G = likelihood_G - 0.5 * (np.log(slope_G / SLOPE[0]) / SLOPE[1]) ** 2
         # The maximum is subtracted, so that the exponentials do not all underflow to 0.
         weights_G = np.exp(posterior_G - posterior_G.max())
         share_G: Floats = weights_G / weights_G.sum()

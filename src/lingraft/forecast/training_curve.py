@@ -65,14 +65,6 @@ def heldout_points(records: Sequence[LogRecord], language: str) -> list[LossPoin
     return points
 
 
-def heldout_start(records: Sequence[LogRecord], language: str) -> float | None:
-    """Return the held-out bits per byte of a language before training; `None` if not measured."""
-    for record in records_with(records, "heldout"):
-        if record["step"] == 0 and language in record["heldout"]:
-            return float(record["heldout"][language])
-    return None
-
-
 def first_language(records: Sequence[LogRecord]) -> str:
     """Return the first language of the held-out curve, which is a target; "" without a curve."""
     for record in records_with(records, "heldout"):
@@ -133,7 +125,6 @@ class ProgressForecast:
             points,
             step_bytes * self.steps,
             heldout=heldout,
-            start=heldout_start(records, language),
             annealed=self.factor(self.steps - 1, self.steps) < ANNEALED_BELOW,
             ahead=step_bytes * sum(factors),
         )
