@@ -111,12 +111,12 @@ def test_a_run_holds_its_predictions_and_checks_them(finished):
 
 
 def test_a_prediction_is_stored_before_the_steps_it_speaks_of(finished):
-    """A fifth of the steps are in the log before the prediction of its end, and no later one."""
+    """A quarter of the steps are in the log before the prediction of its end, and no later one."""
     rows = read_log(finished.folder / "training.jsonl")
     place = [index for index, row in enumerate(rows) if "predicted" in row]
     assert len(place) == 1
-    assert max(row["step"] for row in rows[: place[0]]) == 8
-    assert {row["step"] for row in rows[place[0] + 1 :]} == set(range(9, 41))
+    assert max(row["step"] for row in rows[: place[0]]) == 10
+    assert {row["step"] for row in rows[place[0] + 1 :]} == set(range(11, 41))
     stored = {row.metric: row for row in read_predictions(finished.folder)}
     for predicted in rows[place[0]]["predicted"]:
         assert stored[predicted["metric"]] == Prediction(**predicted)
