@@ -18,7 +18,8 @@ budget and language, and the default that the rule gives, run with three seeds.
 
 The best point is chosen on documents held out of the training files, in both languages, and
 reported on the held-out files, which no choice has read. It has the lowest bits per byte of the
-language among those where the base's language is at most 1% worse than before. The fit is
+language among those where the base's language is at most 1% worse than before, or, if it is worse
+at all points, than at the point that keeps it best. The fit is
 log(best body rate) = a + b log(batch) + c log(budget) over the best body rates of each batch; the
 rule (`training/batch_rule.py`) has b = 0.5 below the batch by size, and c = 0.
 """
@@ -51,7 +52,7 @@ BODY, ROWS = "training.learning_rates.body", "training.learning_rates.added_rows
 SEEDS = {"full": [0, 1, 2], "smollm2": [0, 1, 2], "small": [0, 1]}
 """Seeds of the best point and the default, by scale."""
 MOST_LOST = 1.01
-"""The replayed language may be so many times as bad as before training."""
+"""The replayed language may be so many times as bad as before training, or as at the best point."""
 
 Place = tuple[str, str]  # budget, language
 
@@ -67,11 +68,6 @@ class Point:
     target: float
     replay: float
     replay_before: float
-
-    @property
-    def keeps(self) -> bool:
-        """Whether the replayed language is about as good as before."""
-        return self.replay <= MOST_LOST * self.replay_before
 
 
 def main() -> None:
@@ -92,8 +88,6 @@ def main() -> None:
         cost(arguments, parts)
         return
     points: list[Point] = []
-    print("| budget | language | tokens a step | body | added rows | target | replay | lost |")
-    print("|---|---|---|---|---|---|---|---|")
     for place, batch in parts:
         found = points_of(run(arguments, place, str(batch), {BATCH: [batch]}))
         print_points(found)
@@ -166,22 +160,38 @@ def points_of(table: list[dict[str, Any]]) -> list[Point]:
 
 def choose(points: list[Point]) -> dict[Place, Point]:
     """Return the best point of each budget and language."""
-    best: dict[Place, Point] = {}
-    for point in sorted(points, key=lambda point: (not point.keeps, point.target)):
-        best.setdefault(point.place, point)
-    return dict(sorted(best.items(), key=lambda item: Budget.model_validate(item[0][0]).amount))
+    groups: dict[Place, list[Point]] = defaultdict(list)
+    for point in points:
+        groups[point.place].append(point)
+    return {place: best_of(groups[place]) for place in sorted(groups, key=amount_of)}
+
+
+def best_of(points: list[Point]) -> Point:
+    """Return the lowest point among those that keep the replayed language."""
+    least = max(points[0].replay_before, min(point.replay for point in points))
+    kept = [point for point in points if point.replay <= MOST_LOST * least]
+    return min(kept, key=lambda point: point.target)
 
 
 def print_points(points: list[Point]) -> None:
-    """Print points of one budget, language and batch, the best first."""
-    for point in sorted(points, key=lambda point: (not point.keeps, point.target)):
-        budget, language = point.place
-        lost = point.replay / point.replay_before - 1
-        print(
-            f"| {budget} | {language} | {point.batch:,.0f} | {point.body:.3g} | {point.rows:.3g} | "
-            f"{point.target:.4f} | {point.replay:.4f} | {lost:+.1%} |",
-            flush=True,
-        )
+    """Print points of one budget, language and batch: a line for each body rate.
+
+    A cell has the bits per byte of the language, and the change of the replayed one.
+    """
+    if not points:
+        return
+    (budget, language), rows = points[0].place, sorted({point.rows for point in points})
+    head = " | ".join(f"added rows {rate:.3g}" for rate in rows)
+    print(f"\n{budget} of {language}, {points[0].batch:,.0f} tokens a step:\n")
+    print(f"| body | {head} |\n|---|{'---|' * len(rows)}")
+    cells = {(point.body, point.rows): point for point in points}
+    for body in sorted({point.body for point in points}):
+        line = []
+        for rate in rows:
+            point = cells.get((body, rate))
+            lost = point.replay / point.replay_before - 1 if point else 0.0
+            line.append(f"{point.target:.4f} ({lost:+.1%})" if point else "")
+        print(f"| {body:.3g} | {' | '.join(line)} |", flush=True)
 
 
 def print_fit(points: list[Point]) -> None:
@@ -191,7 +201,7 @@ def print_fit(points: list[Point]) -> None:
         groups[point.place, point.batch].append(point)
     inner, edges = [], 0
     for (place, batch), group in groups.items():
-        best = min(group, key=lambda point: (not point.keeps, point.target))
+        best = best_of(group)
         rates = {point.body for point in group}
         # The best rate of a whole grid may be beyond its edge, which says nothing of where it is.
         edges += best.body in {min(rates), max(rates)}
@@ -224,14 +234,14 @@ def print_seeds(arguments: argparse.Namespace, point: Point) -> None:
         "replay.heldout": f"{TEXTS}/en.heldout.jsonl.gz",
     }
     own = {BATCH: [int(point.batch)], BODY: [point.body], ROWS: [point.rows]}
-    best = run(arguments, point.place, "best", {**heldout, **own})
+    name = f"best-{point.batch:.0f}-{point.body:.3g}-{point.rows:.3g}"
+    best = run(arguments, point.place, name, {**heldout, **own})
     # A setting without a value has its default: the batch and the rates of the rule.
     unset: dict[str, Any] = {BATCH: [None], BODY: [None], ROWS: [None]}
     default = run(arguments, point.place, "default", {**heldout, **unset})
     print(
         f"\n{budget} of {language}: best {point.batch:,.0f} tokens a step, {point.body:.3g} and "
-        f"{point.rows:.3g} ({'' if point.keeps else 'every point loses over 1%: '}"
-        f"{point.target:.4f} where it was chosen)"
+        f"{point.rows:.3g} ({point.target:.4f} where it was chosen)"
     )
     for role in ("target", "replay") if best and default else ():
         ours, theirs = bits(best, role), bits(default, role)
