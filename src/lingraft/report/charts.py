@@ -125,10 +125,15 @@ def wrapped(label: str) -> str:
     'mean¶(weights=characters)'
     >>> wrapped("Hindi (keep)")
     'Hindi (keep)'
+    >>> wrapped("replay share 0.2, KL 1")
+    'replay share 0.2,¶KL 1'
     """
     # A method with its settings is one word, which can be divided before its bracket.
     words = re.sub(r"(?<=\S)\(", " (", label)
-    return LINE_BREAK.join(textwrap.wrap(words, LABEL_LINE, max_lines=3, placeholder=" …"))
+    # A number stays with its name: lines are not broken at a no-break space.
+    words = re.sub(r" (?=[\d.]+(?:,|$))", "\N{NO-BREAK SPACE}", words)
+    lines = textwrap.wrap(words, LABEL_LINE, max_lines=3, placeholder=" …")
+    return LINE_BREAK.join(lines).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def line_labels(names: Iterable[str]) -> dict[str, str]:
