@@ -6,7 +6,7 @@
 Run from the root of the repository; ../shared/assets must exist. Each recipe in
 benchmarks/recipes/english-8m-*.yaml is run (stages in the store are reused). Its predictions use
 only what was known before: tokens per byte from the base tokenizer, the training text and the
-held-out text; the final bits per byte from the first 20% of the training log. `small` takes 10
+held-out text; the final bits per byte from the first part of the training log. `small` takes 10
 minutes per language on 2 cores; `full` needs a GPU. `tokens` checks tokenizers only: it predicts
 from a sample, then learns the tokens from 12 MB (or all the text, if there is less) and counts the
 tokens of the same held-out file.

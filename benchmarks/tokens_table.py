@@ -3,7 +3,7 @@
 A line is a choice: the cells that differ in their seed only. It is compared with the runs of the
 same language, text and seed without added tokens, which have the base's pre-tokenizer (`keep`).
 
-- FLOPs of a byte in use: tokens per byte of target text x 2 FLOPs per parameter, to read or to
+- Inference FLOPs per byte: tokens per byte of target text x 2 FLOPs per parameter, to read or to
   generate it after adaptation, compared with the base (`lingraft.report.study_files` says what is
   counted, with its source).
 - Training compute: 6 x parameters x tokens.
@@ -48,7 +48,7 @@ HEADINGS = (
     "against none, same compute",
     "text to equal quality",
     "compute to equal quality",
-    "FLOPs of a byte in use",
+    "inference FLOPs per byte",
     "English change",
 )
 

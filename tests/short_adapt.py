@@ -12,6 +12,15 @@ from lingraft.recipe.overrides import override
 from lingraft.recipe.tree import Tree
 from tests.conftest import ENGLISH, HINDI
 
+GENERATION = {
+    "timed_bytes": 8,
+    "timed_prompts": 1,
+    "timed_repeats": 1,
+    "samples": 2,
+    "sample_bytes": 16,
+}
+"""Little text to time and to show, because each token takes a step of its own."""
+
 
 def write_texts(root: Path) -> None:
     """Write some text in both languages."""
@@ -50,13 +59,7 @@ def short_recipe(source: Path, root: Path, *overrides: str) -> Recipe:
         "evaluation": {
             "heldout_bytes": 400,
             "bootstrap": {"resamples": 20},
-            "generation": {
-                "timed_bytes": 8,
-                "timed_prompts": 1,
-                "timed_repeats": 1,
-                "samples": 2,
-                "sample_bytes": 16,
-            },
+            "generation": GENERATION,
         },
     }
     return parse_recipe(override(Tree(values), overrides))

@@ -21,6 +21,7 @@ from lingraft.training.phase_steps import TrainingText
 from lingraft.training.train import train
 from tests.conftest import ENGLISH, HINDI
 from tests.models import ARCHITECTURES, extended_tokenizer
+from tests.short_adapt import GENERATION
 from tests.training_cases import Killed, packed
 
 peft = pytest.importorskip("peft")
@@ -305,13 +306,7 @@ def test_the_command_writes_what_a_run_kept(tiny_model, hindi_file, tmp_path):
         "evaluation": {
             "heldout_bytes": 500,
             "bootstrap": {"resamples": 20},
-            "generation": {
-                "timed_bytes": 4,
-                "timed_prompts": 1,
-                "timed_repeats": 1,
-                "samples": 2,
-                "sample_bytes": 16,
-            },
+            "generation": GENERATION,
         },
     }
 

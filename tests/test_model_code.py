@@ -14,6 +14,7 @@ from lingraft import model_code
 from lingraft.bases import parse_model
 from lingraft.errors import ModelError
 from tests.commands import lingraft
+from tests.short_adapt import GENERATION
 from tests.test_bases import loads, materialised
 
 CONFIGURATION = """
@@ -74,13 +75,7 @@ def recipe(tmp_path: Path, model: object, hindi: Path) -> Path:
     quick = {
         "bootstrap": {"resamples": 20},
         "heldout_bytes": 2000,
-        "generation": {
-            "timed_bytes": 8,
-            "timed_prompts": 1,
-            "timed_repeats": 1,
-            "samples": 2,
-            "sample_bytes": 8,
-        },
+        "generation": GENERATION,
     }
     content = {
         "name": "run",

@@ -34,6 +34,7 @@ from lingraft.recipe.tree import Tree
 from lingraft.store import Store, file_digest
 from lingraft.tokenizer import open_tokenizer
 from tests.commands import start
+from tests.short_adapt import GENERATION
 
 MEASURED = ["scoring", "scoring", "scoring", "evaluation"]
 EXTENDED = ["source-check", "vocabulary", "embeddings", "result-check"]
@@ -79,13 +80,7 @@ def recipe_values(tiny_model, hindi_file, english_file) -> dict:
         "evaluation": {
             "heldout_bytes": 1000,
             "bootstrap": {"resamples": 20},
-            "generation": {
-                "timed_bytes": 8,
-                "timed_prompts": 1,
-                "timed_repeats": 1,
-                "samples": 2,
-                "sample_bytes": 16,
-            },
+            "generation": GENERATION,
         },
     }
 
@@ -556,7 +551,7 @@ def test_a_finished_run_keeps_its_tasks_without_lm_eval(
         without_lm_eval(patch)
         assert run(recipe, here, write_report=report, log=lines.append).record == record
         assert (
-            "finished already, nothing to do; it keeps the scores of its tasks (lm-eval is not"
+            "nothing to do; it keeps its task scores, which cannot be measured here (lm-eval is not"
             in (lines[-1])
         )
         # Another text makes another run, which has no tasks and says why.

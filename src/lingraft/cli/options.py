@@ -8,14 +8,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from lingraft.file_kinds import TEXT_KINDS
-
-if TYPE_CHECKING:
-    pass
 
 RecipeFile = Annotated[
     str | None,

@@ -31,15 +31,17 @@ def run_key(recipe: Recipe, graph: Graph) -> str:
 
 
 def finished_line(folder: Path, recipe: Recipe, graph: Graph) -> str:
-    """Return the line that a folder is the finished run of a recipe; "" if it is not.
+    """Return a message that a folder holds the finished run of a recipe; "" if it does not.
 
-    A run of which a file has changed is not finished.
+    If a file has been changed since the run ended, it does not.
     """
     line = f"{folder}: this run is finished already, nothing to do"
     if is_run(folder, run_key(recipe, graph)):
         return line
     kept = _kept_tasks(folder, recipe, graph)
-    return f"{line}; it keeps the scores of its tasks ({kept})" if kept else ""
+    return (
+        f"{line}; it keeps its task scores, which cannot be measured here ({kept})" if kept else ""
+    )
 
 
 def _kept_tasks(folder: Path, recipe: Recipe, graph: Graph) -> str:

@@ -246,7 +246,7 @@ class StudyFiles:
 
 
 def _serving_cost(of_cell: Mapping[ValueKey, float]) -> float | None:
-    """Return the FLOPs of a byte of target text in use, divided by those of the base.
+    """Return the inference FLOPs per byte of target text, divided by those of the base.
 
     That is tokens per byte x FLOPs per token, to read text as well as to generate it: 2 for each
     parameter (forward pass, Kaplan et al. 2020, arXiv 2001.08361), the larger embedding and head

@@ -112,7 +112,7 @@ def headings(study: StudyFiles) -> list[str]:
         FERTILITY: study.fertility_metric,
         BITS: "bits per byte",
         BASE_CHANGE: "base language, change",
-        SERVING: "FLOPs of a byte in use",
+        SERVING: "inference FLOPs per byte",
         COST: "training FLOPs",
     }
     more = ["text to equal quality", "compute to equal quality"] if relates_to_none(study) else []

@@ -227,10 +227,10 @@ def describe(needed: TextNeeded) -> str:
 
 
 def describe_reached(needed: TextNeeded, cost: float = 1.0) -> str:
-    """Format the share at which `second` is as low as `first` at its end, where it gets there.
+    """Format the share of its text after which `second` is as good as `first` is after all of it.
 
     With `cost`, the training FLOPs of `second` divided by those of `first` on the same text, it is
-    the share of compute: the tokens and so the FLOPs of a run are spread evenly over its text.
+    the share of the training FLOPs of `first`: each byte of a run's text costs about the same.
 
     >>> pair, rest = ("vocabulary.size", "0", "500"), (0.1, -0.02, None)
     >>> needed = TextNeeded(*pair, 0.6, None, *rest, 1, 1, seeds=1, languages=1)

@@ -225,8 +225,8 @@ def _chunks(expected: int | None, per_step: int) -> Iterator[int]:
         while True:
             yield count
             count = min(2 * count, CHUNK)
-    for first in range(0, expected or 0, CHUNK):
-        yield min(CHUNK, (expected or 0) - first)
+    for first in range(0, expected, CHUNK):
+        yield min(CHUNK, expected - first)
     yield from repeat(per_step)
 
 

@@ -127,10 +127,10 @@ def on_every_process(
 
 
 def measured_copy(model: Any, types: Mapping[str, torch.dtype], device: str) -> Any:
-    """Return a model on the device; if it is in main memory, a copy in its stored data types.
+    """Return a model on the device; if it is in CPU memory, a copy in the dtypes it is saved in.
 
-    A strategy that quantises leaves its result in main memory, in float32. A device that trained it
-    in 4 bits need not have room for that, but the finished model is scored on it as it is stored.
+    Quantised training leaves its result in CPU memory, in float32. A GPU that trained it in 4 bits
+    need not have room for float32, but it evaluates the finished model in its saved dtypes anyway.
     """
     parameters = dict(model.named_parameters())
     if all(one.device.type == torch.device(device).type for one in parameters.values()):
