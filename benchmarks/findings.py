@@ -52,7 +52,7 @@ from lingraft.forecast.base_comparison import BaseRun, measured_runs
 from lingraft.formatting import counted, duration
 from lingraft.measurement import metric_changes
 from lingraft.pipeline.run_files import read_run
-from lingraft.report.charts import Chart, difference_dots, draw_svg, titled, wrapped
+from lingraft.report.charts import Chart, difference_dots, wrapped
 from lingraft.report.run_charts import charts
 from lingraft.report.study_charts import study_charts
 from lingraft.report.study_files import BITS, SIZE, StudyFiles, read_study_files
@@ -104,8 +104,8 @@ def main() -> None:
             if chart.name.startswith(PICTURES.get(question, "")):
                 # Without the number of the axis.
                 name = re.sub(r"-\d+$", "", chart.name)
-                svg = titled(draw_svg(chart.declared, background="white"), chart.label)
-                files[arguments.docs / "pictures" / f"{answer.pictures}-{name}.svg"] = svg
+                picture = arguments.docs / "pictures" / f"{answer.pictures}-{name}.svg"
+                files[picture] = chart.on_white()
         for name, text in answer.tables.items():
             page = arguments.docs / f"{name}.md"
             before = files.get(page) or page.read_text(encoding="utf-8")

@@ -137,9 +137,9 @@ def checked_charts() -> Iterator[list[str]]:
     declare = charts.specification
     checked: list[str] = []
 
-    def declare_and_check(chart: Any, background: str | None) -> dict[str, Any]:
+    def declare_and_check(chart: Any) -> dict[str, Any]:
         checked.append(str(chart.to_dict(validate=True).get("title")))
-        return declare(chart, background)
+        return declare(chart)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(charts, "specification", declare_and_check)

@@ -21,14 +21,7 @@ from lingraft.page_style import page_style
 from lingraft.pipeline.run_files import RunFiles, read_run
 from lingraft.pipeline.run_summary import answer, question
 from lingraft.report import run_tables
-from lingraft.report.charts import (
-    Chart,
-    chart_packages_missing,
-    draw_png,
-    draw_svg,
-    inlined,
-    titled,
-)
+from lingraft.report.charts import Chart, chart_packages_missing, inlined
 from lingraft.report.run_charts import charts
 from lingraft.report.token_boxes import tokenised_samples
 from lingraft.store import write_files
@@ -59,11 +52,8 @@ def write_page(path: Path, text: str, drawn: Sequence[Chart] | None) -> None:
     folder = path.parent / "charts"
     files: dict[Path, str | bytes] = {path: text}
     for chart in drawn or ():
-        svg = draw_svg(chart.declared, background="white")
-        files |= {
-            folder / f"{chart.name}.svg": titled(svg, chart.label),
-            folder / f"{chart.name}.png": draw_png(chart.declared),
-        }
+        files[folder / f"{chart.name}.svg"] = chart.on_white()
+        files[folder / f"{chart.name}.png"] = chart.png()
     write_files(files)
     if drawn is None:
         return
@@ -118,7 +108,7 @@ def draw_figures(charts: Sequence[Chart]) -> list[tuple[Chart, Markup]]:
     """Draw charts as SVG elements for a page."""
     figures = []
     for chart in charts:
-        svg = inlined(draw_svg(chart.declared), chart.name, chart.label)
+        svg = inlined(chart.svg, chart.name, chart.label)
         figures.append((chart, Markup(svg)))  # noqa: S704 - `inlined` keeps only shapes and text
     return figures
 
