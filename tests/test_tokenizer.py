@@ -50,6 +50,18 @@ def test_real_tokenizers_are_read_with_their_size_and_special_ids(assets, name):
     assert (tokenizer.size, tokenizer.bos_id, tokenizer.eos_id) == REAL[name]
 
 
+def test_the_same_files_are_opened_once(tmp_path):
+    """Opening again gives the same object, until a file has another content of the same size."""
+    data = byte_level()
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
+    (tmp_path / "tokenizer_config.json").write_text('{"bos_token": "a"}', encoding="utf-8")
+    opened = open_tokenizer(tmp_path)
+    assert open_tokenizer(tmp_path) is opened
+    (tmp_path / "tokenizer_config.json").write_text('{"bos_token": "b"}', encoding="utf-8")
+    assert opened.config["bos_token"] == "a"
+    assert open_tokenizer(tmp_path).config["bos_token"] == "b"
+
+
 @pytest.mark.parametrize("name", FERTILITY)
 def test_converted_tokenizers_cut_as_published(assets, name, flores):
     """Tokens per whitespace word on FLORES are those that the original tokenizers give."""
