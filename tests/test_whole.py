@@ -127,7 +127,7 @@ def test_a_really_pretrained_model_learns_hindi(some_text, tmp_path, monkeypatch
 
 REAL = [
     ("llama2-hindi", "hi", 1.8),
-    ("gpt2-arabic", "ar", 1.5),
+    pytest.param("gpt2-arabic", "ar", 1.5, marks=pytest.mark.long),
     pytest.param("llama2-turkish", "tr", 1.3, marks=pytest.mark.long),
     pytest.param("pythia-hindi", "hi", 1.5, marks=pytest.mark.long),
     pytest.param("qwen2-tamil", "ta", 2.0, marks=pytest.mark.long),
