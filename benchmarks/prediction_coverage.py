@@ -30,14 +30,19 @@ from typing import Any
 import numpy as np
 
 from lingraft.forecast.run_predictions import (
-    FIRST_PART,
     TIME,
     TIME_RANGE,
     MeasuringTime,
     measuring_seconds,
     predict_time,
 )
-from lingraft.forecast.training_curve import LogRecord, ProgressForecast, read_log, records_with
+from lingraft.forecast.training_curve import (
+    FIRST_PART,
+    LogRecord,
+    ProgressForecast,
+    read_log,
+    records_with,
+)
 from lingraft.measurement import read_measurements, select
 from lingraft.recipe import load_recipe
 from lingraft.studies.study_folder import STUDY, StudyFolder

@@ -32,6 +32,7 @@ from lingraft.forecast.run_predictions import (
     Prediction,
     predict_time,
     predict_training,
+    with_training,
 )
 from lingraft.forecast.training_curve import ProgressForecast, read_log
 from lingraft.miniature import stories
@@ -180,6 +181,19 @@ def test_a_missing_prediction_has_its_reason(finished, tmp_path):
     bare = [{key: row[key] for key in row if key != "heldout"} for row in records]
     reasons = predict_training(progress, bare, 40, none)["not predicted"]
     assert "raise training.heldout_points" in reasons["bits per byte"]
+    reasons = predict_training(None, records, 40, none)["not predicted"]
+    assert "several phases or branches" in reasons["bits per byte"]
+
+
+def test_the_end_of_training_is_no_prediction_of_a_model_that_is_changed_after_it(finished):
+    """Only the time is predicted of a run whose weights are mixed after training."""
+    content = {"rows": [], "not predicted": {}}
+    log = read_log(finished.folder / "training.jsonl")
+    metrics = [row["metric"] for row in with_training(content, log)["rows"]]
+    assert metrics == ["bits per byte", "training time"]
+    changed = with_training(content, log, "weights are mixed")
+    assert [row["metric"] for row in changed["rows"]] == ["training time"]
+    assert changed["not predicted"] == {"bits per byte": "weights are mixed"}
 
 
 def test_the_predicted_time_counts_the_points_of_the_curve_that_are_left():

@@ -24,6 +24,7 @@ from lingraft.corpus.shingles import hash_word
 from lingraft.corpus.text_repairs import Cleaning
 from lingraft.errors import CorpusError
 from lingraft.measurement import MIN_DOCUMENTS
+from lingraft.pipeline.stage_warnings import ScoredText, few_scored_warning
 from lingraft.pipeline.text_summary import health_lines
 from lingraft.recipe import Text
 from lingraft.store import Draft
@@ -410,3 +411,14 @@ def test_an_incomplete_model_of_fasttext_is_an_error(tmp_path):
     path.write_bytes(head + bytes(4 * 16 * 2000))
     with pytest.raises(ValueError, match=r"^it is not complete: 128,0\d\d bytes$"):
         language_identifier._check_size(str(path))
+
+
+def test_a_half_of_few_documents_is_too_few_to_judge(tmp_path):
+    """25 held-out documents are enough for all, and too few if only one half of them is scored."""
+    corpus, _ = built(tmp_path, ENGLISH, "en", heldout_share=0.25)
+    assert MIN_DOCUMENTS <= corpus.counts("heldout").documents < 2 * MIN_DOCUMENTS
+    scored = {"heldout_bytes": 100_000}
+    assert few_scored_warning(corpus, ScoredText(scored)) == ""
+    warning = few_scored_warning(corpus, ScoredText(scored, "reported"))
+    assert "the half `reported`, are scored" in warning
+    assert "too few to judge (at least 20)" in warning

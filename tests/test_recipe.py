@@ -209,6 +209,14 @@ def test_settings_of_the_method_may_stand_beside_it():
     assert beside.vocabulary == inside.vocabulary
 
 
+def test_the_half_that_chooses_is_not_reported():
+    """A run that chooses a share of `merge_back` cannot report on the documents it chose by."""
+    chosen = "evaluation.heldout_part=chosen on"
+    assert read(chosen, "training.merge_back=[0.1]").evaluation.heldout_part == "chosen on"
+    with pytest.raises(RecipeError, match="report the other half"):
+        read(chosen, "training.merge_back=[0.1, 0.5]")
+
+
 def test_settings_of_a_single_phase_may_stand_in_the_plan():
     """{strategy: full, budget: 1 MB} is a plan of one phase."""
     assert (

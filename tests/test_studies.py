@@ -9,6 +9,7 @@ import pytest
 
 from lingraft.errors import RecipeError
 from lingraft.pipeline import build_graph
+from lingraft.pipeline.stage_builders import reported_part
 from lingraft.recipe.yaml import dump
 from lingraft.store import Store
 from lingraft.studies import cells_of, read_study
@@ -301,3 +302,12 @@ def test_every_cell_reads_as_much_of_a_preset_as_the_largest_needs(recipe_file):
     for role in ("target", "replay"):
         (sources,) = {getattr(cell.recipe, role).sources for cell in found}
         assert sources[0].limit.bytes == {"target": 88_000_000, "replay": 50_000_000}[role]
+
+
+def test_every_cell_reports_on_the_same_documents(recipe_file):
+    """If one cell chooses a share of `merge_back`, all report on the half that chooses nothing."""
+    values = [[], [0.1], [0.1, 0.5]]
+    for used, part in ((values, {"reported"}), (values[:2], {"all"})):
+        found = cells(study_file(recipe_file, axes={"training.merge_back": used}))
+        assert len(found) == len(used)
+        assert {reported_part(cell.recipe) for cell in found} == part

@@ -66,6 +66,16 @@ def test_trials_differ_in_init_and_seed_alone(recipe: Recipe) -> None:
         assert phase.branch_and_merge is None
 
 
+def test_a_probe_of_a_run_that_chooses_scores_what_is_not_reported(recipe: Recipe) -> None:
+    """The half of the held-out documents that the run reports decides on no initialisation."""
+    training = recipe.training.model_copy(update={"merge_back": (0.1, 0.5)})
+    chooses = recipe.model_copy(update={"training": training})
+    probe = Probe(inits_of("mean,random"), steps=7, seeds=1)
+    assert {trial.recipe.evaluation.heldout_part for trial in trials_of(recipe, probe)} == {"all"}
+    trials = trials_of(chooses, probe)
+    assert {trial.recipe.evaluation.heldout_part for trial in trials} == {"chosen on"}
+
+
 def test_a_probe_is_made_once_and_keeps_no_models(recipe: Recipe, tmp_path: Path) -> None:
     """Every init has scores before and after per seed and language; a second run is cached."""
     runtime, told = Runtime(tmp_path / "runs", tmp_path / "store", "cpu"), []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import ByteSize, Field
 
 from lingraft.measurement import MIN_DOCUMENTS
@@ -74,6 +76,14 @@ class InContextSettings(Settings):
         return 2 * max(self.copied_words, 2 * self.mapped_pairs)
 
 
+HeldoutPart = Literal["all", "chosen on", "reported"]
+"""The held-out documents that are scored: all, or one half if a run chooses something by them.
+
+What is chosen by a number on held-out text is the best of several on just this text. So the choice
+uses every second document, and only the others are reported.
+"""
+
+
 class EvaluationSettings(Settings):
     """The measurements on the held-out text of each language."""
 
@@ -82,6 +92,12 @@ class EvaluationSettings(Settings):
         gt=0,
         description="bytes of held-out text per language: documents from the start, the last one "
         "cut, the same for every model",
+    )
+    heldout_part: HeldoutPart = Field(
+        default="all",
+        description="which held-out documents are scored: all, or one half: `chosen on` or "
+        "`reported`; a run that chooses by held-out text (`training.merge_back`) always reports "
+        "the second half, and so do all cells of a study that has such a run",
     )
     context: int | None = Field(
         default=None,

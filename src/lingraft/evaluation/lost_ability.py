@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from lingraft.evaluation.byte_positions import IN_CONTEXT_GAINS
 from lingraft.evaluation.in_context_probes import KNOWN
@@ -126,6 +127,26 @@ def lost_since(
         is_smaller = after["gain"] <= (1 - LOST_SHARE) * first["gain"]
         if has_risen or (is_smaller and after["high"] < first["low"] and rise > 0):
             yield probe
+
+
+def lost_during_training(log: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a warning for each gain that the points of a training log name as lost.
+
+    >>> points = [{"step": step, "in_context": {}, "lost": ["copying gain"]} for step in (10, 20)]
+    >>> list(lost_during_training([*points, {"step": 30, "in_context": {}}]))
+    ... # doctest: +NORMALIZE_WHITESPACE
+    ['in-context learning: the copying gain was lost at 2 of 3 points of the held-out curve, first
+    at step 10, but not at the end; replay text in the base language (replay), raise replay.share,
+    or train less']
+    """
+    points = [record for record in log if "in_context" in record and record["step"] > 0]
+    for probe in dict.fromkeys(probe for point in points for probe in point.get("lost", ())):
+        steps = [point["step"] for point in points if probe in point.get("lost", ())]
+        end = "" if steps[-1] == points[-1]["step"] else ", but not at the end"
+        yield (
+            f"in-context learning: the {probe} was lost at {len(steps)} of {len(points)} points of "
+            f"the held-out curve, first at step {steps[0]}{end}; {REMEDY}"
+        )
 
 
 def loss_in_words(probe: str, before: Mapping[str, float], now: Mapping[str, float]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from lingraft.evaluation.bits_per_byte import (
     start_id,
 )
 from lingraft.evaluation.byte_positions import PositionBits, measure_gains
-from lingraft.evaluation.config import EvaluationSettings
+from lingraft.evaluation.config import EvaluationSettings, HeldoutPart
 from lingraft.evaluation.generation import Passage
 from lingraft.evaluation.samples import GeneratedSample, write_samples
 from lingraft.evaluation.text_scores import TextScores, build_scores
@@ -102,14 +102,6 @@ def _check_rows(model: Any, tokenizer: ModelTokenizer, ids: Sequence[Sequence[in
         raise ModelError(msg)
 
 
-HeldoutPart = Literal["all", "chosen on", "reported"]
-"""The held-out documents that are scored: all, or one half if a run chooses something by them.
-
-What is chosen by a number on held-out text is the best of several on just this text. So the choice
-uses every second document, and only the others are reported.
-"""
-
-
 def heldout_documents(corpus: Corpus, limit: int, part: HeldoutPart = "all") -> list[str]:
     """Return the first `limit` bytes of held-out documents; the last document is cut there.
 
@@ -126,9 +118,9 @@ def heldout_documents(corpus: Corpus, limit: int, part: HeldoutPart = "all") -> 
         return documents
     if len(documents) < 2:
         msg = (
-            f"{corpus.folder}: one held-out document in {corpus.language}, but training.merge_back "
-            "chooses a share on one half and reports the other; give more held-out text, or a "
-            "single share"
+            f"{corpus.folder}: one held-out document in {corpus.language}, but only one half is "
+            "scored (evaluation.heldout_part, or a training.merge_back of several shares); give "
+            "more held-out text"
         )
         raise CorpusError(msg)
     return documents[0 if part == "chosen on" else 1 :: 2]

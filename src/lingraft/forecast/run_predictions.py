@@ -19,9 +19,11 @@ from typing import Any
 
 from lingraft.corpus import Corpus, first_documents
 from lingraft.errors import LingraftError, RecipeError
-from lingraft.evaluation.score_model import HeldoutPart, heldout_documents
+from lingraft.evaluation.config import HeldoutPart
+from lingraft.evaluation.score_model import heldout_documents
 from lingraft.forecast.predict_fertility import predict_fertility, text_bytes, tokens_per_byte
 from lingraft.forecast.training_curve import (
+    FIRST_PART,
     LogRecord,
     ProgressForecast,
     first_language,
@@ -33,13 +35,6 @@ from lingraft.tokenizer import ModelTokenizer, family_of
 from lingraft.vocabulary.auto_size import SIZES
 
 PREDICTION = "prediction.json"
-# With the default of eight points, the second point of the held-out curve is at a quarter. Over 108
-# runs, the mean error from two points is half of that from one, at a fifth (results.md).
-FIRST_PART = 0.25
-"""Share of the training steps from which the end is predicted.
-
-If the held-out curve has no point yet, the prediction waits for the first one.
-"""
 SAMPLE_BYTES = 8_000_000
 """Bytes of training text from which tokens per byte are predicted; this takes seconds."""
 
@@ -47,6 +42,7 @@ SAMPLE_BYTES = 8_000_000
 MIN_RELATIVE_WIDTH = 0.01
 """Minimum distance of the bounds from the predicted tokens per byte, relative to the value."""
 
+BITS = "bits per byte"
 TIME = "training time"
 # A fixed allowance for a shared machine, not a 95% interval: 126 of 140 trainings on a machine that
 # was busy by turns ended in it (benchmarks/results.md). The step times so far give no interval,
@@ -145,7 +141,7 @@ def predict_training(
 ) -> dict[str, Any]:
     """Return the predictions of the end of training, from its log so far, as a record of the log.
 
-    `forecast` is `None` if training has several phases: one curve does not continue the other.
+    `forecast` is `None` if one curve does not continue the other: with several phases or branches.
     `steps` is the length of the training. The record has `of_steps`, that length, `predicted`, the
     predictions, and `not predicted`, the reasons by metric.
     """
@@ -153,25 +149,32 @@ def predict_training(
     try:
         rows = [*predict_bits(forecast, records, steps), *rows]
     except LingraftError as error:
-        reasons["bits per byte"] = str(error)
+        reasons[BITS] = str(error)
     step = max((record["step"] for record in records), default=0)
     predicted = list(map(asdict, rows))
     return {"step": step, "of_steps": steps, "predicted": predicted, "not predicted": reasons}
 
 
-def with_training(content: Mapping[str, Any], records: Sequence[LogRecord]) -> dict[str, Any]:
+def with_training(
+    content: Mapping[str, Any], records: Sequence[LogRecord], changed_after: str = ""
+) -> dict[str, Any]:
     """Return the content of prediction.json with the predictions that a training log holds.
 
     A log that continues that of a shorter training also has the predictions of that one.
+    `changed_after` says how the adapted model differs from the end of training, which is the one
+    that is predicted.
     """
     rows, reasons = list(content["rows"]), dict(content["not predicted"])
     steps = max((record["step"] for record in records), default=0)
     made = [record for record in records_with(records, "predicted") if record["of_steps"] == steps]
     if steps and not made:
-        reasons["bits per byte"] = "no point of the held-out curve before the end"
+        reasons[BITS] = "no point of the held-out curve before the end"
     for record in made:
         rows += record["predicted"]
         reasons |= record["not predicted"]
+    if made and changed_after:
+        rows = [row for row in rows if row["metric"] != BITS]
+        reasons[BITS] = changed_after
     return {**content, "rows": rows, "not predicted": reasons}
 
 
@@ -236,10 +239,12 @@ def predict_bits(
 ) -> Iterator[Prediction]:
     """Predict the target's bits per byte after training from the first part of the log.
 
-    Raises `RecipeError` if this part has too few points, or no held-out text.
+    Raises `RecipeError` without a forecast, and if this part has too few points or no held-out
+    text.
     """
     if forecast is None:
-        return
+        msg = "training has several phases or branches, whose curves do not continue one another"
+        raise RecipeError(msg)
     language = first_language(seen)
     if not language:
         msg = "no point of the held-out curve so far; raise training.heldout_points"
@@ -247,7 +252,7 @@ def predict_bits(
     done = max((record["step"] for record in seen), default=0)
     end = forecast.predict_end(seen, done)
     known = _known(done, steps)
-    yield Prediction("bits per byte", language, "bits/byte", end.value, end.low, end.high, known)
+    yield Prediction(BITS, language, "bits/byte", end.value, end.low, end.high, known)
 
 
 def step_seconds(records: Sequence[LogRecord]) -> tuple[list[float], list[float]]:

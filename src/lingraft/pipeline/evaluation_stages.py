@@ -29,8 +29,9 @@ from lingraft.evaluation import (
     compare,
     score_folder,
 )
+from lingraft.evaluation.config import HeldoutPart
 from lingraft.evaluation.samples import GeneratedSample
-from lingraft.evaluation.score_model import HeldoutPart, heldout_documents
+from lingraft.evaluation.score_model import heldout_documents
 from lingraft.evaluation.tasks import task_identity
 from lingraft.measurement import Measurement, read_measurements, write_measurements
 from lingraft.pipeline.added_token_table import ADDED_TOKENS, added_measurements

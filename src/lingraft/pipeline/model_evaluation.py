@@ -111,7 +111,7 @@ def evaluate_models(
     evaluation = recipe.evaluation.model_copy(update={"tasks": tasks.settings})
     model_nodes = {name: _model_node(name, parse_model(path)) for name, path in models.items()}
     texts = _texts(request, recipe)
-    part = reported_part(recipe.training)
+    part = reported_part(recipe)
     measuring = evaluation_nodes(
         model_nodes,
         texts,

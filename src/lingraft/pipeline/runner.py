@@ -125,7 +125,7 @@ def run(
         for warning in _recipe_warnings(recipe):
             warn(warning, log)
         done = []
-        scored = ScoredText(curve_settings(recipe.evaluation), reported_part(recipe.training))
+        scored = ScoredText(curve_settings(recipe.evaluation), reported_part(recipe))
         for node in graph:
             with training_group(node, graph, runtime, store):
                 done.append(build_node(node, recipe, runtime, store, log, scored=scored))
@@ -262,17 +262,28 @@ def _write_results(draft: Path, recipe: Recipe, graph: Graph, store: Store) -> N
     for name in ("generated.json", ADDED_TOKENS):
         if (evaluated / name).is_file():
             link_same_names(evaluated, draft, (name,))
-    _write_predictions(draft, store.folder(graph.prediction.stage) / PREDICTION)
+    _write_predictions(
+        draft, store.folder(graph.prediction.stage) / PREDICTION, _changed_after_training(recipe)
+    )
     for node in graph.tasks:
         link_task_results(store.folder(node.stage), draft, node.title.removeprefix(TASKS_OF))
     copy_measurements(evaluated, draft)
 
 
-def _write_predictions(draft: Path, before_training: Path) -> None:
+def _write_predictions(draft: Path, before_training: Path, changed_after: str) -> None:
     """Write prediction.json: what was predicted before training, and what its log predicted."""
     content = json.loads(before_training.read_text(encoding="utf-8"))
-    content = with_training(content, current_log(read_log(draft / "training.jsonl")))
-    write_json(draft / PREDICTION, content)
+    log = current_log(read_log(draft / "training.jsonl"))
+    write_json(draft / PREDICTION, with_training(content, log, changed_after))
+
+
+def _changed_after_training(recipe: Recipe) -> str:
+    """Return what makes the adapted model another one than the end of training; "" if nothing."""
+    if recipe.chat_vector:
+        return "the chat vector changes the model whose training is predicted"
+    if any(recipe.training.merge_back):
+        return "training.merge_back changes the model whose training is predicted"
+    return ""
 
 
 def _stage_records(done: Sequence[FinishedStage], runtime: Runtime) -> dict[str, Any]:

@@ -21,8 +21,9 @@ from lingraft.checkpoint.config_files import COMPANION_FILES
 from lingraft.checkpoint.weight_checks import check_finite
 from lingraft.corpus import Corpus, Listing, build_corpus
 from lingraft.corpus.blend import blend_corpora
+from lingraft.evaluation.config import HeldoutPart
 from lingraft.evaluation.in_context_probes import InContextMeasure, InContextProbes
-from lingraft.evaluation.score_model import HeldoutMeasure, HeldoutPart, heldout_documents
+from lingraft.evaluation.score_model import HeldoutMeasure, heldout_documents
 from lingraft.forecast.run_predictions import PREDICTION, AddedTokens, predict_before_training
 from lingraft.packing.blocks import Blocks
 from lingraft.packing.pack import pack_corpus
@@ -34,7 +35,6 @@ from lingraft.store import Manifest, copy_matching, digest, write_json
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.chat_template import chat_template_of
 from lingraft.tokenizer.separators import separators_of
-from lingraft.training import TrainingPlan
 from lingraft.vocabulary import ServingCost, extend_tokenizer
 from lingraft.vocabulary.language_shares import compute_shares
 
@@ -187,7 +187,7 @@ def make_training(context: StageContext) -> None:
         added=added,
         seed=context.recipe.seed,
         execution=context.execution,
-        heldout=_heldout_measure(context, model, reported_part(plan))
+        heldout=_heldout_measure(context, model, reported_part(context.recipe))
         if plan.heldout_points
         else None,
         choosing=_heldout_measure(context, model, "chosen on") if plan.chooses else None,
@@ -210,12 +210,12 @@ def curve_digest(recipe: Recipe) -> str:
 
     A shared prefix has points of the curve, and all of a curve is one measure.
     """
-    return digest([curve_settings(recipe.evaluation), reported_part(recipe.training)])[:8]
+    return digest([curve_settings(recipe.evaluation), reported_part(recipe)])[:8]
 
 
-def reported_part(plan: TrainingPlan) -> HeldoutPart:
+def reported_part(recipe: Recipe) -> HeldoutPart:
     """Return the held-out documents that a run reports on: those that chose nothing."""
-    return "reported" if plan.chooses else "all"
+    return "reported" if recipe.training.chooses else recipe.evaluation.heldout_part
 
 
 def packed_roles(recipe: Recipe) -> list[str]:
@@ -294,7 +294,7 @@ def make_prediction(context: StageContext) -> None:
             int(recipe.evaluation.heldout_bytes),
             notes.get("added", 0),
             target.family.data.get("pre_tokenizer"),
-            reported_part(recipe.training),
+            reported_part(recipe),
         )
     write_json(context.draft.path(PREDICTION), predict_before_training(tokens, reason))
 

@@ -16,13 +16,15 @@ from typing import Any
 from lingraft.certificate.source_claims import SOURCE_READ
 from lingraft.corpus import Corpus, first_documents
 from lingraft.corpus.script_check import WrongScript, find_wrong_script
-from lingraft.evaluation.lost_ability import lost_abilities
-from lingraft.evaluation.score_model import HeldoutPart
+from lingraft.evaluation.config import HeldoutPart
+from lingraft.evaluation.lost_ability import lost_abilities, lost_during_training
+from lingraft.forecast.training_curve import read_log
 from lingraft.formatting import counted, number
 from lingraft.measurement import MIN_DOCUMENTS, read_measurements
 from lingraft.pipeline.check_stages import CLAIMS
 from lingraft.pipeline.evaluation_stages import CURVE_SETTINGS
 from lingraft.pretokenizer.change import PRETOKENIZER, PretokenizerChange
+from lingraft.recipe.old_names import current_log
 from lingraft.store import WARNINGS, Manifest
 
 TEXTS = ("corpus", "text")
@@ -72,6 +74,7 @@ def stage_warnings(kind: str, folder: Path, scored: ScoredText | None = None) ->
             lines.append(few_scored_warning(corpus, scored))
     if kind == "training" and scored is not None:
         lines.append(other_curve_warning(folder, scored))
+        lines += lost_during_training(current_log(read_log(folder / "training.jsonl")))
     if kind == "vocabulary":
         lines.append(pretokenizer_warning(folder))
     if kind == "evaluation":
@@ -94,11 +97,11 @@ def few_scored_warning(corpus: Corpus, scored: ScoredText) -> str:
     held_out = corpus.counts("heldout").documents
     texts = first_documents(corpus.documents("heldout"), scored.bytes)
     documents = sum(1 for _ in islice(texts, 2 * MIN_DOCUMENTS))
-    if scored.part == "reported" and held_out >= MIN_DOCUMENTS > documents // 2:
+    if scored.part != "all" and held_out >= MIN_DOCUMENTS > documents // 2:
         return (
-            f"evaluation: {counted(documents // 2, 'held-out document')} in {corpus.language} are "
-            "reported, because a share of training.merge_back is chosen on the other half: too few "
-            f"to judge (at least {MIN_DOCUMENTS}); give more held-out text"
+            f"evaluation: {counted(documents // 2, 'held-out document')} in {corpus.language}, the "
+            f"half `{scored.part}`, are scored, because the other half has another use: too few to "
+            f"judge (at least {MIN_DOCUMENTS}); give more held-out text"
         )
     if documents >= MIN_DOCUMENTS or held_out < MIN_DOCUMENTS:
         return ""

@@ -350,7 +350,7 @@ def _evaluation(
         packed=packed_inputs(recipe, packing),
         separator=recipe.training.packing.separator,
         repaired=recipe.repaired,
-        part=stage_builders.reported_part(recipe.training),
+        part=stage_builders.reported_part(recipe),
     )
 
 
@@ -363,8 +363,9 @@ def _prediction(recipe: Recipe, **inputs: StageNode | None) -> StageNode:
         "heldout_bytes": int(recipe.evaluation.heldout_bytes),
         "language": recipe.target.language,
     }
-    if recipe.training.chooses:
-        settings["part"] = stage_builders.reported_part(recipe.training)
+    part = stage_builders.reported_part(recipe)
+    if part != "all":
+        settings["part"] = part
     return stage_node(
         "prediction", "prediction", settings, stage_builders.make_prediction, **inputs
     )

@@ -181,6 +181,16 @@ class Recipe(Settings):
         return value
 
     @model_validator(mode="after")
+    def _check_heldout_part(self) -> Recipe:
+        if self.training.chooses and self.evaluation.heldout_part == "chosen on":
+            msg = (
+                "evaluation.heldout_part: training.merge_back chooses a share on the half `chosen "
+                "on`; report the other half (reported), or give a single share"
+            )
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
     def _check_texts(self) -> Recipe:
         languages = [text.language for text in self.targets]
         if self.replay and self.replay.language in languages:

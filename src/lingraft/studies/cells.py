@@ -111,7 +111,16 @@ def cells_of(study: Study, folder: Path = Path()) -> list[Cell]:
     # Cells that differ in budget or vocabulary would read different amounts of a preset, and then
     # differ in their text, too.
     needs = largest(preset_bytes(cell.recipe) for cell in cells)
-    return [replace(cell, recipe=resolve_presets(cell.recipe, needs)) for cell in cells]
+    cells = [replace(cell, recipe=resolve_presets(cell.recipe, needs)) for cell in cells]
+    # And cells are compared on the same documents.
+    if any(cell.recipe.training.chooses for cell in cells):
+        cells = [replace(cell, recipe=_on_reported_half(cell.recipe)) for cell in cells]
+    return cells
+
+
+def _on_reported_half(recipe: Recipe) -> Recipe:
+    evaluation = recipe.evaluation.model_copy(update={"heldout_part": "reported"})
+    return recipe.model_copy(update={"evaluation": evaluation})
 
 
 def _points_of_cells(study: Study, axes: Sequence[Axis]) -> list[Point]:

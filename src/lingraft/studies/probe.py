@@ -112,6 +112,8 @@ def trials_of(recipe: Recipe, probe: Probe) -> list[Trial]:
     settings = recipe.evaluation
     evaluation = Evaluation(
         heldout_bytes=settings.heldout_bytes,
+        # The documents that the run reports choose nothing.
+        heldout_part="chosen on" if recipe.training.chooses else settings.heldout_part,
         context=settings.context,
         stride=settings.stride,
         bootstrap=settings.bootstrap,

@@ -247,7 +247,7 @@ def _heldout(
     heldout: list[HeldoutText] = []
     for node in (*graph.targets, *([graph.replay] if graph.replay else [])):
         corpus = Corpus.open(store.folder(node.stage))
-        part = reported_part(recipe.training)
+        part = reported_part(recipe)
         documents = heldout_documents(corpus, int(recipe.evaluation.heldout_bytes), part)
         folder = scratch / f"heldout-{len(heldout)}"
         folder.mkdir()

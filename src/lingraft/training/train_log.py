@@ -15,12 +15,11 @@ import torch
 from lingraft.evaluation.lost_ability import REMEDY, loss_in_words, lost_since
 from lingraft.evaluation.score_model import HeldoutBits
 from lingraft.forecast.run_predictions import (
-    FIRST_PART,
     MeasuringTime,
     measuring_seconds,
     predict_training,
 )
-from lingraft.forecast.training_curve import ProgressForecast, read_log
+from lingraft.forecast.training_curve import FIRST_PART, ProgressForecast, read_log
 from lingraft.packing.mixture import Batch
 from lingraft.progress import warn
 from lingraft.store import fsync
