@@ -101,7 +101,7 @@ def test_the_prediction_says_what_it_was_checked_on_and_what_is_outside() -> Non
     found = validate(measured_runs())
     lines = list(predicted_lines(predicted))
     assert lines[0].startswith("bits per byte after training, predicted from those now: better low")
-    assert f"checked on {found.bases} bases of at most 8.6M parameters" in lines[1]
+    assert f"checked on {found.bases} bases of at most 8.62M parameters" in lines[1]
     assert f"Kendall's tau of the order {found.tau:.2f}" in lines[1]
     assert lines[2] == "outside the range of bits per byte of these bases: better"
 

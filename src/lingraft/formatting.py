@@ -207,6 +207,15 @@ def size(count: float) -> str:
     return f"{count:,.0f} bytes"
 
 
+def model_size(parameters: float) -> str:
+    """Return a number of parameters in millions or billions.
+
+    >>> model_size(8_621_312), model_size(7e9), model_size(230_208)
+    ('8.62M', '7B', '0.23M')
+    """
+    return f"{parameters / 1e9:.3g}B" if parameters >= 1e9 else f"{parameters / 1e6:.3g}M"
+
+
 def duration(seconds: float) -> str:
     """Return a duration in the units of its size.
 

@@ -87,10 +87,10 @@ def predicted_lines(predicted: PredictedEnds) -> Iterator[str]:
     yield f"bits per byte after training, predicted from those now: {', '.join(ends)}"
     checked = predicted.validation
     yield (
-        f"checked on {checked.bases} bases of at most {predicted.largest / 1e6:.1f}M parameters in "
-        f"{checked.texts} languages, each predicted from the others: Kendall's tau of the order "
-        f"{checked.tau:.2f}, mean error {formatting.percent(checked.error)} (bits per byte were "
-        "chosen on the same bases); not checked on larger ones, which --probe measures"
+        f"checked on {checked.bases} bases of at most {formatting.model_size(predicted.largest)} "
+        f"parameters in {checked.texts} languages, each predicted from the others: Kendall's tau "
+        f"of the order {checked.tau:.2f}, mean error {formatting.percent(checked.error)} (bits per "
+        "byte were chosen on the same bases); not checked on larger ones, which --probe measures"
     )
     outside = [end.name for end in predicted.ends if end.is_outside]
     if outside:

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from lingraft.formatting import model_size
 from lingraft.registry import Choice, Registry
 from lingraft.strategies.model_parts import embedding_parameters
 
@@ -143,21 +144,30 @@ class Strategy(Choice, ABC):
         body = interpolate_by_size(self.small_rates[0], self.large_rates[0], parameters)
         added_rows = interpolate_by_size(self.small_rates[1], self.large_rates[1], parameters)
         why = (
-            f"follows the model's size: {parameters / 1e6:.3g}M parameters, between "
+            f"follows the model's size: {model_size(parameters)} parameters, between "
             f"{self.small_rates} (body, added rows) at 8M and {self.large_rates} at 7B on a "
-            f"log-log line; {self._evidence(parameters)}"
+            f"log-log line; {measured_near(parameters, self._measured())}"
         )
         return Rates(body, added_rows, why)
 
-    def _evidence(self, parameters: int) -> str:
-        """Return whether the default rates were measured on a model of about this size."""
-        for size in self.measured_sizes:
-            if abs(math.log(max(parameters, 1) / size)) < math.log(1.5):
-                return f"measured at {size / 1e6:.3g}M parameters"
-        return "not measured at this size"
+    def _measured(self) -> Sequence[float]:
+        """Return the sizes at which the default rates were measured with these settings."""
+        return self.measured_sizes
 
 
 STRATEGIES: Registry[Strategy] = Registry("training strategy")
+
+
+def measured_near(parameters: int, sizes: Sequence[float]) -> str:
+    """Return whether a default was measured on a model of about this size.
+
+    >>> measured_near(9_000_000, [8.6e6]), measured_near(7_000_000_000, [8.6e6])
+    ('measured at 8.6M parameters', 'not measured at this size')
+    """
+    for size in sizes:
+        if abs(math.log(max(parameters, 1) / size)) < math.log(1.5):
+            return f"measured at {model_size(size)} parameters"
+    return "not measured at this size"
 
 
 def interpolate_by_size(small: float, large: float, parameters: int) -> float:

@@ -65,6 +65,10 @@ class Differential(Full):
         default="body", description="learning rate of the base's own rows of embeddings and head"
     )
 
+    def _measured(self) -> Sequence[float]:
+        # With the base's rows at the rate of added rows, only half of these rates was measured.
+        return self.measured_sizes if self.base_rows == "body" else ()
+
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:
         """Train every parameter, the added rows as separate parameters."""
         groups = super().prepare(model, added)

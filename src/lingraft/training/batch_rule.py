@@ -19,13 +19,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lingraft.formatting import counted, size
-from lingraft.strategies.base import interpolate_by_size
+from lingraft.formatting import counted, model_size, size
+from lingraft.strategies.base import interpolate_by_size, measured_near
 
 # Small steps at 8M, because a phase over little text must have enough of them: 88 steps over 1 MB
 # of Hindi gained 0.320 bits per byte, 44 steps 0.260 (docs/decisions.md).
 BATCH = (2048, 131072)
 """Default tokens per step at 8M and at 7B parameters, if the budget is large enough."""
+
+MEASURED_SIZES = (8.6e6,)
+"""The sizes of the models on which the default batch was compared with others."""
 
 DEFAULT_STEPS = 200
 """The least number of steps that the default batch leaves, where the budget allows it."""
@@ -82,19 +85,21 @@ def batch_reason(
 ) -> str:
     """Return why a step has so many sequences.
 
-    >>> batch_reason(1, 512, 8_000_000)
-    'one sequence, the least; 2,048 at 8M parameters, less for 200 steps'
-    >>> batch_reason(4, 512, 8_000_000)
-    'by the size of 8M parameters'
+    >>> batch_reason(1, 512, 8_000_000)  # doctest: +NORMALIZE_WHITESPACE
+    'one sequence, the least; 2,048 at 8M parameters, less for 200 steps; measured at 8.6M
+    parameters'
+    >>> batch_reason(256, 512, 7_000_000_000)
+    'by the size of 7B parameters; not measured at this size'
     """
     if is_set:
         return "as the recipe says"
     by_size = sequences_by_size(block, parameters)
-    model = f"{parameters / 1e6:.3g}M parameters"
+    model, evidence = model_size(parameters), measured_near(parameters, MEASURED_SIZES)
     if sequences_per_step >= by_size:
-        return f"by the size of {model}"
+        return f"by the size of {model} parameters; {evidence}"
     least = "one sequence, the least; " if sequences_per_step == 1 else ""
-    return f"{least}{by_size * block:,} at {model}, less for {DEFAULT_STEPS} steps"
+    smaller = f"{by_size * block:,} at {model} parameters, less for {DEFAULT_STEPS} steps"
+    return f"{least}{smaller}; {evidence}"
 
 
 def few_steps_warning(
