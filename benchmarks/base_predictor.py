@@ -10,7 +10,9 @@ Without a study, the tables are those of the runs that come with lingraft.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -118,6 +120,22 @@ def checks(runs: Sequence[BaseRun]) -> Iterator[str]:
             f"| {FACTS[one.fact]} | {one.tau:.2f} | {one.error:.1%} | {one.coverage:.0%} | "
             f"{one.regret:.3f} |"
         )
+    trained_here = [run for run in runs if re.fullmatch(r"[\d.]+M-\d+", run.base)]
+    yield (
+        f"\nThe base with fewer bits per byte now ends lower in {pairs_in_order(runs)} pairs of "
+        f"runs on one text, and in {pairs_in_order(trained_here)} of the bases that were trained "
+        "here."
+    )
+
+
+def pairs_in_order(runs: Sequence[BaseRun]) -> str:
+    """Return how many pairs of bases on one text end in the order of their bits per byte now."""
+    pairs = [pair for pair in combinations(runs, 2) if pair[0].text == pair[1].text]
+    right = [
+        (one.facts["target_bits"] < other.facts["target_bits"]) == (one.end < other.end)
+        for one, other in pairs
+    ]
+    return f"{sum(right)} of {len(pairs)}"
 
 
 def seeds_of(rows: Sequence[Row]) -> set[Any]:

@@ -1,4 +1,4 @@
-"""The tables and the pictures of docs/findings.md, from finished studies and comparisons.
+"""The tables and the pictures of the findings, from finished studies and comparisons.
 
     python benchmarks/findings.py rows RUNS/study-rows ...
     python benchmarks/findings.py tokens RUNS/study-tokens
@@ -9,10 +9,10 @@
 
 `rows`, `tokens` and `bases` read the folder of a study (`bases` without one the runs that come with
 lingraft), `recipes` what `recipes_compare.py` printed. Each prints its tables, puts them into
-docs/findings.md and docs/paper.md, between `<!-- tokens -->` and `<!-- /tokens -->`, and draws
-docs/pictures/NAME-*.svg; those of a study are the charts of its own report. `rows` joins studies
-that differ in their languages, and prints a table of each language for results.md; `forgetting`
-prints those of results.md and draws. `run` draws the two pictures of README.md and
+docs/findings-tables.md and docs/paper.md, between `<!-- tokens -->` and `<!-- /tokens -->`, and
+draws docs/pictures/NAME-*.svg; those of a study are the charts of its own report. `rows` joins
+studies that differ in their languages, and prints a table of each language for results.md;
+`forgetting` prints those of results.md and draws. `run` draws the two pictures of README.md and
 docs/benchmarks.md. Run from the root of the repository.
 
 Differences are between runs that differ in one thing only. Intervals are Student's t at 95% over
@@ -32,6 +32,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import base_predictor
@@ -49,7 +51,7 @@ from benchmarks.paired import (
 from benchmarks.tokens_table import tokens_table
 from lingraft.display_text import language_name
 from lingraft.forecast.base_comparison import BaseRun, measured_runs
-from lingraft.formatting import counted, duration
+from lingraft.formatting import counted, duration, percent
 from lingraft.measurement import metric_changes
 from lingraft.pipeline.run_files import read_run
 from lingraft.report.charts import Chart, difference_dots, wrapped
@@ -57,12 +59,12 @@ from lingraft.report.run_charts import charts
 from lingraft.report.study_charts import study_charts
 from lingraft.report.study_files import BITS, SIZE, StudyFiles, read_study_files
 from lingraft.store import write_files
-from lingraft.studies.text_needed import describe
+from lingraft.studies.text_needed import describe, read_curves
 
 SPLICED = ("bits per byte", "spliced", "target")
 TIME = ("initialisation time", "spliced", "")
 PICTURES = {
-    "rows": ("result-",),
+    "rows": ("result-", "kept"),
     "tokens": ("size", "fertility"),
     "forgetting": ("learned", "kept"),
     "run": ("training", "fertility"),
@@ -76,7 +78,10 @@ PAPER_ROWS = {
     "random_token": 41.10,
 }
 """The average of six Hindi tasks in the paper, Table 5: LLaMA-2-7B, +10K tokens, one run."""
+PAGE = "findings-tables"
 QUESTIONS = ("rows", "tokens", "bases", "recipes", "forgetting", "run")
+SHARES = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)
+"""Shares of the training text at which curves are compared: points of the held-out curve."""
 BASES = (("0.2M-20", "0.2M-5"), ("0.2M-80", "0.2M-5"), ("1M-5", "0.2M-5"))
 """Pairs of bases that differ in their text or in their size alone."""
 RECIPES = {
@@ -128,15 +133,15 @@ def answers(question: str, sources: Sequence[Path]) -> Iterator[Answer]:
     """Yield what the sources say about a question."""
     if question == "bases":
         runs = list(base_predictor.runs_of(sources[0])) if sources else measured_runs()
-        lines = [*base_predictor.checks(runs), *bases_compared(runs)]
-        yield Answer(question, {"findings": "\n".join(lines).strip()}, [bases_chart(runs)], "bases")
+        table = "\n".join([*base_predictor.checks(runs), *bases_compared(runs)]).strip()
+        yield Answer(question, {PAGE: table}, [bases_chart(runs)], question)
     elif question == "run":
         run = read_run(sources[0])
         yield Answer("", {}, charts(run, metric_changes(run.measurements)), "english-8m-hi")
     elif question == "recipes":
         compared = read_comparisons(sources)
         table = recipes_table(compared)
-        yield Answer(question, {"findings": table}, recipe_charts(compared), question)
+        yield Answer(question, {PAGE: table}, recipe_charts(compared), question)
     elif question == "forgetting":
         study = read_study_files(sources[0])
         print("\n\n".join(forgetting_tables(study)))
@@ -147,12 +152,13 @@ def answers(question: str, sources: Sequence[Path]) -> Iterator[Answer]:
         if len(languages) > 1:
             for language, part in languages.items():
                 print(f"{language_name(language)}:\n\n{rows_table(part)}\n")
-        table = "\n\n".join(filter(None, (rows_table(study), ends_table(languages))))
-        tables = {"findings": table, "paper": rows_next_to_paper(study)}
+        parts = (rows_table(study), along_table(study), ends_table(languages))
+        table = "\n\n".join(filter(None, parts))
+        tables = {PAGE: table, "paper": rows_next_to_paper(study)}
         yield Answer(question, tables, study_charts(study), question)
     else:
         study = read_study_files(sources[0])
-        tables = {"findings": tokens_table(study), "paper": tokens_next_to_paper(study)}
+        tables = {PAGE: tokens_table(study), "paper": tokens_next_to_paper(study)}
         yield Answer(question, tables, study_charts(study), question)
 
 
@@ -252,6 +258,40 @@ def rows_table(study: StudyFiles) -> str:
         seconds = duration(fmean(time[label].values())) if label in time else "–"
         lines.append(f"| {' | '.join([label, *cells, lost, seconds])} |")
     return "\n".join([*lines, "", measured_on(after[first])])
+
+
+def along_table(study: StudyFiles) -> str:
+    """Return how far the curves are above those of the first rows after shares of the text."""
+    labels = {cell["name"]: cell["labels"] for cell in study.record["cells"]}
+    curves: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    for row in study.curves:
+        others = {name: str(label) for name, label in labels[row["cell"]].items()}
+        label = others.pop("embeddings")
+        curves.setdefault(label, {}).setdefault(str(tuple(others.values())), []).append(row)
+    at: dict[str, dict[Pair, list[float]]] = {}
+    for label, of_label in curves.items():
+        for others, rows in of_label.items():
+            for (seed, _), curve in read_curves(rows).items():
+                read, bits = zip(*curve, strict=True)
+                points = np.interp([share * read[-1] for share in SHARES], read, bits)
+                at.setdefault(label, {})[(others,), seed] = list(points)
+    first = next(iter(at))
+    lines = [
+        f"| compared with {first} after | {' | '.join(percent(share) for share in SHARES)} |",
+        f"|---|{'---|' * len(SHARES)}",
+    ]
+    for label in sorted(at, key=lambda label: fmean(values[-1] for values in at[label].values())):
+        cells = []
+        for index in range(len(SHARES)):
+            before, after = (
+                {pair: values[index] for pair, values in at[name].items()}
+                for name in (first, label)
+            )
+            found = difference(before, after)
+            mean = f"{fmean(before.values()):.3f}"
+            cells.append(mean if label == first else f"{found.value:+.3f}" if found else "–")
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def ends_table(languages: Mapping[str, StudyFiles]) -> str:

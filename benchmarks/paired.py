@@ -32,13 +32,13 @@ def values_of(study: StudyFiles, axis: str, key: ValueKey) -> dict[str, dict[Pai
 
 
 def difference(first: Mapping[Pair, float], second: Mapping[Pair, float]) -> Difference | None:
-    """Return `second` minus `first` over the seeds that have each pair of both."""
-    by_seed: dict[int, list[float]] = {}
+    """Return `second` minus `first` over the seeds that have all that others have."""
+    by_seed: dict[int, dict[tuple[str, ...], float]] = {}
     for others, seed in first.keys() & second.keys():
-        by_seed.setdefault(seed, []).append(second[others, seed] - first[others, seed])
+        by_seed.setdefault(seed, {})[others] = second[others, seed] - first[others, seed]
     # A mean over some of the languages is no mean over all: failed runs leave seeds out.
-    most = max(map(len, by_seed.values()), default=0)
-    means = [fmean(values) for values in by_seed.values() if len(values) == most]
+    contexts = {others for of_seed in by_seed.values() for others in of_seed}
+    means = [fmean(of_seed.values()) for of_seed in by_seed.values() if of_seed.keys() == contexts]
     if not means:
         return None
     spread = stdev(means) / math.sqrt(len(means)) if len(means) > 1 else None

@@ -199,16 +199,18 @@ def print_fit(points: list[Point]) -> None:
     groups: dict[tuple[Place, float], list[Point]] = defaultdict(list)
     for point in points:
         groups[point.place, point.batch].append(point)
-    inner, edges = [], 0
+    inner, edges, lowest = [], 0, 0
     for (place, batch), group in groups.items():
         best = best_of(group)
         rates = {point.body for point in group}
+        lowest += best.rows == min(point.rows for point in group)
         # The best rate of a whole grid may be beyond its edge, which says nothing of where it is.
         edges += best.body in {min(rates), max(rates)}
         amount = Budget.model_validate(place[0]).amount[1]
         if len(rates) > 2 and best.body not in {min(rates), max(rates)}:
             inner.append((math.log(batch), math.log(amount), math.log(best.body)))
     print(f"\nbest body rates: {len(inner)} inside the grid, {edges} of {len(groups)} at an edge")
+    print(f"best added-row rates: {lowest} of {len(groups)} are the lowest of the grid")
     if len(inner) < 4:
         print("too few of them for a fit")
         return

@@ -14,7 +14,6 @@ same language, text and seed without added tokens, which have the base's pre-tok
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from statistics import fmean
 
 import numpy as np
 
@@ -54,20 +53,16 @@ HEADINGS = (
 
 
 def tokens_table(study: StudyFiles) -> str:
-    """Return the pictures, a table of each choice, and what `size: auto` chose."""
+    """Return a table of each choice, and what `size: auto` chose."""
     lines = [f"| {' | '.join(HEADINGS)} |", f"|{'---|' * len(HEADINGS)}"]
     values, *english = (values_of(study, SIZE, key) for key in (BITS, ENGLISH_BEFORE, ENGLISH))
     for group in by_language(study):
         change = (of_group(found, group) for found in english)
         cells = [*names(group), *results(study, group, values), shown(difference(*change))]
         lines.append(f"| {' | '.join(cells)} |")
-    pictures = (
-        "![Bits per byte against tokens added](pictures/tokens-size.svg)",
-        "![Tokens per word against tokens added](pictures/tokens-fertility.svg)",
-    )
     seeds = f"{counted(len(study.record['seeds']), 'seed')}."
     chosen = [f"- {line}" for line in auto_choices(study, values)]
-    return "\n".join([*pictures, "", *lines, "", seeds, *(["", *chosen] if chosen else [])])
+    return "\n".join([*lines, "", seeds, *(["", *chosen] if chosen else [])])
 
 
 def by_language(study: StudyFiles) -> list[Group]:
@@ -98,9 +93,9 @@ def results(
     if none and none is not group:
         found = difference(of_group(values, none), of_group(values, group))
         same_text = shown(found)
-        if bits and share:
+        if share:
             early = early_bits(study.curves_of(none), share)
-            same_compute = f"{bits.value - early:+.3f}" if early else "–"
+            same_compute = shown(difference(early, of_group(values, group)))
     return [
         f"{bits.value:.3f}" if bits else "–",
         same_text,
@@ -154,11 +149,14 @@ def of_group(values: Mapping[str, Mapping[Pair, float]], group: Group) -> dict[P
     return {((), seed): value for (of, seed), value in found.items() if of == others}
 
 
-def early_bits(runs: Runs, share: float) -> float | None:
-    """Return the bits per byte of runs after this share of their training; None without curves."""
-    found = []
-    for curve in runs.values():
-        if len(curve) > 1:
+def early_bits(runs: Runs, share: float) -> dict[Pair, float]:
+    """Return the bits per byte of runs after this share of their training, under the seed alone.
+
+    Runs that end before are left out.
+    """
+    found: dict[Pair, float] = {}
+    for (seed, _), curve in runs.items():
+        if len(curve) > 1 and share <= 1:
             read, bits = zip(*curve, strict=True)
-            found.append(np.interp(share * read[-1], read, bits))
-    return float(fmean(found)) if found else None
+            found[(), seed] = float(np.interp(share * read[-1], read, bits))
+    return found

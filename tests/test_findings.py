@@ -1,4 +1,4 @@
-"""The script that writes the tables and pictures of docs/findings.md."""
+"""The script that writes the tables and pictures of the findings."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def write(monkeypatch, docs, *arguments, places="rows;tokens;recipes"):
     """Run the script on a page with a place for every table; return the page."""
     docs.mkdir(exist_ok=True)
     blocks = [f"<!-- {name} -->\nold\n<!-- /{name} -->\n" for name in places.split(";")]
-    for name in ("findings", "paper"):
+    for name in ("findings-tables", "paper"):
         text = "Above.\n" + "".join(blocks) + "Below.\n"
         (docs / f"{name}.md").write_text(text, encoding="utf-8")
     monkeypatch.setattr("sys.argv", ["findings.py", *map(str, arguments), "--docs", str(docs)])
     findings.main()
-    return (docs / "findings.md").read_text(encoding="utf-8")
+    return (docs / "findings-tables.md").read_text(encoding="utf-8")
 
 
 def test_the_findings_are_written_from_a_study(tmp_path, monkeypatch):
@@ -46,6 +46,8 @@ def test_the_findings_are_written_from_a_study(tmp_path, monkeypatch):
     rows = write(monkeypatch, tmp_path / "docs", "rows", study)
     # Random rows end 0.1 higher with each seed.
     assert "| random plain | – | +0.100 (+0.100 to +0.100) | worse |" in rows
+    # The curves of this study are the same for both.
+    assert f"| random plain |{6 * ' +0.000 |'}" in rows
     assert rows.count("\nold\n") == 2
     assert rows.startswith("Above.\n<!-- rows -->\n")
     assert rows.endswith("Below.\n")
@@ -53,8 +55,12 @@ def test_the_findings_are_written_from_a_study(tmp_path, monkeypatch):
     assert "| rows | the paper, average of tasks |" in paper
     tokens = write(monkeypatch, tmp_path / "docs", "tokens", study)
     # The curve of the runs without new tokens is at 1.515 after 97% of their compute.
-    assert "| 100 | 2.46 | 1.274 | -0.231 (-0.231 to -0.231) | 97.6% | -0.238 |" in tokens
+    assert (
+        "| 100 | 2.46 | 1.274 | -0.231 (-0.231 to -0.231) | 97.6% | -0.238 (-0.301 to -0.174) |"
+        in tokens
+    )
     assert {path.name for path in (tmp_path / "docs" / "pictures").iterdir()} == {
+        "rows-kept.svg",
         "rows-result.svg",
         "tokens-size.svg",
         "tokens-fertility.svg",
@@ -71,7 +77,7 @@ def test_each_number_of_tokens_has_its_cost_and_the_way_to_equal_quality(tmp_pat
     keep, kept, repaired, auto = (line for line in page.splitlines() if "| Hindi |" in line)
     assert keep.endswith("| 100% |  |  |  | 100% | – |")
     assert kept.endswith("| not reached | not reached | 55% | – |")
-    assert repaired.endswith("| 44% | -0.375 | 80% | 35% | 27.5% | – |")
+    assert repaired.endswith("| 44% | -0.375 (-0.439 to -0.311) | 80% | 35% | 27.5% | – |")
     assert "| 2,000 (auto) |" in auto
     assert (
         "- Hindi, auto: `size: auto` chose 2,000 tokens and ends -0.050 (-0.050 to -0.050) bits "
@@ -101,7 +107,7 @@ def test_the_page_has_the_tables_of_the_kept_measurements(tmp_path, monkeypatch,
     write(monkeypatch, tmp_path, "rows", *kept, places="rows")
     of_languages = capsys.readouterr().out.split("\n\n| rows | before training", 1)[0]
     assert of_languages.strip() in (ROOT / "benchmarks/results.md").read_text("utf-8")
-    for page in ("findings", "paper"):
+    for page in ("findings-tables", "paper"):
         made = (tmp_path / f"{page}.md").read_text(encoding="utf-8").removeprefix("Above.\n")
         assert made.removesuffix("Below.\n") in (ROOT / f"docs/{page}.md").read_text("utf-8")
     for picture in (tmp_path / "pictures").iterdir():
@@ -164,22 +170,24 @@ def test_languages_are_averaged_within_a_seed():
     found = findings.difference(first, second)
     assert (found.value, found.n) == (1.5, 3)
     assert found.spread == pytest.approx(1 / math.sqrt(3))
-    # A seed without one of the languages is left out.
+    # A seed without one of the languages is left out, also if it has another one instead.
     del second[("tr",), 0]
     assert findings.difference(first, second).n == 2
+    first[("ar",), 0], second[("ar",), 0] = 0.0, 5.0
+    assert findings.difference(first, second) is None
 
 
 def test_a_folder_that_is_no_study_is_refused(tmp_path, monkeypatch):
     """Nothing is written from a study that has not ended."""
     with pytest.raises(StoreError, match="not a finished study"):
         write(monkeypatch, tmp_path / "docs", "rows", tmp_path)
-    assert "old" in (tmp_path / "docs" / "findings.md").read_text(encoding="utf-8")
+    assert "old" in (tmp_path / "docs" / "findings-tables.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
     ("name", "places"),
     [
-        ("findings", "rows;tokens;bases;recipes"),
+        ("findings-tables", "rows;tokens;bases;recipes"),
         ("paper", "rows;tokens"),
     ],
 )

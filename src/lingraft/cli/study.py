@@ -221,7 +221,8 @@ def advise(
     """Recommend how many tokens to add and which base to use; predict the result and its cost.
 
     With --probe each base is first adapted on a little text; without it, nothing is trained. Every
-    number has a 95% interval, and a base is called better only where the intervals separate them.
+    number has a 95% interval (that of the end predicted from a probe was not compared with finished
+    runs), and a base is called better only where the intervals separate them.
     """
     from lingraft import advice
     from lingraft.recipe import Runtime
