@@ -262,19 +262,15 @@ def rows_table(study: StudyFiles) -> str:
 
 def along_table(study: StudyFiles) -> str:
     """Return how far the curves are above those of the first rows after shares of the text."""
-    labels = {cell["name"]: cell["labels"] for cell in study.record["cells"]}
-    curves: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
-    for row in study.curves:
-        others = {name: str(label) for name, label in labels[row["cell"]].items()}
-        label = others.pop("embeddings")
-        curves.setdefault(label, {}).setdefault(str(tuple(others.values())), []).append(row)
     at: dict[str, dict[Pair, list[float]]] = {}
-    for label, of_label in curves.items():
-        for others, rows in of_label.items():
-            for (seed, _), curve in read_curves(rows).items():
-                read, bits = zip(*curve, strict=True)
-                points = np.interp([share * read[-1] for share in SHARES], read, bits)
-                at.setdefault(label, {})[(others,), seed] = list(points)
+    for cell in study.record["cells"]:
+        others = {name: str(label) for name, label in cell["labels"].items()}
+        label = others.pop("embeddings")
+        rows = [row for row in study.curves if row["cell"] == cell["name"]]
+        for (seed, _), curve in read_curves(rows).items():
+            read, bits = zip(*curve, strict=True)
+            points = np.interp([share * read[-1] for share in SHARES], read, bits)
+            at.setdefault(label, {})[tuple(others.values()), seed] = list(map(float, points))
     first = next(iter(at))
     lines = [
         f"| compared with {first} after | {' | '.join(percent(share) for share in SHARES)} |",

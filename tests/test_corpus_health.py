@@ -414,11 +414,11 @@ def test_an_incomplete_model_of_fasttext_is_an_error(tmp_path):
 
 
 def test_a_half_of_few_documents_is_too_few_to_judge(tmp_path):
-    """25 held-out documents are enough for all, and too few if only one half of them is scored."""
+    """20 held-out documents are enough for all, and too few if only one half of them is scored."""
     corpus, _ = built(tmp_path, ENGLISH, "en", heldout_share=0.25)
     assert MIN_DOCUMENTS <= corpus.counts("heldout").documents < 2 * MIN_DOCUMENTS
     scored = {"heldout_bytes": 100_000}
     assert few_scored_warning(corpus, ScoredText(scored)) == ""
     warning = few_scored_warning(corpus, ScoredText(scored, "reported"))
-    assert "the half `reported`, are scored" in warning
+    assert "10 held-out documents in en are scored, the half `reported`" in warning
     assert "too few to judge (at least 20)" in warning

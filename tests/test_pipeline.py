@@ -308,6 +308,11 @@ def test_another_evaluation_does_not_train_again(recipe_values, here):
     assert "evaluation.context 32 (now 16)" in line
     again, _ = carry_out(read(recipe_values, "evaluation.context=32"), here)
     assert not [line for line in again.record["warnings"] if "curve" in line]
+    half = ("evaluation.context=32", "evaluation.heldout_part=reported")
+    finished, made = carry_out(read(recipe_values, *half), here)
+    assert "training" not in made
+    (line,) = [line for line in finished.record["warnings"] if "curve" in line]
+    assert "evaluation.heldout_part all (now reported)" in line
 
 
 def test_the_plan_names_every_stage_and_what_is_cached(recipe_values, here):

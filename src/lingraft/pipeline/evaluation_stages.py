@@ -47,6 +47,9 @@ SCORING_SETTINGS = ("heldout_bytes", "context", "stride")
 CURVE_SETTINGS = "heldout"
 """The note of a training with the settings that its held-out curve was measured with."""
 
+PART = "heldout_part"
+"""The part of the held-out documents, among these settings."""
+
 CURVE_LEVEL = "heldout confidence"
 """The note of a training with the level of the intervals of its held-out curve."""
 

@@ -27,7 +27,12 @@ from lingraft.evaluation.score_model import HeldoutMeasure, heldout_documents
 from lingraft.forecast.run_predictions import PREDICTION, AddedTokens, predict_before_training
 from lingraft.packing.blocks import Blocks
 from lingraft.packing.pack import pack_corpus
-from lingraft.pipeline.evaluation_stages import CURVE_LEVEL, CURVE_SETTINGS, curve_settings
+from lingraft.pipeline.evaluation_stages import (
+    CURVE_LEVEL,
+    CURVE_SETTINGS,
+    PART,
+    curve_settings,
+)
 from lingraft.pipeline.stage_node import StageContext
 from lingraft.recipe import Recipe, Text
 from lingraft.splice import Splice
@@ -198,7 +203,8 @@ def make_training(context: StageContext) -> None:
     if plan.heldout_points:
         settings = context.recipe.evaluation
         level = settings.bootstrap.confidence
-        context.draft.note({CURVE_SETTINGS: curve_settings(settings), CURVE_LEVEL: level})
+        measured = {**curve_settings(settings), PART: reported_part(context.recipe)}
+        context.draft.note({CURVE_SETTINGS: measured, CURVE_LEVEL: level})
     trained = context.draft.folder / "model"
     if trained.is_dir():  # of several processes, only the first writes the model
         copy_matching(model, trained, COMPANION_FILES)

@@ -22,7 +22,7 @@ from lingraft.forecast.training_curve import read_log
 from lingraft.formatting import counted, number
 from lingraft.measurement import MIN_DOCUMENTS, read_measurements
 from lingraft.pipeline.check_stages import CLAIMS
-from lingraft.pipeline.evaluation_stages import CURVE_SETTINGS
+from lingraft.pipeline.evaluation_stages import CURVE_SETTINGS, PART
 from lingraft.pretokenizer.change import PRETOKENIZER, PretokenizerChange
 from lingraft.recipe.old_names import current_log
 from lingraft.store import WARNINGS, Manifest
@@ -99,9 +99,9 @@ def few_scored_warning(corpus: Corpus, scored: ScoredText) -> str:
     documents = sum(1 for _ in islice(texts, 2 * MIN_DOCUMENTS))
     if scored.part != "all" and held_out >= MIN_DOCUMENTS > documents // 2:
         return (
-            f"evaluation: {counted(documents // 2, 'held-out document')} in {corpus.language}, the "
-            f"half `{scored.part}`, are scored, because the other half has another use: too few to "
-            f"judge (at least {MIN_DOCUMENTS}); give more held-out text"
+            f"evaluation: {counted(documents // 2, 'held-out document')} in {corpus.language} are "
+            f"scored, the half `{scored.part}`, too few to judge (at least {MIN_DOCUMENTS}); give "
+            "more held-out text"
         )
     if documents >= MIN_DOCUMENTS or held_out < MIN_DOCUMENTS:
         return ""
@@ -114,8 +114,9 @@ def few_scored_warning(corpus: Corpus, scored: ScoredText) -> str:
 
 def other_curve_warning(training: Path, scored: ScoredText) -> str:
     """Return the warning that a held-out curve was measured otherwise than the table; "" if not."""
-    measured = Manifest.read(training).notes.get(CURVE_SETTINGS, scored.settings)
-    pairs = ((name, value, scored.settings[name]) for name, value in measured.items())
+    table = {**scored.settings, PART: scored.part}
+    measured = Manifest.read(training).notes.get(CURVE_SETTINGS, table)
+    pairs = ((name, value, table[name]) for name, value in measured.items())
     differing = [
         f"{name} {_in_words(before)} (now {_in_words(now)})"
         for name, before, now in pairs
