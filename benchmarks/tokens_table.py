@@ -7,6 +7,7 @@ same language, text and seed without added tokens, which have the base's pre-tok
   generate it after adaptation, compared with the base (`lingraft.report.study_files` says what is
   counted, with its source).
 - Training compute: 6 x parameters x tokens.
+- Bold: a difference whose interval excludes 0 also if all of its column are tested together.
 - Text and compute to equal quality: the shares of the text, and of the training compute, of the
   runs without added tokens at which a run is as low as they end (`lingraft.studies.text_needed`).
 """
@@ -17,7 +18,15 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from benchmarks.paired import ENGLISH, ENGLISH_BEFORE, Pair, difference, shown, values_of
+from benchmarks.paired import (
+    ENGLISH,
+    ENGLISH_BEFORE,
+    Pair,
+    difference,
+    shown,
+    values_of,
+    verdict,
+)
 from lingraft.display_text import language_name
 from lingraft.formatting import counted, number, percent
 from lingraft.report.study_files import (
@@ -32,6 +41,7 @@ from lingraft.report.study_files import (
     StudyFiles,
 )
 from lingraft.report.study_page import equal_quality
+from lingraft.studies.statistics import Difference
 from lingraft.studies.text_needed import Runs
 
 AUTO = "auto"
@@ -56,9 +66,11 @@ def tokens_table(study: StudyFiles) -> str:
     """Return a table of each choice, and what `size: auto` chose."""
     lines = [f"| {' | '.join(HEADINGS)} |", f"|{'---|' * len(HEADINGS)}"]
     values, *english = (values_of(study, SIZE, key) for key in (BITS, ENGLISH_BEFORE, ENGLISH))
+    compared = [group for group in study.groups if study.without_tokens(group) not in (None, group)]
     for group in by_language(study):
         change = (of_group(found, group) for found in english)
-        cells = [*names(group), *results(study, group, values), shown(difference(*change))]
+        found = results(study, group, values, len(compared))
+        cells = [*names(group), *found, shown(difference(*change))]
         lines.append(f"| {' | '.join(cells)} |")
     seeds = f"{counted(len(study.record['seeds']), 'seed')}."
     chosen = [f"- {line}" for line in auto_choices(study, values)]
@@ -84,7 +96,7 @@ def names(group: Group) -> list[str]:
 
 
 def results(
-    study: StudyFiles, group: Group, values: Mapping[str, Mapping[Pair, float]]
+    study: StudyFiles, group: Group, values: Mapping[str, Mapping[Pair, float]], tests: int
 ) -> list[str]:
     """Return bits per byte, and the comparisons with the runs without added tokens."""
     none, share = study.without_tokens(group), study.relative_cost(group)
@@ -92,10 +104,10 @@ def results(
     same_text = same_compute = ""
     if none and none is not group:
         found = difference(of_group(values, none), of_group(values, group))
-        same_text = shown(found)
+        same_text = marked(found, tests)
         if share:
             early = early_bits(study.curves_of(none), share)
-            same_compute = shown(difference(early, of_group(values, group)))
+            same_compute = marked(difference(early, of_group(values, group)), tests)
     return [
         f"{bits.value:.3f}" if bits else "–",
         same_text,
@@ -104,6 +116,12 @@ def results(
         *equal_quality(study, group),
         percent(serving.value) if serving else "–",
     ]
+
+
+def marked(found: Difference | None, tests: int) -> str:
+    """Format a difference, bold if it has a sign also where so many are tested together."""
+    decided = verdict(found, tests).startswith(("better", "worse"))
+    return f"**{shown(found)}**" if decided else shown(found)
 
 
 def auto_choices(study: StudyFiles, values: Mapping[str, Mapping[Pair, float]]) -> Iterator[str]:

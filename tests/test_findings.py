@@ -55,10 +55,9 @@ def test_the_findings_are_written_from_a_study(tmp_path, monkeypatch):
     assert "| rows | the paper, average of tasks |" in paper
     tokens = write(monkeypatch, tmp_path / "docs", "tokens", study)
     # The curve of the runs without new tokens is at 1.515 after 97% of their compute.
-    assert (
-        "| 100 | 2.46 | 1.274 | -0.231 (-0.231 to -0.231) | 97.6% | -0.238 (-0.301 to -0.174) |"
-        in tokens
-    )
+    # Bold: also among the two comparisons of the table.
+    same_text, same_compute = "-0.231 (-0.231 to -0.231)", "-0.238 (-0.301 to -0.174)"
+    assert f"| 100 | 2.46 | 1.274 | **{same_text}** | 97.6% | **{same_compute}** |" in tokens
     assert {path.name for path in (tmp_path / "docs" / "pictures").iterdir()} == {
         "rows-kept.svg",
         "rows-result.svg",
@@ -77,7 +76,7 @@ def test_each_number_of_tokens_has_its_cost_and_the_way_to_equal_quality(tmp_pat
     keep, kept, repaired, auto = (line for line in page.splitlines() if "| Hindi |" in line)
     assert keep.endswith("| 100% |  |  |  | 100% | – |")
     assert kept.endswith("| not reached | not reached | 55% | – |")
-    assert repaired.endswith("| 44% | -0.375 (-0.439 to -0.311) | 80% | 35% | 27.5% | – |")
+    assert repaired.endswith("| 44% | **-0.375 (-0.439 to -0.311)** | 80% | 35% | 27.5% | – |")
     assert "| 2,000 (auto) |" in auto
     assert (
         "- Hindi, auto: `size: auto` chose 2,000 tokens and ends -0.050 (-0.050 to -0.050) bits "
@@ -112,6 +111,16 @@ def test_the_page_has_the_tables_of_the_kept_measurements(tmp_path, monkeypatch,
         assert made.removesuffix("Below.\n") in (ROOT / f"docs/{page}.md").read_text("utf-8")
     for picture in (tmp_path / "pictures").iterdir():
         assert (ROOT / "docs/pictures" / picture.name).is_file()
+
+
+def test_the_page_has_the_table_of_the_kept_study_of_tokens(tmp_path, monkeypatch):
+    """The kept study makes the tables of both pages again."""
+    write(
+        monkeypatch, tmp_path, "tokens", ROOT / "benchmarks/measured/study-tokens", places="tokens"
+    )
+    for page in ("findings-tables", "paper"):
+        made = (tmp_path / f"{page}.md").read_text(encoding="utf-8").removeprefix("Above.\n")
+        assert made.removesuffix("Below.\n") in (ROOT / f"docs/{page}.md").read_text("utf-8")
 
 
 def test_results_have_the_table_of_the_kept_study_of_forgetting(tmp_path, monkeypatch, capsys):
