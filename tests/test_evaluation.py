@@ -302,7 +302,7 @@ def test_a_choice_and_its_report_share_no_document() -> None:
     assert len(chosen) - len(reported) in {0, 1}
     assert set(chosen) | set(reported) == set(every)
     assert not set(chosen) & set(reported)
-    with pytest.raises(CorpusError, match=r"one held-out document in hi.*or a single share"):
+    with pytest.raises(CorpusError, match=r"one held-out document in hi.*only one half is scored"):
         heldout_documents(MemoryCorpus(texts=("एक",)), 10_000, "reported")
 
 
