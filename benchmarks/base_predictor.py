@@ -120,6 +120,7 @@ def checks(runs: Sequence[BaseRun]) -> Iterator[str]:
             f"| {FACTS[one.fact]} | {one.tau:.2f} | {one.error:.1%} | {one.coverage:.0%} | "
             f"{one.regret:.3f} |"
         )
+    # Named by size and tokens per parameter: 0.2M-20.
     trained_here = [run for run in runs if re.fullmatch(r"[\d.]+M-\d+", run.base)]
     yield (
         f"\nThe base with fewer bits per byte now ends lower in {pairs_in_order(runs)} pairs of "

@@ -32,7 +32,10 @@ def values_of(study: StudyFiles, axis: str, key: ValueKey) -> dict[str, dict[Pai
 
 
 def difference(first: Mapping[Pair, float], second: Mapping[Pair, float]) -> Difference | None:
-    """Return `second` minus `first` over the seeds that have all that others have."""
+    """Return `second` minus `first`, over the seeds that have a pair in every context.
+
+    A context is the values of the other axes, such as a language.
+    """
     by_seed: dict[int, dict[tuple[str, ...], float]] = {}
     for others, seed in first.keys() & second.keys():
         by_seed.setdefault(seed, {})[others] = second[others, seed] - first[others, seed]

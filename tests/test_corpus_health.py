@@ -420,5 +420,5 @@ def test_a_half_of_few_documents_is_too_few_to_judge(tmp_path):
     scored = {"heldout_bytes": 100_000}
     assert few_scored_warning(corpus, ScoredText(scored)) == ""
     warning = few_scored_warning(corpus, ScoredText(scored, "reported"))
-    assert "10 held-out documents in en are scored, the half `reported`" in warning
+    assert "10 held-out documents in en are scored (evaluation.heldout_part: reported)" in warning
     assert "too few to judge (at least 20)" in warning

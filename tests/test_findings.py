@@ -46,7 +46,8 @@ def test_the_findings_are_written_from_a_study(tmp_path, monkeypatch):
     rows = write(monkeypatch, tmp_path / "docs", "rows", study)
     # Random rows end 0.1 higher with each seed.
     assert "| random plain | – | +0.100 (+0.100 to +0.100) | worse |" in rows
-    # The curves of this study are the same for both.
+    # The curves fall in a straight line, and are the same for both.
+    assert "| mean plain | 2.005 | 1.942 | 1.880 | 1.755 | 1.630 | 1.505 |" in rows
     assert f"| random plain |{6 * ' +0.000 |'}" in rows
     assert rows.count("\nold\n") == 2
     assert rows.startswith("Above.\n<!-- rows -->\n")

@@ -213,7 +213,7 @@ def test_the_half_that_chooses_is_not_reported():
     """A run that chooses a share of `merge_back` cannot report on the documents it chose by."""
     chosen = "evaluation.heldout_part=chosen on"
     assert read(chosen, "training.merge_back=[0.1]").evaluation.heldout_part == "chosen on"
-    with pytest.raises(RecipeError, match="report the other half"):
+    with pytest.raises(RecipeError, match="set heldout_part: reported"):
         read(chosen, "training.merge_back=[0.1, 0.5]")
 
 

@@ -95,9 +95,10 @@ class EvaluationSettings(Settings):
     )
     heldout_part: HeldoutPart = Field(
         default="all",
-        description="which held-out documents are scored: all, or one half: `chosen on` or "
-        "`reported`; a run that chooses by held-out text (`training.merge_back`) always reports "
-        "the second half, and so do all cells of a study that has such a run",
+        description="held-out documents to score: `all`, or every second one: `chosen on` (the "
+        "first, the third and so on) or `reported` (the others); a run in which "
+        "`training.merge_back` chooses among several shares scores `reported`, and so do all runs "
+        "of a study with such a run",
     )
     context: int | None = Field(
         default=None,

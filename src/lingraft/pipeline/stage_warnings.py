@@ -100,8 +100,8 @@ def few_scored_warning(corpus: Corpus, scored: ScoredText) -> str:
     if scored.part != "all" and held_out >= MIN_DOCUMENTS > documents // 2:
         return (
             f"evaluation: {counted(documents // 2, 'held-out document')} in {corpus.language} are "
-            f"scored, the half `{scored.part}`, too few to judge (at least {MIN_DOCUMENTS}); give "
-            "more held-out text"
+            f"scored (evaluation.heldout_part: {scored.part}), too few to judge (at least "
+            f"{MIN_DOCUMENTS}); give more held-out text"
         )
     if documents >= MIN_DOCUMENTS or held_out < MIN_DOCUMENTS:
         return ""

@@ -184,8 +184,8 @@ class Recipe(Settings):
     def _check_heldout_part(self) -> Recipe:
         if self.training.chooses and self.evaluation.heldout_part == "chosen on":
             msg = (
-                "evaluation.heldout_part: training.merge_back chooses a share on the half `chosen "
-                "on`; report the other half (reported), or give a single share"
+                "evaluation.heldout_part: training.merge_back chooses among its shares on the "
+                "documents `chosen on`; set heldout_part: reported, or give a single share"
             )
             raise ValueError(msg)
         return self

@@ -51,8 +51,8 @@ def open_tokenizer(path: Path) -> ModelTokenizer:
     """Open the tokenizer of a model folder, or a tokenizer file.
 
     Reads tokenizer.json (also .gz), and converts SentencePiece, tiktoken and vocab.json with
-    merges.txt. Raises `TokenizerError` where there is none, or none that is supported. The same
-    files give the same object, which must not be changed.
+    merges.txt. Raises `TokenizerError` where there is none, or none that is supported. Files whose
+    content has not changed give the same object again, so that nothing may change it.
     """
     source = tokenizer_file(Path(path))
     files = (source, *map(source.with_name, _READ_WITH_IT))
@@ -60,7 +60,10 @@ def open_tokenizer(path: Path) -> ModelTokenizer:
 
 
 def _digest(file: Path) -> bytes | None:
-    """Return the digest of a file; `None` where `_open` cannot read it either."""
+    """Return the digest of a file, or `None` if it is missing or unreadable.
+
+    `_open` reads the file, too, and says so where it matters.
+    """
     try:
         with file.open("rb") as content:
             return hashlib.file_digest(content, "sha256").digest()
