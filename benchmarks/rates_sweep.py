@@ -7,9 +7,9 @@
     python benchmarks/rates_sweep.py --scale smollm2            # SmolLM2-135M at small budgets
     python benchmarks/rates_sweep.py --scale small              # a smoke test: 100 s of one core
 
-Run from the root of the repository; ../shared/assets must exist. By `--cost` on one core, 0.1 MB
-takes 21 minutes a language (72 runs of 16 s, and six for the seeds), 1 MB 1.6 hours and 4 MB 6
-hours; twice as much beside other work. `--cost` leaves out what a run needs besides training and
+Run from the root of the repository; ../shared/assets must exist. By `--cost` on one idle core,
+0.1 MB takes 52 minutes a language (72 runs of 40 s, and six for the seeds), 1 MB 93 minutes (24
+runs of 185 s) and 4 MB 14.5 hours. `--cost` leaves out what a run needs besides training and
 scoring: 5 to 10 s.
 
 The grid is the study benchmarks/recipes/study-rates.yaml with one seed, in one study for each

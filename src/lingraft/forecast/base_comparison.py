@@ -34,9 +34,13 @@ FACTS = {
     "base_bits": "bits per byte in the base language, before",
     "parameters": "size",
     "premium": "tokens per byte compared with the base language",
+    "words_split": "share of the words that are several tokens",
+    "tokens_per_parameter": "tokens read per parameter",
+    "spliced_bits": "bits per byte with the new tokens, before training",
+    "probe_fall": "fall of bits per byte in 1% of the training",
     "quarter_bits": "bits per byte after a quarter of the training",
 }
-"""The numbers that may be known of a base, in words; the last one needs a part of the training."""
+"""The numbers that may be known of a base, in words; the last two need a part of the training."""
 
 USED = "target_bits"
 """What `lingraft advise` predicts from: of the facts before training, it orders the measured bases
@@ -45,7 +49,7 @@ best (benchmarks/results.md). It was chosen on the same bases."""
 
 @dataclass(frozen=True)
 class BaseRun:
-    """A base that was adapted to a text: its facts, and its bits per byte at the end."""
+    """A base that was adapted to a text: what is known of it, and its bits per byte after."""
 
     base: str
     text: str
@@ -107,8 +111,10 @@ class Validation:
         bases, texts: how many.
         error: the mean relative error of a predicted ratio.
         coverage: the share of ratios within their 95% interval.
-        tau: Kendall's tau of the predicted and the measured order, mean over texts.
-        regret: bits per byte that the predicted best base ends above the best one, mean over texts.
+        tau: Kendall's tau of the predicted and the measured order, mean over texts; 0 for a text
+            on which all bases are predicted to end equal.
+        regret: bits per byte that the predicted best base ends above the best one, mean over texts
+            and over bases that are predicted to end equal.
     """
 
     fact: str
@@ -138,8 +144,9 @@ def validate(runs: Sequence[BaseRun], fact: str = USED) -> Validation:
     for text in dict.fromkeys(run.text for run in runs):
         of_text = [run for run in runs if run.text == text]
         taus.append(_tau([scores[text, run.base] for run in of_text], of_text))
-        chosen = min(of_text, key=lambda run: scores[run.text, run.base])
-        regrets.append(chosen.end - min(run.end for run in of_text))
+        lowest = min(scores[text, run.base] for run in of_text)
+        chosen = [run.end for run in of_text if scores[text, run.base] == lowest]
+        regrets.append(fmean(chosen) - min(run.end for run in of_text))
     bases, texts = len(_bases(runs)), len(taus)
     return Validation(fact, bases, texts, fmean(errors), fmean(inside), fmean(taus), fmean(regrets))
 
@@ -195,4 +202,5 @@ def _pairs_with(base: str, runs: Sequence[BaseRun]) -> list[tuple[BaseRun, BaseR
 def _tau(scores: Sequence[float], runs: Sequence[BaseRun]) -> float:
     from scipy.stats import kendalltau
 
-    return float(kendalltau(scores, [run.end for run in runs]).statistic)
+    tau = float(kendalltau(scores, [run.end for run in runs]).statistic)
+    return 0.0 if math.isnan(tau) else tau
