@@ -31,7 +31,7 @@ from lingraft.studies.study_folder import CURVES, TABLE
 from lingraft.studies.study_table import Row, read_table
 
 TOKENS_READ = {"english-8m": 10.3e6}
-"""Tokens that a base read which was not trained by the study, as far as its makers say."""
+"""Tokens read by the bases that the study did not train, where they are published."""
 
 MIN_BASES = 4
 """A fact is checked if it is known of so many bases (`validate`)."""
@@ -73,7 +73,6 @@ def runs_of(folder: Path) -> Iterator[BaseRun]:
             tokens = mean(rows, metric="tokens per byte", **target)
             parameters = mean(rows, metric="parameters", subject="source", **here)
             curve = of(points, role="target", **here)
-            spliced = bits_after(curve, 0)
             facts = {
                 "target_bits": mean(rows, metric="bits per byte", **target),
                 "base_bits": mean(rows, metric="bits per byte", **replay),
@@ -81,8 +80,8 @@ def runs_of(folder: Path) -> Iterator[BaseRun]:
                 "premium": tokens / mean(rows, metric="tokens per byte", **replay),
                 "words_split": 1 - mean(rows, metric="words kept whole", **target),
                 **tokens_per_parameter(base, parameters),
-                "spliced_bits": spliced,
-                "probe_fall": spliced / bits_after(curve, 0.01),
+                "spliced_bits": bits_after(curve, 0),
+                **probe_fall(curve),
                 "quarter_bits": bits_after(curve, 0.25),
             }
             facts = {name: round(value, 6) for name, value in facts.items()}
@@ -96,6 +95,14 @@ def tokens_per_parameter(base: str, parameters: float) -> dict[str, float]:
         return {"tokens_per_parameter": TOKENS_READ[base] / parameters}
     trained_here = TRAINED_HERE.fullmatch(base)
     return {"tokens_per_parameter": float(trained_here[1])} if trained_here else {}
+
+
+def probe_fall(points: Sequence[Row]) -> dict[str, float]:
+    """Return the fall of bits per byte in 1% of the steps, if the curve has a point near it."""
+    first = min(row["step"] for row in points if row["step"] > 0)
+    if first > 0.02 * max(row["step"] for row in points):
+        return {}
+    return {"probe_fall": bits_after(points, 0) / bits_after(points, 0.01)}
 
 
 def bits_after(points: Sequence[Row], share: float) -> float:
