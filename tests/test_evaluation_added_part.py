@@ -110,6 +110,20 @@ def test_preferred_tokens_have_higher_logits_than_their_first_piece(
     assert 0 < chances.taken.sum() < chances.places.sum()
 
 
+def test_tokens_that_the_source_cannot_spell_have_no_first_piece(assets: Path) -> None:
+    """Parts of characters are no text: SentencePiece has no pieces for them, and they are left out.
+
+    Each other token of GPT-2 begins with the piece that Llama 2 begins its text with.
+    """
+    before, after = (open_tokenizer(assets / "tokenizers" / name) for name in ("llama2", "gpt2"))
+    surfaces = after.vocabulary.surfaces
+    pieces = first_pieces(before, after, range(after.size))
+    assert len(pieces) > 10_000
+    for token, piece in pieces.items():
+        assert (surfaces[token] or b"").decode()  # raises for a part of a character
+        assert (surfaces[token] or b"").startswith(surfaces[piece] or b"-")
+
+
 def test_written_tokens_are_those_that_stand_where_the_tokenizer_writes_them(
     source: Path, extended: ModelTokenizer
 ) -> None:

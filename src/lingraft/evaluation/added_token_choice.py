@@ -27,6 +27,7 @@ from lingraft.evaluation.window_scorer import ScoringWindow, WindowScorer, batch
 from lingraft.evaluation.words_kept_whole import TokenPlaces
 from lingraft.measurement import Measurement
 from lingraft.tokenizer import ModelTokenizer
+from lingraft.tokenizer.base import Family
 from lingraft.vocabulary.build_splice import spell_surfaces
 
 PREFERRED = "added tokens preferred to their pieces"
@@ -40,11 +41,15 @@ def first_pieces(
 ) -> dict[int, int]:
     """Return for each added id the id of the first of the source's pieces that spell the token.
 
-    Both ids are those of `tokenizer`. Tokens whose first piece it lacks are left out.
+    Both ids are those of `tokenizer`. Tokens that the source cannot spell, such as a part of a
+    character where its pieces are text, and those whose first piece is not in `tokenizer` are left
+    out.
     """
-    chosen = sorted(added)
-    surfaces = tokenizer.vocabulary.surfaces
-    spellings = spell_surfaces(source.family, [surfaces[token_id] or b"" for token_id in chosen])
+    surfaces = {token_id: tokenizer.vocabulary.surfaces[token_id] or b"" for token_id in added}
+    chosen = [
+        token_id for token_id in sorted(added) if _can_spell(source.family, surfaces[token_id])
+    ]
+    spellings = spell_surfaces(source.family, [surfaces[token_id] for token_id in chosen])
     firsts = {}
     for token_id, pieces in zip(chosen, spellings, strict=True):
         first = source.vocabulary.surfaces[pieces[0]] if len(pieces) > 1 else None
@@ -52,6 +57,14 @@ def first_pieces(
         if piece is not None and piece != token_id:
             firsts[token_id] = piece
     return firsts
+
+
+def _can_spell(family: Family, surface: bytes) -> bool:
+    try:
+        family.piece_of(surface)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
