@@ -190,7 +190,9 @@ def test_a_run_is_one_training_per_slice_and_a_merge(
     expected = train_separately(tiny_model, text, phase, tmp_path)
     merged = weights_of(tmp_path / "merged" / "output" / "model")
     for name, tensor in expected.items():
-        torch.testing.assert_close(merged[name], tensor, rtol=1e-6, atol=1e-7)
+        # Adam enlarges the rounding of a gradient near 0: on an AMD CPU, one value of 10,240
+        # differed by 3e-7. A linear merge instead of slerp differs by 1.8e-6.
+        torch.testing.assert_close(merged[name], tensor, rtol=1e-6, atol=1e-6)
 
 
 def test_a_run_that_is_killed_in_any_branch_ends_bit_identical(
