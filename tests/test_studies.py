@@ -51,6 +51,7 @@ GRID = {
     "vocabulary.size": [10, 20],
     "embeddings": ["mean", {"mean": {"weights": "characters"}}, "random"],
 }
+LABELLED = {"base": {1: {"vocabulary.size": 10}, 2: {"vocabulary.size": 20}}}
 
 
 def cells(path: Path, *overrides: str):
@@ -153,6 +154,26 @@ def test_overrides_change_the_study_an_axis_or_every_cell(recipe_file):
     ]
 
 
+def test_a_part_of_what_is_set_can_be_set_after_it(recipe_file):
+    """An axis may change a part of what the settings set, which keep the rest."""
+    found = cells(
+        study_file(
+            recipe_file,
+            settings={"training": {"budget": "2 steps", "batch_tokens": 64}},
+            axes={"training.budget": ["3 steps", "4 steps"]},
+        )
+    )
+    assert [cell.recipe.training.phases[0].budget.steps for cell in found] == [3, 4]
+    assert {cell.recipe.training.phases[0].batch_tokens for cell in found} == {64}
+
+
+def test_names_that_look_like_numbers_are_names(recipe_file):
+    """The values of an axis called 1 and 2 are chosen and skipped by these numbers."""
+    path = study_file(recipe_file, axes=LABELLED)
+    assert [cell.recipe.vocabulary.size for cell in cells(path, "base=2")] == [20]
+    assert [cell.recipe.vocabulary.size for cell in cells(path, "study.skip=[{base: 1}]")] == [20]
+
+
 def test_an_override_applies_to_any_scale(recipe_file):
     """What a scale sets, too, is what the override says, in whatever order they are given."""
     scale = {"seeds": [5], "skip": [{"vocabulary.size": 10}], "sample_cells": 1}
@@ -185,6 +206,31 @@ def test_an_override_applies_to_any_scale(recipe_file):
         ({"axes": GRID, "axis": {}}, (), "did you mean axes"),
         ({"cells": [{"vocabulary.size": 1}, {"replay.share": 0.1}]}, (), "but not"),
         ({"cells": [{"vocabulary.size": 1}], "sample_cells": 1}, (), "select from the grid"),
+        ({"cells": [{"seedless": 1}, {"seedless": 1}]}, (), "this cell is in the list twice"),
+        (
+            {"cells": [{"vocabulary.size": 1}, {"vocabulary.size": 2}]},
+            ("vocabulary.size=5",),
+            "vocabulary.size replaces vocabulary.size of -o vocabulary.size=5",
+        ),
+        (
+            {"axes": {"base": {"a": {"vocabulary.size": 1}}}, "settings": {"vocabulary.size": 2}},
+            (),
+            "vocabulary.size replaces vocabulary.size",
+        ),
+        (
+            {"axes": {"base": {"a": {"vocabulary.size": 1}}, "vocabulary.size": [3, 4]}},
+            (),
+            "leave one of the two out",
+        ),
+        (
+            {
+                "settings": {"training.batch_tokens": 64},
+                "axes": {"training": [{"budget": "2 steps"}, {"budget": "3 steps"}]},
+            },
+            (),
+            "training replaces training.batch_tokens",
+        ),
+        ({"axes": LABELLED}, ("base=[{vocabulary.size: 5}]",), "the axis base has no"),
         ({"axes": GRID, "recipe": "nowhere.yaml"}, (), "nowhere.yaml: cannot be read"),
     ],
 )

@@ -286,10 +286,71 @@ def test_a_ranking_over_contexts_needs_seeds_in_each_of_them():
 
 
 def test_a_pair_is_stated_as_its_interval_says():
-    """A value with a worse mean over more seeds is better where the shared seeds show it."""
+    """A seed that one value alone has changes neither the order nor what is better."""
     values = {"a": [1.00, 1.01, 1.02, 9.0], "b": [1.20, 1.21, 1.225]}
     (ranked,) = ranking(rows_of(values), ["init"], "init", BITS)
-    assert (ranked.order, ranked.carried) == (("b", "a"), (("a", "b"),))
+    assert (ranked.order, ranked.carried) == (("a", "b"), (("a", "b"),))
+
+
+def test_a_failed_cell_changes_no_order():
+    """A mean is over the seeds that all values have: one that is always lower is the first.
+
+    Two runs of `a` on the harder text failed, so its mean of all runs would be above that of `b`.
+    """
+    harder = {"base": "hard"}
+    rows = [row({"init": "a", "base": "easy"}, seed, 1.0) for seed in (0,)]
+    rows += [row({"init": "b", "base": "easy"}, seed, 1.05) for seed in (0, 1, 2)]
+    for seed in (0, 1, 2):
+        rows.append(row({"init": "a", **harder}, seed, 2.0))
+        rows.append(row({"init": "b", **harder}, seed, 2.05))
+    (ranked,) = ranking(rows, ["init", "base"], "init", BITS)
+    assert ranked.order == ("a", "b")
+    assert ranked.means == pytest.approx((1.5, 1.55))
+
+
+def test_a_number_that_is_not_finite_is_never_better():
+    """A training that diverged orders nothing, and its value is the last."""
+    values = {"a": [1.0, 1.01, 1.02], "b": [0.5, math.nan, 0.52], "c": [1.2, 1.21, 1.22]}
+    rows = rows_of(values)
+    (ranked,) = ranking(rows, ["init"], "init", BITS)
+    assert ranked.order == ("a", "c", "b")
+    assert not any("b" in pair for pair in ranked.carried)
+    found = {(one.first, one.second): one for one in differences(rows, ["init"], BITS)}
+    assert {pair: better_value(one) for pair, one in found.items()} == {
+        ("a", "b"): None,
+        ("a", "c"): "a",
+        ("b", "c"): None,
+    }
+
+
+def test_a_ranking_says_where_it_holds():
+    """Values that are compared in some contexts only are ranked there, and the sentence says so."""
+    rows = []
+    for seed in (0, 1, 2):
+        shift = 0.01 * seed
+        rows += [row({"size": 0, "form": "keep"}, seed, 1.2 + shift)]
+        rows += [row({"size": 10, "form": "keep"}, seed, 1.3 + shift * 1.1)]
+        rows += [row({"size": 10, "form": "auto"}, seed, 1.0 + shift)]
+    by_axis = {
+        axis: one.sentence
+        for axis in ("size", "form")
+        for one in ranking(rows, ["size", "form"], axis, BITS)
+    }
+    metric = "bits per byte (adapted, hi)"
+    assert by_axis["size"].startswith(f"{metric}, only with form keep: 0 is better")
+    assert by_axis["form"].startswith(f"{metric}, only with size 10: auto is better")
+    every = [
+        row({"size": size, "form": form}, seed, size + seed / 9)
+        for size in (1, 2)
+        for form in "xy"
+        for seed in (0, 1)
+    ]
+    (whole,) = ranking(every, ["size", "form"], "size", BITS)
+    assert whole.where == ""
+    diagonal = [one for one in every if (one["axis.size"], one["axis.form"]) != (1, "y")]
+    diagonal += [row({"size": size, "form": "z"}, 0, 3.0 + size) for size in (1, 2)]
+    (part,) = ranking(diagonal, ["size", "form"], "size", BITS)
+    assert part.where == ", only with form x or z"
 
 
 def test_more_is_better_where_it_is():

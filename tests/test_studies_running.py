@@ -198,6 +198,32 @@ def check_table(finished: StudyFolder) -> None:
     assert len(csv) == len(table) + 1
 
 
+def test_cells_on_different_documents_have_no_order(study_file, here, tmp_path):
+    """Two corpora with held-out text of their own are not compared; other axes still are.
+
+    A metric that was not measured is told, with the name that may be meant.
+    """
+    text = (tmp_path / "hi.txt").read_text(encoding="utf-8")
+    (tmp_path / "other.txt").write_text(text.replace("नदी", "झील"), encoding="utf-8")
+    corpora = [str(tmp_path / name) for name in ("hi.txt", "other.txt")]
+    compare = [{"metric": "bits per byte"}, {"metric": "bits per bite"}]
+    values = yaml.safe_load(study_file.read_text(encoding="utf-8"))
+    values |= {"axes": {"target.corpus": corpora, **values["axes"]}, "compare": compare}
+    study_file.write_text(dump(values), encoding="utf-8")
+    finished, _ = done(study_file, StudyRuntime(here))
+    sentences = {one["axis"]: one["sentence"] for one in finished.record["rankings"]}
+    assert "measured on different documents" in sentences["target.corpus"]
+    assert "different documents" not in sentences["embeddings"]
+    withheld = {(row["axis"], row["withheld"]) for row in finished.differences()}
+    assert withheld == {
+        ("target.corpus", "different documents"),
+        ("embeddings", "too few documents"),
+    }
+    (told,) = [found for found in warning_lines(finished.record) if "was not measured" in found]
+    assert "bits per bite (adapted, target)" in told
+    assert "bits per byte" in told
+
+
 def test_more_cells_later_make_only_what_is_missing(study_file, here):
     """A further value makes its own stages; the runs that were there are linked, not made again."""
     first, _ = done(study_file, StudyRuntime(here), "seeds=0")

@@ -36,7 +36,11 @@ from lingraft.evaluation.text_scores import TextScores
 from lingraft.evaluation.token_distribution import measure_efficiency
 from lingraft.evaluation.words_kept_whole import measure_words_kept
 from lingraft.measurement import Measurement
+from lingraft.store import digest
 from lingraft.tokenizer import open_tokenizer
+
+TEXT_DIGEST = "sha256"
+"""The note on a language that identifies the documents which were measured."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,7 @@ def _measure_language(
     result.notes[language] = {
         "documents": len(documents),
         "bytes": len("".join(documents).encode()),
+        TEXT_DIGEST: digest(list(documents)),
         "scoring": _scoring_notes(scores),
         **position_notes(tokenizers, scores, documents, positions),
     }

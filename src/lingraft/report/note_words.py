@@ -45,6 +45,7 @@ WORDS = {
     "rows_of_a_step": "sequences in a step",
     "parameters_before": "parameters of the source",
     "seconds": "seconds of training",
+    "sha256": "SHA-256 of the documents",
     "tied": "input and output share one matrix",
     "train": "training text",
     "heldout": "held-out text",

@@ -1,12 +1,14 @@
 """Order the values of an axis, and list the pairs whose difference the intervals support.
 
-The order is that of the means of a metric over the contexts that all values share; a context is a
-choice of values on the other axes. With k values there are k(k-1)/2 pairs, so for k > 2 the
-interval of each difference is wider than the 95% interval of a single one (Bonferroni correction).
+The order is that of the means of a metric over the contexts that all values share, and in each over
+the seeds that all values have; a context is a choice of values on the other axes. With k values
+there are k(k-1)/2 pairs, so for k > 2 the interval of each difference is wider than the 95%
+interval of a single one (Bonferroni correction).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -30,8 +32,10 @@ class AxisRanking:
     """The values of an axis by their mean, best first; the lowest first for a neutral metric.
 
     `carried` are the pairs (better, worse) whose difference has an interval without 0.
-    `few_documents` is their number where it is too small to claim an order; then no pair is.
-    `equal` are the pairs whose difference is shown to be smaller than `margin`.
+    `few_documents` is their number where it is too small to claim an order, and
+    `on_different_text` says that the values were measured on different documents; then no pair is.
+    `equal` are the pairs whose difference is shown to be smaller than `margin`. `where` says which
+    values of the other axes are ranked, if not all are.
     """
 
     axis: str
@@ -44,6 +48,8 @@ class AxisRanking:
     few_documents: int | None = None
     equal: tuple[tuple[Label, Label], ...] = ()
     margin: float | None = None
+    where: str = ""
+    on_different_text: bool = False
 
     @property
     def best(self) -> Label | None:
@@ -56,8 +62,14 @@ class AxisRanking:
     def sentence(self) -> str:
         """The ranking in one sentence, for people."""
         metric = f"{self.metric} ({self.subject}{', ' + self.language if self.language else ''})"
+        metric += self.where
         if self.metric in NEUTRAL:
             return f"{metric}: neither a lower nor a higher value is called better"
+        if self.on_different_text:
+            return (
+                f"{metric}: the values of {self.axis} were measured on different documents, so "
+                "they have no order; give all cells the same held-out text (target.heldout)"
+            )
         if self.few_documents is not None:
             measured = counted(self.few_documents, "held-out document")
             return f"{metric}: measured on {measured}, too few to order the values of {self.axis}"
@@ -82,8 +94,8 @@ def ranking(
         return rankings
     for field in measured_fields(rows, axes, compared):
         shared = field.shared_by_all(axis)
-        if len(shared.labels(axis)) > 1:
-            ranked = _rank(shared, axis)
+        if len(shared.means(axis)) > 1:
+            ranked = replace(_rank(shared, axis), where=_shared_where(field, shared, axis))
             few = few_documents(rows, field.metric, field.subject, field.language)
             if few is not None:
                 ranked = replace(ranked, carried=(), equal=(), few_documents=few)
@@ -102,14 +114,27 @@ def few_documents(rows: Sequence[Row], metric: str, subject: str, language: str)
     return fewest if fewest < MIN_DOCUMENTS else None
 
 
+def _shared_where(field: MeasuredField, shared: MeasuredField, axis: str) -> str:
+    """Return which values of the other axes are shared, if not all; "" if all are."""
+    parts = []
+    for other in field.axes:
+        labels = shared.labels(other)
+        if other != axis and labels != field.labels(other):
+            parts.append(f"{other} {' or '.join(map(str, labels))}")
+    if parts:
+        return f", only with {', '.join(parts)}"
+    contexts = [
+        {tuple(of.context(place, axis).values()) for place in of.points} for of in (field, shared)
+    ]
+    every, ranked = map(len, contexts)
+    return "" if ranked == every else f", in {ranked} of {every} combinations of the other axes"
+
+
 def _rank(field: MeasuredField, axis: str) -> AxisRanking:
-    index = field.axes.index(axis)
-    values: dict[Label, list[float]] = {}
-    for place, seeds in field.points.items():
-        values.setdefault(place[index], []).extend(point.value for point in seeds.values())
-    means = {label: sum(numbers) / len(numbers) for label, numbers in values.items()}
+    means = field.means(axis)
     sign = -1 if field.metric in HIGHER_IS_BETTER else 1
-    order = sorted(means, key=lambda label: sign * means[label])
+    # What is not a number is last.
+    order = sorted(means, key=lambda label: (math.isnan(means[label]), sign * means[label]))
     pairs = list(combinations(order, 2))
     confidence = 1 - (1 - CONFIDENCE) / len(pairs)
     carried, equal = [], []
@@ -119,8 +144,8 @@ def _rank(field: MeasuredField, axis: str) -> AxisRanking:
             equal.append((first, second))
         better = None if difference is None else better_value(difference, confidence)
         if better is not None:
-            # Means are over all seeds and differences over shared ones: with different seeds, the
-            # better value can have the worse mean.
+            # A difference is over all seeds of its two values and a mean over those of all
+            # values: with different seeds, the better value can have the worse mean.
             carried.append((better, second if better == first else first))
     return AxisRanking(
         axis,

@@ -126,7 +126,10 @@ def _on_reported_half(recipe: Recipe) -> Recipe:
 def _points_of_cells(study: Study, axes: Sequence[Axis]) -> list[Point]:
     """Return the points of a study that lists its cells."""
     points: list[Point] = []
-    for cell in study.cells:
+    for number, cell in enumerate(study.cells):
+        if cell in study.cells[:number]:
+            msg = f"{study.line('cells', number)}: this cell is in the list twice; leave one out"
+            raise RecipeError(msg)
         point = {}
         for axis in axes:
             for value in axis.values:
@@ -166,16 +169,19 @@ def _is_skipped(study: Study, point: Point) -> bool:
 def _has_value(value: Value, skipped: Any) -> bool:
     """Say whether an axis value is the one that `skip` names, or is in the list that it names."""
     for label_or_setting in skipped if isinstance(skipped, list) else [skipped]:
-        if value.label == label_or_setting or label_or_setting in value.settings.values():
+        # The labels of an axis with names are text, though YAML reads 1 as a number.
+        is_label = str(value.label) == str(label_or_setting)
+        if is_label or label_or_setting in value.settings.values():
             return True
     return False
 
 
 def _cell(study: Study, tree: Tree, folder: Path, point: Point, seed: int) -> Cell:
     labels = {axis: value.label for axis, value in point.items()}
-    settings = dict(study.settings)
-    lines = {path: study.line("settings", path) for path in settings}
-    for value in point.values():
+    lines = {path: study.line("settings", path) for path in study.settings}
+    settings: dict[str, Any] = {}
+    for value in (Value("settings", study.settings, lines), *point.values()):
+        _check_replaced(settings, value, lines)
         settings.update(value.settings)
         lines.update(value.lines)
     # The name is made before paths are resolved: it must not depend on where the study is.
@@ -192,6 +198,21 @@ def _cell(study: Study, tree: Tree, folder: Path, point: Point, seed: int) -> Ce
         msg = f"{error} (study {study.name}, the cell with {labelled})"
         raise RecipeError(msg) from error
     return Cell(name, labels, seed, recipe)
+
+
+def _check_replaced(settings: Mapping[str, Any], value: Value, lines: Mapping[str, str]) -> None:
+    """Raise `RecipeError` if a value of an axis sets anew what is set already, or all around it.
+
+    The first setting would have no effect, and cells with different labels could be the same.
+    """
+    for path in value.settings:
+        for earlier in settings:
+            if f"{earlier}.".startswith(f"{path}."):
+                msg = (
+                    f"{value.lines.get(path, 'study')}: {path} replaces {earlier} of "
+                    f"{lines[earlier]}; leave one of the two out"
+                )
+                raise RecipeError(msg)
 
 
 def _cell_name(labels: Mapping[str, Label], settings: Mapping[str, Any], seed: int) -> str:

@@ -306,14 +306,16 @@ def _override_setting(tree: Tree, assignment: Assignment) -> Tree:
             del origins[known]
     chosen = value if isinstance(value, list | dict) else [value]
     if isinstance(axes.get(path), Mapping) and not isinstance(value, dict):
-        unknown = [str(label) for label in chosen if label not in axes[path]]
+        # YAML reads a label such as 1 as a number, and a value of an axis can be a mapping.
+        labels = {str(label): label for label in axes[path]}
+        unknown = [str(label) for label in chosen if str(label) not in labels]
         if unknown:
             msg = (
                 f"{assignment.where}: the axis {path} has no {unknown[0]!r}; "
-                f"{did_you_mean(unknown[0], axes[path])}"
+                f"{did_you_mean(unknown[0], labels)}"
             )
             raise RecipeError(msg)
-        chosen = {label: axes[path][label] for label in chosen}
+        chosen = {labels[str(label)]: axes[path][labels[str(label)]] for label in chosen}
     values = {**tree.values, "axes": {**axes, path: chosen}}
     return Tree(values, origins, tree.problems)
 

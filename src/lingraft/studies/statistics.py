@@ -17,6 +17,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
+from statistics import fmean
 
 from lingraft.measurement import HIGHER_IS_BETTER, LOWER_IS_BETTER
 from lingraft.studies.cells import Label
@@ -119,6 +120,24 @@ class MeasuredField:
             if in_context <= self.points.keys():
                 points[place] = seeds
         return replace(self, points=points)
+
+    def means(self, axis: str) -> dict[Label, float]:
+        """Return the mean at each value of an axis, over seeds and then over contexts.
+
+        In a context, only the seeds count that all values have there: otherwise a failed cell would
+        change what a mean is of.
+        """
+        by_context: dict[Place, dict[Label, Mapping[int, _Point]]] = {}
+        index = self.axes.index(axis)
+        for place, points in self.points.items():
+            context = (*place[:index], *place[index + 1 :])
+            by_context.setdefault(context, {})[place[index]] = points
+        means: dict[Label, list[float]] = {}
+        for of_label in by_context.values():
+            seeds = set.intersection(*map(set, of_label.values()))
+            for label, points in of_label.items() if seeds else ():
+                means.setdefault(label, []).append(fmean(points[seed].value for seed in seeds))
+        return {label: fmean(of_contexts) for label, of_contexts in means.items()}
 
     def compare(self, axis: str, first: Label, second: Label) -> list[Difference]:
         """Return the difference of two values in each context, and then the average if several."""
@@ -245,7 +264,7 @@ def _error_over_documents(pairs: Sequence[_Pair]) -> float | None:
 
 
 def better_value(difference: Difference, confidence: float = CONFIDENCE) -> Label | None:
-    """Return the value that is better, `None` if the interval contains 0.
+    """Return the value that is better, `None` if the interval contains 0 or is not finite.
 
     >>> where = ("embeddings", "mean", "random", {}, "bits per byte", "adapted", "hi")
     >>> d = Difference(*where, value=0.2, n=3, spread=0.01)
@@ -254,7 +273,9 @@ def better_value(difference: Difference, confidence: float = CONFIDENCE) -> Labe
     """
     interval = difference.interval(confidence)
     has_direction = difference.metric in HIGHER_IS_BETTER | LOWER_IS_BETTER
-    if interval is None or not has_direction or interval[0] <= 0 <= interval[1]:
+    if interval is None or not has_direction or not all(map(math.isfinite, interval)):
+        return None
+    if interval[0] <= 0 <= interval[1]:
         return None
     second_is_better = (difference.value > 0) == (difference.metric in HIGHER_IS_BETTER)
     return difference.second if second_is_better else difference.first

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lingraft.model_card.markdown import heldout_text
+from lingraft.errors import did_you_mean
+from lingraft.evaluation.compare_models import TEXT_DIGEST
+from lingraft.model_card.markdown import heldout_text, stage_notes
 from lingraft.pipeline.run_folder import RUN, read_record
 from lingraft.store import WARNINGS
 from lingraft.studies.axis_ranking import AxisRanking, few_documents, ranking
 from lingraft.studies.cells import Cell, axes_of
 from lingraft.studies.config import Study
-from lingraft.studies.statistics import Difference, better_value, differences
+from lingraft.studies.statistics import (
+    Difference,
+    better_value,
+    differences,
+    measured_fields,
+)
 from lingraft.studies.study_folder import CELLS, CURVES, DIFFERENCES, TABLE
 from lingraft.studies.study_schedule import Outcome
 from lingraft.studies.study_table import (
@@ -45,10 +53,12 @@ def gather_results(
         records.append(_cell_record(cell, error))
     compared_differences: list[Difference] = []
     rankings: list[AxisRanking] = []
+    unlike = _different_texts(cells, axes, folder)
     for compared in study.compare:
         compared_differences += differences(rows, axes, compared)
         for axis in axes:
-            rankings += ranking(rows, axes, axis, compared)
+            ranked = ranking(rows, axes, axis, compared)
+            rankings += [_withheld(one, unlike) for one in ranked]
     write_table(rows, folder / TABLE)
     write_table(curves, folder / CURVES)
     few = {
@@ -56,11 +66,12 @@ def gather_results(
         for key in {(row["metric"], row["subject"], row["language"]) for row in rows}
         if few_documents(rows, *key) is not None
     }
-    write_table(difference_rows(compared_differences, axes, few), folder / DIFFERENCES)
+    table = difference_rows(compared_differences, axes, few=few, unlike=unlike)
+    write_table(table, folder / DIFFERENCES)
     return {
         "cells": records,
         "failures": failures,
-        "warnings": _warnings(cells, folder),
+        "warnings": [*_unmatched(study, cells, rows), *_warnings(cells, folder)],
         "heldout": _heldout_text(cells, folder),
         "rankings": list(map(_ranking_record, rankings)),
         "columns": COLUMNS,
@@ -77,6 +88,47 @@ def _warnings(cells: Sequence[Cell], folder: Path) -> list[dict[str, Any]]:
             for warning in read_record(run).get(WARNINGS, ()):
                 cells_of_warning.setdefault(warning, []).append(cell.name)
     return [{"warning": text, "cells": names} for text, names in cells_of_warning.items()]
+
+
+def _withheld(ranked: AxisRanking, unlike: Collection[tuple[str, str]]) -> AxisRanking:
+    """Return a ranking without an order if its values were measured on different documents."""
+    if (ranked.axis, ranked.language) not in unlike:
+        return ranked
+    return replace(ranked, carried=(), equal=(), on_different_text=True)
+
+
+def _unmatched(study: Study, cells: Sequence[Cell], rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return a warning for each entry of `compare` that no measurement has."""
+    warnings = []
+    metrics = {row["metric"] for row in rows}
+    for compared in study.compare if rows else ():
+        if not measured_fields(rows, (), compared):
+            what = f"{compared.metric} ({compared.subject}, {compared.language})"
+            known = "" if compared.metric in metrics else did_you_mean(compared.metric, metrics)
+            text = f"compare: {what} was not measured; {known or 'change subject or language'}"
+            warnings.append({"warning": text, "cells": [cell.name for cell in cells]})
+    return warnings
+
+
+def _different_texts(
+    cells: Sequence[Cell], axes: Sequence[str], folder: Path
+) -> set[tuple[str, str]]:
+    """Return the axes along which cells are measured on different documents, with the language.
+
+    Runs of earlier versions do not say which documents they were measured on.
+    """
+    found: dict[tuple[str, str, int, str], set[str]] = {}
+    for cell in cells:
+        run = folder / CELLS / cell.name
+        if not (run / RUN).is_file():
+            continue
+        for language, notes in stage_notes(read_record(run), "evaluation").items():
+            if isinstance(notes, Mapping) and TEXT_DIGEST in notes:
+                for axis in axes:
+                    others = str({**cell.labels, axis: ""})
+                    place = (axis, language, cell.seed, others)
+                    found.setdefault(place, set()).add(notes[TEXT_DIGEST])
+    return {(axis, language) for (axis, language, *_), texts in found.items() if len(texts) > 1}
 
 
 def _heldout_text(cells: Sequence[Cell], folder: Path) -> dict[str, str]:
@@ -119,11 +171,14 @@ def _ranking_record(ranked: AxisRanking) -> dict[str, Any]:
 def difference_rows(
     compared: Iterable[Difference],
     axes: Sequence[str],
+    *,
     few: Collection[tuple[str, str, str]] = (),
+    unlike: Collection[tuple[str, str]] = (),
 ) -> list[Row]:
     """Return differences as rows of a table, with their 95% intervals.
 
-    `few` are the numbers (metric, subject, language) on too few documents to call a value better.
+    `few` are the numbers (metric, subject, language) on too few documents to call a value better,
+    and `unlike` the axes, with a language, whose values were measured on different documents.
 
     The columns `axis.NAME` hold the context; they are empty where the difference is averaged.
     """
@@ -131,8 +186,11 @@ def difference_rows(
     for difference in compared:
         low, high = difference.interval() or (None, None)
         key = (difference.metric, difference.subject, difference.language)
-        better = None if key in few else better_value(difference)
-        equal = key not in few and difference.is_equal()
+        withheld = "too few documents" if key in few else ""
+        if (difference.axis, difference.language) in unlike:
+            withheld = "different documents"
+        better = None if withheld else better_value(difference)
+        equal = not withheld and difference.is_equal()
         context = {f"{AXIS}{axis}": str(difference.context.get(axis, "")) for axis in axes}
         rows.append(
             {
@@ -150,6 +208,7 @@ def difference_rows(
                 "over": difference.over if low is not None else "",
                 "better": "" if better is None else str(better),
                 "equal": difference.margin if equal else None,
+                "withheld": withheld,
             }
         )
     return rows

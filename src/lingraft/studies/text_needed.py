@@ -98,7 +98,8 @@ def read_curves(rows: Iterable[Row]) -> Runs:
     """Return the curves of the target languages among rows of cells that differ in seed only."""
     curves: dict[tuple[int, str], dict[float, float]] = {}
     for row in rows:
-        if row["role"] == "target":
+        # A training that diverged has points that are no numbers.
+        if row["role"] == "target" and math.isfinite(row["bits_per_byte"]):
             points = curves.setdefault((row["seed"], row["language"]), {})
             # Of two points at the same text, the last one counts: the first was before merging.
             points[float(row["bytes"])] = row["bits_per_byte"]
