@@ -4,7 +4,8 @@
     python benchmarks/rates_sweep.py --budgets 0.1MB            # english-8m, Hindi and Turkish
     python benchmarks/rates_sweep.py                            # all budgets, the cheapest first
     python benchmarks/rates_sweep.py --table                    # what was run so far
-    python benchmarks/rates_sweep.py --scale smollm2            # SmolLM2-135M at small budgets
+    python benchmarks/rates_sweep.py --scale smollm2 --precision bfloat16   # SmolLM2-135M
+    python benchmarks/rates_sweep.py --point 256 3e-4 8e-4      # one point and the default
     python benchmarks/rates_sweep.py --scale small              # a smoke test: 100 s of one core
 
 Run from the root of the repository; ../shared/assets must exist. By `--cost` on one idle core,
@@ -77,10 +78,18 @@ def main() -> None:
     parser.add_argument("--budgets", nargs="+", help="only these budgets of the grid (0.1MB)")
     parser.add_argument("--languages", nargs="+", help="only these languages of the grid (hi)")
     parser.add_argument("--model", help="another model folder than that of the recipe")
+    parser.add_argument(
+        "--point",
+        nargs=3,
+        type=float,
+        metavar=("BATCH", "BODY", "ROWS"),
+        help="only run this point and the default with the seeds",
+    )
     parser.add_argument("--cost", action="store_true", help="only print what the grid costs")
     parser.add_argument("--table", action="store_true", help="only print what was run so far")
     parser.add_argument("--runs", type=Path, default=Path("runs/rates-sweep"))
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--precision", default="auto", help="as that of lingraft study")
     arguments = parser.parse_args()
     parts = parts_of(arguments)
     if not parts:
@@ -88,14 +97,19 @@ def main() -> None:
     if arguments.cost:
         cost(arguments, parts)
         return
+    if arguments.point:
+        for place in dict.fromkeys(place for place, _ in parts):
+            print_seeds(arguments, place, *arguments.point)
+        return
     points: list[Point] = []
     for place, batch in parts:
         found = points_of(run(arguments, place, str(batch), {BATCH: [batch]}))
         print_points(found)
         points += found
     print_fit(points)
-    for point in choose(points).values():
-        print_seeds(arguments, point)
+    for place, point in choose(points).items():
+        print(f"\nchosen: {point.target:.4f} where the points were compared")
+        print_seeds(arguments, place, point.batch, point.body, point.rows)
 
 
 def parts_of(arguments: argparse.Namespace) -> dict[tuple[Place, int], list[Cell]]:
@@ -136,6 +150,7 @@ def run(
         overrides={**settings_of(arguments), **at_place, **changes},
         runs=arguments.runs,
         workers=arguments.workers,
+        precision=arguments.precision,
     )
     return finished.table()
 
@@ -225,27 +240,26 @@ def print_fit(points: list[Point]) -> None:
     )
 
 
-def print_seeds(arguments: argparse.Namespace, point: Point) -> None:
-    """Run the best point and the default with three seeds, and print both and their difference.
+def print_seeds(
+    arguments: argparse.Namespace, place: Place, batch: float, body: float, rows: float
+) -> None:
+    """Run a point and the default with three seeds, and print both and their difference.
 
     They are scored on the held-out files, of which the choice of the point has read nothing.
     """
-    budget, language = point.place
+    budget, language = place
     heldout = {
         "seeds": SEEDS[arguments.scale],
         "target.heldout": f"{TEXTS}/{language}.heldout.jsonl.gz",
         "replay.heldout": f"{TEXTS}/en.heldout.jsonl.gz",
     }
-    own = {BATCH: [int(point.batch)], BODY: [point.body], ROWS: [point.rows]}
-    name = f"best-{point.batch:.0f}-{point.body:.3g}-{point.rows:.3g}"
-    best = run(arguments, point.place, name, {**heldout, **own})
+    own = {BATCH: [int(batch)], BODY: [body], ROWS: [rows]}
+    name = f"best-{batch:.0f}-{body:.3g}-{rows:.3g}"
+    best = run(arguments, place, name, {**heldout, **own})
     # A setting without a value has its default: the batch and the rates of the rule.
     unset: dict[str, Any] = {BATCH: [None], BODY: [None], ROWS: [None]}
-    default = run(arguments, point.place, "default", {**heldout, **unset})
-    print(
-        f"\n{budget} of {language}: best {point.batch:,.0f} tokens a step, {point.body:.3g} and "
-        f"{point.rows:.3g} ({point.target:.4f} where it was chosen)"
-    )
+    default = run(arguments, place, "default", {**heldout, **unset})
+    print(f"\n{budget} of {language}: {batch:,.0f} tokens a step, {body:.3g} and {rows:.3g}")
     for role in ("target", "replay") if best and default else ():
         ours, theirs = bits(best, role), bits(default, role)
         pairs = [mine - other for mine, other in zip(ours, theirs, strict=True)]
