@@ -400,6 +400,33 @@ def test_failed_cells_and_missing_numbers_are_said(tmp_path):
     assert "too few measurements to draw" in write_study_report(bare).read_text(encoding="utf-8")
 
 
+def test_a_difference_without_a_better_value_says_why(tmp_path):
+    """The order may be withheld, the metric without a direction, or the interval around zero."""
+    study = read_study_files(make_study(tmp_path / "s"))
+    (row,) = study.differences
+    few = {**row, "better": ""}
+    neutral = {**few, "metric": "Renyi efficiency"}
+    none = {**few, "low": -0.1}
+    words = Outline(study_page(replace(study, differences=[row, few, neutral, none]), None)).words
+    for verdict in ("too few documents", "neither direction is better", "no detectable difference"):
+        assert words.count(verdict) == 1
+
+
+def test_why_no_difference_has_an_interval(tmp_path):
+    """One seed, nothing to compare, and seeds that cannot be paired are different reasons."""
+    study = read_study_files(make_study(tmp_path / "s"))
+    bare = [{**row, "low": None, "high": None} for row in study.differences]
+
+    def text(differences, seeds):
+        record = {**study.record, "seeds": seeds}
+        page = study_page(replace(study, differences=differences, record=record), None)
+        return " ".join(Outline(page).words)
+
+    assert "an interval needs two seeds or more." in text(bare, [0])
+    assert "two seeds or more that both values have" in text(bare, [0, 1])
+    assert "Nothing was compared" in text([], [0, 1])
+
+
 def test_the_frontier_is_what_nothing_beats():
     """A point is on the frontier if and only if no cheaper or equal point is as good."""
     points = [(float(x * 7 % 5), float(x * 3 % 8), f"p{x}") for x in range(12)]
