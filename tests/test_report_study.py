@@ -353,6 +353,20 @@ def test_choices_are_compared_with_the_first_by_seed(tmp_path):
     assert [mean.value for mean in others] == pytest.approx([0.1, -saved, 0.1 - saved])
 
 
+def test_a_training_curve_is_the_mean_of_all_seeds_at_every_point(tmp_path):
+    """Seeds reach the same share of the text after different numbers of steps."""
+    study = read_study_files(make_study(tmp_path / "s", sizes=(0, 100), inits=("mean",)))
+    curves = []
+    for row in study.curves:
+        later = row["seed"] * (row["step"] > 0)
+        bits = row["bits_per_byte"] + row["seed"]
+        curves.append({**row, "step": row["step"] + later, "bits_per_byte": bits})
+    charts = study_charts(replace(study, curves=curves))
+    (course,) = (chart for chart in charts if chart.name == "course")
+    label = course.label
+    assert "lowest at the end: size 0, embeddings mean plain, 2; highest" in label
+
+
 def test_the_result_says_where_no_text_needed_is_known(tmp_path):
     """A curve above all of the first one never meets it: there is no share to show beside it."""
     study = read_study_files(make_study(tmp_path / "s", sizes=(0, 100)))
