@@ -49,10 +49,10 @@ def curve_chart(study: StudyFiles) -> Chart | None:
 
 def _curve_points(study: StudyFiles) -> list[dict[str, Any]]:
     """Return the mean over the cells of a group at each point of its training."""
-    names = {}
+    names, axes = {}, study.choice_axes
     for group in study.groups:
         for cell in group.cells:
-            names[cell] = group.name
+            names[cell] = group.name(axes)
     runs: dict[str, dict[tuple[str, str], dict[int, tuple[int, float]]]] = {}
     for row in study.curves:
         if row["role"] == "target" and row["cell"] in names:

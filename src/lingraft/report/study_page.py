@@ -25,8 +25,8 @@ from lingraft.report.study_files import (
     StudyFiles,
     ValueKey,
     read_study_files,
-    short,
 )
+from lingraft.report.study_names import short
 from lingraft.studies.result_tables import measured_on, warning_lines
 from lingraft.studies.text_needed import describe, describe_reached
 
@@ -137,7 +137,7 @@ def relates_to_none(study: StudyFiles) -> bool:
 
 
 def choices(study: StudyFiles) -> list[tuple[Group, list[str]]]:
-    """Return each choice with its formatted numbers, the lowest bits per byte first."""
+    """Return each choice with its formatted numbers, by language the lowest bits per byte first."""
 
     def order(group: Group) -> tuple[bool, float]:
         # Groups without the value come last: False sorts before True.
@@ -145,9 +145,10 @@ def choices(study: StudyFiles) -> list[tuple[Group, list[str]]]:
         return (bits is None, bits.value if bits else 0.0)
 
     lines, related = [], relates_to_none(study)
-    for group in sorted(study.groups, key=order):
-        cells = [_cell(key, group.get(key)) for key in KEYS]
-        lines.append((group, [*cells, *(equal_quality(study, group) if related else ())]))
+    for part in study.by_target.values():
+        for group in sorted(part.groups, key=order):
+            cells = [_cell(key, group.get(key)) for key in KEYS]
+            lines.append((group, [*cells, *(equal_quality(part, group) if related else ())]))
     return lines
 
 
