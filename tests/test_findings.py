@@ -122,6 +122,8 @@ def test_the_page_has_the_table_of_the_kept_study_of_tokens(tmp_path, monkeypatc
     for page in ("findings-tables", "paper"):
         made = (tmp_path / f"{page}.md").read_text(encoding="utf-8").removeprefix("Above.\n")
         assert made.removesuffix("Below.\n") in (ROOT / f"docs/{page}.md").read_text("utf-8")
+    for picture in (tmp_path / "pictures").iterdir():
+        assert (ROOT / "docs/pictures" / picture.name).is_file()
 
 
 def test_results_have_the_table_of_the_kept_study_of_forgetting(tmp_path, monkeypatch, capsys):

@@ -15,9 +15,11 @@ from lingraft.display_text import plain
 from lingraft.errors import StoreError
 from lingraft.recipe import load_recipe, recipe_values
 from lingraft.report import rebuild_pages, write_study_report
-from lingraft.report.study_charts import frontier, study_charts
+from lingraft.report.charts import specification
+from lingraft.report.study_charts import study_charts
 from lingraft.report.study_files import BITS, COST, SERVING, read_study_files
-from lingraft.report.study_page import equal_quality, study_page
+from lingraft.report.study_language_charts import frontier
+from lingraft.report.study_page import choices, equal_quality, study_page
 from lingraft.studies.study_folder import CURVES, DIFFERENCES, STUDY, TABLE
 from lingraft.studies.study_table import write_table
 from lingraft.studies.text_needed import describe_reached, text_to_equal
@@ -25,8 +27,9 @@ from tests.conftest import ROOT
 from tests.test_report import HOSTILE, Outline, make_run
 
 SIZES, INITS, SEEDS = (0, 100, 1000), ("mean", "random"), (0, 1)
-CHARTS = ["axis-0", "axis-1", "result-0", "speed-0", "result-1", "speed-1", "size", "fertility"]
-CHARTS += ["course", "frontier", "forgetting", "learned", "kept"]
+OF_A_LANGUAGE = ["size", "fertility", "course", "frontier", "forgetting"]
+CHARTS = ["axis-0", "axis-1", "result-0", "speed-0", "result-1", "speed-1", "learned", "kept"]
+CHARTS += OF_A_LANGUAGE
 
 
 def measured(beside, metric, subject, role, value):
@@ -201,6 +204,37 @@ def make_tokens_study(folder, *, seeds=(0, 1)):
     return folder
 
 
+def in_two_languages(study):
+    """Return a study with the same cells in Turkish, too, at twice the bits per byte.
+
+    The language is set on two axes, as in a list of cells.
+    """
+    cells, rows, curves = [], [], []
+    for language, factor in (("hi", 1), ("tr", 2)):
+        labels = {"target.language": language, "target.corpus": f"{language}.jsonl"}
+        for cell in study.record["cells"]:
+            name = f"{language}-{cell['name']}"
+            cells.append({**cell, "name": name, "labels": {**cell["labels"], **labels}})
+        beside = {f"axis.{axis}": label for axis, label in labels.items()}
+        for row in (*study.rows, *study.curves):
+            changed = {**row, **beside, "cell": f"{language}-{row['cell']}"}
+            if row["role"] == "target":
+                changed["language"] = language
+            if "step" in row:
+                curves.append({**changed, "bits_per_byte": factor * row["bits_per_byte"]})
+            else:
+                is_bits = row["metric"] == "bits per byte"
+                rows.append({**changed, "value": row["value"] * (factor if is_bits else 1)})
+    axes = [*study.record["axes"], *({"name": axis, "values": []} for axis in labels)]
+    record = {**study.record, "axes": axes, "cells": cells}
+    return replace(study, record=record, rows=rows, curves=curves)
+
+
+def drawn(study):
+    """Return the charts of a study by name."""
+    return {chart.name: chart for chart in study_charts(study)}
+
+
 @pytest.fixture(scope="module")
 def page(checked_charts, tmp_path_factory):
     return Outline(
@@ -261,6 +295,17 @@ def test_choices_stand_in_the_order_of_their_bits_per_byte(tmp_path):
         ("0", "random"),
     ]
     assert table.count('<td class="n">2</td></tr>') == len(SIZES) * len(INITS)  # cells of each
+
+
+def test_choices_are_ordered_within_their_language(tmp_path):
+    """The first language has all of its choices first, though one of another language is lower."""
+    study = in_two_languages(read_study_files(make_study(tmp_path / "s")))
+    rows = [
+        {**row, "value": row["value"] / 100} if row["cell"].startswith("tr-1000") else row
+        for row in study.rows
+    ]
+    found = [group.labels["target.language"] for group, _ in choices(replace(study, rows=rows))]
+    assert found == ["hi"] * 6 + ["tr"] * 6
 
 
 def test_numbers_of_a_choice_are_means_over_its_seeds(tmp_path):
@@ -353,6 +398,106 @@ def test_choices_are_compared_with_the_first_by_seed(tmp_path):
     assert [mean.value for mean in others] == pytest.approx([0.1, -saved, 0.1 - saved])
 
 
+def test_values_in_different_languages_are_in_no_chart_together(tmp_path):
+    """The charts of a language are those of a study of it alone; other charts average languages."""
+    alone = read_study_files(make_study(tmp_path / "s", seeds=(0, 1, 2)))
+    both = in_two_languages(alone)
+    assert both.choice_axes == alone.choice_axes
+    of_one, of_both = drawn(alone), drawn(both)
+    assert list(of_one) == CHARTS
+    of_each = [f"{name}-{language}" for language in ("hi", "tr") for name in OF_A_LANGUAGE]
+    assert list(of_both) == [*CHARTS[: -len(OF_A_LANGUAGE)], *of_each]
+    for name in OF_A_LANGUAGE:
+        hindi = of_both[f"{name}-hi"]
+        assert specification(hindi.declared) == specification(of_one[name].declared)
+        assert hindi.title == f"{of_one[name].title}: Hindi"
+        assert hindi.label == f"Hindi. {of_one[name].label}"
+        assert of_both[f"{name}-tr"].title.endswith(": Turkish")
+    (hindi, _), (turkish, _) = (
+        part.means(["embeddings"], BITS) for part in both.by_target.values()
+    )
+    together = both.means(["embeddings"], BITS)[0]
+    assert together.value == pytest.approx((hindi.value + turkish.value) / 2)
+
+
+def test_an_axis_with_a_language_in_its_values_has_no_means(tmp_path):
+    """Values that share no language are not compared, even if others on their axis do share one."""
+    both = in_two_languages(read_study_files(make_study(tmp_path / "s", sizes=(0,))))
+    cells = []
+    for cell in both.record["cells"]:
+        labels = cell["labels"]
+        cells.append(
+            {**cell, "labels": {"mixed": f"{labels['target.language']} {labels['embeddings']}"}}
+        )
+    axes = [{"name": "mixed", "values": []}]
+    mixed = replace(both, record={**both.record, "axes": axes, "cells": cells})
+    assert mixed.choice_axes == ["mixed"]
+    assert mixed.means(["mixed"], BITS) == []
+
+
+def test_captions_name_the_languages_of_their_means():
+    """A language without all of the values is not in the mean, and not in its caption."""
+    charts = drawn(read_study_files(ROOT / "benchmarks/measured/study-tokens"))
+    assert charts["axis-1"].caption.startswith("Hindi, adapted model; lower is better.")
+    assert charts["axis-2"].caption.startswith("Hindi and Turkish, adapted model;")
+    assert charts["learned"].caption.startswith("Target language: Hindi. Difference")
+    assert "over the other axes" not in charts["learned"].caption
+    of_forgetting = drawn(read_study_files(ROOT / "benchmarks/measured/study-forgetting"))
+    assert "Target language: Arabic, Hindi, Tamil and Turkish." in of_forgetting["kept"].caption
+    assert "after averaging over the other axes" in of_forgetting["kept"].caption
+
+
+def test_the_caption_of_an_axis_names_the_model_that_was_measured(tmp_path):
+    """Of a model that was not trained, the numbers are those of the spliced one."""
+    study = read_study_files(make_study(tmp_path / "s"))
+
+    def caption(untrained):
+        rows = [
+            {**row, "subject": "spliced"}
+            if row["metric"] == "bits per byte" and row["cell"].startswith(untrained)
+            else row
+            for row in study.rows
+        ]
+        return drawn(replace(study, rows=rows))["axis-0"].caption
+
+    assert caption("none").startswith("Hindi, adapted model; ")
+    assert caption("").startswith("Hindi, spliced model, which was not trained; ")
+    some = "Hindi, adapted model, or the spliced one where it was not trained; "
+    assert caption("0-mean").startswith(some)
+
+
+def test_the_chart_of_forgetting_names_the_lowest_and_the_highest_change(tmp_path):
+    """A base language that improves is the lowest, not the smallest, change."""
+    study = read_study_files(make_study(tmp_path / "s", sizes=(0, 1000), inits=("mean",)))
+    rows = [
+        {**row, "value": row["value"] - 0.055} if row["metric"] == "bits per byte change" else row
+        for row in study.rows
+    ]
+    label = drawn(replace(study, rows=rows))["forgetting"].label
+    assert label.endswith(
+        "The change of the base language is between -0.00500 bits per byte with size 0 and "
+        "+0.00500 with size 1000."
+    )
+
+
+def test_choices_of_equal_cost_have_no_frontier(tmp_path):
+    """Bits per byte against cost need different costs."""
+    study = read_study_files(make_study(tmp_path / "s", sizes=(100,)))
+    assert "frontier" not in drawn(study)
+
+
+def test_a_training_curve_is_the_mean_of_all_seeds_at_every_point(tmp_path):
+    """Seeds reach the same share of the text after different numbers of steps."""
+    study = read_study_files(make_study(tmp_path / "s", sizes=(0, 100), inits=("mean",)))
+    curves = []
+    for row in study.curves:
+        later = row["seed"] * (row["step"] > 0)
+        bits = row["bits_per_byte"] + row["seed"]
+        curves.append({**row, "step": row["step"] + later, "bits_per_byte": bits})
+    label = drawn(replace(study, curves=curves))["course"].label
+    assert label.endswith("lowest at the end: size 0, 2; highest: size 100, 2.01.")
+
+
 def test_the_result_says_where_no_text_needed_is_known(tmp_path):
     """A curve above all of the first one never meets it: there is no share to show beside it."""
     study = read_study_files(make_study(tmp_path / "s", sizes=(0, 100)))
@@ -398,6 +543,33 @@ def test_failed_cells_and_missing_numbers_are_said(tmp_path):
     assert "no plain" in words
     bare = make_study(tmp_path / "bare", trained=False)
     assert "too few measurements to draw" in write_study_report(bare).read_text(encoding="utf-8")
+
+
+def test_a_difference_without_a_better_value_says_why(tmp_path):
+    """The order may be withheld, the metric without a direction, or the interval around zero."""
+    study = read_study_files(make_study(tmp_path / "s"))
+    (row,) = study.differences
+    few = {**row, "better": ""}
+    neutral = {**few, "metric": "Renyi efficiency"}
+    none = {**few, "low": -0.1}
+    words = Outline(study_page(replace(study, differences=[row, few, neutral, none]), None)).words
+    for verdict in ("too few documents", "neither direction is better", "no detectable difference"):
+        assert words.count(verdict) == 1
+
+
+def test_why_no_difference_has_an_interval(tmp_path):
+    """One seed, nothing to compare, and seeds that cannot be paired are different reasons."""
+    study = read_study_files(make_study(tmp_path / "s"))
+    bare = [{**row, "low": None, "high": None} for row in study.differences]
+
+    def text(differences, seeds):
+        record = {**study.record, "seeds": seeds}
+        page = study_page(replace(study, differences=differences, record=record), None)
+        return " ".join(Outline(page).words)
+
+    assert "an interval needs two seeds or more." in text(bare, [0])
+    assert "two seeds or more that both values have" in text(bare, [0, 1])
+    assert "Nothing was compared" in text([], [0, 1])
 
 
 def test_the_frontier_is_what_nothing_beats():

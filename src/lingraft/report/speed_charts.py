@@ -13,7 +13,8 @@ from lingraft.report.charts import (
     interval_dots,
     line_labels,
 )
-from lingraft.report.study_files import StudyFiles, short
+from lingraft.report.study_files import StudyFiles
+from lingraft.report.study_names import short
 from lingraft.studies.text_needed import TextNeeded, describe
 
 BEFORE, AFTER = "before training", "after training"

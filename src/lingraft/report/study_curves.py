@@ -49,21 +49,25 @@ def curve_chart(study: StudyFiles) -> Chart | None:
 
 def _curve_points(study: StudyFiles) -> list[dict[str, Any]]:
     """Return the mean over the cells of a group at each point of its training."""
-    names = {}
+    names, axes = {}, study.choice_axes
     for group in study.groups:
         for cell in group.cells:
-            names[cell] = group.name
-    # By step: with another order of sequences, a step has read slightly more or less text. Of two
-    # points of a cell at one step, the last one counts: the first was before merging back.
-    scores: dict[tuple[str, int], dict[tuple[str, str], tuple[int, float]]] = {}
+            names[cell] = group.name(axes)
+    runs: dict[str, dict[tuple[str, str], dict[int, tuple[int, float]]]] = {}
     for row in study.curves:
-        if row["role"] == "target" and row["cell"] in names and math.isfinite(row["bits_per_byte"]):
-            of_step = scores.setdefault((names[row["cell"]], row["step"]), {})
-            of_step[row["cell"], row["language"]] = row["bytes"], row["bits_per_byte"]
+        if row["role"] == "target" and row["cell"] in names:
+            of_name = runs.setdefault(names[row["cell"]], {})
+            run = of_name.setdefault((row["cell"], row["language"]), {})
+            # Of two points at one step, the last one counts: the first was before merging back.
+            run[row["step"]] = row["bytes"], row["bits_per_byte"]
     points = []
-    for (name, _), found in scores.items():
-        seen, value = map(fmean, zip(*found.values(), strict=True))
-        points.append({"name": name, "bytes": seen, "value": value})
+    for name, of_name in runs.items():
+        curves = [[run[step] for step in sorted(run)] for run in of_name.values()]
+        # By their order: with another seed, the same share of the text ends at another step.
+        for together in zip(*curves, strict=False):
+            seen, value = map(fmean, zip(*together, strict=True))
+            if math.isfinite(value):
+                points.append({"name": name, "bytes": seen, "value": value})
     return sorted(points, key=itemgetter("bytes"))
 
 

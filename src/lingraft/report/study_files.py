@@ -6,7 +6,6 @@ the minimum and maximum.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar
 
-from lingraft.report.charts import LABEL_LINE
+from lingraft.report.study_names import TOGETHER, choice_label, short
 from lingraft.studies.statistics import interval_over_seeds
 from lingraft.studies.study_folder import StudyFolder
 from lingraft.studies.study_table import Row
@@ -64,10 +63,9 @@ class Group:
     cells: Sequence[str]
     values: Mapping[ValueKey, Spread]
 
-    @property
-    def name(self) -> str:
-        """The values of the axes, which distinguish the group from the others."""
-        parts = [f"{short(axis)} {label}" for axis, label in self.labels.items()]
+    def name(self, axes: Sequence[str]) -> str:
+        """Return its values on those axes that distinguish it from other groups."""
+        parts = [f"{short(axis)} {self.labels[axis]}" for axis in axes if axis in self.labels]
         return ", ".join(parts) or "the recipe"
 
     def get(self, key: ValueKey) -> Spread | None:
@@ -88,13 +86,15 @@ class AxisMean:
     """The mean of a number at a value of an axis, over `seeds` seeds.
 
     The number of each seed is averaged over the other axes first, so the interval is over seeds
-    only. There is none with one seed, and where the seed changes nothing.
+    only. There is none with one seed, and where the seed changes nothing. `targets` has the target
+    language of each combination of the other axes that is averaged over.
     """
 
     label: str
     value: float
     interval: tuple[float, float] | None
     seeds: int
+    targets: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -130,36 +130,59 @@ class StudyFiles:
     def _by_labels(self) -> dict[tuple[str, ...], Group]:
         return {tuple(map(str, group.labels.values())): group for group in self.groups}
 
+    @cached_property
+    def by_target(self) -> dict[str, StudyFiles]:
+        """The finished cells of each target language as a study; of several, they are joined by +.
+
+        Bits per byte and fertility depend on the script, so only cells in one part compare.
+        """
+        cells_of: dict[str, list[Mapping[str, Any]]] = {}
+        for cell in self._finished:
+            cells_of.setdefault(self._target(cell), []).append(cell)
+        parts = {}
+        for target, cells in cells_of.items():
+            names = {cell["name"] for cell in cells}
+            rows, curves = (
+                [row for row in table if row["cell"] in names] for table in (self.rows, self.curves)
+            )
+            parts[target] = StudyFiles(
+                self.folder, {**self.record, "cells": cells}, rows, curves, differences=()
+            )
+        return parts
+
     @property
     def choice_axes(self) -> list[str]:
-        """The names of the axes that differ between cells, but for those of languages."""
-        return [
-            axis["name"]
-            for axis in self.record["axes"]
-            if not any("target.language" in value["settings"] for value in axis["values"])
-            and len({str(cell["labels"].get(axis["name"])) for cell in self._finished}) > 1
-        ]
+        """The names of the axes that differ between cells of the same target language."""
+        labels: dict[tuple[str, str], set[str]] = {}
+        for cell in self._finished:
+            for axis in self.axes:
+                found = labels.setdefault((axis, self._target(cell)), set())
+                found.add(str(cell["labels"].get(axis)))
+        varied = {axis for (axis, _), found in labels.items() if len(found) > 1}
+        return [axis for axis in self.axes if axis in varied]
 
     def means(
         self, axes: Sequence[str], key: ValueKey, *, compared: bool = False
     ) -> list[AxisMean]:
         """Return the mean of a number at each combination of axis values, in the order of cells.
 
-        Only those combinations of the other axes count that have the number everywhere, and of a
-        mean only the seeds that have all of them: otherwise the means would be of different things.
-        Means for which no seed is left are left out. If `compared`, a number is its difference from
-        that of the first combination with the same seed.
+        Only those combinations of the other axes and the target language count that have the number
+        everywhere, and of a mean only the seeds that have all of them: otherwise the means would be
+        of different things. Means for which no seed is left are left out. If `compared`, a number
+        is its difference from that of the first combination with the same seed.
         """
         numbers: dict[str, dict[tuple[str, ...], dict[int, float]]] = {}
         for cell in self._finished:
             number = _value(self._numbers.get(cell["name"], {}), key)
             if number is not None and cell["labels"].keys() >= set(axes):
                 labels = {name: str(label) for name, label in cell["labels"].items()}
-                contexts = numbers.setdefault(_label(labels, axes), {})
-                context = tuple(label for name, label in labels.items() if name not in axes)
+                contexts = numbers.setdefault(choice_label(labels, axes), {})
+                others = [label for name, label in labels.items() if name not in axes]
+                context = (self._target(cell), *others)
                 contexts.setdefault(context, {})[cell["seed"]] = number
         shared = set.intersection(*map(set, numbers.values())) if numbers else set()
         first = next(iter(numbers.values()), {})
+        targets = sorted(target for target, *_ in shared)
         means = []
         for label, contexts in numbers.items():
             by_seed: dict[int, list[float]] = {}
@@ -172,7 +195,7 @@ class StudyFiles:
             complete = [sum(of) / len(of) for of in by_seed.values() if len(of) == len(shared)]
             if complete:
                 mean, interval = sum(complete) / len(complete), interval_over_seeds(complete)
-                means.append(AxisMean(label, mean, interval, len(complete)))
+                means.append(AxisMean(label, mean, interval, len(complete), targets))
         return means
 
     @cached_property
@@ -212,6 +235,29 @@ class StudyFiles:
         found = {row["metric"] for row in self.rows if row["role"] == "target"}
         metrics = [metric for metric in FERTILITY_METRICS if metric in found]
         return metrics[0] if len(metrics) == 1 else UNIT_UNKNOWN
+
+    def model_of(self, key: ValueKey) -> str:
+        """Return which model has a number of the adapted model: not that where none was trained."""
+        is_adapted = {
+            key in of_cell for of_cell in self._numbers.values() if _value(of_cell, key) is not None
+        }
+        if False not in is_adapted:
+            return "adapted model"
+        if True not in is_adapted:
+            return "spliced model, which was not trained"
+        return "adapted model, or the spliced one where it was not trained"
+
+    def _target(self, cell: Mapping[str, Any]) -> str:
+        return self._targets.get(cell["name"], "")
+
+    @cached_property
+    def _targets(self) -> dict[str, str]:
+        """The target language of each cell that was measured in one."""
+        found: dict[str, set[str]] = {}
+        for row in self.rows:
+            if row["role"] == "target":
+                found.setdefault(row["cell"], set()).add(row["language"])
+        return {cell: TOGETHER.join(sorted(languages)) for cell, languages in found.items()}
 
     @property
     def _finished(self) -> list[Mapping[str, Any]]:
@@ -270,24 +316,6 @@ def _serving_cost(of_cell: Mapping[ValueKey, float]) -> float | None:
     return costs[0] / costs[1]
 
 
-def _label(labels: Mapping[str, str], axes: Sequence[str]) -> str:
-    """Return the name of a combination of values; numbers and switches have that of their axis.
-
-    >>> labels = {"vocabulary.size": "500", "training": "full", "learning_rates.body": "-0.01"}
-    >>> _label(labels, ["training"]), _label(labels, list(labels))
-    ('full', 'vocabulary size 500, full, body -0.01')
-    """
-    return ", ".join(_value_name(axis, labels[axis]) for axis in axes)
-
-
-def _value_name(axis: str, label: str) -> str:
-    if not re.match(r"-?[\d.]|(True|False|None)$", label):
-        return label
-    # A line of a chart has room for so much.
-    whole = f"{axis.replace('.', ' ')} {label}"
-    return whole if len(whole) <= LABEL_LINE else f"{short(axis)} {label}"
-
-
 def _spreads(numbers: Sequence[Mapping[ValueKey, float]]) -> Iterator[tuple[ValueKey, Spread]]:
     """Yield the spread of each number over the cells of a group."""
     by_key: dict[ValueKey, list[float]] = {}
@@ -302,12 +330,3 @@ def read_study_files(folder: Path) -> StudyFiles:
     """Read a study folder; raises `StoreError` if it is not a finished study."""
     study = StudyFolder(folder)
     return StudyFiles(folder, study.record, study.table(), study.curves(), study.differences())
-
-
-def short(axis: str) -> str:
-    """Return the name of an axis in a chart: the last part of its path.
-
-    >>> short("vocabulary.size"), short("embeddings")
-    ('size', 'embeddings')
-    """
-    return axis.rsplit(".", 1)[-1]

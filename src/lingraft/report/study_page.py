@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.formatting import flatten, flops, percent, with_interval
+from lingraft.measurement import HIGHER_IS_BETTER, LOWER_IS_BETTER, MIN_DOCUMENTS
 from lingraft.page_style import page_style
 from lingraft.report.charts import Chart, chart_packages_missing
 from lingraft.report.note_words import note_name
@@ -24,8 +25,8 @@ from lingraft.report.study_files import (
     StudyFiles,
     ValueKey,
     read_study_files,
-    short,
 )
+from lingraft.report.study_names import short
 from lingraft.studies.result_tables import measured_on, warning_lines
 from lingraft.studies.text_needed import describe, describe_reached
 
@@ -64,6 +65,7 @@ def study_page(study: StudyFiles, drawn: Sequence[Chart] | None) -> str:
         "choices": choices(study),
         "related": relates_to_none(study),
         "differences": [{**row, "verdict": verdict(row)} for row in differences],
+        "min_documents": MIN_DOCUMENTS,
         "has_equal": any(row.get("equal") for row in differences),
         "needed": [(row, describe(row)) for row in study.text_needed],
         "failures": record["failures"],
@@ -93,16 +95,26 @@ def answer(record: Any) -> list[str]:
 
 
 def verdict(row: Mapping[str, Any]) -> str:
-    """Return which value is better, and whether both are equal within the margin.
+    """Return which value is better and whether both are equal within the margin, or why neither is.
 
-    >>> verdict({"better": "", "equal": 0.01}), verdict({"better": "mean", "equal": None})
-    ('equal (within 0.01)', 'mean')
+    >>> row = {"metric": "bits per byte", "low": 0.002, "high": 0.004, "better": "", "equal": None}
+    >>> verdict({**row, "better": "mean"}), verdict({**row, "equal": 0.01})
+    ('mean', 'equal (within 0.01)')
+    >>> verdict({**row, "low": -0.1}), verdict(row), verdict({**row, "metric": "parameters"})
+    ('no detectable difference', 'too few documents', 'neither direction is better')
     """
     found = [row["better"]] if row["better"] else []
     # Studies of earlier versions have no margin.
     if row.get("equal"):
         found.append(f"equal (within {row['equal']:g})")
-    return "; ".join(found) or "no detectable difference"
+    if found:
+        return "; ".join(found)
+    if row["low"] <= 0 <= row["high"]:
+        return "no detectable difference"
+    if row["metric"] not in HIGHER_IS_BETTER | LOWER_IS_BETTER:
+        return "neither direction is better"
+    # Nothing else makes a study withhold the better value.
+    return "too few documents"
 
 
 def headings(study: StudyFiles) -> list[str]:
@@ -125,7 +137,7 @@ def relates_to_none(study: StudyFiles) -> bool:
 
 
 def choices(study: StudyFiles) -> list[tuple[Group, list[str]]]:
-    """Return each choice with its formatted numbers, the lowest bits per byte first."""
+    """Return each choice with its formatted numbers, by language the lowest bits per byte first."""
 
     def order(group: Group) -> tuple[bool, float]:
         # Groups without the value come last: False sorts before True.
@@ -133,9 +145,10 @@ def choices(study: StudyFiles) -> list[tuple[Group, list[str]]]:
         return (bits is None, bits.value if bits else 0.0)
 
     lines, related = [], relates_to_none(study)
-    for group in sorted(study.groups, key=order):
-        cells = [_cell(key, group.get(key)) for key in KEYS]
-        lines.append((group, [*cells, *(equal_quality(study, group) if related else ())]))
+    for part in study.by_target.values():
+        for group in sorted(part.groups, key=order):
+            cells = [_cell(key, group.get(key)) for key in KEYS]
+            lines.append((group, [*cells, *(equal_quality(part, group) if related else ())]))
     return lines
 
 
