@@ -109,11 +109,13 @@ def verdict(row: Mapping[str, Any]) -> str:
         found.append(f"equal (within {row['equal']:g})")
     if found:
         return "; ".join(found)
-    if row["low"] <= 0 <= row["high"]:
+    if row.get("withheld"):
+        return str(row["withheld"])
+    if not row["low"] * row["high"] > 0:  # nor is NaN
         return "no detectable difference"
     if row["metric"] not in HIGHER_IS_BETTER | LOWER_IS_BETTER:
         return "neither direction is better"
-    # Nothing else makes a study withhold the better value.
+    # Studies of earlier versions have no such column, and one reason for it.
     return "too few documents"
 
 
