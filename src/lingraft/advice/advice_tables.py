@@ -10,8 +10,10 @@ from rich.table import Table
 
 from lingraft import formatting
 from lingraft.advice.advise import Advice, BaseAdvice
-from lingraft.advice.choose import BaseRanking, PredictedEnds
+from lingraft.advice.base_ranking import BaseRanking
+from lingraft.advice.choose import PredictedEnds
 from lingraft.advice.costs import Cost
+from lingraft.forecast.base_comparison import MIN_NEAR, NEAR
 from lingraft.measurement import MIN_DOCUMENTS
 from lingraft.vocabulary.auto_size import MARGINAL
 
@@ -59,6 +61,9 @@ def advice_tables(advice: Advice) -> list[Table]:
     ranking.add_column()
     ranking.add_row(f"by {advice.ranking.measure}: {', '.join(advice.ranking.order)}")
     ranking.add_row(f"shown by the intervals: {_shown(advice.ranking)}")
+    if losing := advice.ranking.losing_text:
+        names = [f"{name} ({formatting.percent(share)} unknown)" for name, share in losing.items()]
+        ranking.add_row(f"not compared, because the tokenizer loses text: {', '.join(names)}")
     for line in predicted_lines(advice.predicted) if advice.predicted else ():
         ranking.add_row(line)
     return [table, ranking]
@@ -84,17 +89,25 @@ def predicted_lines(predicted: PredictedEnds) -> Iterator[str]:
             f"{100 * (ratio - 1):+.0f}%" for ratio in (end.ratio, end.low, end.high)
         )
         ends.append(f"{end.name} {change} ({low} to {high})")
-    yield f"bits per byte after training, predicted from those now: {', '.join(ends)}"
+    text = f"{formatting.size(predicted.text_bytes)} of text"
+    yield f"bits per byte after training on {text}, predicted from those now: {', '.join(ends)}"
     checked = predicted.validation
+    size = formatting.model_size(predicted.largest)
+    seeds = formatting.counted(predicted.seeds, "seed")
+    error, equal = map(formatting.percent, (checked.error, predicted.error_of_equal))
     yield (
-        f"checked on {checked.bases} bases of at most {formatting.model_size(predicted.largest)} "
-        f"parameters in {checked.texts} languages, each predicted from the others: Kendall's tau "
-        f"of the order {checked.tau:.2f}, mean error {formatting.percent(checked.error)} (bits per "
-        "byte were chosen on the same bases); not checked on larger ones, which --probe measures"
+        f"checked on {checked.bases} bases of at most {size} parameters in {checked.texts} "
+        f"languages ({text}, {predicted.added_tokens:,} added tokens, {seeds}), each predicted "
+        f"from the others: Kendall's tau of the order {checked.tau:.2f}, mean error {error}, or "
+        f"{equal} if all are predicted to end equal (bits per byte were chosen on the same bases); "
+        "not checked on larger ones or on more text, which --probe measures"
     )
     outside = [end.name for end in predicted.ends if end.is_outside]
     if outside:
-        yield f"outside the range of bits per byte of these bases: {', '.join(outside)}"
+        yield (
+            f"outside, with fewer than {MIN_NEAR} of these bases within a factor of {NEAR} in bits "
+            f"per byte: {', '.join(outside)}"
+        )
 
 
 def _answers(base: BaseAdvice) -> dict[str, str]:
