@@ -116,14 +116,19 @@ def _answers(base: BaseAdvice) -> dict[str, str]:
         "recommendation": base.headline,
         **_size_answers(base),
         **_quality_answers(base),
-        **_cost_answers(base.cost),
+        **_cost_answers(base),
     }
+
+
+def _unknown(base: BaseAdvice) -> str:
+    """Return why a number is unknown that needs the weights, or also a size."""
+    return f"unknown: {'no weights' if base.shape is None else base.unpredicted}"
 
 
 def _size_answers(base: BaseAdvice) -> dict[str, str]:
     size = base.size
-    best = "unknown: no weights"
-    added, cheaper, fertility = "unknown", "unknown", formatting.number(base.now[0])
+    added, fertility = f"unknown: {base.unpredicted}", formatting.number(base.now[0])
+    cheaper = best = _unknown(base)
     if size:
         added = f"0 ({'; '.join(base.reasons)})"
         if size.size:
@@ -144,13 +149,16 @@ def _size_answers(base: BaseAdvice) -> dict[str, str]:
 
 
 def _quality_answers(base: BaseAdvice) -> dict[str, str]:
-    now, base_language, after = "unknown: no weights", "not requested", "not probed"
+    now = base_language = after = _unknown(base)
     if base.target_bits:
         now = formatting.with_interval(*base.target_bits)
+        base_language = "not requested"
     if base.base_bits:
         base_language = formatting.with_interval(*base.base_bits)
     if base.end:
         after = formatting.with_interval(base.end.value, base.end.low, base.end.high)
+    elif base.shape and base.size:
+        after = "not probed"
     return {
         "bits per byte now": now,
         "bits per byte, base language": base_language,
@@ -158,12 +166,13 @@ def _quality_answers(base: BaseAdvice) -> dict[str, str]:
     }
 
 
-def _cost_answers(cost: Cost | None) -> dict[str, str]:
-    training, gpu_hours, memory, disk = "unknown", "give --gpus", "unknown", "unknown"
-    if cost:
+def _cost_answers(base: BaseAdvice) -> dict[str, str]:
+    training = gpu_hours = memory = disk = _unknown(base)
+    if cost := base.cost:
         training = f"{cost.tokens:,} tokens, {formatting.flops(cost.flops)} FLOPs"
         memory = f"{formatting.size(cost.memory_per_device)}{_fit(cost)}"
         disk = formatting.size(cost.disk)
+        gpu_hours = "give --gpus"
         if cost.gpus and cost.gpu_hours is not None and cost.hours is not None:
             gpu_hours = (
                 f"{formatting.number(cost.gpu_hours)} on {cost.gpus.count} {cost.gpus.kind}, "

@@ -49,7 +49,7 @@ Interval = tuple[float, float, float]
 class BaseAdvice:
     """The advice on one base.
 
-    A field is `None` if it needs weights, more text or a setting that was not given.
+    A field is `None` if it needs weights, a size or a setting that was not given.
 
     Attributes:
         name: the last part of the model's path or Hub id.
@@ -57,6 +57,7 @@ class BaseAdvice:
         reasons: the reasons for it.
         now: tokens per byte of target text without added tokens.
         size: how many tokens to add.
+        unpredicted: the reason if there is no size.
         shape: the sizes of the model without added tokens.
         target_bits: bits per byte of the base on target text.
         base_bits: bits per byte of the base on base-language text.
@@ -71,6 +72,7 @@ class BaseAdvice:
     reasons: tuple[str, ...]
     now: Interval
     size: SizeAdvice | None
+    unpredicted: str
     shape: Shape | None
     target_bits: Interval | None
     base_bits: Interval | None
@@ -179,6 +181,7 @@ def _advise_base(
         finding.recommendation.reasons,
         (now, now, now),  # counted on the whole sample: no interval
         size,
+        finding.unpredicted,
         shape,
         target_bits=interval_of(target_scores) if target_scores else None,
         base_bits=base_bits,
