@@ -1,4 +1,4 @@
-"""The tables of advice: a number that is missing has its true reason."""
+"""The tables of advice: a number that is missing has its true reason, and a budget its source."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 import pytest
 
 import lingraft.checkpoint
-from lingraft.advice import Advice, AdviceRequest, Gpus, advice_tables, advise
+from lingraft.advice import Advice, AdviceRequest, Gpus, advice_tables, advise, parse_request
+from lingraft.corpus.presets import DEFAULT_LIMIT
 from lingraft.errors import ModelError
 from lingraft.recipe import Runtime
 
@@ -98,3 +99,27 @@ def test_a_tokenizer_with_more_ids_than_rows_is_refused_in_one_line(tmp_path, hi
     (tmp_path / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
     with pytest.raises(ModelError, match="the id 320, but the model has 320 embedding rows"):
         advise([str(tmp_path)], AdviceRequest("hi", [str(hindi_file)]), here)
+
+
+def test_a_budget_of_text_that_was_not_read_to_its_end_is_warned_of(
+    tiny_model, hindi_file, here, monkeypatch
+):
+    """The cost is for the part that was read, unless a budget is given."""
+    monkeypatch.setattr("lingraft.advice.text_sample.READ_BYTES", 10_000)
+    tokenizer, warning = str(tiny_model / "tokenizer.json"), "were read; give --budget"
+    given = {"language": "hi", "text": [str(hindi_file)], "sample_bytes": 5_000}
+    cut = advise([tokenizer], AdviceRequest(**given), here)
+    assert cut.bases[0].budget < hindi_file.stat().st_size / 2
+    assert any(warning in line for line in cut.warnings)
+    planned = advise([tokenizer], AdviceRequest(**given, budget=10**6), here)
+    assert planned.bases[0].budget == 10**6
+    assert not any(warning in line for line in planned.warnings)
+
+
+@pytest.mark.parametrize("text", [None, ["fineweb-2"], ["a.txt", "fineweb-2"]])
+def test_a_preset_is_planned_with_the_text_that_a_run_would_read(text):
+    """Only a sample of it is read for the advice, also where it is named."""
+    request = parse_request("hi", text, None, None, gpus=None, budget=None, probe=None)
+    assert request.budget == request.learned_from == DEFAULT_LIMIT
+    request = parse_request("hi", ["a.txt"], None, None, gpus=None, budget=None, probe=None)
+    assert request.budget is request.learned_from is None

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lingraft import formatting
 from lingraft.advice.advice_request import AdviceRequest
 from lingraft.advice.base_ranking import BaseRanking, BaseScore, rank_bases
 from lingraft.advice.choose import (
@@ -128,6 +129,9 @@ def advise(models: Sequence[str], request: AdviceRequest, runtime: Runtime | Non
     predicted = predict_ends(bits) if len(bits) == len(compared) > 1 and not is_probed else None
     samples = [target, *([base] if base else [])]
     warnings = sample_notes(samples, health_of_samples(samples))
+    if target.cut_short and request.budget is None:
+        read = formatting.size(target.given_bytes)
+        warnings += (f"{target.language}: the budget is the {read} that were read; give --budget",)
     return Advice(tuple(bases), ranking, predicted, request.language, warnings)
 
 
