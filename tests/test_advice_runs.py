@@ -19,7 +19,8 @@ from lingraft.advice import (
     check_predictions,
     read_predictions,
 )
-from lingraft.advice.choose import BaseScore, ProbedEnd, probe, rank_bases
+from lingraft.advice.base_ranking import BaseScore, rank_bases
+from lingraft.advice.choose import ProbedEnd, probe
 from lingraft.cli import app
 from lingraft.corpus import Corpus
 from lingraft.errors import CorpusError, RecipeError

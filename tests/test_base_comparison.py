@@ -9,19 +9,26 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
+import yaml
 
 from lingraft.advice.advice_tables import predicted_lines
 from lingraft.advice.choose import predict_ends
 from lingraft.forecast.base_comparison import (
+    ADDED_TOKENS,
     FACTS,
     RIDGE,
+    TEXT_BYTES,
     BaseComparison,
     BaseRun,
     error_of_equal,
+    is_outside,
     measured_runs,
     runs_as_json,
     validate,
 )
+from lingraft.formatting import percent
+from lingraft.training import Budget
+from tests.conftest import ROOT
 
 TEXTS = "abcd"
 
@@ -93,7 +100,7 @@ def test_ratios_are_consistent() -> None:
 
 def test_the_prediction_says_what_it_was_checked_on_and_what_is_outside() -> None:
     """Ends ascend from the lowest; a base that predicts better than all measured ones is named."""
-    inside = measured_runs()[0].facts["target_bits"]
+    inside = np.median([run.facts["target_bits"] for run in measured_runs()])
     predicted = predict_ends([("inside", inside), ("better", 0.2)])
     assert [end.name for end in predicted.ends] == ["better", "inside"]
     best = predicted.ends[0]
@@ -101,10 +108,42 @@ def test_the_prediction_says_what_it_was_checked_on_and_what_is_outside() -> Non
     assert [end.is_outside for end in predicted.ends] == [True, False]
     found = validate(measured_runs())
     lines = list(predicted_lines(predicted))
-    assert lines[0].startswith("bits per byte after training, predicted from those now: better low")
+    start = (
+        "bits per byte after training on 100 kB of text, predicted from those now: better lowest"
+    )
+    assert lines[0].startswith(start)
     assert f"checked on {found.bases} bases of at most 8.62M parameters" in lines[1]
+    assert "100 kB of text, 1,000 added tokens" in lines[1]
     assert f"Kendall's tau of the order {found.tau:.2f}" in lines[1]
-    assert lines[2] == "outside the range of bits per byte of these bases: better"
+    equal = percent(error_of_equal(measured_runs()))
+    assert f"{percent(found.error)}, or {equal} if all are predicted to end equal" in lines[1]
+    assert lines[2].endswith("within a factor of 1.5 in bits per byte: better")
+
+
+def test_the_text_and_tokens_that_are_named_are_those_of_the_study() -> None:
+    """The scale that was measured does not change them."""
+    recipe = ROOT / "benchmarks" / "recipes" / "study-bases.yaml"
+    study = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    settings = study["settings"] | study["scales"]["cpu"]["settings"]
+    assert Budget.model_validate(settings["training.budget"]).bytes == TEXT_BYTES
+    assert settings["vocabulary.size"] == ADDED_TOKENS
+
+
+def test_a_value_is_outside_unless_three_bases_were_measured_near_it() -> None:
+    """One base does not count more often because it was measured on several texts."""
+    measured = {"a": (1.3, 1.6, 2.0), "b": (7.0, 12.0), "c": (8.0, 9.0), "d": (9.0, 15.0)}
+    runs = []
+    for base, values in measured.items():
+        for text, bits in enumerate(values):
+            runs.append(BaseRun(base, str(text), {"target_bits": bits}, 1.0))
+    outside = {bits: is_outside(runs, bits) for bits in (0.5, 1.3, 2.0, 4.0, 7.0, 8.0, 12.0, 40.0)}
+    assert [bits for bits, value in outside.items() if not value] == [7.0, 8.0, 12.0]
+
+
+def test_bits_per_byte_of_which_one_base_was_measured_are_outside() -> None:
+    """Of the shipped runs, one base alone is below 5 bits per byte, in four languages."""
+    runs = measured_runs()
+    assert [is_outside(runs, bits) for bits in (0.5, 1.4, 2.0, 4.0, 8.0)] == [True] * 4 + [False]
 
 
 def test_the_shipped_runs_have_every_known_fact_and_are_written_as_they_are_read() -> None:

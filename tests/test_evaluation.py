@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +142,15 @@ def test_a_model_without_bos_and_eos_is_an_error(
     bare = ModelTokenizer(folder, pair[1].family, {})
     with pytest.raises(ModelError, match="neither a BOS nor an EOS"):
         bits_per_byte(pair[0], bare, ["a"])
+
+
+def test_a_token_without_an_embedding_row_is_an_error(pair: tuple[Any, ModelTokenizer]) -> None:
+    """Every score of bits per byte refuses it; the token before the text needs a row, too."""
+    model, tokenizer = copy.deepcopy(pair[0]), pair[1]
+    model.resize_token_embeddings(tokenizer.bos_id, mean_resizing=False)
+    for score in (bits_per_byte, partial(score_text, settings=SETTINGS)):
+        with pytest.raises(ModelError, match=f"has {tokenizer.bos_id} embedding rows; add rows"):
+            score(model, tokenizer, ["a cat"])
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lingraft.display_text import BIDI_OVERRIDES, direction, language_name, language_tag, plain
@@ -14,6 +14,7 @@ from lingraft.formatting import (
     duration,
     flatten,
     join_words,
+    model_size,
     number,
     percent,
     signed,
@@ -24,6 +25,13 @@ from lingraft.formatting import (
 
 FINITE = st.floats(-1e12, 1e12)
 POSITIVE = st.floats(1e-9, 1e12)
+MAGNITUDES = [10.0**exponent for exponent in range(-9, 13)]
+BELOW_A_MAGNITUDE = st.builds(
+    lambda magnitude, part: magnitude * (1 - part),
+    st.sampled_from(MAGNITUDES),
+    st.sampled_from([1e-6, 3e-4, 7e-4]),
+)
+"""Values that rounding brings to a power of ten, and some that it leaves below."""
 
 
 def read(text: str) -> float:
@@ -35,6 +43,16 @@ def read(text: str) -> float:
 def test_a_number_is_right_to_three_digits(value):
     """What is shown differs from the value by less than half of the third digit."""
     assert read(number(value)) == pytest.approx(value, rel=0.0051)
+
+
+@given(POSITIVE | BELOW_A_MAGNITUDE)
+def test_a_number_has_the_format_of_what_it_is_rounded_to(value):
+    """999.7 is shown as 1,000 is, and 0.00099996 as 0.001 is: an exponent is for small ones."""
+    rounded = float(f"{value:.3g}")
+    shown = number(value)
+    assert ("e" in shown) == (rounded < 1e-4)
+    if value < 999.5 and value != int(value) and rounded >= 1e-3:
+        assert len(shown.replace(".", "").lstrip("0")) == 3
 
 
 @given(POSITIVE)
@@ -68,6 +86,12 @@ def test_a_difference_has_a_sign_and_its_interval_the_same_decimals(value, half)
     assert f"({signed_interval(value, value - half, value + half)})" in shown
 
 
+@given(BELOW_A_MAGNITUDE.filter(lambda value: 1e-6 < value < 999))
+def test_a_difference_has_three_digits(value):
+    """Also where rounding adds a digit before the point: 9.997 is +10.0."""
+    assert len(signed(value).lstrip("+0.").replace(".", "")) == 3
+
+
 @given(FINITE)
 def test_a_difference_without_an_interval_is_the_number_alone(value):
     """A missing end leaves the brackets out."""
@@ -94,16 +118,27 @@ def test_an_interval_of_one_point_is_left_out(value, half):
         assert with_interval(value, low, high).endswith(f"({number(low)} to {number(high)})")
 
 
-@given(st.integers(0, 10**13))
+@given(st.integers(0, 10**13) | BELOW_A_MAGNITUDE.map(round))
+@example(999_999)
 def test_a_size_names_the_unit_that_fits(count):
     """The number before the unit is below 1,000, but for what is beyond the largest unit."""
     shown, unit = size(count).split(" ")
     factor = {"bytes": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
     assert read(shown) * factor == pytest.approx(count, rel=0.0051)
-    assert read(shown) < 1001 or unit == "GB"
+    assert (read(shown) < 1000 and "e" not in shown) or unit == "GB"
 
 
-@given(st.floats(0, 1e6))
+@given(st.floats(1e3, 9e14) | BELOW_A_MAGNITUDE.filter(lambda value: value > 1e3))
+def test_the_size_of_a_model_names_the_unit_that_fits(parameters):
+    """The number before the unit is below 1,000, without an exponent."""
+    shown = model_size(parameters)
+    assert "e" not in shown
+    factor = {"M": 1e6, "B": 1e9, "T": 1e12}[shown[-1]]
+    assert float(shown[:-1]) < 1000
+    assert float(shown[:-1]) * factor == pytest.approx(parameters, rel=0.0051)
+
+
+@given(st.floats(0, 1e6) | st.sampled_from([59.94, 59.96, 3599.4, 3599.6]))
 def test_a_duration_is_right_to_its_last_unit(seconds):
     """Hours, minutes and seconds add up to the span of time."""
     units = {"h": 3600, "min": 60, "s": 1}
@@ -111,6 +146,7 @@ def test_a_duration_is_right_to_its_last_unit(seconds):
     total = sum(float(count) * units[unit] for count, unit in parts)
     last = units[parts[-1][1]]
     assert abs(total - seconds) <= (0.051 if len(parts) == 1 and last == 1 else last)
+    assert all(float(count) < 60 for count, unit in parts if unit != "h")
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=5))

@@ -21,6 +21,8 @@ def number(value: float | None) -> str:
 
     >>> number(13.4932), number(2.3), number(0.0123), number(12345.6), number(0), number(2.8e-5)
     ('13.5', '2.30', '0.0123', '12,346', '0', '2.8e-05')
+    >>> number(999.7)
+    '1,000'
     >>> number(math.nan), number(None)
     ('not a number', '')
     """
@@ -30,9 +32,17 @@ def number(value: float | None) -> str:
         return "not a number" if math.isnan(value) else "infinite"
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
-    if abs(value) < 1e-3:
+    if abs(_rounded(value)) < 1e-3:
         return f"{value:.3g}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#,.3g}".rstrip(".")
+    return f"{value:,.0f}" if abs(_rounded(value)) >= 1000 else f"{value:#,.3g}".rstrip(".")
+
+
+def _rounded(value: float) -> float:
+    """Return a value with three significant digits, by which its format and unit are chosen.
+
+    999.7 is shown as 1,000, so it has the format of 1,000.
+    """
+    return float(f"{value:.3g}")
 
 
 def signed(value: float, low: float | None = None, high: float | None = None) -> str:
@@ -65,7 +75,7 @@ def _decimals(*values: float | None) -> int:
     largest = 0.0
     for value in values:
         if value and math.isfinite(value):
-            largest = max(largest, abs(value))
+            largest = max(largest, _rounded(abs(value)))
     return min(max(2 - math.floor(math.log10(largest)), 0), 9) if largest else 0
 
 
@@ -198,31 +208,34 @@ def change(
 def size(count: float) -> str:
     """Return a number of bytes in the largest decimal unit that gives at least 1.
 
-    >>> size(512), size(108481), size(13_159_689), size(24e9)
-    ('512 bytes', '108 kB', '13.2 MB', '24 GB')
+    >>> size(512), size(108481), size(999_999), size(24e9)
+    ('512 bytes', '108 kB', '1.00 MB', '24 GB')
     """
     for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if count >= limit:
+        if _rounded(count) >= limit:
             return f"{number(count / limit)} {unit}"
     return f"{count:,.0f} bytes"
 
 
 def model_size(parameters: float) -> str:
-    """Return a number of parameters in millions or billions.
+    """Return a number of parameters in millions, billions or trillions.
 
-    >>> model_size(8_621_312), model_size(7e9), model_size(230_208)
-    ('8.62M', '7B', '0.23M')
+    >>> model_size(8_621_312), model_size(999_900_000), model_size(230_208), model_size(1e12)
+    ('8.62M', '1B', '0.23M', '1T')
     """
-    return f"{parameters / 1e9:.3g}B" if parameters >= 1e9 else f"{parameters / 1e6:.3g}M"
+    for limit, unit in ((1e12, "T"), (1e9, "B")):
+        if _rounded(parameters) >= limit:
+            return f"{parameters / limit:.3g}{unit}"
+    return f"{parameters / 1e6:.3g}M"
 
 
 def duration(seconds: float) -> str:
     """Return a duration in the units of its size.
 
-    >>> duration(0.09), duration(82.8), duration(5000)
-    ('0.1 s', '1 min 23 s', '1 h 23 min')
+    >>> duration(0.09), duration(59.97), duration(82.8), duration(5000)
+    ('0.1 s', '1 min 0 s', '1 min 23 s', '1 h 23 min')
     """
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from lingraft.advice.costs import Gpus
 from lingraft.advice.text_sample import SAMPLE_BYTES
 from lingraft.corpus import parse_language
-from lingraft.corpus.presets import DEFAULT_LIMIT
+from lingraft.corpus.presets import DEFAULT_LIMIT, presets
 from lingraft.errors import RecipeError
 from lingraft.recipe import Given
 from lingraft.recipe.default_text import with_default_text
@@ -27,7 +27,8 @@ class AdviceRequest:
         base_language: the language to be kept.
         base_text: text in it; without text, replay is not counted in the cost.
         gpus: the GPUs of the real run; without them, hours are not computed.
-        budget: bytes of target text in the real run; by default all text that is given.
+        budget: bytes of target text in the real run; by default all text that is given, as far as
+            it is read.
         probe: bytes of target text in a probe of each base; 0 for no probe.
         replay: the share of base-language text in training.
         sample_bytes: how much text per language is read into the sample.
@@ -83,7 +84,8 @@ def parse_request(
         raise RecipeError(msg)
     given = with_default_text(Given(None, language, text or (), base_language, base_text or ()))
     # Only a sample of a preset is read, but a run without a budget reads up to its limit.
-    read = _parse_bytes("--budget", budget) if budget else None if text else DEFAULT_LIMIT
+    has_preset = not presets().keys().isdisjoint(given.text)
+    read = _parse_bytes("--budget", budget) if budget else DEFAULT_LIMIT if has_preset else None
     return AdviceRequest(
         parse_language(language),
         tuple(given.text),
@@ -94,7 +96,7 @@ def parse_request(
         probe=_parse_bytes("--probe", probe) if probe else 0,
         text_field=text_field,
         base_text_field=base_text_field,
-        learned_from=None if text else read,
+        learned_from=read if has_preset else None,
     )
 
 

@@ -10,8 +10,10 @@ from rich.table import Table
 
 from lingraft import formatting
 from lingraft.advice.advise import Advice, BaseAdvice
-from lingraft.advice.choose import BaseRanking, PredictedEnds
+from lingraft.advice.base_ranking import BaseRanking
+from lingraft.advice.choose import PredictedEnds
 from lingraft.advice.costs import Cost
+from lingraft.forecast.base_comparison import MIN_NEAR, NEAR
 from lingraft.measurement import MIN_DOCUMENTS
 from lingraft.vocabulary.auto_size import MARGINAL
 
@@ -59,6 +61,9 @@ def advice_tables(advice: Advice) -> list[Table]:
     ranking.add_column()
     ranking.add_row(f"by {advice.ranking.measure}: {', '.join(advice.ranking.order)}")
     ranking.add_row(f"shown by the intervals: {_shown(advice.ranking)}")
+    if losing := advice.ranking.losing_text:
+        names = [f"{name} ({formatting.percent(share)} unknown)" for name, share in losing.items()]
+        ranking.add_row(f"not compared, because the tokenizer loses text: {', '.join(names)}")
     for line in predicted_lines(advice.predicted) if advice.predicted else ():
         ranking.add_row(line)
     return [table, ranking]
@@ -84,17 +89,25 @@ def predicted_lines(predicted: PredictedEnds) -> Iterator[str]:
             f"{100 * (ratio - 1):+.0f}%" for ratio in (end.ratio, end.low, end.high)
         )
         ends.append(f"{end.name} {change} ({low} to {high})")
-    yield f"bits per byte after training, predicted from those now: {', '.join(ends)}"
+    text = f"{formatting.size(predicted.text_bytes)} of text"
+    yield f"bits per byte after training on {text}, predicted from those now: {', '.join(ends)}"
     checked = predicted.validation
+    size = formatting.model_size(predicted.largest)
+    seeds = formatting.counted(predicted.seeds, "seed")
+    error, equal = map(formatting.percent, (checked.error, predicted.error_of_equal))
     yield (
-        f"checked on {checked.bases} bases of at most {formatting.model_size(predicted.largest)} "
-        f"parameters in {checked.texts} languages, each predicted from the others: Kendall's tau "
-        f"of the order {checked.tau:.2f}, mean error {formatting.percent(checked.error)} (bits per "
-        "byte were chosen on the same bases); not checked on larger ones, which --probe measures"
+        f"checked on {checked.bases} bases of at most {size} parameters in {checked.texts} "
+        f"languages ({text}, {predicted.added_tokens:,} added tokens, {seeds}), each predicted "
+        f"from the others: Kendall's tau of the order {checked.tau:.2f}, mean error {error}, or "
+        f"{equal} if all are predicted to end equal (bits per byte were chosen on the same bases); "
+        "not checked on larger ones or on more text, which --probe measures"
     )
     outside = [end.name for end in predicted.ends if end.is_outside]
     if outside:
-        yield f"outside the range of bits per byte of these bases: {', '.join(outside)}"
+        yield (
+            f"outside, with fewer than {MIN_NEAR} of these bases within a factor of {NEAR} in bits "
+            f"per byte: {', '.join(outside)}"
+        )
 
 
 def _answers(base: BaseAdvice) -> dict[str, str]:
@@ -103,14 +116,19 @@ def _answers(base: BaseAdvice) -> dict[str, str]:
         "recommendation": base.headline,
         **_size_answers(base),
         **_quality_answers(base),
-        **_cost_answers(base.cost),
+        **_cost_answers(base),
     }
+
+
+def _unknown(base: BaseAdvice) -> str:
+    """Return why a number is unknown that needs the weights, or also a size."""
+    return f"unknown: {'no weights' if base.shape is None else base.unpredicted}"
 
 
 def _size_answers(base: BaseAdvice) -> dict[str, str]:
     size = base.size
-    best = "unknown: no weights"
-    added, cheaper, fertility = "unknown", "unknown", formatting.number(base.now[0])
+    added, fertility = f"unknown: {base.unpredicted}", formatting.number(base.now[0])
+    cheaper = best = _unknown(base)
     if size:
         added = f"0 ({'; '.join(base.reasons)})"
         if size.size:
@@ -131,13 +149,16 @@ def _size_answers(base: BaseAdvice) -> dict[str, str]:
 
 
 def _quality_answers(base: BaseAdvice) -> dict[str, str]:
-    now, base_language, after = "unknown: no weights", "not requested", "not probed"
+    now = base_language = after = _unknown(base)
     if base.target_bits:
         now = formatting.with_interval(*base.target_bits)
+        base_language = "not requested"
     if base.base_bits:
         base_language = formatting.with_interval(*base.base_bits)
     if base.end:
         after = formatting.with_interval(base.end.value, base.end.low, base.end.high)
+    elif base.shape and base.size:
+        after = "not probed"
     return {
         "bits per byte now": now,
         "bits per byte, base language": base_language,
@@ -145,12 +166,13 @@ def _quality_answers(base: BaseAdvice) -> dict[str, str]:
     }
 
 
-def _cost_answers(cost: Cost | None) -> dict[str, str]:
-    training, gpu_hours, memory, disk = "unknown", "give --gpus", "unknown", "unknown"
-    if cost:
+def _cost_answers(base: BaseAdvice) -> dict[str, str]:
+    training = gpu_hours = memory = disk = _unknown(base)
+    if cost := base.cost:
         training = f"{cost.tokens:,} tokens, {formatting.flops(cost.flops)} FLOPs"
         memory = f"{formatting.size(cost.memory_per_device)}{_fit(cost)}"
         disk = formatting.size(cost.disk)
+        gpu_hours = "give --gpus"
         if cost.gpus and cost.gpu_hours is not None and cost.hours is not None:
             gpu_hours = (
                 f"{formatting.number(cost.gpu_hours)} on {cost.gpus.count} {cost.gpus.kind}, "

@@ -12,17 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lingraft import formatting
 from lingraft.advice.advice_request import AdviceRequest
+from lingraft.advice.base_ranking import BaseRanking, BaseScore, rank_bases
 from lingraft.advice.choose import (
-    BaseRanking,
-    BaseScore,
     PredictedEnds,
     SizeAdvice,
     advise_size,
     interval_of,
     predict_ends,
     probe,
-    rank_bases,
     score_base,
 )
 from lingraft.advice.costs import Cost, Shape, cost_of, serving_gain
@@ -51,7 +50,7 @@ Interval = tuple[float, float, float]
 class BaseAdvice:
     """The advice on one base.
 
-    A field is `None` if it needs weights, more text or a setting that was not given.
+    A field is `None` if it needs weights, a size or a setting that was not given.
 
     Attributes:
         name: the last part of the model's path or Hub id.
@@ -59,6 +58,7 @@ class BaseAdvice:
         reasons: the reasons for it.
         now: tokens per byte of target text without added tokens.
         size: how many tokens to add.
+        unpredicted: the reason if there is no size.
         shape: the sizes of the model without added tokens.
         target_bits: bits per byte of the base on target text.
         base_bits: bits per byte of the base on base-language text.
@@ -73,6 +73,7 @@ class BaseAdvice:
     reasons: tuple[str, ...]
     now: Interval
     size: SizeAdvice | None
+    unpredicted: str
     shape: Shape | None
     target_bits: Interval | None
     base_bits: Interval | None
@@ -87,7 +88,8 @@ class Advice:
     """The advice on each base, their order if there are several, and warnings about the text.
 
     `ranking` is by what was measured; `None` for one base, and if none has weights. `predicted` is
-    how far apart the bases end; `None` for one base, if any has no weights, and if all were probed.
+    how far apart those bases end whose tokenizers lose no text; `None` for fewer than two of them,
+    if any has no weights, and if all were probed.
     """
 
     bases: tuple[BaseAdvice, ...]
@@ -120,12 +122,16 @@ def advise(models: Sequence[str], request: AdviceRequest, runtime: Runtime | Non
         scores.append(score)
     can_rank = len(scores) > 1 and any(score.now for score in scores)
     ranking = rank_bases(scores) if can_rank else None
-    bits = [(score.name, score.now.bits_per_byte) for score in scores if score.now]
+    compared = [score for score in scores if not score.loses_text]
+    bits = [(score.name, score.now.bits_per_byte) for score in compared if score.now]
     # A probe of each base says more than what other bases did.
     is_probed = all(score.end for score in scores)
-    predicted = predict_ends(bits) if len(bits) == len(bases) > 1 and not is_probed else None
+    predicted = predict_ends(bits) if len(bits) == len(compared) > 1 and not is_probed else None
     samples = [target, *([base] if base else [])]
     warnings = sample_notes(samples, health_of_samples(samples))
+    if target.cut_short and request.budget is None:
+        read = formatting.size(target.given_bytes)
+        warnings += (f"{target.language}: the budget is the {read} that were read; give --budget",)
     return Advice(tuple(bases), ranking, predicted, request.language, warnings)
 
 
@@ -166,10 +172,9 @@ def _advise_base(
     if shape:
         if request.probe and size:
             end = probe(request.given(model), size.size, request.probe, budget, runtime)
-        device = runtime.resolved_device()
-        target_scores = score_base(folder, _scored_documents(target), device)
-        if base:
-            base_bits = interval_of(score_base(folder, _scored_documents(base), device))
+        texts = [_scored_documents(sample) for sample in (target, base) if sample]
+        target_scores, *base_scores = score_base(folder, texts, runtime.resolved_device())
+        base_bits = interval_of(base_scores[0]) if base_scores else None
     if shape and size:
         tokens = _training_tokens(request, budget, size, tokenizer, base)
         cost = cost_of(shape.extended(size.size), tokens, request.gpus)
@@ -180,6 +185,7 @@ def _advise_base(
         finding.recommendation.reasons,
         (now, now, now),  # counted on the whole sample: no interval
         size,
+        finding.unpredicted,
         shape,
         target_bits=interval_of(target_scores) if target_scores else None,
         base_bits=base_bits,
@@ -188,7 +194,7 @@ def _advise_base(
         cost=cost,
         gain=gain,
     )
-    return advised, BaseScore(name, target_scores, end)
+    return advised, BaseScore(name, target_scores, end, finding.measures.unknown)
 
 
 def _fetch_model(model: str, runtime: Runtime) -> Path:

@@ -7,35 +7,37 @@ FLOPs of a token. Each added row makes the head, and so each token, more expensi
 
 Base: all bases are scored on the same documents, so their differences are paired. A probe is the
 real run with a small budget and a constant learning rate, through the pipeline and its store. The
-end of the real run is predicted from its log, for the held-out text that the real run scores. Bases
-are ranked by the predicted end if all were probed, otherwise by their bits per byte now. A base is
-called better than another only if the intervals separate them. How far apart bases end is predicted
-from their bits per byte now (`forecast.base_comparison`).
+end of the real run is predicted from its log, for the held-out text that the real run scores. How
+far apart bases end is predicted from their bits per byte now (`forecast.base_comparison`).
+`base_ranking` ranks them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
 from lingraft.corpus import Corpus
 from lingraft.evaluation import BootstrapSettings, DocumentScores, bits_per_byte
-from lingraft.evaluation.bootstrap import difference_interval, ratio_interval
+from lingraft.evaluation.bootstrap import ratio_interval
 from lingraft.evaluation.score_model import heldout_documents
 from lingraft.forecast.base_comparison import (
+    ADDED_TOKENS,
+    TEXT_BYTES,
     BaseComparison,
     Validation,
+    error_of_equal,
+    is_outside,
     measured_runs,
+    measured_seeds,
     validate,
 )
 from lingraft.forecast.loss_forecast import Forecast, predict_end
 from lingraft.forecast.predict_fertility import FertilityCurve, tokens_per_byte
 from lingraft.forecast.training_curve import heldout_points, read_log, train_points
-from lingraft.measurement import MIN_DOCUMENTS
 from lingraft.pipeline import build_graph
 from lingraft.pipeline.runner import build_node, quiet_libraries
 from lingraft.pipeline.stage_node import must_build
@@ -115,34 +117,11 @@ class ProbedEnd:
 
 
 @dataclass(frozen=True)
-class BaseScore:
-    """A base to be ranked: its scores on the text, and the predicted end if it was probed."""
-
-    name: str
-    now: DocumentScores | None
-    end: ProbedEnd | None
-
-
-@dataclass(frozen=True)
-class BaseRanking:
-    """The names of bases, best first by `measure`.
-
-    `carried` are the pairs (better, worse) that the intervals separate. With fewer than
-    `MIN_DOCUMENTS` documents there are none, and `few_documents` is their number.
-    """
-
-    measure: str
-    order: tuple[str, ...]
-    carried: tuple[tuple[str, str], ...]
-    few_documents: int | None = None
-
-
-@dataclass(frozen=True)
 class PredictedEnd:
     """The bits per byte of a base after training, divided by those of the base that ends lowest.
 
-    `low` and `high` are the 95% interval of `ratio`. `is_outside` says whether the bits per
-    byte of the base are outside those that the prediction was fitted on, in any language.
+    `low` and `high` are the 95% interval of `ratio`. `is_outside` says whether fewer than three of
+    the measured bases have bits per byte near those of the base, in any language.
     """
 
     name: str
@@ -156,12 +135,22 @@ class PredictedEnd:
 class PredictedEnds:
     """Bases in the predicted order of their ends, lowest first, and how well this was checked.
 
-    `largest` is the number of parameters of the largest base of the validation.
+    Attributes:
+        ends: the bases.
+        validation: how well the measured bases are predicted from each other.
+        error_of_equal: the mean error there if all bases are predicted to end equal.
+        largest: the number of parameters of the largest measured base.
+        text_bytes, added_tokens, seeds: the text that each of them learned, the tokens that were
+            added, and how often.
     """
 
     ends: tuple[PredictedEnd, ...]
     validation: Validation
+    error_of_equal: float
     largest: float
+    text_bytes: int
+    added_tokens: int
+    seeds: int
 
 
 def predict_ends(bases: Sequence[tuple[str, float]]) -> PredictedEnds:
@@ -175,18 +164,28 @@ def predict_ends(bases: Sequence[tuple[str, float]]) -> PredictedEnds:
         ratio, low, high = fitted.ratio(lowest, bits)
         if (name, bits) == ordered[0]:
             low = high = ratio
-        is_outside = not fitted.lowest <= bits <= fitted.highest
-        ends.append(PredictedEnd(name, ratio, low, high, is_outside))
+        ends.append(PredictedEnd(name, ratio, low, high, is_outside(runs, bits)))
     largest = max(run.facts["parameters"] for run in runs)
-    return PredictedEnds(tuple(ends), validate(runs), largest)
+    return PredictedEnds(
+        tuple(ends),
+        validate(runs),
+        error_of_equal(runs),
+        largest,
+        TEXT_BYTES,
+        ADDED_TOKENS,
+        measured_seeds(),
+    )
 
 
-def score_base(folder: Path, documents: Sequence[str], device: str) -> DocumentScores:
-    """Return the scores of documents with the model in `folder`."""
+def score_base(
+    folder: Path, texts: Sequence[Sequence[str]], device: str
+) -> tuple[DocumentScores, ...]:
+    """Return the scores of the documents of each text with the model in `folder`."""
     from lingraft.checkpoint import load_model
     from lingraft.tokenizer import open_tokenizer
 
-    return bits_per_byte(load_model(folder, device), open_tokenizer(folder), documents)
+    model, tokenizer = load_model(folder, device), open_tokenizer(folder)
+    return tuple(bits_per_byte(model, tokenizer, documents) for documents in texts)
 
 
 def interval_of(scores: DocumentScores) -> tuple[float, float, float]:
@@ -222,52 +221,3 @@ def probe(given: Given, size: int, probe_bytes: int, end_bytes: int, runtime: Ru
     corpus = Corpus.open(store.folder(graph.targets[0].stage))
     documents = heldout_documents(corpus, int(recipe.evaluation.heldout_bytes))
     return ProbedEnd(predict_end(train_points(log), end_bytes, heldout=heldout), len(documents))
-
-
-def rank_bases(scored: Sequence[BaseScore]) -> BaseRanking:
-    """Rank bases by the predicted end where all were probed, otherwise by bits per byte now."""
-    ends: dict[str, ProbedEnd] = {}
-    scores: dict[str, DocumentScores] = {}
-    for base in scored:
-        if base.end:
-            ends[base.name] = base.end
-        if base.now:
-            scores[base.name] = base.now
-    # A predicted end cannot be compared with a value of now.
-    if all(base.end for base in scored):
-        return _rank_by_end(ends)
-    return _rank_by_now(scores)
-
-
-def _rank_by_end(ends: dict[str, ProbedEnd]) -> BaseRanking:
-    forecasts = {name: end.forecast for name, end in ends.items()}
-    order = sorted(forecasts, key=lambda name: forecasts[name].value)
-    carried = []
-    for first, second in combinations(order, 2):
-        if forecasts[first].high < forecasts[second].low:
-            carried.append((first, second))
-    documents = min(end.documents for end in ends.values())
-    return _ranking("bits per byte after training, predicted", order, carried, documents)
-
-
-def _rank_by_now(scores: dict[str, DocumentScores]) -> BaseRanking:
-    order = sorted(scores, key=lambda name: scores[name].bits_per_byte)
-    carried = []
-    for first, second in combinations(order, 2):
-        better, worse = scores[first], scores[second]
-        interval = difference_interval(
-            (better.bits, better.bytes), (worse.bits, worse.bytes), BootstrapSettings()
-        )
-        if interval and interval[1] < 0:
-            carried.append((first, second))
-    documents = min(len(scored.bytes) for scored in scores.values())
-    return _ranking("bits per byte of the base, now", order, carried, documents)
-
-
-def _ranking(
-    measure: str, order: Sequence[str], carried: Sequence[tuple[str, str]], documents: int
-) -> BaseRanking:
-    """Return a ranking, without pairs if it is by fewer than `MIN_DOCUMENTS` documents."""
-    if documents < MIN_DOCUMENTS:
-        return BaseRanking(measure, tuple(order), (), documents)
-    return BaseRanking(measure, tuple(order), tuple(carried))

@@ -222,7 +222,8 @@ def advise(
 
     With --probe each base is first adapted on a little text; without it, nothing is trained. Every
     number has a 95% interval (that of the end predicted from a probe was not compared with finished
-    runs), and a base is called better only where the intervals separate them.
+    runs). A base is called better only where the intervals, widened for the number of pairs,
+    separate them; one whose tokenizer loses text is not compared.
     """
     from lingraft import advice
     from lingraft.recipe import Runtime

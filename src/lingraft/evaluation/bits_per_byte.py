@@ -75,13 +75,13 @@ def bits_per_byte(
 
     `context` is the window size in tokens (default: the model's limit, at most 2,048); a window
     moves by `stride` tokens (default: half of the context). Raises `ModelError` if the context is
-    larger than the model's, or if the model has neither BOS nor EOS.
+    larger than the model's, and where `score_ids` does.
     """
     ids = tokenizer.encode(documents)
     context = choose_context(model, context)
     stride = choose_stride(context, stride)
     scored = score_ids(
-        model, start_id(tokenizer), ids, context=context, stride=stride, batch_tokens=batch_tokens
+        model, tokenizer, ids, context=context, stride=stride, batch_tokens=batch_tokens
     )
     return DocumentScores(
         scored.nats,
@@ -102,15 +102,21 @@ def choose_stride(context: int, wanted: int | None = None) -> int:
 
 def score_ids(
     model: Any,
-    start: int,
+    tokenizer: ModelTokenizer,
     ids: Sequence[Sequence[int]],
     *,
     context: int,
     stride: int,
     batch_tokens: int | None = None,
 ) -> ScoredIds:
-    """Return the nats of each document and of its tokens, read after the token `start`."""
+    """Return the nats of each document and of its tokens; `ids` are those of the tokenizer.
+
+    Raises `ModelError` if the tokenizer has neither BOS nor EOS, or if the text has a token for
+    which the model has no embedding row.
+    """
+    start = start_id(tokenizer)
     sequences = [np.array([start, *part], dtype=np.int64) for part in ids]
+    _check_rows(model, tokenizer, sequences)
     windows: list[ScoringWindow] = []
     for number, sequence in enumerate(sequences):
         windows.extend(split_into_windows(number, len(sequence) - 1, context, stride))
@@ -134,6 +140,18 @@ def score_ids(
             nats += np.bincount(owners, weights=found, minlength=len(nats))
             advance(read)
     return ScoredIds(nats, token_nats, scorer.notes)
+
+
+def _check_rows(model: Any, tokenizer: ModelTokenizer, sequences: Sequence[Integers]) -> None:
+    rows = model.get_input_embeddings().weight.shape[0]
+    highest = max((int(sequence.max()) for sequence in sequences), default=0)
+    if highest >= rows:
+        msg = (
+            f"{tokenizer.folder}: the text needs the token with the id {highest:,}, but the model "
+            f"has {rows:,} embedding rows; add rows first (lingraft.resize), or use the model's "
+            "own tokenizer"
+        )
+        raise ModelError(msg)
 
 
 def batch_size(model: Any, scorer: WindowScorer, context: int, wanted: int | None = None) -> int:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from lingraft.evaluation.bits_per_byte import choose_stride, score_ids, start_id
+from lingraft.evaluation.bits_per_byte import choose_stride, score_ids
 from lingraft.evaluation.bootstrap import Floats, measure_ratios
 from lingraft.evaluation.config import BootstrapSettings
 from lingraft.evaluation.text_scores import BytePredictions, Integers, TextScores
@@ -80,8 +80,8 @@ def read_texts(
 ) -> list[NatsByByte | None]:
     """Score texts with a model in evaluation mode; `None` for one that its tokenizer changes."""
     places, ids = TokenPlaces.of(tokenizer), tokenizer.encode(texts)
-    stride, start = choose_stride(context), start_id(tokenizer)
-    nats = score_ids(model, start, ids, context=context, stride=stride).token_nats
+    stride = choose_stride(context)
+    nats = score_ids(model, tokenizer, ids, context=context, stride=stride).token_nats
     read: list[NatsByByte | None] = []
     parts = np.split(nats, np.cumsum(list(map(len, ids)))[:-1])
     for text, tokens, part in zip(texts, ids, parts, strict=True):

@@ -13,14 +13,13 @@ import numpy.typing as npt
 
 from lingraft.checkpoint import load_model
 from lingraft.corpus import Corpus
-from lingraft.errors import CorpusError, ModelError
+from lingraft.errors import CorpusError
 from lingraft.evaluation.bits_per_byte import (
     DocumentScores,
     bits_per_byte,
     choose_context,
     choose_stride,
     score_ids,
-    start_id,
 )
 from lingraft.evaluation.byte_positions import PositionBits, measure_gains
 from lingraft.evaluation.config import EvaluationSettings, HeldoutPart
@@ -83,23 +82,10 @@ def score_text(
     Raises `ModelError` if the text has a token for which the model has no embedding row.
     """
     ids = tokenizer.encode(documents)
-    _check_rows(model, tokenizer, ids)
     context = choose_context(model, settings.context)
     stride = choose_stride(context, settings.stride)
-    scored = score_ids(model, start_id(tokenizer), ids, context=context, stride=stride)
+    scored = score_ids(model, tokenizer, ids, context=context, stride=stride)
     return build_scores(documents, ids, scored, context=context, stride=stride)
-
-
-def _check_rows(model: Any, tokenizer: ModelTokenizer, ids: Sequence[Sequence[int]]) -> None:
-    rows = model.get_input_embeddings().weight.shape[0]
-    highest = max(map(max, filter(None, ids)), default=0)
-    if highest >= rows:
-        msg = (
-            f"{tokenizer.folder}: the text has a token with the id {highest:,}, but the model has "
-            f"{rows:,} embedding rows; add rows first (lingraft.resize), or use the model's own "
-            "tokenizer"
-        )
-        raise ModelError(msg)
 
 
 def heldout_documents(corpus: Corpus, limit: int, part: HeldoutPart = "all") -> list[str]:

@@ -46,6 +46,15 @@ USED = "target_bits"
 """What `lingraft advise` predicts from: of the facts before training, it orders the measured bases
 best (benchmarks/results.md). It was chosen on the same bases."""
 
+TEXT_BYTES, ADDED_TOKENS = 100_000, 1_000
+"""The text that each run reads, and the tokens that are added (`study-bases.yaml`)."""
+
+NEAR, MIN_NEAR = 1.5, 3
+"""A value is outside the measured ones unless so many bases have one within this factor, on a text.
+
+Up to 5 bits per byte there is one such base or none; with a factor of 2, there were five from 4 on.
+"""
+
 
 @dataclass(frozen=True)
 class BaseRun:
@@ -66,15 +75,12 @@ class BaseComparison:
         weight: w.
         spread: the standard deviation of the logarithm of a predicted ratio.
         bases: how many bases it was fitted on.
-        lowest, highest: the range of x in them.
     """
 
     fact: str
     weight: float
     spread: float
     bases: int
-    lowest: float
-    highest: float
 
     @classmethod
     def fit(cls, runs: Sequence[BaseRun], fact: str = USED) -> BaseComparison:
@@ -86,9 +92,7 @@ class BaseComparison:
                 difference = math.log(run.facts[fact] / other.facts[fact])
                 errors.append(weight * difference - math.log(run.end / other.end))
         spread = math.sqrt(fmean(error**2 for error in errors))
-        values = [run.facts[fact] for run in runs]
-        bases = len(_bases(runs))
-        return cls(fact, _weight(runs, fact), spread, bases, min(values), max(values))
+        return cls(fact, _weight(runs, fact), spread, len(_bases(runs)))
 
     def ratio(self, first: float, second: float) -> tuple[float, float, float]:
         """Return the end of a base divided by that of another, with its 95% interval.
@@ -159,11 +163,28 @@ def error_of_equal(runs: Sequence[BaseRun]) -> float:
     return fmean(abs(ratio - 1) for ratio in ratios)
 
 
+def is_outside(runs: Sequence[BaseRun], value: float, fact: str = USED) -> bool:
+    """Return whether fewer than three bases have a value within a factor of 1.5 of this one."""
+    near = {run.base for run in runs if 1 / NEAR <= run.facts[fact] / value <= NEAR}
+    return len(near) < MIN_NEAR
+
+
 @cache
 def measured_runs() -> tuple[BaseRun, ...]:
     """Return the runs that come with lingraft, of `benchmarks/recipes/study-bases.yaml`."""
-    content = (files("lingraft.forecast") / RUNS).read_text(encoding="utf-8")
-    return tuple(BaseRun(**run) for run in json.loads(content)["runs"])
+    return tuple(BaseRun(**run) for run in _shipped()["runs"])
+
+
+def measured_seeds() -> int:
+    """Return how often each of these runs was repeated, with other seeds."""
+    return int(_shipped()["seeds"])
+
+
+def _shipped() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(
+        (files("lingraft.forecast") / RUNS).read_text(encoding="utf-8")
+    )
+    return content
 
 
 def runs_as_json(runs: Sequence[BaseRun], about: Mapping[str, Any]) -> str:
