@@ -192,10 +192,14 @@ def expected_steps(
             counts.append(length.amount * per_unit)
     else:
         return None
-    steps = []
+    steps: list[ExpectedSteps] = []
+    so_far, before = 0.0, 0
     for count, length in zip(counts, lengths, strict=True):
-        # A budget ends with the sequence that reaches it.
-        steps.append(ExpectedSteps(math.ceil(round(count, 6)), length.sequences_per_step))
+        # A budget ends with the sequence that reaches it, and the next phase starts after that.
+        so_far += count
+        end = math.ceil(round(so_far, 6))
+        steps.append(ExpectedSteps(max(1, end - before), length.sequences_per_step))
+        before = end
     return steps
 
 
