@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from lingraft.checkpoint import load_model
 from lingraft.errors import ModelError, RecipeError
@@ -152,8 +153,20 @@ def test_a_calibration_sample_is_spread_over_the_text(texts: tuple[Blocks, Block
     english = texts[1]
     few = [ids.tolist() for ids in calibration_sequences(english, 3)]
     indexes = [0, len(english) // 3, 2 * len(english) // 3]
-    assert few == [english.sequence(index).tolist() for index in indexes]
+    assert few == [english.sequence(index)[:-1].tolist() for index in indexes]
     assert len(list(calibration_sequences(english, 10**6))) == len(english)
+
+
+def test_sequences_may_be_as_long_as_learned_positions(tiny_model: Path, tmp_path: Path) -> None:
+    """GPT-2 has no position for a token more than the sequences of training have."""
+    model = tmp_path / "gpt2"
+    shutil.copytree(tiny_model, model)
+    sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 32}
+    GPT2LMHeadModel(GPT2Config(vocab_size=320, **sizes)).save_pretrained(model)
+    texts = packed(model, tmp_path / "hi", HINDI), packed(model, tmp_path / "en", ENGLISH)
+    assert texts[1].summary.block == sizes["n_positions"]
+    plan = plan_of(strategy="shielded", budget="1 steps", batch_tokens=128)
+    assert run(model, TrainingText.of(*texts), plan, tmp_path)["steps"] == 1
 
 
 def test_what_cannot_be_shielded_is_refused(

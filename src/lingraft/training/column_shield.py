@@ -39,10 +39,14 @@ SHIELD = "shield-{}.safetensors"
 
 
 def calibration_sequences(blocks: Blocks, count: int) -> Iterator[Tensor]:
-    """Yield the ids of `count` sequences, evenly spaced in the text; of all if there are fewer."""
+    """Yield the ids of `count` sequences, evenly spaced in the text; of all if there are fewer.
+
+    They are the inputs of training: the last id of a sequence is predicted only, and a model with
+    learned positions may have no position for it.
+    """
     count = min(count, len(blocks))
     for index in range(count):
-        yield torch.from_numpy(blocks.sequence(index * len(blocks) // count))
+        yield torch.from_numpy(blocks.sequence(index * len(blocks) // count)[:-1])
 
 
 @torch.no_grad()
