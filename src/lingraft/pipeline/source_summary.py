@@ -18,7 +18,9 @@ from lingraft.checkpoint import Checkpoint, embedding_names
 from lingraft.checkpoint.safetensors_files import torch_dtype
 from lingraft.errors import RecipeError
 from lingraft.formatting import size
+from lingraft.pipeline.run_estimates import model_of
 from lingraft.recipe import Recipe, Text
+from lingraft.strategies import Strategy
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.chat_template import chat_template_of
 from lingraft.tokenizer.separators import chat_model_of, separators_of
@@ -41,10 +43,12 @@ class SourceStatement:
 def source_statement(recipe: Recipe, folder: Path) -> SourceStatement:
     """Describe the model in a folder and how the recipe treats it.
 
-    Raises `RecipeError` if the recipe has chat text and the model has no chat template, or if an
-    optimizer would round weights of the model that the strategy keeps.
+    Raises `RecipeError` if the recipe has chat text and the model has no chat template, if an
+    optimizer would round weights of the model that the strategy keeps, or if the settings of a
+    strategy do not fit the model.
     """
     _check_rounding(recipe, folder)
+    _check_strategies(recipe, folder)
     tokenizer = open_tokenizer(folder)
     trains = bool(recipe.training.phases)
     lines: list[str] = []
@@ -146,6 +150,17 @@ def _check_rounding(recipe: Recipe, folder: Path) -> None:
     named = config.get("dtype") or config.get("torch_dtype")
     for phase in phases:
         phase.check_rounding("bfloat16" if named == "bfloat16" else stored)
+
+
+def _check_strategies(recipe: Recipe, folder: Path) -> None:
+    """Refuse before the text is read what the trainer would refuse, where shapes are enough."""
+    strategies = [phase.strategy for phase in recipe.training.phases]
+    # To build a model takes seconds. The folder of a plan may hold the tokenizer only.
+    strategies = [one for one in strategies if type(one).check is not Strategy.check]
+    known = strategies and (folder / "config.json").is_file()
+    model = model_of(read_config(folder)) if known else None
+    for strategy in strategies if model is not None else ():
+        strategy.check(model)
 
 
 def _check_template(tokenizer: ModelTokenizer, chats: list[str]) -> None:

@@ -33,6 +33,7 @@ from lingraft.strategies.model_parts import embedding_parameters
 from lingraft.strategies.shielded import Shielded
 from lingraft.training.distributed import shard_of
 from lingraft.training.optimizer import round_stochastically
+from lingraft.training.phase_steps import TrainingText
 
 SHIELD = "shield-{}.safetensors"
 """The file with the choice of a phase; `{}` is the number of the phase."""
@@ -115,16 +116,8 @@ def frozen_masks(
     head and position embeddings have none. Raises `RecipeError` if another parameter has no columns
     of input features, such as fused experts.
     """
-    names = set(names) - set(embedding_parameters(model))
-    owners: dict[str, tuple[nn.Module, nn.Parameter]] = {}
-    modules: dict[str, nn.Module] = {}
-    for module_name, module in model.named_modules():
-        for own, parameter in module.named_parameters(recurse=False):
-            name = f"{module_name}.{own}"
-            if name in names and not isinstance(module, nn.Embedding):
-                _check_columns(name, module, parameter)
-                owners[name] = module, parameter
-                modules[module_name] = module
+    owners = shielded_parameters(model, names)
+    modules = {name.rpartition(".")[0]: module for name, (module, _) in owners.items()}
     norms = input_norms(model, modules, sequences, autocast=autocast)
     masks = {}
     for name, (module, parameter) in owners.items():
@@ -139,6 +132,24 @@ def frozen_masks(
     return masks
 
 
+def shielded_parameters(
+    model: Any, names: Iterable[str]
+) -> dict[str, tuple[nn.Module, nn.Parameter]]:
+    """Return name -> module and parameter of the named ones that a mask is chosen for.
+
+    Raises `RecipeError` as `frozen_masks` does; the model may be on the meta device.
+    """
+    names = set(names) - set(embedding_parameters(model))
+    owners: dict[str, tuple[nn.Module, nn.Parameter]] = {}
+    for module_name, module in model.named_modules():
+        for own, parameter in module.named_parameters(recurse=False):
+            name = f"{module_name}.{own}"
+            if name in names and not isinstance(module, nn.Embedding):
+                _check_columns(name, module, parameter)
+                owners[name] = module, parameter
+    return owners
+
+
 def _check_columns(name: str, module: nn.Module, parameter: Tensor) -> None:
     if parameter.ndim > 1 and not isinstance(module, nn.Linear | Conv1D):
         msg = (
@@ -148,26 +159,28 @@ def _check_columns(name: str, module: nn.Module, parameter: Tensor) -> None:
         raise RecipeError(msg)
 
 
-def choose_frozen(
-    model: Any,
-    names: Iterable[str],
-    strategy: Shielded,
-    replay: Blocks | None,
-    *,
-    path: Path,
-    fingerprint: str,
-    autocast: bool,
-) -> None:
-    """Choose what is frozen and store it in `path`, unless this run has stored it before.
-
-    Raises `RecipeError` if there is no base-language text.
-    """
-    if replay is None:
+def base_language_text(text: TrainingText) -> Blocks:
+    """Return the text that importance is measured on; raise `RecipeError` if there is none."""
+    if text.replay is None:
         msg = (
             "training.strategy is shielded, which measures columns on base-language text, but "
             "there is no replay text; name some under replay (its share can be 0)"
         )
         raise RecipeError(msg)
+    return text.replay.blocks
+
+
+def choose_frozen(
+    model: Any,
+    names: Iterable[str],
+    strategy: Shielded,
+    replay: Blocks,
+    *,
+    path: Path,
+    fingerprint: str,
+    autocast: bool,
+) -> None:
+    """Choose what is frozen and store it in `path`, unless this run has stored it before."""
     if path.is_file() and _fingerprint(path) == fingerprint:
         return
     sequences = calibration_sequences(replay, strategy.calibration_sequences)

@@ -12,7 +12,12 @@ from torch import Tensor
 from lingraft.store import disk_errors, seed_of
 from lingraft.strategies import ParameterGroup, Shielded
 from lingraft.training.branches import Branch
-from lingraft.training.column_shield import SHIELD, choose_frozen, read_frozen
+from lingraft.training.column_shield import (
+    SHIELD,
+    base_language_text,
+    choose_frozen,
+    read_frozen,
+)
 from lingraft.training.compiled_layers import StepCompiler
 from lingraft.training.distributed import ProcessGroup, reshard
 from lingraft.training.document_attention import DocumentAttention
@@ -145,7 +150,7 @@ class PhaseSetup:
             model,
             [name for group in groups if group.role == "body" for name in group.parameters],
             strategy,
-            job.text.replay.blocks if job.text.replay else None,
+            base_language_text(job.text),
             path=path,
             fingerprint=self.fingerprint,
             autocast=self._execution(number).computes_in_bfloat16(),

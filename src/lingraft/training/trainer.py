@@ -21,6 +21,7 @@ from lingraft.store import disk_errors, remove_drafts
 from lingraft.strategies.model_parts import text_parameters
 from lingraft.training.branch_merge import end_branch
 from lingraft.training.branches import Branch
+from lingraft.training.check_phases import check_phases
 from lingraft.training.checkpointing import TrainingCheckpoint, checkpoint_to_resume
 from lingraft.training.distributed import ProcessGroup
 from lingraft.training.job import Job
@@ -64,6 +65,7 @@ class Trainer:
         self.vocabulary = self.model.get_input_embeddings().weight.shape[0]
         self.planned = job.steps(self.parameters)
         self.phases = self.planned.phases
+        check_phases(job, self.phases, self.model, world.size)
         self.fingerprint = job.fingerprint(self.parameters, self.phases)
         self.steps = sum(phase.steps for phase in self.phases)
         self.prefix = prefix_checkpoint(job, self.phases, self.parameters)
