@@ -123,12 +123,16 @@ def test_the_loss_in_pieces_never_holds_all_logits(
 
 
 def test_a_model_whose_logits_are_more_than_its_head_gets_the_plain_loss() -> None:
-    """Capped or scaled logits are detected, and the plain loss is used."""
+    """Capped or scaled logits are detected, and the plain loss is used.
+
+    Also where the cap changes no logit of the model as it is, because all are small.
+    """
     assert head_is_last(other_model("llama"))
     model = other_model("gemma2")  # caps its logits
-    with torch.no_grad():
-        model.get_output_embeddings().weight.mul_(100)
-    assert not head_is_last(model)
+    for factor in (1e-3, 1, 100):
+        with torch.no_grad():
+            model.get_output_embeddings().weight.mul_(factor)
+        assert not head_is_last(model)
     assert isinstance(make_loss(model, "chunked", autocast=False), PlainLoss)
     assert isinstance(make_loss(other_model("llama"), "plain", autocast=False), PlainLoss)
 

@@ -30,6 +30,10 @@ from lingraft.training.reference_model import ReferenceModel
 LOGITS_AT_ONCE = {"cpu": 1 << 23, "cuda": 1 << 27}
 
 
+LARGE_LOGIT = 1000.0
+"""The largest logit of the test; softcaps are 15 to 50."""
+
+
 @dataclass(frozen=True)
 class Loss(ABC):
     """A way to compute the loss of a model."""
@@ -224,7 +228,9 @@ def head_is_last(model: Any, *, apart: bool = True) -> bool:
     plain, training = head.forward, model.training
 
     def recording(hidden: Tensor) -> Tensor:
-        seen.extend((hidden, plain(hidden)))
+        logits = plain(hidden)
+        # Made large, because a softcap hardly changes small logits, as those of random weights.
+        seen.extend((hidden, logits * (LARGE_LOGIT / logits.abs().max().clamp_min(1e-3))))
         return seen[-1]
 
     # Without dropout, so that two calls give the same hidden states.
