@@ -19,7 +19,12 @@ from lingraft.strategies import Shielded
 from lingraft.strategies.base import Rates
 from lingraft.trainers.engines.transformers_settings import refuse_own_loop
 from lingraft.trainers.role_rates import RoleRates
-from lingraft.training.column_shield import SHIELD, calibration_sequences, frozen_masks
+from lingraft.training.column_shield import (
+    SHIELD,
+    calibration_sequences,
+    frozen_masks,
+    importance,
+)
 from lingraft.training.phase_steps import TrainingText
 from tests.conftest import ENGLISH, HINDI
 from tests.training_cases import ADDED, other_model, packed, plan_of, run, weights_of
@@ -75,6 +80,27 @@ def test_the_columns_with_the_largest_score_are_frozen(kind: str) -> None:
         columns = mask.expand_as(weight).T if kind == "gpt2" else mask.expand_as(weight)
         assert torch.equal(columns.all(0), columns.any(0))
     assert matrices == (14 if kind == "mistral" else 8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shift"), [("gemma", 1), ("gemma2", 1), ("mistral", 0), ("gpt2", 0), ("phi", 0)]
+)
+def test_a_normalisation_is_scored_by_its_scale(kind: str, shift: int) -> None:
+    """Gemma multiplies by 1 + weight, so a weight of -0.9 scales by a tenth."""
+    model = other_model(kind, layers=2)
+    norms = 0
+    with torch.no_grad():
+        for name, module in model.named_modules():
+            if "norm" not in type(module).__name__.lower():
+                continue
+            weight = torch.linspace(-0.9, 0.3, len(module.weight))
+            module.weight.copy_(weight)
+            norms += 1
+            inputs = torch.ones(len(weight))
+            assert torch.equal(importance(module.weight, module, inputs), (weight + shift).abs()), (
+                name
+            )
+    assert norms >= 3
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit"])

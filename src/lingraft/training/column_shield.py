@@ -96,15 +96,30 @@ def importance(parameter: Tensor, module: nn.Module, norms_F: Tensor) -> Tensor:
     """Return the importance of each column of a matrix, or of each weight of a vector.
 
     The columns of a matrix are those of its input features: [F]. A bias is the weight of an input
-    that is always 1. A normalisation multiplies feature by feature. Its weight multiplies the
+    that is always 1. A normalisation multiplies feature by feature. Its scale multiplies the
     normalised input, but `norms_F` is of the input before, so its score is an approximation: it
     counts tokens with a large input more.
     """
     size = parameter.detach().abs().to(norms_F)
     if parameter.ndim == 1:
         is_scale = parameter is getattr(module, "weight", None) and len(parameter) == len(norms_F)
-        return size * norms_F if is_scale else size
+        return scale(module, parameter.detach()).abs().to(norms_F) * norms_F if is_scale else size
     return size.sum(1 if isinstance(module, Conv1D) else 0) * norms_F
+
+
+def scale(module: nn.Module, weight_F: Tensor) -> Tensor:
+    """Return what a normalisation multiplies by: its weight, or 1 + weight as in Gemma, [F]."""
+    # Normalised, inputs of 1 and -1 stay as they are. The difference leaves out a bias.
+    signs_F = torch.ones_like(weight_F)
+    signs_F[1::2] = -1
+    try:
+        output_F = (module(signs_F) - module(-signs_F)) / 2
+    except Exception:  # noqa: BLE001 - such a module takes more inputs than a plain normalisation
+        return weight_F
+    # Exact but for a small epsilon, so that a tolerance of 0.01 tells the two apart.
+    shifted_F = 1 + weight_F
+    is_shifted = torch.allclose(output_F * signs_F, shifted_F, rtol=0.01, atol=0.01)
+    return shifted_F if is_shifted else weight_F
 
 
 def frozen_masks(
