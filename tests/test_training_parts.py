@@ -122,6 +122,25 @@ def test_the_loss_in_pieces_never_holds_all_logits(
     assert sizes[ChunkedInsideLoss] < 2048 * 320 / 2
 
 
+def test_gradients_of_a_head_in_bfloat16_are_summed_in_float32(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many chunks give the gradient of one, also after an earlier micro-batch."""
+    ids = torch.randint(300, (2, 8, 128), generator=torch.Generator().manual_seed(0)) ** 2 // 300
+    found = []
+    for size in (1024, 4):
+        monkeypatch.setattr("lingraft.training.loss.LOGITS_AT_ONCE", {"cpu": 320 * size})
+        model = load_model(tiny_model, dtype="bfloat16")
+        for micro_batch in ids:
+            loss = ChunkedLoss(model, autocast=True)
+            loss.backward({"input_ids": micro_batch}, micro_batch.roll(-1, 1), 1 / 2048)
+        gradient = model.get_output_embeddings().weight.grad
+        assert gradient.dtype == torch.bfloat16
+        found.append(gradient.float())
+    whole, pieces = found
+    assert float((pieces - whole).norm() / whole.norm()) < 0.005
+
+
 def test_a_model_whose_logits_are_more_than_its_head_gets_the_plain_loss() -> None:
     """Capped or scaled logits are detected, and the plain loss is used.
 
