@@ -66,7 +66,7 @@ def test_a_warm_up_below_1_percent_or_5_steps_has_a_warning_that_helps(schedule,
 
 def test_training_warns_of_a_short_warm_up_of_each_phase():
     """The 20 steps of wsd are below 1% of a phase from 2,001 steps on; cosine has 3%."""
-    steps = [ExpectedSteps(count, 1) for count in (2000, 3000)]
+    steps = [ExpectedSteps(count, 1, 256) for count in (2000, 3000)]
     wsd, cosine = Phase(schedule="wsd"), Phase()
     assert few_steps_lines([wsd, cosine], steps, 256) == []
     (line,) = few_steps_lines([cosine, wsd], steps, 256)

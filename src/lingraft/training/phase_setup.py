@@ -84,8 +84,9 @@ class PhaseSetup:
         attention = self._document_attention(model, execution)
         loss = make_loss(model, execution.loss, sharded=sharded, autocast=bfloat16)
         reshard(model)
-        block, per_step = job.text.target.summary.block, self.phases[number].sequences_per_step
-        rates = phase.rates(self.kind, self.parameters, block, per_step)
+        steps = self.phases[number]
+        tokens, per_step = steps.sequence_tokens, steps.sequences_per_step
+        rates = phase.rates(self.kind, self.parameters, tokens, per_step)
         self.notes["loss"] = type(loss).__name__
         stepper = Stepper(
             model,

@@ -92,13 +92,15 @@ class TrainingText:
 class PhaseSteps:
     """The steps of a phase: `sequences` in all, `sequences_per_step` in each step but the last.
 
-    `reached` is what they read, in the unit of the budget.
+    `sequence_tokens` is the mean length of a sequence, and `reached` what the phase reads, in the
+    unit of its budget.
     """
 
     mixture: Mixture
     sequences: int
     sequences_per_step: int
-    reached: float = 0.0
+    sequence_tokens: int
+    reached: float
 
     @property
     def steps(self) -> int:
@@ -205,9 +207,10 @@ def phase_steps(
     Epochs are those of the target text `lead`. Without `expected`, a guess of the number, more
     epochs of a small text may be ordered than the phase reads.
     """
-    unit, amount, per_step = length.unit, length.amount, length.sequences_per_step
+    unit, amount = length.unit, length.amount
+    per_step, of_sequence = length.sequences_per_step, length.sequence_tokens
     if unit == "steps":
-        return PhaseSteps(mixture, int(amount) * per_step, per_step, amount)
+        return PhaseSteps(mixture, int(amount) * per_step, per_step, of_sequence, amount)
     of_unit = len(mixture.targets[lead].blocks) if unit == "epochs" else 1
     # Rounded, because a tenth and nine tenths of 3 epochs are a little more than 3.
     amount = max(1, math.ceil(round(amount * of_unit, 6)))
@@ -225,7 +228,8 @@ def phase_steps(
         sums = reached + np.cumsum(each)
         if sums[-1] >= amount:
             last = int(np.searchsorted(sums, amount))
-            return PhaseSteps(mixture, first + last + 1, per_step, float(sums[last]) / of_unit)
+            read = float(sums[last]) / of_unit
+            return PhaseSteps(mixture, first + last + 1, per_step, of_sequence, read)
         first, reached = first + count, int(sums[-1])
     raise AssertionError  # `_chunks` does not end
 
@@ -272,12 +276,12 @@ def _too_small_message(source: TextSource, phases: Sequence[PhaseSteps], index: 
     order = last.mixture.targets[index].order
     epochs = math.ceil(last.mixture.offsets_after(last.sequences)[index] / len(blocks))
     per_step = max(phase.sequences_per_step for phase in phases)
-    fitting = per_step
+    fitting, of_sequence = per_step, last.sequence_tokens
     while fitting > 1 and not EpochOrder(blocks, fitting, *order.seeds).separates(epochs):
         fitting //= 2
     return (
         f"text in {source.name}: {blocks.summary.documents:,} documents in {len(blocks):,} "
         f"sequences are so few that a step of {per_step:,} sequences would have two epochs of one "
-        f"document; set training.batch_tokens: {fitting * blocks.summary.block}, train for at most "
+        f"document; set training.batch_tokens: {fitting * of_sequence}, train for at most "
         "1 epoch, or give more or shorter documents"
     )

@@ -144,22 +144,22 @@ class Trainer:
 
     def _describe(self, done: int) -> str:
         """Return the length of the training in one line."""
-        sequences = sum(phase.sequences for phase in self.phases)
+        tokens = sum(phase.sequences * phase.sequence_tokens for phase in self.phases)
         block = self.job.text.target.summary.block
+        full = all(phase.sequence_tokens == block for phase in self.phases)
         device = self.job.execution.device
         line = (
-            f"{self.job.title}: {counted(self.steps, 'step')}, {sequences * block:,} tokens in "
-            f"sequences of {block:,}, {self.parameters:,} parameters, on {device}"
-            f"{self._describe_epochs()}"
+            f"{self.job.title}: {counted(self.steps, 'step')}, {tokens:,} tokens in "
+            f"sequences of {'' if full else 'up to '}{block:,}, {self.parameters:,} parameters, "
+            f"on {device}{self._describe_epochs()}"
         )
         return f"{line}; continues after step {done:,}" if done else line
 
     def _describe_phases(self) -> list[str]:
         """Return the batch, the warm-up and the peak rates of each phase, and why."""
-        block = self.job.text.target.summary.block
         outlines = []
         for phase, steps in zip(self.job.plan.phases, self.phases, strict=True):
-            outlines.append(outline_phase(phase, steps, block, self.kind, self.parameters))
+            outlines.append(outline_phase(phase, steps, self.kind, self.parameters))
         return outline_lines(outlines)
 
     def _describe_epochs(self) -> str:
