@@ -23,7 +23,7 @@ from lingraft.recipe import Recipe, Text
 from lingraft.strategies import Strategy
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.chat_template import chat_template_of
-from lingraft.tokenizer.separators import chat_model_of, separators_of
+from lingraft.tokenizer.separators import Separators, chat_model_of, separators_of
 
 ALTERNATIVE = (
     "the alternative is to adapt its base model and to add its chat vector "
@@ -43,9 +43,9 @@ class SourceStatement:
 def source_statement(recipe: Recipe, folder: Path) -> SourceStatement:
     """Describe the model in a folder and how the recipe treats it.
 
-    Raises `RecipeError` if the recipe has chat text and the model has no chat template, if an
-    optimizer would round weights of the model that the strategy keeps, or if the settings of a
-    strategy do not fit the model.
+    Raises `RecipeError` if the recipe has chat text and the model has no chat template, or one that
+    document masks would cut, if an optimizer would round weights of the model that the strategy
+    keeps, or if the settings of a strategy do not fit the model.
     """
     _check_rounding(recipe, folder)
     _check_strategies(recipe, folder)
@@ -75,6 +75,8 @@ def source_statement(recipe: Recipe, folder: Path) -> SourceStatement:
         if chats:
             _check_template(tokenizer, chats)
         separators = separators_of(tokenizer, recipe.training.packing.separator)
+        if chats and recipe.training.document_attention_mask:
+            _check_document_start(tokenizer, separators, chats)
         lines.append(f"training reads each document as: {separators.shown}")
     return SourceStatement(tuple(lines), tuple(warnings), kind)
 
@@ -161,6 +163,21 @@ def _check_strategies(recipe: Recipe, folder: Path) -> None:
     model = model_of(read_config(folder)) if known else None
     for strategy in strategies if model is not None else ():
         strategy.check(model)
+
+
+def _check_document_start(
+    tokenizer: ModelTokenizer, separators: Separators, chats: list[str]
+) -> None:
+    """Refuse a mask that would begin a document at every turn, as with the template of Llama 2."""
+    template, start = chat_template_of(tokenizer), separators.before or separators.after
+    if template is not None and start in template.turn_tokens.between:
+        msg = (
+            f"training.document_attention_mask: a document begins at {start}, which the chat "
+            f"template writes between turns too, so that conversations (text in "
+            f"{', '.join(chats)}) would be cut; leave it out, and set training.packing.layout: "
+            "documents to keep documents apart"
+        )
+        raise RecipeError(msg)
 
 
 def _check_template(tokenizer: ModelTokenizer, chats: list[str]) -> None:
