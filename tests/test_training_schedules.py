@@ -77,6 +77,17 @@ def test_training_warns_of_a_short_warm_up_of_each_phase():
     assert "set training.schedule.wsd.warmup: 30" in few_steps_lines([wsd], steps[1:], 256)[0]
 
 
+def test_shorter_sequences_are_proposed_with_the_batch_that_follows() -> None:
+    """A batch that the recipe sets would stay as it is, and documents would lose their ends."""
+    steps = [ExpectedSteps(20, 1, 2048)]
+    (default,) = few_steps_lines([Phase()], steps, 2048)
+    (batch,) = few_steps_lines([Phase(batch_tokens=2048)], steps, 2048)
+    assert "few: training.packing.block_size: 204 gives about 200" in default
+    assert "block_size: 204 and training.batch_tokens: 204 give about 200" in batch
+    (documents,) = few_steps_lines([Phase()], [ExpectedSteps(20, 1, 500)], 2048)
+    assert "block_size" not in documents
+
+
 @given(schedules(), LENGTHS)
 def test_after_the_rise_a_factor_never_grows_and_ends_above_the_final_one(schedule, steps):
     """The fall is monotonic and stops at the final factor, never below."""
