@@ -114,6 +114,7 @@ def error_of_another_run(
             plan,
             folder if rank == 0 else folder / "empty",
             execution=Execution(sharded=True),
+            choosing=heldout,
             seed=1,
         )
     except TrainingError as error:

@@ -17,7 +17,7 @@ from lingraft.packing.blocks import Blocks
 from lingraft.pipeline.source_summary import source_statement
 from lingraft.recipe import Given, Recipe, Runtime, chosen_recipe
 from lingraft.store import Store
-from tests.chat_models import write_chat_model
+from tests.chat_models import LLAMA2, write_chat_model, write_chat_tokenizer
 from tests.conftest import HINDI, make_tiny_model, write_lines
 
 QUESTION = [{"role": "user", "content": "What is a red apple?"}]
@@ -129,6 +129,17 @@ def test_chat_text_needs_a_model_with_a_template(place: Path, tmp_path: Path) ->
     make_tiny_model(tmp_path)
     with pytest.raises(RecipeError, match=r"text in en: format: chat.*instruct model"):
         source_statement(recipe_of(place, replay_of(place)), tmp_path)
+
+
+def test_document_masks_need_a_token_that_no_turn_begins_with(place: Path, tmp_path: Path) -> None:
+    """The template of Llama 2 writes BOS before every turn: a mask would cut the conversation."""
+    masked = recipe_of(place, replay_of(place), "training.document_attention_mask=true")
+    assert source_statement(masked, place / "model").lines
+    roles = {"bos_token": "<s>", "eos_token": "</s>"}
+    write_chat_tokenizer(tmp_path, ("<unk>", "<s>", "</s>"), LLAMA2, **roles)
+    with pytest.raises(RecipeError, match=r"begins at <s>, which the chat template writes between"):
+        source_statement(masked, tmp_path)
+    assert source_statement(recipe_of(place, replay_of(place)), tmp_path).lines
 
 
 def test_a_chat_vector_is_for_a_base_model(place: Path) -> None:

@@ -44,6 +44,24 @@ def documents(random: Random) -> list[int]:
     return [random.randint(1, longest) for _ in range(random.randint(1, 30))]
 
 
+@pytest.mark.parametrize(("unit", "amount"), [("epochs", 1.0), ("epochs", 3.0), ("bytes", 0)])
+def test_phases_of_parts_read_what_one_phase_would(unit: str, amount: float) -> None:
+    """A tenth and nine tenths end with the same sequence, so an epoch in parts repeats nothing."""
+    for count in range(3, 100):
+        blocks = blocks_of([BLOCK - 1] * count)
+        whole = amount or blocks.summary.bytes - 3
+        text = TrainingText((TextSource(blocks, "hi"),), keeps_epochs_apart=amount == 1.0)
+
+        def read(*parts: float, text=text, whole=whole) -> int:
+            lengths = [PhaseLength(unit, part * whole, 0.0, 4) for part in parts]
+            phases = plan_steps(text, lengths, 0).phases
+            assert all(phase.sequences for phase in phases)
+            return sum(phase.sequences for phase in phases)
+
+        expected = read(1.0)
+        assert read(0.1, 0.9) == read(0.3, 0.3, 0.4) == expected
+
+
 @settings(deadline=None, max_examples=25)
 @given(st.randoms(use_true_random=True))
 def test_no_step_has_two_epochs_of_a_document(random):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from lingraft.checkpoint import load_model
 from lingraft.errors import ModelError, RecipeError
@@ -18,7 +19,12 @@ from lingraft.strategies import Shielded
 from lingraft.strategies.base import Rates
 from lingraft.trainers.engines.transformers_settings import refuse_own_loop
 from lingraft.trainers.role_rates import RoleRates
-from lingraft.training.column_shield import SHIELD, calibration_sequences, frozen_masks
+from lingraft.training.column_shield import (
+    SHIELD,
+    calibration_sequences,
+    frozen_masks,
+    importance,
+)
 from lingraft.training.phase_steps import TrainingText
 from tests.conftest import ENGLISH, HINDI
 from tests.training_cases import ADDED, other_model, packed, plan_of, run, weights_of
@@ -74,6 +80,27 @@ def test_the_columns_with_the_largest_score_are_frozen(kind: str) -> None:
         columns = mask.expand_as(weight).T if kind == "gpt2" else mask.expand_as(weight)
         assert torch.equal(columns.all(0), columns.any(0))
     assert matrices == (14 if kind == "mistral" else 8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shift"), [("gemma", 1), ("gemma2", 1), ("mistral", 0), ("gpt2", 0), ("phi", 0)]
+)
+def test_a_normalisation_is_scored_by_its_scale(kind: str, shift: int) -> None:
+    """Gemma multiplies by 1 + weight, so a weight of -0.9 scales by a tenth."""
+    model = other_model(kind, layers=2)
+    norms = 0
+    with torch.no_grad():
+        for name, module in model.named_modules():
+            if "norm" not in type(module).__name__.lower():
+                continue
+            weight = torch.linspace(-0.9, 0.3, len(module.weight))
+            module.weight.copy_(weight)
+            norms += 1
+            inputs = torch.ones(len(weight))
+            assert torch.equal(importance(module.weight, module, inputs), (weight + shift).abs()), (
+                name
+            )
+    assert norms >= 3
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit"])
@@ -152,8 +179,20 @@ def test_a_calibration_sample_is_spread_over_the_text(texts: tuple[Blocks, Block
     english = texts[1]
     few = [ids.tolist() for ids in calibration_sequences(english, 3)]
     indexes = [0, len(english) // 3, 2 * len(english) // 3]
-    assert few == [english.sequence(index).tolist() for index in indexes]
+    assert few == [english.sequence(index)[:-1].tolist() for index in indexes]
     assert len(list(calibration_sequences(english, 10**6))) == len(english)
+
+
+def test_sequences_may_be_as_long_as_learned_positions(tiny_model: Path, tmp_path: Path) -> None:
+    """GPT-2 has no position for a token more than the sequences of training have."""
+    model = tmp_path / "gpt2"
+    shutil.copytree(tiny_model, model)
+    sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 32}
+    GPT2LMHeadModel(GPT2Config(vocab_size=320, **sizes)).save_pretrained(model)
+    texts = packed(model, tmp_path / "hi", HINDI), packed(model, tmp_path / "en", ENGLISH)
+    assert texts[1].summary.block == sizes["n_positions"]
+    plan = plan_of(strategy="shielded", budget="1 steps", batch_tokens=128)
+    assert run(model, TrainingText.of(*texts), plan, tmp_path)["steps"] == 1
 
 
 def test_what_cannot_be_shielded_is_refused(

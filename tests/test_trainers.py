@@ -241,7 +241,9 @@ def test_plain_text_has_the_amounts_of_each_phase(run, folder):
         assert 0 <= record.bytes - phase.bytes < 2 * longest
         seen.update(texts)
     assert max(seen.values()) == 2  # 1.5 epochs after a few steps
-    for record in handover.heldout_data("text"):
+    heldout_texts = [one for one in handover.data if (one.kind, one.use) == ("text", "heldout")]
+    assert heldout_texts
+    for record in heldout_texts:
         lines = (folder / record.path).read_text(encoding="utf-8").splitlines()
         heldout = [json.loads(line)["text"] for line in lines]
         assert not seen.keys() & set(heldout)

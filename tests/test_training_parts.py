@@ -122,13 +122,36 @@ def test_the_loss_in_pieces_never_holds_all_logits(
     assert sizes[ChunkedInsideLoss] < 2048 * 320 / 2
 
 
+def test_gradients_of_a_head_in_bfloat16_are_summed_in_float32(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many chunks give the gradient of one, also after an earlier micro-batch."""
+    ids = torch.randint(300, (2, 8, 128), generator=torch.Generator().manual_seed(0)) ** 2 // 300
+    found = []
+    for size in (1024, 4):
+        monkeypatch.setattr("lingraft.training.loss.LOGITS_AT_ONCE", {"cpu": 320 * size})
+        model = load_model(tiny_model, dtype="bfloat16")
+        for micro_batch in ids:
+            loss = ChunkedLoss(model, autocast=True)
+            loss.backward({"input_ids": micro_batch}, micro_batch.roll(-1, 1), 1 / 2048)
+        gradient = model.get_output_embeddings().weight.grad
+        assert gradient.dtype == torch.bfloat16
+        found.append(gradient.float())
+    whole, pieces = found
+    assert float((pieces - whole).norm() / whole.norm()) < 0.005
+
+
 def test_a_model_whose_logits_are_more_than_its_head_gets_the_plain_loss() -> None:
-    """Capped or scaled logits are detected, and the plain loss is used."""
+    """Capped or scaled logits are detected, and the plain loss is used.
+
+    Also where the cap changes no logit of the model as it is, because all are small.
+    """
     assert head_is_last(other_model("llama"))
     model = other_model("gemma2")  # caps its logits
-    with torch.no_grad():
-        model.get_output_embeddings().weight.mul_(100)
-    assert not head_is_last(model)
+    for factor in (1e-3, 1, 100):
+        with torch.no_grad():
+            model.get_output_embeddings().weight.mul_(factor)
+        assert not head_is_last(model)
     assert isinstance(make_loss(model, "chunked", autocast=False), PlainLoss)
     assert isinstance(make_loss(other_model("llama"), "plain", autocast=False), PlainLoss)
 

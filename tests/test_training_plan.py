@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from lingraft.errors import RecipeError
 from lingraft.packing import PackingSettings
-from lingraft.packing.epoch_limits import PhaseLength
+from lingraft.packing.epoch_limits import PhaseLength, sequence_tokens
 from lingraft.packing.mixture import Mixture
 from lingraft.recipe.overrides import override
 from lingraft.recipe.tree import Tree
@@ -21,8 +21,8 @@ from lingraft.tf32 import tf32_products
 from lingraft.training import SCHEDULES, Budget, Execution, Phase, TrainingPlan
 from lingraft.training.batch_rule import BATCH, DEFAULT_STEPS
 from lingraft.training.job import Job
-from lingraft.training.phase_outline import expected_steps, phase_lengths
-from lingraft.training.phase_steps import phase_steps
+from lingraft.training.phase_outline import expected_steps, outline_phase, phase_lengths
+from lingraft.training.phase_steps import TextSource, TrainingText, phase_steps
 from lingraft.training.step_loop import DivergenceMonitor
 from tests.conftest import HINDI
 from tests.training_cases import ADDED, packed, plan_of, two_streams
@@ -317,6 +317,38 @@ def test_the_batch_leaves_two_hundred_steps(parameters: int) -> None:
     assert Phase(batch_tokens=1024).sequences_per_step(512, parameters, 10) == 2
 
 
+def test_a_step_of_documents_counts_their_tokens(tiny_model: Path, tmp_path: Path) -> None:
+    """A document is one padded sequence: batch, reasons, rates and printed counts use the mean."""
+    layout = {"block_size": 256, "layout": "documents"}
+    text = TrainingText.of(packed(tiny_model, tmp_path, HINDI * 6, **layout))
+    counts, size = text.target.summary, 8_000_000
+    mean = counts.tokens / counts.rows
+    assert mean < 100
+    for settings, at_most in (({}, counts.tokens / 200), ({"batch_tokens": 1000}, 1000)):
+        plan = plan_of(strategy="full", packing=layout, **settings)
+        job = Job(tiny_model, text, plan, tmp_path, ADDED, 0, Execution(), None)
+        (steps,) = job.steps(size).phases
+        outline = outline_phase(plan.phases[0], steps, "llama", size)
+        read = sum(steps.batch(number).tokens for number in range(steps.steps))
+        assert read == counts.tokens
+        assert outline.tokens_per_step == pytest.approx(read / steps.steps, rel=0.1)
+        assert at_most - mean <= outline.tokens_per_step <= at_most + mean
+        # A stream of as many tokens in a step has these rates.
+        factor = math.sqrt(outline.tokens_per_step / BATCH[0])
+        default = plan.phases[0].strategy.default_rates(size).body
+        assert outline.rates.body == pytest.approx(factor * default, rel=0.05)
+
+
+@pytest.mark.parametrize("block_size", [7, 32, 500])
+def test_sequences_of_a_stream_have_their_full_length(
+    block_size: int, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Also where the last one is short, or there is one."""
+    blocks = packed(tiny_model, tmp_path, HINDI[:2], block_size=block_size)
+    amount = TextSource(blocks, "hi").amount()
+    assert sequence_tokens(block_size, [amount], amount, 0.2) == block_size
+
+
 def test_rates_follow_the_batch() -> None:
     """A quarter of the batch has half of the default rates; rates of the recipe stay."""
     whole, quarter = (Phase().rates("llama", 8_000_000, 512, count) for count in (4, 1))
@@ -349,7 +381,7 @@ def test_the_steps_that_are_planned_are_those_of_the_training(
         plan = plan_of(budget=budget, replay_share=0.3, batch_tokens=3 * block)
         job = Job(tiny_model, text, plan, tmp_path, ADDED, 0, Execution(), None)
         lengths = phase_lengths(plan.phases, [0.3], block, 10**6, amounts)
-        (expected,) = expected_steps(lengths, block, amounts)
+        (expected,) = expected_steps(lengths, amounts)
         (counted,) = job.steps(10**6).phases
         assert expected.sequences_per_step == counted.sequences_per_step == 3
         assert abs(expected.steps - counted.steps) <= max(1, 0.1 * counted.steps)

@@ -203,6 +203,18 @@ def test_the_decay_may_differ_and_the_longest_prefix_that_fits_is_taken(
     assert "trunk_steps" not in trained(tiny_model, text, of(4, schedule=WSD), tmp_path / "4")
 
 
+def test_a_prefix_that_is_shorter_than_the_stored_ones_is_kept(
+    tiny_model: Path, text: TrainingText, tmp_path: Path
+) -> None:
+    """Two prefixes are stored: the last one, and the longest of the others."""
+    for steps in (20, 15, 5):
+        trained(tiny_model, text, of(steps, schedule=WSD), tmp_path / str(steps))
+    (stored,) = (tmp_path / "trunks").glob("*/")
+    assert [found.state["step"] for found in valid_checkpoints(stored)] == [13, 4]
+    notes = trained(tiny_model, text, of(7, schedule=WSD), tmp_path / "7")
+    assert notes["trunk_steps"] == 4
+
+
 def test_a_damaged_prefix_is_passed_over_and_made_again(
     tiny_model: Path, text: TrainingText, tmp_path: Path
 ) -> None:

@@ -53,12 +53,16 @@ class TextAmount:
 
 @dataclass(frozen=True)
 class PhaseLength:
-    """The budget of a phase, its share of replayed bytes, and the sequences of a step."""
+    """The budget of a phase, its share of replayed bytes, and the sequences of a step.
+
+    `sequence_tokens` is the mean length of a sequence, which the batch in tokens follows.
+    """
 
     unit: str
     amount: float
     replay_share: float = 0.0
     sequences_per_step: int = 1
+    sequence_tokens: int = 1
 
     @property
     def odds(self) -> float:
@@ -265,6 +269,33 @@ def expected_sequences(
             each += phase.odds * replay.per_byte("steps")
         counts.append(_target_bytes(phase, reading.shares, texts, replay) * each)
     return counts
+
+
+def sequence_tokens(
+    block: int,
+    targets: Sequence[TextAmount],
+    replay: TextAmount | None,
+    replay_share: float = 0.0,
+) -> int:
+    """Return the mean tokens of a sequence of at most `block`, without padding.
+
+    It is `block` for streams, all of whose sequences but the last are full.
+
+    >>> stream = TextAmount("hi", 1e6, 2e5, 500, 391)
+    >>> documents = TextAmount("hi", 1e6, 2e5, 500, 500)
+    >>> sequence_tokens(512, [stream], None), sequence_tokens(512, [documents], None)
+    (512, 400)
+    """
+    total = sum(text.share for text in targets)
+    weighted = [(text, (1 - replay_share) * text.share / total) for text in targets]
+    if replay is not None:
+        weighted.append((replay, replay_share))
+    # `plan` has estimates, which need not be whole.
+    if all(text.tokens > (text.sequences - 1.001) * block for text, _ in weighted):
+        return block
+    tokens = sum(weight * text.per_byte("tokens") for text, weight in weighted)
+    sequences = sum(weight * text.per_byte("steps") for text, weight in weighted)
+    return max(1, round(tokens / sequences))
 
 
 def _replay_reading(

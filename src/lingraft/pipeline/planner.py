@@ -105,6 +105,7 @@ class _Planner:
         self.graph = graph
         self.block = 0
         self.text_bytes: dict[str, int | None] = {}
+        self.text_documents: dict[str, int | None] = {}
         self.packed_text: dict[str, TextAmount] = {}
         size = recipe.vocabulary.size
         self.size = size if isinstance(size, int) else size.max_size
@@ -143,6 +144,7 @@ class _Planner:
         for role, node, text in texts:
             rows.append(self._corpus(node, text))
             self.text_bytes[role] = rows[-1].amounts.get("bytes")
+            self.text_documents[role] = rows[-1].amounts.get("documents")
         sizes = [size for size in self.text_bytes.values() if size]
         # The sum is known only if the size of every text is.
         self.target_bytes = sum(sizes) if len(sizes) == len(graph.targets) else None
@@ -152,6 +154,7 @@ class _Planner:
         if graph.replay is not None and recipe.replay is not None:
             rows.append(self._corpus(graph.replay, recipe.replay))
             self.text_bytes["replay"] = rows[-1].amounts.get("bytes")
+            self.text_documents["replay"] = rows[-1].amounts.get("documents")
         return rows
 
     def _checks(self, nodes: Sequence[StageNode]) -> list[PlanRow]:
@@ -272,10 +275,14 @@ class _Planner:
         text = self.recipe.replay if role == "replay" else texts[role]
         tokens = notes["tokens"] if notes else size and round(size / BYTES_PER_TOKEN["after"])
         rows = notes["rows"] if notes else None
+        known = self.text_documents[role]
+        is_padded = self.recipe.training.packing.layout == "documents"
+        if is_padded and not notes and known and tokens:
+            rows, tokens = known, min(tokens, known * self.block)
         if text is not None and size and tokens:
             # Fewer bytes than the text has, if long documents were truncated.
             size = notes["bytes"] if notes else size
-            documents = notes["documents"] if notes else size / BYTES_PER_DOCUMENT
+            documents = notes["documents"] if notes else known or size / BYTES_PER_DOCUMENT
             counts = (size, tokens, documents, rows or tokens / self.block)
             amount = TextAmount(text.language, *counts, max_epochs=text.max_epochs)
             self.packed_text[role] = amount
@@ -367,7 +374,7 @@ class _Planner:
         # How many tokens a step has follows the size of the model.
         if not self.adapted_parameters and any(length.unit == "steps" for length in lengths):
             return None
-        return expected_steps(lengths, self.block, texts)
+        return expected_steps(lengths, texts)
 
     def _outline(self) -> list[str]:
         """Return the steps, the batch and the rates of each phase, as far as they are known."""
@@ -378,9 +385,7 @@ class _Planner:
             return ["training: the steps are known once the sizes of the texts are"]
         outlines = []
         for phase, of_phase in zip(phases, steps, strict=True):
-            outlines.append(
-                outline_phase(phase, of_phase, self.block, self.kind, self.adapted_parameters)
-            )
+            outlines.append(outline_phase(phase, of_phase, self.kind, self.adapted_parameters))
         few = few_steps_lines(phases, steps, self.block)
         return [*outline_lines(outlines), *(f"warning: {line}" for line in few)]
 

@@ -66,19 +66,28 @@ def _source_bytes(source: Source) -> int | None:
 def parameters_of(config: dict[str, Any]) -> tuple[int | None, int]:
     """Return the parameters of a model of this configuration, and those of its input embedding.
 
-    They are not known (`None`, 0) for a type that transformers does not have: its code comes with
-    the model and must not run for a plan.
+    They are not known (`None`, 0) for a model that `model_of` does not build.
+    """
+    model = model_of(config)
+    if model is None:
+        return None, 0
+    total = sum(parameter.numel() for parameter in model.parameters())
+    return total, model.get_input_embeddings().weight.numel()
+
+
+def model_of(config: dict[str, Any]) -> Any | None:
+    """Return the model of a configuration without weights, on the meta device.
+
+    Returns `None` for a type that transformers does not have: its code comes with the model and
+    must not run for a plan.
     """
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     if config["model_type"] not in CONFIG_MAPPING_NAMES:
-        return None, 0
+        return None
     settings = dict(config)
-    # On the meta device, a model has shapes but no weights, so a large one can be counted.
-    model = meta_model(AutoConfig.for_model(settings.pop("model_type"), **settings))
-    total = sum(parameter.numel() for parameter in model.parameters())
-    return total, model.get_input_embeddings().weight.numel()
+    return meta_model(AutoConfig.for_model(settings.pop("model_type"), **settings))
 
 
 @cache

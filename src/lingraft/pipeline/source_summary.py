@@ -18,10 +18,12 @@ from lingraft.checkpoint import Checkpoint, embedding_names
 from lingraft.checkpoint.safetensors_files import torch_dtype
 from lingraft.errors import RecipeError
 from lingraft.formatting import size
+from lingraft.pipeline.run_estimates import model_of
 from lingraft.recipe import Recipe, Text
+from lingraft.strategies import Strategy
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.chat_template import chat_template_of
-from lingraft.tokenizer.separators import chat_model_of, separators_of
+from lingraft.tokenizer.separators import Separators, chat_model_of, separators_of
 
 ALTERNATIVE = (
     "the alternative is to adapt its base model and to add its chat vector "
@@ -41,10 +43,12 @@ class SourceStatement:
 def source_statement(recipe: Recipe, folder: Path) -> SourceStatement:
     """Describe the model in a folder and how the recipe treats it.
 
-    Raises `RecipeError` if the recipe has chat text and the model has no chat template, or if an
-    optimizer would round weights of the model that the strategy keeps.
+    Raises `RecipeError` if the recipe has chat text and the model has no chat template, or one that
+    document masks would cut, if an optimizer would round weights of the model that the strategy
+    keeps, or if the settings of a strategy do not fit the model.
     """
     _check_rounding(recipe, folder)
+    _check_strategies(recipe, folder)
     tokenizer = open_tokenizer(folder)
     trains = bool(recipe.training.phases)
     lines: list[str] = []
@@ -71,6 +75,8 @@ def source_statement(recipe: Recipe, folder: Path) -> SourceStatement:
         if chats:
             _check_template(tokenizer, chats)
         separators = separators_of(tokenizer, recipe.training.packing.separator)
+        if chats and recipe.training.document_attention_mask:
+            _check_document_start(tokenizer, separators, chats)
         lines.append(f"training reads each document as: {separators.shown}")
     return SourceStatement(tuple(lines), tuple(warnings), kind)
 
@@ -146,6 +152,32 @@ def _check_rounding(recipe: Recipe, folder: Path) -> None:
     named = config.get("dtype") or config.get("torch_dtype")
     for phase in phases:
         phase.check_rounding("bfloat16" if named == "bfloat16" else stored)
+
+
+def _check_strategies(recipe: Recipe, folder: Path) -> None:
+    """Refuse before the text is read what the trainer would refuse, where shapes are enough."""
+    strategies = [phase.strategy for phase in recipe.training.phases]
+    # To build a model takes seconds. The folder of a plan may hold the tokenizer only.
+    strategies = [one for one in strategies if type(one).check is not Strategy.check]
+    known = strategies and (folder / "config.json").is_file()
+    model = model_of(read_config(folder)) if known else None
+    for strategy in strategies if model is not None else ():
+        strategy.check(model)
+
+
+def _check_document_start(
+    tokenizer: ModelTokenizer, separators: Separators, chats: list[str]
+) -> None:
+    """Refuse a mask that would begin a document at every turn, as with the template of Llama 2."""
+    template, start = chat_template_of(tokenizer), separators.before or separators.after
+    if template is not None and start in template.turn_tokens.between:
+        msg = (
+            f"training.document_attention_mask: a document begins at {start}, which the chat "
+            f"template writes between turns too, so that conversations (text in "
+            f"{', '.join(chats)}) would be cut; leave it out, and set training.packing.layout: "
+            "documents to keep documents apart"
+        )
+        raise RecipeError(msg)
 
 
 def _check_template(tokenizer: ModelTokenizer, chats: list[str]) -> None:

@@ -21,7 +21,7 @@ STAGE_VERSIONS = {
     "vocabulary": 14,
     "embeddings": 9,
     "packing": 5,
-    "training": 15,
+    "training": 16,
     "received": 1,
     "chat-vector": 3,
     # Checks, measurements and predictions.

@@ -106,6 +106,13 @@ class Strategy(Choice, ABC):
         """Move a model to the device that it trains on; called before `prepare`."""
         model.to(device)
 
+    def check(self, model: torch.nn.Module, device: str | None = None) -> None:
+        """Raise `RecipeError` if the settings do not fit a model; by default, all fit.
+
+        The model may be on the meta device, so that a later phase is checked before training.
+        `device` is the one that it will train on; without it, only the model is checked.
+        """
+
     @abstractmethod
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:
         """Freeze all other parameters and return those that train.

@@ -23,6 +23,7 @@ from lingraft.strategies.base import (
 from lingraft.strategies.lora_targets import WHERE, Targets, find_targets, make_peft_config
 from lingraft.strategies.model_parts import layer_stack
 from lingraft.strategies.quantised_layers import (
+    check_quantisable,
     is_quantised,
     merge_quantised,
     quantise,
@@ -87,11 +88,17 @@ class Lora(Strategy):
         """Whether `move` stores the adapted layers in 4 bits."""
         return self.base_precision == "nf4"
 
+    def check(self, model: torch.nn.Module, device: str | None = None) -> None:
+        """Raise `RecipeError` if there is nothing to adapt, or layers cannot be quantised."""
+        targets = find_targets(model, self.target_modules, experts=self.experts == "train")
+        if self.quantises and device:
+            check_quantisable(model, targets.linear_layers, device)
+
     def move(self, model: torch.nn.Module, device: str) -> None:
         """Move the model; with `base_precision: nf4`, quantise the adapted layers on the way."""
         if self.quantises:
             targets = find_targets(model, self.target_modules, experts=self.experts == "train")
-            quantise(model, [f"{targets.stack}.{name}" for name in targets.layers], device)
+            quantise(model, targets.linear_layers, device)
             # All other weights are in the data types of the files.
             model.float()
         model.to(device)

@@ -40,6 +40,11 @@ class Targets:
     layers: tuple[str, ...]
     experts: tuple[str, ...]
 
+    @property
+    def linear_layers(self) -> list[str]:
+        """The names of the linear layers within the model."""
+        return [f"{self.stack}.{name}" for name in self.layers]
+
 
 def find_targets(model: Any, modules: Sequence[str], *, experts: bool) -> Targets:
     """Return the targets in a model.

@@ -22,32 +22,16 @@ DEVICES = ("cuda", "cpu", "xpu")
 def quantise(model: Any, names: Iterable[str], device: str) -> None:
     """Replace the named linear layers by 4-bit layers (NormalFloat4) on a device.
 
-    Their original weights stay in main memory, in the data type that they have. Raises
-    `RecipeError` if the device has no 4-bit layers, or if a layer is not a `Linear`.
+    Their original weights stay in main memory, in the data type that they have. Raises the errors
+    of `check_quantisable`.
     """
-    import torch
+    names = list(names)
+    check_quantisable(model, names, device)
+    from bitsandbytes.functional import quantize_4bit
+    from bitsandbytes.nn import Linear4bit, Params4bit
 
-    try:
-        from bitsandbytes.functional import quantize_4bit
-        from bitsandbytes.nn import Linear4bit, Params4bit
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("bitsandbytes", extra="bits") from error
-    where = "training.strategy.lora.base_precision: nf4"
-    kind = torch.device(device).type
-    if kind not in DEVICES:
-        msg = (
-            f"{where}: bitsandbytes does not compute on {kind}; use --device cuda, or "
-            f"base_precision: float32"
-        )
-        raise RecipeError(msg)
     for name in names:
         linear = model.get_submodule(name)
-        if not isinstance(linear, torch.nn.Linear):
-            msg = (
-                f"{where}: {name} is a {type(linear).__name__}, and only Linear layers can be "
-                f"stored in 4 bits; use base_precision: float32"
-            )
-            raise RecipeError(msg)
         quantised: Any = Linear4bit(
             linear.in_features,
             linear.out_features,
@@ -75,6 +59,36 @@ def quantise(model: Any, names: Iterable[str], device: str) -> None:
         quantised.support_avx512bf16_for_cpu = False
         setattr(quantised, ORIGINAL, original)
         replace_module(model, name, quantised)
+
+
+def check_quantisable(model: Any, names: Iterable[str], device: str) -> None:
+    """Raise an error where `quantise` cannot replace the named layers.
+
+    That is `MissingExtraError` without bitsandbytes, and `RecipeError` if the device has no 4-bit
+    layers, or if a layer is not a `Linear`.
+    """
+    import torch
+
+    try:
+        import bitsandbytes  # noqa: F401 - whether it is installed
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("bitsandbytes", extra="bits") from error
+    where = "training.strategy.lora.base_precision: nf4"
+    kind = torch.device(device).type
+    if kind not in DEVICES:
+        msg = (
+            f"{where}: bitsandbytes does not compute on {kind}; use --device cuda, or "
+            f"base_precision: float32"
+        )
+        raise RecipeError(msg)
+    for name in names:
+        linear = model.get_submodule(name)
+        if not isinstance(linear, torch.nn.Linear):
+            msg = (
+                f"{where}: {name} is a {type(linear).__name__}, and only Linear layers can be "
+                f"stored in 4 bits; use base_precision: float32"
+            )
+            raise RecipeError(msg)
 
 
 def merge_quantised(layer: Any, adapter: str) -> Any:

@@ -40,9 +40,9 @@ class Shielded(Strategy):
     and head are not shielded. Three decisions are ours. The added rows have their own learning
     rate, as in `differential`. `base_rows: frozen` also keeps the base's own rows of embeddings and
     head. Single weights of normalisations and biases are frozen by the same share: those of a
-    normalisation by |weight| times the norm of its input before it is normalised (an
-    approximation), biases by |weight|. The code of the reference scores a column by its L2 norm
-    times the mean square of the feature.
+    normalisation by |scale| times the norm of its input before it is normalised (an approximation;
+    Gemma scales by 1 + weight), biases by |weight|. The code of the reference scores a column by
+    its L2 norm times the mean square of the feature.
 
     The optimizer keeps state for frozen weights too, so memory is that of `differential`.
     """

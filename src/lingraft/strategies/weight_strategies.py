@@ -113,9 +113,9 @@ class Layers(Strategy):
 
     layers_per_end: int = Field(default=2, ge=0, description="number of layers at each end")
 
-    def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:  # noqa: ARG002 - all rows train
-        """Train the layers at both ends and the embeddings; `RecipeError` if the ends overlap."""
-        stack, count = layer_stack(model)
+    def check(self, model: torch.nn.Module, device: str | None = None) -> None:  # noqa: ARG002 - any device
+        """Raise `RecipeError` if the ends overlap."""
+        _, count = layer_stack(model)
         if 2 * self.layers_per_end > count:
             msg = (
                 f"training.strategy.layers.layers_per_end is {self.layers_per_end}, but the model "
@@ -123,6 +123,11 @@ class Layers(Strategy):
                 f"which trains all"
             )
             raise RecipeError(msg)
+
+    def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:  # noqa: ARG002 - all rows train
+        """Train the layers at both ends and the embeddings."""
+        self.check(model)
+        stack, count = layer_stack(model)
         ends = {*range(self.layers_per_end), *range(count - self.layers_per_end, count)}
         prefixes = tuple(f"{stack}.{i}." for i in ends)
         layers = {name for name, _ in model.named_parameters() if name.startswith(prefixes)}

@@ -277,10 +277,6 @@ class Handover:
                 found.append(record)
         return tuple(found)
 
-    def heldout_data(self, kind: DataKind) -> tuple[DataRecord, ...]:
-        """Return the held-out data of a form, one record for each language."""
-        return tuple(one for one in self.data if one.kind == kind and one.use == "heldout")
-
 
 def learning_rates(plan: PlanRecord) -> Iterator[tuple[int, int, float, float, float]]:
     """Yield phase, step (both from 1), factor, and the rates of body and added rows."""

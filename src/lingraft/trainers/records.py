@@ -152,8 +152,8 @@ def _phase_record(
     trained: Mapping[str, int],
 ) -> PhaseRecord:
     mixture, strategy = steps.mixture, phase.strategy
-    block = text.target.summary.block
-    rates = phase.rates(model.model_type, model.parameters, block, steps.sequences_per_step)
+    length, per_step = steps.sequence_tokens, steps.sequences_per_step
+    rates = phase.rates(model.model_type, model.parameters, length, per_step)
     counts = mixture.counts(steps.sequences)
     targets = sum(counts[: len(text.targets)])
     tokens, sizes = _amounts(steps, text)

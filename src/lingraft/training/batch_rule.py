@@ -103,11 +103,19 @@ def batch_reason(
 
 
 def few_steps_warning(
-    steps: int, sequences: int, block: int, budgets: Sequence[tuple[str, float]]
+    steps: int,
+    sequences: int,
+    block: int,
+    budgets: Sequence[tuple[str, float]],
+    *,
+    shortens: bool = True,
+    sets_batch: bool = False,
 ) -> str | None:
     """Return a warning of a training of few steps, with what gives more.
 
-    `sequences` are those of the whole training, `budgets` the units and amounts of its phases.
+    `sequences` are those of the whole training, of `block` tokens. `budgets` are the units and
+    amounts of its phases. `shortens` is whether sequences may be proposed to be shorter, and
+    `sets_batch` whether the recipe sets the batch, which then has to follow.
 
     >>> few_steps_warning(13, 400, 256, [("bytes", 4e5)])
     'training has 13 steps, which are few: training.batch_tokens: 512 gives 200'
@@ -117,6 +125,11 @@ def few_steps_warning(
     >>> few_steps_warning(3, 3, 2048, [("bytes", 3e4)])  # doctest: +NORMALIZE_WHITESPACE
     'training has 3 steps, which are few: training.packing.block_size: 64 gives about 96;
     training.budget: 2 MB gives about 200'
+    >>> few_steps_warning(
+    ...     20, 20, 2048, [("epochs", 1)], sets_batch=True
+    ... )  # doctest: +NORMALIZE_WHITESPACE
+    'training has 20 steps, which are few: training.packing.block_size: 204 and
+    training.batch_tokens: 204 give about 200; 10 times as much text gives about 200'
     >>> few_steps_warning(5, 20, 256, [("epochs", 1)])  # doctest: +NORMALIZE_WHITESPACE
     'training has 5 steps, which are few: training.batch_tokens: 256 gives 20, and 10 times as
     much text then gives about 200'
@@ -131,8 +144,8 @@ def few_steps_warning(
     per_step = max(1, sequences // DEFAULT_STEPS)
     reached = math.ceil(sequences / per_step)
     batch = ""
+    where = "training.batch_tokens:" if len(budgets) == 1 else "batch_tokens of each phase:"
     if reached > steps:
-        where = "training.batch_tokens:" if len(budgets) == 1 else "batch_tokens of each phase:"
         batch = f"{where} {per_step * block} gives {reached}"
     if reached >= 0.9 * DEFAULT_STEPS:
         return f"{few}: {batch}"
@@ -142,9 +155,10 @@ def few_steps_warning(
     # A step is never less than a sequence, so that shorter sequences allow more steps.
     shorter = max(MIN_BLOCK, sequences * block // DEFAULT_STEPS)
     rows = ""
-    if shorter < block:
+    if shortens and shorter < block:
         reached = min(DEFAULT_STEPS, sequences * block // shorter)
-        rows = f"training.packing.block_size: {shorter} gives about {reached}; "
+        gives = f"and {where} {shorter} give" if sets_batch else "gives"
+        rows = f"training.packing.block_size: {shorter} {gives} about {reached}; "
     return f"{few}: {rows}{longer} gives about {DEFAULT_STEPS}"
 
 

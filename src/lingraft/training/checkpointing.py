@@ -63,7 +63,7 @@ def save_checkpoint(
 def new_checkpoint(scratch_dir: Path, step: int, state: Mapping[str, Any]) -> Iterator[Path]:
     """Yield a folder to write tensors to; it becomes a checkpoint at the end of the block.
 
-    Then the checkpoints before the two newest are removed.
+    Then all others are removed, except for the one of the most steps.
     """
     target = scratch_dir / f"step-{step:08d}"
     with atomic_folder(target, draft=draft_folder(scratch_dir, step)) as draft:
@@ -72,8 +72,10 @@ def new_checkpoint(scratch_dir: Path, step: int, state: Mapping[str, Any]) -> It
         sums = {path.relative_to(draft).as_posix(): file_digest(path) for path in files}
         content = {"step": step, "sha256": sums, "state": state}
         (draft / STATE).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
-    # Zero-padded step numbers sort by step, so the last names are the newest.
-    for old in sorted(scratch_dir.glob("step-*"))[:-KEPT]:
+    # Zero-padded step numbers sort by step, so the last names are the newest. The new one is not
+    # among them where a shorter run stores its prefix after longer ones.
+    others = [folder for folder in sorted(scratch_dir.glob("step-*")) if folder != target]
+    for old in others[: 1 - KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 
 

@@ -33,16 +33,21 @@ from lingraft.strategies.model_parts import embedding_parameters
 from lingraft.strategies.shielded import Shielded
 from lingraft.training.distributed import shard_of
 from lingraft.training.optimizer import round_stochastically
+from lingraft.training.phase_steps import TrainingText
 
 SHIELD = "shield-{}.safetensors"
 """The file with the choice of a phase; `{}` is the number of the phase."""
 
 
 def calibration_sequences(blocks: Blocks, count: int) -> Iterator[Tensor]:
-    """Yield the ids of `count` sequences, evenly spaced in the text; of all if there are fewer."""
+    """Yield the ids of `count` sequences, evenly spaced in the text; of all if there are fewer.
+
+    They are the inputs of training: the last id of a sequence is predicted only, and a model with
+    learned positions may have no position for it.
+    """
     count = min(count, len(blocks))
     for index in range(count):
-        yield torch.from_numpy(blocks.sequence(index * len(blocks) // count))
+        yield torch.from_numpy(blocks.sequence(index * len(blocks) // count)[:-1])
 
 
 @torch.no_grad()
@@ -91,15 +96,30 @@ def importance(parameter: Tensor, module: nn.Module, norms_F: Tensor) -> Tensor:
     """Return the importance of each column of a matrix, or of each weight of a vector.
 
     The columns of a matrix are those of its input features: [F]. A bias is the weight of an input
-    that is always 1. A normalisation multiplies feature by feature. Its weight multiplies the
+    that is always 1. A normalisation multiplies feature by feature. Its scale multiplies the
     normalised input, but `norms_F` is of the input before, so its score is an approximation: it
     counts tokens with a large input more.
     """
     size = parameter.detach().abs().to(norms_F)
     if parameter.ndim == 1:
         is_scale = parameter is getattr(module, "weight", None) and len(parameter) == len(norms_F)
-        return size * norms_F if is_scale else size
+        return scale(module, parameter.detach()).abs().to(norms_F) * norms_F if is_scale else size
     return size.sum(1 if isinstance(module, Conv1D) else 0) * norms_F
+
+
+def scale(module: nn.Module, weight_F: Tensor) -> Tensor:
+    """Return what a normalisation multiplies by: its weight, or 1 + weight as in Gemma, [F]."""
+    # Normalised, inputs of 1 and -1 stay as they are. The difference leaves out a bias.
+    signs_F = torch.ones_like(weight_F)
+    signs_F[1::2] = -1
+    try:
+        output_F = (module(signs_F) - module(-signs_F)) / 2
+    except Exception:  # noqa: BLE001 - such a module takes more inputs than a plain normalisation
+        return weight_F
+    # Exact but for a small epsilon, so that a tolerance of 0.01 tells the two apart.
+    shifted_F = 1 + weight_F
+    is_shifted = torch.allclose(output_F * signs_F, shifted_F, rtol=0.01, atol=0.01)
+    return shifted_F if is_shifted else weight_F
 
 
 def frozen_masks(
@@ -111,16 +131,8 @@ def frozen_masks(
     head and position embeddings have none. Raises `RecipeError` if another parameter has no columns
     of input features, such as fused experts.
     """
-    names = set(names) - set(embedding_parameters(model))
-    owners: dict[str, tuple[nn.Module, nn.Parameter]] = {}
-    modules: dict[str, nn.Module] = {}
-    for module_name, module in model.named_modules():
-        for own, parameter in module.named_parameters(recurse=False):
-            name = f"{module_name}.{own}"
-            if name in names and not isinstance(module, nn.Embedding):
-                _check_columns(name, module, parameter)
-                owners[name] = module, parameter
-                modules[module_name] = module
+    owners = shielded_parameters(model, names)
+    modules = {name.rpartition(".")[0]: module for name, (module, _) in owners.items()}
     norms = input_norms(model, modules, sequences, autocast=autocast)
     masks = {}
     for name, (module, parameter) in owners.items():
@@ -135,6 +147,24 @@ def frozen_masks(
     return masks
 
 
+def shielded_parameters(
+    model: Any, names: Iterable[str]
+) -> dict[str, tuple[nn.Module, nn.Parameter]]:
+    """Return name -> module and parameter of the named ones that a mask is chosen for.
+
+    Raises `RecipeError` as `frozen_masks` does; the model may be on the meta device.
+    """
+    names = set(names) - set(embedding_parameters(model))
+    owners: dict[str, tuple[nn.Module, nn.Parameter]] = {}
+    for module_name, module in model.named_modules():
+        for own, parameter in module.named_parameters(recurse=False):
+            name = f"{module_name}.{own}"
+            if name in names and not isinstance(module, nn.Embedding):
+                _check_columns(name, module, parameter)
+                owners[name] = module, parameter
+    return owners
+
+
 def _check_columns(name: str, module: nn.Module, parameter: Tensor) -> None:
     if parameter.ndim > 1 and not isinstance(module, nn.Linear | Conv1D):
         msg = (
@@ -144,26 +174,28 @@ def _check_columns(name: str, module: nn.Module, parameter: Tensor) -> None:
         raise RecipeError(msg)
 
 
-def choose_frozen(
-    model: Any,
-    names: Iterable[str],
-    strategy: Shielded,
-    replay: Blocks | None,
-    *,
-    path: Path,
-    fingerprint: str,
-    autocast: bool,
-) -> None:
-    """Choose what is frozen and store it in `path`, unless this run has stored it before.
-
-    Raises `RecipeError` if there is no base-language text.
-    """
-    if replay is None:
+def base_language_text(text: TrainingText) -> Blocks:
+    """Return the text that importance is measured on; raise `RecipeError` if there is none."""
+    if text.replay is None:
         msg = (
             "training.strategy is shielded, which measures columns on base-language text, but "
             "there is no replay text; name some under replay (its share can be 0)"
         )
         raise RecipeError(msg)
+    return text.replay.blocks
+
+
+def choose_frozen(
+    model: Any,
+    names: Iterable[str],
+    strategy: Shielded,
+    replay: Blocks,
+    *,
+    path: Path,
+    fingerprint: str,
+    autocast: bool,
+) -> None:
+    """Choose what is frozen and store it in `path`, unless this run has stored it before."""
     if path.is_file() and _fingerprint(path) == fingerprint:
         return
     sequences = calibration_sequences(replay, strategy.calibration_sequences)

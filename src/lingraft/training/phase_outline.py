@@ -11,7 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from lingraft.formatting import counted
-from lingraft.packing.epoch_limits import PhaseLength, TextAmount, expected_sequences
+from lingraft.packing.epoch_limits import (
+    PhaseLength,
+    TextAmount,
+    expected_sequences,
+    sequence_tokens,
+)
 from lingraft.strategies.base import Rates
 from lingraft.training.batch_rule import batch_reason, few_steps_warning
 from lingraft.training.config import Phase
@@ -33,6 +38,10 @@ class CountedSteps(Protocol):
         """The number of sequences in each step but the last."""
 
     @property
+    def sequence_tokens(self) -> int:
+        """The mean tokens of a sequence."""
+
+    @property
     def steps(self) -> int:
         """The number of optimizer steps."""
 
@@ -43,6 +52,7 @@ class ExpectedSteps:
 
     sequences: int
     sequences_per_step: int
+    sequence_tokens: int
 
     @property
     def steps(self) -> int:
@@ -98,22 +108,18 @@ class PhaseOutline:
         )
 
 
-def outline_phase(
-    phase: Phase, steps: CountedSteps, block: int, kind: str, parameters: int
-) -> PhaseOutline:
-    """Return the outline of a phase, for sequences of `block` tokens.
-
-    `kind` is the model type, `parameters` the size of the model.
-    """
+def outline_phase(phase: Phase, steps: CountedSteps, kind: str, parameters: int) -> PhaseOutline:
+    """Return the outline of a phase of a model of type `kind` and of this size."""
     per_step, merging = steps.sequences_per_step, phase.branch_and_merge
+    tokens = steps.sequence_tokens
     scheduled = phase.steps_of_schedule(steps.steps)
     return PhaseOutline(
         steps.steps,
-        per_step * block,
-        batch_reason(per_step, block, parameters, is_set=phase.batch_tokens is not None),
+        per_step * tokens,
+        batch_reason(per_step, tokens, parameters, is_set=phase.batch_tokens is not None),
         phase.schedule.rise(scheduled),
         phase.schedule.rise_reason(scheduled),
-        phase.rates(kind, parameters, block, per_step),
+        phase.rates(kind, parameters, tokens, per_step),
         # Without a step for each branch, there are none: `few_steps_lines` says so.
         merging.describe(steps.steps) if merging and scheduled else "",
     )
@@ -157,14 +163,15 @@ def phase_lengths(
 ) -> list[PhaseLength]:
     """Return the lengths of phases, with a batch that leaves enough steps over all phases together.
 
-    Phases whose budget is in steps have the batch by model size. `texts` is None if the amount of a
-    text is not known.
+    Phases whose budget is in steps have the batch by model size. Sequences have at most `block`
+    tokens. `texts` is None if the amount of a text is not known.
     """
     lengths = []
     for phase, share in zip(phases, replay_shares, strict=True):
-        per_step = phase.sequences_per_step(block, parameters)
-        lengths.append(PhaseLength(*phase.budget.amount, share, per_step))
-    by_size = expected_steps(lengths, block, texts)
+        tokens = sequence_tokens(block, *texts, share) if texts else block
+        per_step = phase.sequences_per_step(tokens, parameters)
+        lengths.append(PhaseLength(*phase.budget.amount, share, per_step, tokens))
+    by_size = expected_steps(lengths, texts)
     if by_size is None:
         return lengths
     # One batch size for all phases: a phase over a tenth of the text has a tenth of the steps.
@@ -174,13 +181,13 @@ def phase_lengths(
     chosen = []
     for phase, length in zip(phases, lengths, strict=True):
         expected = None if length.unit == "steps" else total
-        per_step = phase.sequences_per_step(block, parameters, expected)
+        per_step = phase.sequences_per_step(length.sequence_tokens, parameters, expected)
         chosen.append(replace(length, sequences_per_step=per_step))
     return chosen
 
 
 def expected_steps(
-    lengths: Sequence[PhaseLength], block: int, texts: Texts | None
+    lengths: Sequence[PhaseLength], texts: Texts | None
 ) -> list[ExpectedSteps] | None:
     """Return about how many steps each phase has; None if that depends on an unknown amount."""
     if texts is not None:
@@ -188,14 +195,19 @@ def expected_steps(
     elif all(length.unit in {"tokens", "steps"} for length in lengths):
         counts = []
         for length in lengths:
-            per_unit = length.sequences_per_step if length.unit == "steps" else 1 / block
-            counts.append(length.amount * per_unit)
+            is_steps, per_step = length.unit == "steps", length.sequences_per_step
+            counts.append(length.amount * (per_step if is_steps else 1 / length.sequence_tokens))
     else:
         return None
-    steps = []
+    steps: list[ExpectedSteps] = []
+    so_far, before = 0.0, 0
     for count, length in zip(counts, lengths, strict=True):
-        # A budget ends with the sequence that reaches it.
-        steps.append(ExpectedSteps(math.ceil(round(count, 6)), length.sequences_per_step))
+        # A budget ends with the sequence that reaches it, and the next phase starts after that.
+        so_far += count
+        end = math.ceil(round(so_far, 6))
+        sequences, per_step = max(1, end - before), length.sequences_per_step
+        steps.append(ExpectedSteps(sequences, per_step, length.sequence_tokens))
+        before = end
     return steps
 
 
@@ -204,13 +216,16 @@ def few_steps_lines(
 ) -> list[str]:
     """Return a warning if all phases together have few steps, or a phase's branches or warm-up do.
 
-    They name the settings that give more.
+    They name the settings that give more, for sequences of at most `block` tokens.
     """
     few = few_steps_warning(
         sum(phase.steps for phase in steps),
         sum(phase.sequences for phase in steps),
-        block,
+        steps[0].sequence_tokens if steps else block,
         [phase.budget.amount for phase in phases],
+        # Documents would lose their ends.
+        shortens=all(phase.sequence_tokens == block for phase in steps),
+        sets_batch=any(phase.batch_tokens for phase in phases),
     )
     lines = [few] if few else []
     for number, (phase, of_phase) in enumerate(zip(phases, steps, strict=True)):

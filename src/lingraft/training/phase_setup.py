@@ -12,7 +12,12 @@ from torch import Tensor
 from lingraft.store import disk_errors, seed_of
 from lingraft.strategies import ParameterGroup, Shielded
 from lingraft.training.branches import Branch
-from lingraft.training.column_shield import SHIELD, choose_frozen, read_frozen
+from lingraft.training.column_shield import (
+    SHIELD,
+    base_language_text,
+    choose_frozen,
+    read_frozen,
+)
 from lingraft.training.compiled_layers import StepCompiler
 from lingraft.training.distributed import ProcessGroup, reshard
 from lingraft.training.document_attention import DocumentAttention
@@ -79,8 +84,9 @@ class PhaseSetup:
         attention = self._document_attention(model, execution)
         loss = make_loss(model, execution.loss, sharded=sharded, autocast=bfloat16)
         reshard(model)
-        block, per_step = job.text.target.summary.block, self.phases[number].sequences_per_step
-        rates = phase.rates(self.kind, self.parameters, block, per_step)
+        steps = self.phases[number]
+        tokens, per_step = steps.sequence_tokens, steps.sequences_per_step
+        rates = phase.rates(self.kind, self.parameters, tokens, per_step)
         self.notes["loss"] = type(loss).__name__
         stepper = Stepper(
             model,
@@ -145,7 +151,7 @@ class PhaseSetup:
             model,
             [name for group in groups if group.role == "body" for name in group.parameters],
             strategy,
-            job.text.replay.blocks if job.text.replay else None,
+            base_language_text(job.text),
             path=path,
             fingerprint=self.fingerprint,
             autocast=self._execution(number).computes_in_bfloat16(),

@@ -90,11 +90,17 @@ class TrainingText:
 
 @dataclass(frozen=True)
 class PhaseSteps:
-    """The steps of a phase: `sequences` in all, `sequences_per_step` in each step but the last."""
+    """The steps of a phase: `sequences` in all, `sequences_per_step` in each step but the last.
+
+    `sequence_tokens` is the mean length of a sequence, and `reached` what the phase reads, in the
+    unit of its budget.
+    """
 
     mixture: Mixture
     sequences: int
     sequences_per_step: int
+    sequence_tokens: int
+    reached: float
 
     @property
     def steps(self) -> int:
@@ -173,31 +179,41 @@ def _count(
     lengths: Sequence[PhaseLength],
     expected: Sequence[PhaseSteps] = (),
 ) -> list[PhaseSteps]:
-    """Return the steps of each phase; `expected` are about those steps, where they are known."""
+    """Return the steps of each phase; `expected` are about those steps, where they are known.
+
+    The sum of the budgets of a unit is rounded up, not each of them: phases of parts of a budget
+    read what one phase would, and an epoch in parts reads no text twice.
+    """
     lead = lead_text([source.text for source in reading.targets])
     phases: list[PhaseSteps] = []
+    left: dict[str, float] = {}
     for number, length in enumerate(lengths):
+        left[length.unit] = left.get(length.unit, 0) + length.amount
         offsets = phases[-1].mixture.offsets_after(phases[-1].sequences) if phases else ()
         share = reading.replay_share(length.replay_share)
         of_phase = mixture.with_replay(share, offsets)
         about = expected[number].sequences if expected else None
-        phases.append(phase_steps(of_phase, length, lead, about))
+        due = replace(length, amount=left[length.unit])
+        phases.append(phase_steps(of_phase, due, lead, about))
+        left[length.unit] -= phases[-1].reached
     return phases
 
 
 def phase_steps(
     mixture: Mixture, length: PhaseLength, lead: int = 0, expected: int | None = None
 ) -> PhaseSteps:
-    """Return the phase with the smallest number of sequences that reaches the budget.
+    """Return the phase with the smallest number of sequences, at least 1, that reaches the budget.
 
     Epochs are those of the target text `lead`. Without `expected`, a guess of the number, more
     epochs of a small text may be ordered than the phase reads.
     """
-    unit, amount, per_step = length.unit, length.amount, length.sequences_per_step
+    unit, amount = length.unit, length.amount
+    per_step, of_sequence = length.sequences_per_step, length.sequence_tokens
     if unit == "steps":
-        return PhaseSteps(mixture, int(amount) * per_step, per_step)
-    if unit == "epochs":
-        amount = math.ceil(amount * len(mixture.targets[lead].blocks))
+        return PhaseSteps(mixture, int(amount) * per_step, per_step, of_sequence, amount)
+    of_unit = len(mixture.targets[lead].blocks) if unit == "epochs" else 1
+    # Rounded, because a tenth and nine tenths of 3 epochs are a little more than 3.
+    amount = max(1, math.ceil(round(amount * of_unit, 6)))
     # Sequences differ in tokens, bytes and documents, so they are counted to the end of the budget.
     first, reached = 0, 0
     for count in _chunks(expected, per_step):
@@ -211,8 +227,9 @@ def phase_steps(
         }[unit]
         sums = reached + np.cumsum(each)
         if sums[-1] >= amount:
-            sequences = first + int(np.searchsorted(sums, amount)) + 1
-            return PhaseSteps(mixture, sequences, per_step)
+            last = int(np.searchsorted(sums, amount))
+            read = float(sums[last]) / of_unit
+            return PhaseSteps(mixture, first + last + 1, per_step, of_sequence, read)
         first, reached = first + count, int(sums[-1])
     raise AssertionError  # `_chunks` does not end
 
@@ -259,12 +276,12 @@ def _too_small_message(source: TextSource, phases: Sequence[PhaseSteps], index: 
     order = last.mixture.targets[index].order
     epochs = math.ceil(last.mixture.offsets_after(last.sequences)[index] / len(blocks))
     per_step = max(phase.sequences_per_step for phase in phases)
-    fitting = per_step
+    fitting, of_sequence = per_step, last.sequence_tokens
     while fitting > 1 and not EpochOrder(blocks, fitting, *order.seeds).separates(epochs):
         fitting //= 2
     return (
         f"text in {source.name}: {blocks.summary.documents:,} documents in {len(blocks):,} "
         f"sequences are so few that a step of {per_step:,} sequences would have two epochs of one "
-        f"document; set training.batch_tokens: {fitting * blocks.summary.block}, train for at most "
+        f"document; set training.batch_tokens: {fitting * of_sequence}, train for at most "
         "1 epoch, or give more or shorter documents"
     )

@@ -14,6 +14,7 @@ import torch
 
 from lingraft.checkpoint.load_model import load_for_training
 from lingraft.errors import ModelError, TrainingError
+from lingraft.strategies import Strategy
 from lingraft.training.distributed import ProcessGroup, copy_into, full_tensor
 from lingraft.training.job import Job
 from lingraft.training.save_model import save_phase_model
@@ -50,17 +51,22 @@ def load_phase_model(job: Job, number: int, iteration: int, *, sharded: bool) ->
     folder, device = job.folder(number, iteration), job.execution.device
     strategy = job.plan.phases[number].strategy if job.plan.phases else None
     if strategy and strategy.quantises:
-        if sharded:
-            msg = (
-                f"training.strategy {strategy.name} stores weights in 4 bits, and these cannot be "
-                f"sharded among processes; use one process"
-            )
-            raise TrainingError(msg)
+        check_quantises(strategy, sharded=sharded)
         # `Strategy.move` quantises on the way to the device, which may not hold the whole model.
         return PhaseModel(*load_for_training(folder, dtype="stored"))
     if strategy and sharded:
         return load_sharded(folder, device, whole=strategy.full_load_reason)
     return PhaseModel(*load_for_training(folder, device))
+
+
+def check_quantises(strategy: Strategy, *, sharded: bool) -> None:
+    """Raise `TrainingError` if a strategy would quantise a model that is sharded."""
+    if strategy.quantises and sharded:
+        msg = (
+            f"training.strategy {strategy.name} stores weights in 4 bits, and these cannot be "
+            f"sharded among processes; use one process"
+        )
+        raise TrainingError(msg)
 
 
 def load_sharded(folder: Path, device: str, *, whole: str = "") -> PhaseModel:

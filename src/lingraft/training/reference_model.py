@@ -108,11 +108,22 @@ def load_reference(
 ) -> ReferenceModel | None:
     """Return the model before training, if a phase compares replay text with it.
 
-    On a GPU, it has the data type of its files. Raises `RecipeError` if the phase replays no text,
-    or if the model is sharded.
+    On a GPU, it has the data type of its files. Raises `RecipeError` as `check_reference` does.
     """
+    check_reference(settings, replay, processes)
     if settings is None:
         return None
+    model = load_model(job.model_folder, execution.device)
+    if execution.weights_in_bfloat16:
+        set_weight_dtype(model, torch.bfloat16)
+    autocast = execution.computes_in_bfloat16()
+    return ReferenceModel(model, settings, job.added, autocast=autocast)
+
+
+def check_reference(settings: ReplayKl | None, replay: MixedText | None, processes: int) -> None:
+    """Raise `RecipeError` if a phase compares replay text and has none, or a sharded model."""
+    if settings is None:
+        return
     if replay is None or not replay.share:
         msg = (
             "training.replay_kl compares the model on replay text, but no text is replayed; "
@@ -125,8 +136,3 @@ def load_reference(
             f"{processes} processes holds a shard; use one process, or leave it out"
         )
         raise RecipeError(msg)
-    model = load_model(job.model_folder, execution.device)
-    if execution.weights_in_bfloat16:
-        set_weight_dtype(model, torch.bfloat16)
-    autocast = execution.computes_in_bfloat16()
-    return ReferenceModel(model, settings, job.added, autocast=autocast)

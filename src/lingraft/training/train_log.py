@@ -267,7 +267,7 @@ def run_notes(
 def _phase_notes(
     text: TrainingText, phase: Phase, steps: PhaseSteps, kind: str, parameters: int
 ) -> dict[str, Any]:
-    outline = outline_phase(phase, steps, text.target.summary.block, kind, parameters)
+    outline = outline_phase(phase, steps, kind, parameters)
     mixture = steps.mixture
     return {
         **({} if phase.optimizer == "adamw" else {"optimizer": phase.optimizer}),

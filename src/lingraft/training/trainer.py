@@ -21,6 +21,7 @@ from lingraft.store import disk_errors, remove_drafts
 from lingraft.strategies.model_parts import text_parameters
 from lingraft.training.branch_merge import end_branch
 from lingraft.training.branches import Branch
+from lingraft.training.check_phases import check_phases
 from lingraft.training.checkpointing import TrainingCheckpoint, checkpoint_to_resume
 from lingraft.training.distributed import ProcessGroup
 from lingraft.training.job import Job
@@ -64,6 +65,7 @@ class Trainer:
         self.vocabulary = self.model.get_input_embeddings().weight.shape[0]
         self.planned = job.steps(self.parameters)
         self.phases = self.planned.phases
+        check_phases(job, self.phases, self.model, world.size)
         self.fingerprint = job.fingerprint(self.parameters, self.phases)
         self.steps = sum(phase.steps for phase in self.phases)
         self.prefix = prefix_checkpoint(job, self.phases, self.parameters)
@@ -142,22 +144,22 @@ class Trainer:
 
     def _describe(self, done: int) -> str:
         """Return the length of the training in one line."""
-        sequences = sum(phase.sequences for phase in self.phases)
+        tokens = sum(phase.sequences * phase.sequence_tokens for phase in self.phases)
         block = self.job.text.target.summary.block
+        full = all(phase.sequence_tokens == block for phase in self.phases)
         device = self.job.execution.device
         line = (
-            f"{self.job.title}: {counted(self.steps, 'step')}, {sequences * block:,} tokens in "
-            f"sequences of {block:,}, {self.parameters:,} parameters, on {device}"
-            f"{self._describe_epochs()}"
+            f"{self.job.title}: {counted(self.steps, 'step')}, {tokens:,} tokens in "
+            f"sequences of {'' if full else 'up to '}{block:,}, {self.parameters:,} parameters, "
+            f"on {device}{self._describe_epochs()}"
         )
         return f"{line}; continues after step {done:,}" if done else line
 
     def _describe_phases(self) -> list[str]:
         """Return the batch, the warm-up and the peak rates of each phase, and why."""
-        block = self.job.text.target.summary.block
         outlines = []
         for phase, steps in zip(self.job.plan.phases, self.phases, strict=True):
-            outlines.append(outline_phase(phase, steps, block, self.kind, self.parameters))
+            outlines.append(outline_phase(phase, steps, self.kind, self.parameters))
         return outline_lines(outlines)
 
     def _describe_epochs(self) -> str:
