@@ -89,12 +89,13 @@ def test_more_bases_need_a_larger_gap_between_predicted_ends() -> None:
     assert rank_bases([*pair, *others]).carried == ()
 
 
+@pytest.mark.parametrize("lossy", [0.5, 5.0])
 @pytest.mark.parametrize("is_probed", [False, True])
-def test_a_base_that_loses_text_is_last_and_in_no_pair(is_probed) -> None:
-    """Its bits per byte are of another text, so a lower value says nothing."""
+def test_a_base_that_loses_text_is_last_and_in_no_pair(is_probed, lossy) -> None:
+    """Its bits per byte are of another text, so a lower or a higher value says nothing."""
     sizes = np.full(40, 1000.0)
     scored = []
-    for name, level, unknown in (("lossy", 0.5, 0.2), ("worse", 2.0, 0.0), ("better", 1.0, 0.005)):
+    for name, level, unknown in (("lossy", lossy, 0.2), ("worse", 2.0, 0), ("better", 1.0, 0.005)):
         end = ProbedEnd(Forecast(level, level * 0.99, level * 1.01), 40) if is_probed else None
         scored.append(BaseScore(name, scores(sizes * level, sizes), end, unknown))
     ranked = rank_bases(scored)
