@@ -69,8 +69,9 @@ def cases(arguments: argparse.Namespace) -> Iterator[tuple[str, Path, dict[str, 
     shuffled = shuffle_words(arguments.runs / "shuffled.jsonl")
     short = {**small, "model": str(arguments.smollm2), "evaluation.heldout_bytes": "10 kB"}
     short |= {"training.heldout_points": 1, "training.packing.block_size": 256}
+    unset = {"training.learning_rates.body": None, "training.learning_rates.added_rows": None}
     trainings = {
-        "default": {"training.budget": "15 steps", "training.batch_tokens": 256},
+        "default": {"training.budget": "15 steps", **unset},
         "rate-3e-4": {"training.budget": "24 steps", "training.learning_rates": 3e-4},
         "shuffled-words": {
             "training.budget": "10 steps",

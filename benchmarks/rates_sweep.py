@@ -23,7 +23,7 @@ reported on the held-out files, which no choice has read. It has the lowest bits
 language among those where the base's language is at most 1% worse than before, or, if it is worse
 at all points, than at the point that keeps it best. The fit is
 log(best body rate) = a + b log(batch) + c log(budget) over the best body rates of each batch; the
-rule (`training/batch_rule.py`) has b = 0.5 below the batch by size, and c = 0.
+rule (`training/batch_rule.py`) has b = 0.5 below 2,048 tokens, and c = 0.
 """
 
 from __future__ import annotations

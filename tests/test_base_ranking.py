@@ -89,6 +89,20 @@ def test_more_bases_need_a_larger_gap_between_predicted_ends() -> None:
     assert rank_bases([*pair, *others]).carried == ()
 
 
+@pytest.mark.parametrize(("now", "pairs"), [(7.9, (("a", "b"),)), (8.1, ())])
+def test_the_end_of_a_base_that_is_worse_than_random_bytes_is_in_no_pair(now, pairs) -> None:
+    """Its predicted end often misses, however far it is from that of another base."""
+    sizes = np.full(40, 1000.0)
+    ends = {"a": Forecast(1.0, 0.99, 1.01), "b": Forecast(2.0, 1.99, 2.01)}
+    scored = [
+        BaseScore("a", scores(sizes * 1.5, sizes), ProbedEnd(ends["a"], 40)),
+        BaseScore("b", scores(sizes * now, sizes), ProbedEnd(ends["b"], 40)),
+    ]
+    ranked = rank_bases(scored)
+    assert ranked.order == ("a", "b")
+    assert ranked.carried == pairs
+
+
 @pytest.mark.parametrize("lossy", [0.5, 5.0])
 @pytest.mark.parametrize("is_probed", [False, True])
 def test_a_base_that_loses_text_is_last_and_in_no_pair(is_probed, lossy) -> None:

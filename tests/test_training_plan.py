@@ -356,6 +356,10 @@ def test_rates_follow_the_batch() -> None:
     assert (quarter.body, quarter.added_rows) == (3e-4, 3e-3)
     assert "smaller batch" in quarter.why
     assert Phase().rates("llama", 8_000_000, 512, 64) == whole
+    # The same batch has them at every size.
+    large = Phase().rates("llama", 7_000_000_000, 512, 4)
+    assert (large.body, large.added_rows) == (1e-5, 1e-4)
+    assert Phase().rates("llama", 7_000_000_000, 512, 1).body == 5e-6
     own = Phase.model_validate({"learning_rates": {"body": 1e-4}})
     rates = own.rates("llama", 8_000_000, 512, 1)
     assert (rates.body, rates.added_rows) == (1e-4, 3e-3)

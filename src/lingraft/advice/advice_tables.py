@@ -10,7 +10,7 @@ from rich.table import Table
 
 from lingraft import formatting
 from lingraft.advice.advise import Advice, BaseAdvice
-from lingraft.advice.base_ranking import BaseRanking
+from lingraft.advice.base_ranking import RANDOM_BITS, BaseRanking
 from lingraft.advice.choose import PredictedEnds
 from lingraft.advice.costs import Cost
 from lingraft.forecast.base_comparison import MIN_NEAR, NEAR
@@ -157,6 +157,8 @@ def _quality_answers(base: BaseAdvice) -> dict[str, str]:
         base_language = formatting.with_interval(*base.base_bits)
     if base.end:
         after = formatting.with_interval(base.end.value, base.end.low, base.end.high)
+        if base.target_bits and base.target_bits[0] > RANDOM_BITS:
+            after += ", unsure: the base is worse than random bytes now"
     elif base.shape and base.size:
         after = "not probed"
     return {

@@ -2,12 +2,13 @@
 
 A base is called better than another only if the intervals separate them; each pair has its share of
 the 5% (Bonferroni), as in a study. A base whose tokenizer loses text is not compared: its bits per
-byte are of another text.
+byte are of another text. Nor is the predicted end of a base that knows less of the text than
+nothing: such predictions often miss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from statistics import NormalDist
@@ -18,6 +19,13 @@ from lingraft.evaluation import BootstrapSettings, DocumentScores
 from lingraft.evaluation.bootstrap import resampled_ratios
 from lingraft.forecast.extrapolate import CONFIDENCE
 from lingraft.measurement import MIN_DOCUMENTS
+
+RANDOM_BITS = 8.0
+"""Bits per byte of text whose bytes are all equally likely.
+
+Of 16 ends predicted for a base above it, 5 were outside of their 95% intervals, and of 16 for a
+base below it none (benchmarks/results.md).
+"""
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,11 @@ class BaseScore:
     def loses_text(self) -> bool:
         """Whether its scores are of another text, so that they are not compared."""
         return self.unknown > UNREADABLE
+
+    @property
+    def is_worse_than_random(self) -> bool:
+        """Whether the base predicts the text worse than random bytes, so that its end is unsure."""
+        return self.now is not None and self.now.bits_per_byte > RANDOM_BITS
 
 
 @dataclass(frozen=True)
@@ -67,11 +80,15 @@ def rank_bases(scored: Sequence[BaseScore]) -> BaseRanking:
             scores[base.name] = base.now
     # A predicted end cannot be compared with a value of now.
     if all(base.end for base in scored):
-        return _rank_by_end(ends, lossy)
+        return _rank_by_end(
+            ends, lossy, {base.name for base in scored if base.is_worse_than_random}
+        )
     return _rank_by_now(scores, lossy)
 
 
-def _rank_by_end(ends: Mapping[str, ProbedEnd], lossy: Mapping[str, float]) -> BaseRanking:
+def _rank_by_end(
+    ends: Mapping[str, ProbedEnd], lossy: Mapping[str, float], unsure: Collection[str]
+) -> BaseRanking:
     forecasts = {name: end.forecast for name, end in ends.items()}
 
     def is_lower(first: str, second: str, confidence: float) -> bool:
@@ -80,6 +97,8 @@ def _rank_by_end(ends: Mapping[str, ProbedEnd], lossy: Mapping[str, float]) -> B
         A forecast has its 95% interval alone. The logarithm is taken as normal at each side of the
         value, so its distance to a bound grows with the quantile of the normal distribution.
         """
+        if first in unsure or second in unsure:
+            return False
         better, worse = forecasts[first], forecasts[second]
         normal = NormalDist()
         wider = normal.inv_cdf(0.5 + confidence / 2) / normal.inv_cdf(0.5 + CONFIDENCE / 2)

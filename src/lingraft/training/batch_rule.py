@@ -3,9 +3,9 @@
 - Batch: a number of tokens per step that grows with the model's size, but at most a two-hundredth
   of the training, so that a small budget still has about 200 steps. It is never less than one
   sequence.
-- Learning rates: the table of the strategy by model size holds for the batch by size. A smaller
-  batch lowers them by the square root of the ratio (Malladi et al. 2022, arXiv 2205.10287, for
-  Adam). A larger one does not raise them.
+- Learning rates: the table of the strategy by model size holds from 2,048 tokens per step on. A
+  smaller batch lowers them by the square root of the ratio (Malladi et al. 2022, arXiv 2205.10287,
+  for Adam). A larger one does not raise them.
 - Warm-up: `Schedule.rise`.
 
 The batch up to which larger steps save steps grows as the loss falls (McCandlish et al. 2018, arXiv
@@ -26,6 +26,13 @@ from lingraft.strategies.base import interpolate_by_size, measured_near
 # of Hindi gained 0.320 bits per byte, 44 steps 0.260 (docs/decisions.md).
 BATCH = (2048, 131072)
 """Default tokens per step at 8M and at 7B parameters, if the budget is large enough."""
+
+RATES_BATCH = BATCH[0]
+"""Tokens per step from which the rates of the tables apply, at every size of the model.
+
+With the batch by size instead, SmolLM2-135M had 0.15 of them in steps of 256 tokens, not 0.35, and
+ended 0.037 bits per byte higher after 0.1 MB of Hindi (benchmarks/results.md).
+"""
 
 MEASURED_SIZES = (8.6e6,)
 """The sizes of the models on which the default batch was compared with others."""
@@ -67,15 +74,13 @@ def default_sequences(block: int, parameters: int, expected: float | None) -> in
     return max(1, min(by_size, int(expected / DEFAULT_STEPS)))
 
 
-def rate_factor(sequences_per_step: int, block: int, parameters: int) -> float:
+def rate_factor(sequences_per_step: int, block: int) -> float:
     """Return the factor on default learning rates for a batch.
 
-    >>> rate_factor(1, 512, 8_000_000), rate_factor(4, 512, 8_000_000)
-    (0.5, 1.0)
-    >>> rate_factor(64, 512, 8_000_000)
-    1.0
+    >>> rate_factor(1, 512), rate_factor(4, 512), rate_factor(64, 512)
+    (0.5, 1.0, 1.0)
     """
-    ratio = sequences_per_step / sequences_by_size(block, parameters)
+    ratio = sequences_per_step / max(1, round(RATES_BATCH / block))
     # Not above 1: at 8M, higher rates than those of the table cost more English than they gain.
     return float(f"{min(1.0, math.sqrt(ratio)):.3g}")
 

@@ -14,7 +14,13 @@ from lingraft.errors import RecipeError
 from lingraft.registry import Settings
 from lingraft.strategies import STRATEGIES, Strategy
 from lingraft.strategies.base import Rates
-from lingraft.training.batch_rule import BATCH, DEFAULT_STEPS, default_sequences, rate_factor
+from lingraft.training.batch_rule import (
+    BATCH,
+    DEFAULT_STEPS,
+    RATES_BATCH,
+    default_sequences,
+    rate_factor,
+)
 from lingraft.training.branches import Branch, BranchAndMerge
 from lingraft.training.budget import Budget
 from lingraft.training.named_plans import PAPER_RATES, paper_rate
@@ -253,7 +259,7 @@ class Phase(Settings):
             return batch
         paper = {"paper": PAPER_RATES} if self.learning_rates.table == "paper" else {}
         rates = [self.strategy.small_rates, self.strategy.large_rates]
-        return {**batch, **paper, "rates": rates, "rates_batch": BATCH}
+        return {**batch, **paper, "rates": rates, "rates_batch": RATES_BATCH}
 
     @property
     def depends_on_length(self) -> bool:
@@ -275,5 +281,5 @@ class Phase(Settings):
 
     def rates(self, kind: str, parameters: int, block: int, sequences_per_step: int) -> Rates:
         """Return the peak learning rates for a model and a batch, and why they apply."""
-        factor = rate_factor(sequences_per_step, block, parameters)
+        factor = rate_factor(sequences_per_step, block)
         return self.learning_rates.resolve(self.strategy, kind, parameters, factor)
