@@ -70,7 +70,7 @@ def cases(arguments: argparse.Namespace) -> Iterator[tuple[str, Path, dict[str, 
     short = {**small, "model": str(arguments.smollm2), "evaluation.heldout_bytes": "10 kB"}
     short |= {"training.heldout_points": 1, "training.packing.block_size": 256}
     unset = {"training.learning_rates.body": None, "training.learning_rates.added_rows": None}
-    trainings = {
+    trainings: dict[str, dict[str, Any]] = {
         "default": {"training.budget": "15 steps", **unset},
         "rate-3e-4": {"training.budget": "24 steps", "training.learning_rates": 3e-4},
         "shuffled-words": {
