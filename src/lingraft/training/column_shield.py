@@ -114,7 +114,8 @@ def scale(module: nn.Module, weight_F: Tensor) -> Tensor:
     signs_F[1::2] = -1
     try:
         output_F = (module(signs_F) - module(-signs_F)) / 2
-    except Exception:  # noqa: BLE001 - such a module takes more inputs than a plain normalisation
+    except (TypeError, ValueError, RuntimeError):
+        # It takes other inputs than a plain normalisation.
         return weight_F
     # Exact but for a small epsilon, so that a tolerance of 0.01 tells the two apart.
     shifted_F = 1 + weight_F
