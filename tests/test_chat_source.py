@@ -137,7 +137,7 @@ def test_document_masks_need_a_token_that_no_turn_begins_with(place: Path, tmp_p
     assert source_statement(masked, place / "model").lines
     roles = {"bos_token": "<s>", "eos_token": "</s>"}
     write_chat_tokenizer(tmp_path, ("<unk>", "<s>", "</s>"), LLAMA2, **roles)
-    with pytest.raises(RecipeError, match=r"begins at <s>, which the chat template writes between"):
+    with pytest.raises(RecipeError, match=r"takes each <s> for the start of a document"):
         source_statement(masked, tmp_path)
     assert source_statement(recipe_of(place, replay_of(place)), tmp_path).lines
 

@@ -210,17 +210,17 @@ def test_an_override_applies_to_any_scale(recipe_file):
         (
             {"cells": [{"vocabulary.size": 1}, {"vocabulary.size": 2}]},
             ("vocabulary.size=5",),
-            "vocabulary.size replaces vocabulary.size of -o vocabulary.size=5",
+            "would discard vocabulary.size, which is also set (-o vocabulary.size=5)",
         ),
         (
             {"axes": {"base": {"a": {"vocabulary.size": 1}}}, "settings": {"vocabulary.size": 2}},
             (),
-            "vocabulary.size replaces vocabulary.size",
+            "vocabulary.size would discard vocabulary.size",
         ),
         (
             {"axes": {"base": {"a": {"vocabulary.size": 1}}, "vocabulary.size": [3, 4]}},
             (),
-            "leave one of the two out",
+            "remove one of the two",
         ),
         (
             {
@@ -228,7 +228,7 @@ def test_an_override_applies_to_any_scale(recipe_file):
                 "axes": {"training": [{"budget": "2 steps"}, {"budget": "3 steps"}]},
             },
             (),
-            "training replaces training.batch_tokens",
+            "training would discard training.batch_tokens",
         ),
         ({"axes": LABELLED}, ("base=[{vocabulary.size: 5}]",), "the axis base has no"),
         ({"axes": GRID, "recipe": "nowhere.yaml"}, (), "nowhere.yaml: cannot be read"),

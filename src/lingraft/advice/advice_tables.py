@@ -158,7 +158,7 @@ def _quality_answers(base: BaseAdvice) -> dict[str, str]:
     if base.end:
         after = formatting.with_interval(base.end.value, base.end.low, base.end.high)
         if base.target_bits and base.target_bits[0] > RANDOM_BITS:
-            after += ", unsure: the base is worse than random bytes now"
+            after += ", uncertain: the base predicts this text worse than random bytes"
     elif base.shape and base.size:
         after = "not probed"
     return {

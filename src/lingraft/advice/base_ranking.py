@@ -2,8 +2,8 @@
 
 A base is called better than another only if the intervals separate them; each pair has its share of
 the 5% (Bonferroni), as in a study. A base whose tokenizer loses text is not compared: its bits per
-byte are of another text. Nor is the predicted end of a base that knows less of the text than
-nothing: such predictions often miss.
+byte are of another text. Nor is the predicted end of a base that predicts the text worse than
+random bytes: such predictions often miss.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class BaseScore:
 
     @property
     def is_worse_than_random(self) -> bool:
-        """Whether the base predicts the text worse than random bytes, so that its end is unsure."""
+        """Whether it predicts the text worse than random bytes; its end is uncertain then."""
         return self.now is not None and self.now.bits_per_byte > RANDOM_BITS
 
 
@@ -87,7 +87,7 @@ def rank_bases(scored: Sequence[BaseScore]) -> BaseRanking:
 
 
 def _rank_by_end(
-    ends: Mapping[str, ProbedEnd], lossy: Mapping[str, float], unsure: Collection[str]
+    ends: Mapping[str, ProbedEnd], lossy: Mapping[str, float], uncertain: Collection[str]
 ) -> BaseRanking:
     forecasts = {name: end.forecast for name, end in ends.items()}
 
@@ -97,7 +97,7 @@ def _rank_by_end(
         A forecast has its 95% interval alone. The logarithm is taken as normal at each side of the
         value, so its distance to a bound grows with the quantile of the normal distribution.
         """
-        if first in unsure or second in unsure:
+        if first in uncertain or second in uncertain:
             return False
         better, worse = forecasts[first], forecasts[second]
         normal = NormalDist()

@@ -172,10 +172,10 @@ def _check_document_start(
     template, start = chat_template_of(tokenizer), separators.before or separators.after
     if template is not None and start in template.turn_tokens.between:
         msg = (
-            f"training.document_attention_mask: a document begins at {start}, which the chat "
-            f"template writes between turns too, so that conversations (text in "
-            f"{', '.join(chats)}) would be cut; leave it out, and set training.packing.layout: "
-            "documents to keep documents apart"
+            f"training.document_attention_mask: the mask takes each {start} for the start of a "
+            f"document, but the chat template also writes it between turns, so that turns could "
+            f"not see earlier ones (text in {', '.join(chats)}); remove the mask, and set "
+            "training.packing.layout to documents if documents must not share a sequence"
         )
         raise RecipeError(msg)
 

@@ -201,7 +201,7 @@ def _cell(study: Study, tree: Tree, folder: Path, point: Point, seed: int) -> Ce
 
 
 def _check_replaced(settings: Mapping[str, Any], value: Value, lines: Mapping[str, str]) -> None:
-    """Raise `RecipeError` if a value of an axis sets anew what is set already, or all around it.
+    """Raise `RecipeError` if a value of an axis sets what is set already, or a group with it.
 
     The first setting would have no effect, and cells with different labels could be the same.
     """
@@ -209,8 +209,8 @@ def _check_replaced(settings: Mapping[str, Any], value: Value, lines: Mapping[st
         for earlier in settings:
             if f"{earlier}.".startswith(f"{path}."):
                 msg = (
-                    f"{value.lines.get(path, 'study')}: {path} replaces {earlier} of "
-                    f"{lines[earlier]}; leave one of the two out"
+                    f"{value.lines.get(path, 'study')}: {path} would discard {earlier}, which is "
+                    f"also set ({lines[earlier]}); remove one of the two"
                 )
                 raise RecipeError(msg)
 

@@ -124,8 +124,8 @@ class MeasuredField:
     def means(self, axis: str) -> dict[Label, float]:
         """Return the mean at each value of an axis, over seeds and then over contexts.
 
-        In a context, only the seeds count that all values have there: otherwise a failed cell would
-        change what a mean is of.
+        In each context, the mean is over the seeds that all values have, so that a failed cell does
+        not shift one of them. Contexts without such a seed are left out.
         """
         by_context: dict[Place, dict[Label, Mapping[int, _Point]]] = {}
         index = self.axes.index(axis)

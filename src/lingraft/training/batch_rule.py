@@ -28,10 +28,11 @@ BATCH = (2048, 131072)
 """Default tokens per step at 8M and at 7B parameters, if the budget is large enough."""
 
 RATES_BATCH = BATCH[0]
-"""Tokens per step from which the rates of the tables apply, at every size of the model.
+"""Tokens per step from which a strategy's default learning rates apply unchanged, at every size.
 
-With the batch by size instead, SmolLM2-135M had 0.15 of them in steps of 256 tokens, not 0.35, and
-ended 0.037 bits per byte higher after 0.1 MB of Hindi (benchmarks/results.md).
+When a larger model needed a larger batch for them, SmolLM2-135M trained at 0.15 of these rates in
+steps of 256 tokens. At 0.35, as now, it ended 0.037 bits per byte lower after 0.1 MB of Hindi
+(benchmarks/results.md).
 """
 
 MEASURED_SIZES = (8.6e6,)

@@ -119,7 +119,8 @@ def scale(module: nn.Module, weight_F: Tensor) -> Tensor:
         return weight_F
     # Exact but for a small epsilon, so that a tolerance of 0.01 tells the two apart.
     shifted_F = 1 + weight_F
-    is_shifted = torch.allclose(output_F * signs_F, shifted_F, rtol=0.01, atol=0.01)
+    scaled_F = (output_F * signs_F).to(shifted_F)
+    is_shifted = torch.allclose(scaled_F, shifted_F, rtol=0.01, atol=0.01)
     return shifted_F if is_shifted else weight_F
 
 
