@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from lingraft.text_units import TextUnit
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from tests.conftest import ENGLISH, HINDI
 from tests.models import ARCHITECTURES, extended_tokenizer
+from tests.small_bases import sentencepiece
 
 ADDED = (" The", " In", " red", " small", " river", " walk", " letter", " long")
 """Words that the source writes with two tokens, so that one merge adds each."""
@@ -122,6 +124,18 @@ def test_tokens_that_the_source_cannot_spell_have_no_first_piece(assets: Path) -
     for token, piece in pieces.items():
         assert (surfaces[token] or b"").decode()  # raises for a part of a character
         assert (surfaces[token] or b"").startswith(surfaces[piece] or b"-")
+
+
+def test_the_first_piece_is_one_that_the_source_writes(tmp_path: Path) -> None:
+    """The space before a word is the piece of a space, not the fallback byte of one."""
+    for name in ("source", "extended"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "source" / "tokenizer.json").write_text(json.dumps(sentencepiece()), "utf-8")
+    before = open_tokenizer(tmp_path / "source")
+    data = before.family.with_tokens([" नदी".encode()])
+    (tmp_path / "extended" / "tokenizer.json").write_text(json.dumps(data), "utf-8")
+    after = open_tokenizer(tmp_path / "extended")
+    assert first_pieces(before, after, [before.size]) == {before.size: before.family.pieces["▁"]}
 
 
 def test_written_tokens_are_those_that_stand_where_the_tokenizer_writes_them(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from lingraft.miniature import stories
 from lingraft.tokenizer import open_tokenizer
 from tests.conftest import ENGLISH, HINDI, ROOT
 from tests.models import ARCHITECTURES, write_tokenizer
+from tests.small_bases import BASES
 
 TEXTS = [f"{sentence} {number}" for sentence in (*HINDI, *ENGLISH) for number in range(20)]
 
@@ -261,6 +263,23 @@ def test_two_tokenizers_give_a_splice(case_of):
     assert forward.kept == case.splice.kept
     assert backward.dropped == tuple(token.id for token in case.splice.added)
     assert TokenizerSplice.of(forward, source, target).target_size == target.size
+
+
+@pytest.mark.parametrize("name", ["SentencePiece BPE", "Gemma", "byte-level BPE"])
+def test_every_token_of_a_tokenizer_is_its_own(tmp_path, name):
+    """Compared with itself, a tokenizer keeps all rows: fallback bytes are not ASCII letters.
+
+    In a tokenizer without fallback bytes, the letters keep their rows and not the bytes.
+    """
+    folder, other = tmp_path / "source", tmp_path / "llama-3"
+    for place, base in ((folder, name), (other, "Llama-3")):
+        place.mkdir()
+        (place / "tokenizer.json").write_text(json.dumps(BASES[base]()), encoding="utf-8")
+    source, target = open_tokenizer(folder), open_tokenizer(other)
+    assert splice_between(source, source).kept == {i: i for i in range(source.size)}
+    letter, other_letter = source.family.pieces["a"], target.family.pieces["a"]
+    assert splice_between(source, target).kept[other_letter] == letter
+    assert splice_between(target, source).kept[letter] == other_letter
 
 
 def test_focus_works_on_a_pair_of_tokenizers_and_a_matrix(case_of):

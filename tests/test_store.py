@@ -369,6 +369,13 @@ def test_the_lowest_id_of_a_surface_is_its_id():
     assert identity_splice(4).target_size == len(vocabulary)
 
 
+def test_a_fallback_byte_is_the_id_of_a_surface_that_no_other_token_has():
+    """Llama-2 has a byte and a piece for each ASCII character, and writes the piece."""
+    vocabulary = Vocabulary((b"a", b"\n", b"b", b"a"), fallback={0, 1})
+    assert vocabulary.ids == {b"a": 3, b"\n": 1, b"b": 2}
+    assert vocabulary.fallback_ids == {b"a": 0, b"\n": 1}
+
+
 def test_measurements_come_back_as_they_were(tmp_path):
     """Parquet keeps every field, absent intervals included; CSV is written beside it for people."""
     rows = [

@@ -13,7 +13,7 @@ report use it. This module needs neither a tokenizer library nor torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,22 +26,31 @@ class Vocabulary:
 
     `surfaces[id]` holds the bytes that a token adds to a text. It is `None` for a special token and
     for an id without a token. `special` maps the id of every added token to its content.
+    `fallback` holds the ids of bytes that spell only text that no other token spells.
     """
 
     surfaces: tuple[bytes | None, ...]
     special: Mapping[int, str] = field(default_factory=dict)
+    fallback: Collection[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.surfaces)
 
     @cached_property
     def ids(self) -> dict[bytes, int]:
-        """The lowest id of each surface."""
+        """The lowest id of each surface; that of a fallback byte only where there is no other."""
+        # Llama-2 has <0x41> and, after it, "A": only the second one occurs in text.
+        fallback = self.fallback_ids
         lowest: dict[bytes, int] = {}
         for token_id, surface in enumerate(self.surfaces):
-            if surface is not None:
+            if surface is not None and fallback.get(surface) != token_id:
                 lowest.setdefault(surface, token_id)
-        return lowest
+        return {**fallback, **lowest}
+
+    @cached_property
+    def fallback_ids(self) -> dict[bytes, int]:
+        """The id of each fallback byte."""
+        return {self.surfaces[i] or b"": i for i in self.fallback}
 
 
 @dataclass(frozen=True)

@@ -65,8 +65,12 @@ def _same_tokens(source: Vocabulary, target: Vocabulary) -> dict[int, int]:
     special_ids = {content: token_id for token_id, content in source.special.items()}
     same: dict[int, int] = {}
     used: set[int] = set()
-    for token_id, surface in enumerate(target.surfaces):
+    # A fallback byte may have the bytes of another token, which comes first.
+    for token_id in sorted(range(len(target)), key=target.fallback.__contains__):
+        surface = target.surfaces[token_id]
         source_id = source.ids.get(surface) if surface else None
+        if surface and token_id in target.fallback:
+            source_id = source.fallback_ids.get(surface, source_id)
         if token_id in target.special:
             source_id = special_ids.get(target.special[token_id])
         if source_id is not None and source_id not in used:

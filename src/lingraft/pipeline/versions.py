@@ -19,7 +19,7 @@ STAGE_VERSIONS = {
     "text": 1,
     # What a run builds from them.
     "vocabulary": 14,
-    "embeddings": 9,
+    "embeddings": 10,
     "packing": 5,
     "training": 16,
     "received": 1,
@@ -30,7 +30,7 @@ STAGE_VERSIONS = {
     "result-check": 1,
     "scoring": 6,
     "tasks": 3,
-    "evaluation": 8,
+    "evaluation": 9,
     "prediction": 3,
     "probe": 4,
 }

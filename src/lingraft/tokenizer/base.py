@@ -164,7 +164,7 @@ class Family(TextEncoder, ABC):
         for piece, token_id in self.pieces.items():
             if token_id not in self.special:
                 surfaces[token_id] = self.surface_of(piece)
-        return Vocabulary(tuple(surfaces), self.special)
+        return Vocabulary(tuple(surfaces), self.special, frozenset(self.fallback))
 
     @cached_property
     def known_surfaces(self) -> frozenset[bytes]:

@@ -194,7 +194,7 @@ class Unigram(SpaceMarked):
         surfaces = list(plain.surfaces)
         if self.unknown is not None:
             surfaces[self.unknown] = None
-        return Vocabulary(tuple(surfaces), plain.special)
+        return Vocabulary(tuple(surfaces), plain.special, plain.fallback)
 
     def with_added_in_vocabulary(self) -> Data:
         """Return a copy of the data in which the model's vocabulary also holds the added tokens."""
