@@ -111,6 +111,12 @@ def broken(folder: Path, what: str) -> None:
         (folder / "config.json").unlink()
     elif what == "no json":
         (folder / "config.json").write_text("{")
+    elif what == "nested config":
+        (folder / "config.json").write_text("[" * 100_000)
+    elif what == "no generation json":
+        (folder / "generation_config.json").write_text("[1")
+    elif what == "no generation object":
+        (folder / "generation_config.json").write_text("[1]")
     elif what == "no model type":
         (folder / "config.json").write_text("{}")
     elif what == "pickle":
@@ -127,6 +133,9 @@ def broken(folder: Path, what: str) -> None:
     [
         ("no config", "config.json: no such file"),
         ("no json", "cannot be read as JSON"),
+        ("nested config", "cannot be read as JSON"),
+        ("no generation json", "generation_config.json: cannot be read as JSON"),
+        ("no generation object", "generation_config.json: not an object"),
         ("no model type", "has no model_type"),
         ("pickle", "pytorch_model.bin"),
         ("remote code", "its own code"),
@@ -149,6 +158,14 @@ def test_a_tokenizer_that_does_not_fit_the_model(copied):
         ModelError, match="highest id is 319, while the model has 300 embedding rows"
     ):
         complete_tokenizer(copied)
+
+
+def test_a_tokenizer_file_that_is_refused_is_the_users(copied, tmp_path):
+    """The error names the file that was given, not the copy that is read."""
+    (copied / "tokenizer.json").write_text("{}")
+    (tmp_path / "output").mkdir()
+    with pytest.raises(TokenizerError, match=f"^{copied}/tokenizer.json: not a tokenizer.json"):
+        write_source_tokenizer(copied / "tokenizer.json", tmp_path / "output", warn=print)
 
 
 def test_a_folder_without_tokenizer(copied):

@@ -213,6 +213,7 @@ def test_bad_input_ends_in_one_line(basic, tmp_path, what):
     assert "Traceback" not in done.stderr
     for part in BAD[what]:
         assert part in errors[0]
+    assert ".store/drafts" not in errors[0]  # a folder that is gone by now
     assert left_in(tmp_path) == []
 
 

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 import tracemalloc
 from functools import partial
 from pathlib import Path
@@ -470,6 +471,14 @@ def test_unreadable_files_are_told(tmp_path):
     else:
         pytest.skip("this user may read everything")
     assert Path(path).exists()
+
+
+def test_devices_and_pipes_are_refused(tmp_path):
+    """Text is read more than once, which a pipe does not allow; the message says so."""
+    os.mkfifo(tmp_path / "pipe.txt")
+    for name in ("/dev/null", str(tmp_path / "pipe.txt")):
+        with pytest.raises(CorpusError, match=f"^{name}: a device or a pipe, which cannot be read"):
+            find_files(name)
 
 
 def test_links_in_circles_are_not_followed(tmp_path, monkeypatch):

@@ -20,8 +20,10 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 
@@ -94,6 +96,23 @@ class Interrupted(BaseException):
     """
 
     exit_code = 130
+
+
+@contextmanager
+def named_errors(folder: Path, name: str) -> Iterator[None]:
+    """Let errors name what the user gave instead of a temporary folder with its copy.
+
+    >>> with named_errors(Path("/tmp/x"), "my-model"):
+    ...     raise ModelError("/tmp/x/config.json: not readable")
+    Traceback (most recent call last):
+    ...
+    lingraft.errors.ModelError: my-model/config.json: not readable
+    """
+    try:
+        yield
+    except LingraftError as error:
+        error.args = (str(error).replace(str(folder), name),)
+        raise
 
 
 FEW_NAMES = 8

@@ -124,11 +124,26 @@ def check_folder(folder: Path, *, code: bool = False) -> None:
     else:
         check_loads_without_code(config, folder)
     check_rows_are_plain(config, folder)
+    _check_generation_config(folder / "generation_config.json")
     if not list(folder.glob("*.safetensors")):
         msg = (
             f"{folder}: contains no weights; expected model.safetensors, or shards with an index "
             "file"
         )
+        raise ModelError(msg)
+
+
+def _check_generation_config(path: Path) -> None:
+    """Raise `ModelError` for a generation_config.json that is no JSON object; it may be missing."""
+    if not path.is_file():
+        return
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        msg = f"{path}: cannot be read as JSON ({error}); fetch the model again, or delete the file"
+        raise ModelError(msg) from error
+    if not isinstance(content, dict):
+        msg = f"{path}: not an object with settings; fetch the model again, or delete the file"
         raise ModelError(msg)
 
 
@@ -143,7 +158,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             "tokenizer.json"
         )
         raise ModelError(msg) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         msg = f"{path}: cannot be read as JSON ({error}); fetch the model again"
         raise ModelError(msg) from error
     if not isinstance(config, dict) or "model_type" not in config:

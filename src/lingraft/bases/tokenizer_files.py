@@ -16,7 +16,7 @@ from typing import Any
 from lingraft.bases.as_transformers import add_class_settings
 from lingraft.bases.folder import SMALL_FILES, read_config
 from lingraft.checkpoint.config_files import text_parts
-from lingraft.errors import ModelError
+from lingraft.errors import ModelError, named_errors
 from lingraft.progress import say
 from lingraft.splice import identity_splice
 from lingraft.store import copy_matching, file_digest, write_json
@@ -96,7 +96,8 @@ def write_source_tokenizer(
     given.mkdir()
     shutil.copyfile(path, given / path.name)
     copy_matching(path.parent, given, SMALL_FILES)
-    tokenizer = complete_settings(open_tokenizer(given / path.name), warn)
+    with named_errors(given, str(path.parent)):
+        tokenizer = complete_settings(open_tokenizer(given / path.name), warn)
     save_tokenizer(tokenizer, tokenizer.family.data, identity_splice(tokenizer.size), model)
     # The extended tokenizer gets a SentencePiece file if the source has one.
     if ".model" in path.name:

@@ -80,6 +80,9 @@ def find_files(pattern: str) -> Sequence[TextFile]:
     if path.is_symlink():
         msg = f"{pattern}: a symbolic link that cannot be resolved; correct the link"
         raise CorpusError(msg)
+    if path_exists(path):
+        msg = f"{pattern}: a device or a pipe, which cannot be read twice; write the text to a file"
+        raise CorpusError(msg)
     similar = difflib.get_close_matches(pattern, presets(), n=1, cutoff=0.7)
     hint = f"did you mean the preset {similar[0]}?" if similar else _nearest_sibling(path)
     msg = f"{pattern}: no such file; {hint}"

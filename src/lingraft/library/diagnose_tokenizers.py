@@ -13,9 +13,10 @@ from lingraft.advice import diagnose as diagnose_samples
 from lingraft.advice import diagnosis_json, diagnosis_tables
 from lingraft.advice.diagnosis import Diagnosis, health_of_samples
 from lingraft.advice.text_sample import SAMPLE_BYTES, draw_sample
+from lingraft.errors import named_errors
 from lingraft.library.arguments import check_number
 from lingraft.library.given_texts import read_documents, read_sentences, texts_by_tag
-from lingraft.library.given_tokenizer import TokenizerLike, named_errors
+from lingraft.library.given_tokenizer import TokenizerLike
 from lingraft.library.open_models import named_tokenizers
 from lingraft.progress import LogLine, send_lines_to
 from lingraft.table_display import as_html, as_text

@@ -12,14 +12,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lingraft.corpus.script_check import find_wrong_script
-from lingraft.errors import CorpusError, RecipeError, did_you_mean
+from lingraft.errors import CorpusError, RecipeError, did_you_mean, named_errors
 from lingraft.evaluation import ModelScores, ScoredModel, compare, score_folder
 from lingraft.evaluation.lost_ability import lost_abilities
 from lingraft.evaluation.score_model import cut_documents, score_model
 from lingraft.evaluation.tasks import check_tasks, run_tasks
 from lingraft.library.arguments import argument_names, assignments, check_seed
 from lingraft.library.given_texts import read_documents, texts_by_tag
-from lingraft.library.given_tokenizer import named_errors
 from lingraft.library.open_models import ModelLike, OpenModel, evaluation_mode, open_model
 from lingraft.measurement import Measurement, write_measurements
 from lingraft.measurement_table import MeasurementTable

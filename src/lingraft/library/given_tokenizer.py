@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,7 +16,7 @@ from tokenizers import Tokenizer
 
 from lingraft.advice.diagnose_command import named_tokenizer_folder
 from lingraft.bases.tokenizer_files import complete_settings, write_source_tokenizer
-from lingraft.errors import LingraftError, TokenizerError
+from lingraft.errors import TokenizerError, named_errors
 from lingraft.progress import say
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
@@ -40,8 +39,9 @@ def write_given_tokenizer(
 
     Raises `TokenizerError` for other objects, and for tokenizers that are not supported.
     """
-    path = _file_of(tokenizer, folder / "saved")
-    with named_errors(folder, name_of(tokenizer)):
+    saved = folder / "saved"
+    path = _file_of(tokenizer, saved)
+    with named_errors(folder, name_of(tokenizer)), named_errors(saved, name_of(tokenizer)):
         return write_source_tokenizer(path, folder, warn=warn)
 
 
@@ -80,16 +80,6 @@ def name_of(tokenizer: TokenizerLike) -> str:
     if isinstance(tokenizer, str | os.PathLike):
         return os.fspath(tokenizer)
     return str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
-
-
-@contextmanager
-def named_errors(folder: Path, name: str) -> Iterator[None]:
-    """Let errors name the tokenizer that the user gave instead of a temporary folder."""
-    try:
-        yield
-    except LingraftError as error:
-        error.args = (str(error).replace(str(folder), name),)
-        raise
 
 
 def _as_object(tokenizer: Any) -> PreTrainedTokenizerBase:

@@ -19,7 +19,7 @@ from lingraft.bases.base import BuildContext
 from lingraft.bases.tokenizer_files import complete_tokenizer
 from lingraft.checkpoint.text_reading import read_text_alone
 from lingraft.checkpoint.weight_checks import check_finite_model
-from lingraft.errors import ModelError
+from lingraft.errors import ModelError, named_errors
 from lingraft.library.given_tokenizer import (
     TokenizerLike,
     open_given_tokenizer,
@@ -113,7 +113,8 @@ def _open_named_model(name: str, folder: Path) -> OpenModel:
     # The same steps as for the source model of a run: links to weights, a converted tokenizer.
     context = BuildContext(Draft(folder), folder / "scratch")
     parse_model(model_path(name)).materialise(context)
-    return OpenModel(context.folder, complete_tokenizer(context.folder))
+    with named_errors(context.folder, name):
+        return OpenModel(context.folder, complete_tokenizer(context.folder))
 
 
 @contextmanager

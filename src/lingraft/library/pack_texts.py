@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lingraft.errors import CorpusError, RecipeError
+from lingraft.errors import CorpusError, RecipeError, named_errors
 from lingraft.library.arguments import check_number, check_seed, keyword_names
 from lingraft.library.given_texts import read_documents
 from lingraft.library.given_tokenizer import (
     TokenizerLike,
     name_of,
-    named_errors,
     open_given_tokenizer,
 )
 from lingraft.packing import PackingSettings

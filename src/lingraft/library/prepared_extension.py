@@ -9,7 +9,7 @@ from typing import Any, Self, TypeAlias
 
 from lingraft.certificate import Certificate
 from lingraft.corpus import Corpus, CorpusSettings
-from lingraft.errors import RecipeError
+from lingraft.errors import RecipeError, named_errors
 from lingraft.library.extension_results import (
     RESULT,
     LearnedTokens,
@@ -26,7 +26,6 @@ from lingraft.library.given_texts import (
 from lingraft.library.given_tokenizer import (
     TokenizerLike,
     name_of,
-    named_errors,
     write_given_tokenizer,
 )
 from lingraft.library.tokenizer_splice import TokenizerSplice

@@ -21,6 +21,7 @@ from lingraft.checkpoint.config_files import COMPANION_FILES
 from lingraft.checkpoint.weight_checks import check_finite
 from lingraft.corpus import Corpus, Listing, build_corpus
 from lingraft.corpus.blend import blend_corpora
+from lingraft.errors import named_errors
 from lingraft.evaluation.config import HeldoutPart
 from lingraft.evaluation.in_context_probes import InContextMeasure, InContextProbes
 from lingraft.evaluation.score_model import HeldoutMeasure, heldout_documents
@@ -64,10 +65,12 @@ def make_model(base: Base, context: StageContext) -> None:
     execution = replace(context.execution, trackers=())
     build = BuildContext(context.draft, context.scratch_dir, execution)
     base.materialise(build)
-    tokenizer = complete_tokenizer(build.folder, warn=context.draft.warn)
-    checkpoint = Checkpoint.open(build.folder)
-    # A model that cannot be extended is refused here, before hours of text are read.
-    check_finite(checkpoint, embedding_names(checkpoint).all)
+    # The draft is gone when the error is read, so it names the user's files.
+    with named_errors(build.folder, context.draft.notes["from"]):
+        tokenizer = complete_tokenizer(build.folder, warn=context.draft.warn)
+        checkpoint = Checkpoint.open(build.folder)
+        # A model that cannot be extended is refused here, before hours of text are read.
+        check_finite(checkpoint, embedding_names(checkpoint).all)
     config = read_config(build.folder)
     context.draft.notes.update(
         tokens=tokenizer.size,
