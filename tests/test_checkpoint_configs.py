@@ -179,6 +179,16 @@ def test_special_ids_move_with_their_tokens(tmp_path):
     assert (generated["bos_token_id"], generated["eos_token_id"]) == (0, [1, 2])
 
 
+def test_words_that_are_never_generated_move_with_their_tokens(tmp_path):
+    """A list of ids whose tokens were dropped is left out: a new token may have such an id."""
+    splice = Splice(5, {0: 0, 1: 3, 2: 4}, dropped=(1, 2))
+    generation = {"bad_words_ids": [[3, 4], [1], [4]]}
+    _, generated = written(tmp_path, {"vocab_size": 5}, splice, 3, generation)
+    assert generated["bad_words_ids"] == [[1, 2], [2]]
+    _, generated = written(tmp_path, {"vocab_size": 5}, splice, 3, {"bad_words_ids": [[1]]})
+    assert generated["bad_words_ids"] is None  # transformers refuses an empty list
+
+
 def test_a_special_token_that_is_dropped_is_an_error(tmp_path):
     """The message names file, setting and value; a list of ids to suppress just loses the entry."""
     splice = Splice(4, {0: 0, 1: 1, 2: 2}, dropped=(3,))

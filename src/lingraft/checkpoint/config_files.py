@@ -30,6 +30,8 @@ SPECIAL_IDS = (
     "forced_eos_token_id",
 )
 ID_LISTS = ("suppress_tokens", "begin_suppress_tokens")
+BAD_WORDS = "bad_words_ids"
+"""The setting with lists of ids that are never generated one after another."""
 
 TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
 """The keys under which multimodal configurations store that of their language model."""
@@ -178,6 +180,10 @@ def renumber_ids(part: dict[str, Any], splice: Splice, where: Path) -> None:
     if splice.is_extension:
         return
     target_ids = {source: target for target, source in splice.corresponding.items()}
+    if part.get(BAD_WORDS):
+        # A word with a dropped id cannot be generated any more, and a new token may have that id.
+        words = [word for word in part[BAD_WORDS] if target_ids.keys() >= set(word)]
+        part[BAD_WORDS] = [list(map(target_ids.__getitem__, word)) for word in words] or None
     for key in list(part):
         if part[key] is None or not (is_token_id(key) or key in ID_LISTS):
             continue

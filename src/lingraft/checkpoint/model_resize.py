@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.checkpoint.config_files import (
+    BAD_WORDS,
     ID_LISTS,
     is_token_id,
     renumber_ids,
@@ -96,7 +97,8 @@ def _renumber_configs(model: Any, plan: ResizePlan, where: Path) -> None:
 
 def _renumbered(part: Any, splice: Splice, where: Path) -> dict[str, Any]:
     """Return the special ids of a configuration object in the target; an extension moves none."""
-    ids = {key: value for key, value in vars(part).items() if is_token_id(key) or key in ID_LISTS}
+    names = (*ID_LISTS, BAD_WORDS)
+    ids = {key: value for key, value in vars(part).items() if is_token_id(key) or key in names}
     renumber_ids(ids, splice, where)
     return ids
 
