@@ -20,6 +20,7 @@ from lingraft.library.given_texts import build_corpora, given_texts
 from lingraft.library.tokenizer_splice import TokenizerSplice, splice_between
 from lingraft.miniature import stories
 from lingraft.tokenizer import open_tokenizer
+from lingraft.vocabulary.build_splice import spell_surfaces
 from tests.conftest import ENGLISH, HINDI, ROOT
 from tests.models import ARCHITECTURES, write_tokenizer
 from tests.small_bases import BASES
@@ -280,6 +281,22 @@ def test_every_token_of_a_tokenizer_is_its_own(tmp_path, name):
     letter, other_letter = source.family.pieces["a"], target.family.pieces["a"]
     assert splice_between(source, target).kept[other_letter] == letter
     assert splice_between(target, source).kept[letter] == other_letter
+
+
+def test_tokens_that_end_inside_a_character_are_spelled_by_bytes(tmp_path):
+    """A source whose pieces are text has no such pieces; its fallback bytes spell them."""
+    for name in ("SentencePiece BPE", "byte-level BPE"):
+        (tmp_path / name).mkdir()
+        data = json.dumps(BASES[name]())
+        (tmp_path / name / "tokenizer.json").write_text(data, encoding="utf-8")
+    source = open_tokenizer(tmp_path / "SentencePiece BPE")
+    family = open_tokenizer(tmp_path / "byte-level BPE").family
+    data = json.dumps(family.with_tokens([b" the\xe0\xa4"]))
+    (tmp_path / "byte-level BPE" / "tokenizer.json").write_text(data, encoding="utf-8")
+    splice = splice_between(source, open_tokenizer(tmp_path / "byte-level BPE"))
+    (the,) = spell_surfaces(source.family, [b" the"])
+    pieces = source.family.pieces
+    assert splice.added[-1].pieces == (*the, pieces["<0xE0>"], pieces["<0xA4>"])
 
 
 def test_focus_works_on_a_pair_of_tokenizers_and_a_matrix(case_of):

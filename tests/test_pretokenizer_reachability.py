@@ -37,7 +37,7 @@ from lingraft.vocabulary import SELECTIONS, Extension, SelectionRequest, extend_
 from lingraft.vocabulary.build_splice import build_splice
 from lingraft.vocabulary.pretokenizer_choice import LearningSample, OptionScore, score_option
 from lingraft.vocabulary.pretokenizer_options import find_options
-from tests.small_bases import ENGLISH, byte_level
+from tests.small_bases import ENGLISH, byte_level, sentencepiece
 
 WORDS = """ที่ นี่ ได้ ไม่ มี เป็น ว่า กับ ข้อมูล น้ำ แม่น้ำ เด็ก พี่ น้อง โรงเรียน ทุกวัน วันนี้ เมื่อ คน บ้าน เมือง ต้นไม้
 สีเขียว นก ร้องเพลง หนังสือ อ่าน เขียน จดหมาย พี่ชาย เช้า เดิน ริมฝั่ง ชาวนา แอปเปิล ลูกสาว ให้ สูง ตัวเล็ก
@@ -196,6 +196,15 @@ def test_unreachable_tokens_are_never_produced_and_reachable_ones_are(borrowed):
 def test_nothing_becomes_reachable_where_nothing_changed(borrowed):
     """The same pre-tokenizer produces the same tokens."""
     assert newly_reachable(borrowed.family, borrowed.family) == frozenset()
+
+
+def test_a_tokenizer_of_another_family_produces_none_of_the_tokens(borrowed):
+    """A Unigram or a SentencePiece BPE has other pieces: models of both can be compared."""
+    vocabulary = [["<unk>", 0.0], *([piece, -1.0] for piece in borrowed.family.pieces)]
+    unigram = {"model": {"type": "Unigram", "vocab": vocabulary, "unk_id": 0}}
+    for data in (unigram, sentencepiece([*ENGLISH, *thai(40)])):
+        other = family_of(data, borrowed.folder)
+        assert newly_reachable(borrowed.family, other) == frozenset()
 
 
 def test_thai_on_a_borrowed_vocabulary_uses_no_untrained_row(borrowed, extended):

@@ -27,8 +27,7 @@ from lingraft.evaluation.window_scorer import ScoringWindow, WindowScorer, batch
 from lingraft.evaluation.words_kept_whole import TokenPlaces
 from lingraft.measurement import Measurement
 from lingraft.tokenizer import ModelTokenizer
-from lingraft.tokenizer.base import Family
-from lingraft.vocabulary.build_splice import spell_surfaces
+from lingraft.vocabulary.build_splice import can_spell, spell_surfaces
 
 PREFERRED = "added tokens preferred to their pieces"
 WRITTEN = "added tokens written where possible"
@@ -47,7 +46,7 @@ def first_pieces(
     """
     surfaces = {token_id: tokenizer.vocabulary.surfaces[token_id] or b"" for token_id in added}
     chosen = [
-        token_id for token_id in sorted(added) if _can_spell(source.family, surfaces[token_id])
+        token_id for token_id in sorted(added) if can_spell(source.family, surfaces[token_id])
     ]
     spellings = spell_surfaces(source.family, [surfaces[token_id] for token_id in chosen])
     firsts = {}
@@ -57,14 +56,6 @@ def first_pieces(
         if piece is not None and piece != token_id:
             firsts[token_id] = piece
     return firsts
-
-
-def _can_spell(family: Family, surface: bytes) -> bool:
-    try:
-        family.piece_of(surface)
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
 from lingraft.splice import AddedToken, Splice, Vocabulary
 from lingraft.tokenizer import ModelTokenizer
-from lingraft.vocabulary.build_splice import spell_surfaces
+from lingraft.tokenizer.base import Family
+from lingraft.vocabulary.build_splice import can_spell, spell_surfaces
+
+# A byte that is no part of a whole character, as `surrogateescape` writes it, or text.
+_BYTE_OR_TEXT = re.compile("[\udc80-\udcff]|[^\udc80-\udcff]+")
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,7 +56,7 @@ def splice_between(source: ModelTokenizer, target: ModelTokenizer) -> Splice:
     for token_id, surface in enumerate(target.vocabulary.surfaces):
         if token_id not in kept:
             contents[token_id] = surface or target.vocabulary.special.get(token_id, "").encode()
-    spellings = spell_surfaces(source.family, list(contents.values()))
+    spellings = _spellings(source.family, list(contents.values()))
     # An id without a token, or with bytes that the source cannot spell, gets one piece as well.
     unknown = (source.eos_id or 0,)
     added = []
@@ -58,6 +64,26 @@ def splice_between(source: ModelTokenizer, target: ModelTokenizer) -> Splice:
         added.append(AddedToken(token_id, surface, pieces or unknown))
     dropped = sorted(set(range(source.size)).difference(kept.values()))
     return Splice(source.size, kept, tuple(added), tuple(dropped))
+
+
+def _spellings(source: Family, surfaces: Sequence[bytes]) -> list[tuple[int, ...]]:
+    """Return the source ids that spell each surface; none where the source has no such bytes.
+
+    Byte-level tokens may end inside a character, which is no text. Such bytes are fallback bytes
+    of a source whose pieces are text.
+    """
+    spelled = [surface for surface in surfaces if can_spell(source, surface)]
+    spelling_of = dict(zip(spelled, spell_surfaces(source, spelled), strict=True))
+    for surface in set(surfaces).difference(spelling_of):
+        ids: list[int] = []
+        for part in _BYTE_OR_TEXT.findall(surface.decode(errors="surrogateescape")):
+            raw = part.encode(errors="surrogateescape")
+            if can_spell(source, raw):
+                ids += spell_surfaces(source, [raw])[0]
+            elif raw in source.vocabulary.fallback_ids:
+                ids.append(source.vocabulary.fallback_ids[raw])
+        spelling_of[surface] = tuple(ids)
+    return [spelling_of[surface] for surface in surfaces]
 
 
 def _same_tokens(source: Vocabulary, target: Vocabulary) -> dict[int, int]:

@@ -24,9 +24,12 @@ from lingraft.tokenizer.json_format import Data, build_model_only
 def newly_reachable(source: Family, target: Data | Family) -> frozenset[int]:
     """Return the ids of the source's tokens that the target produces and the source never does.
 
-    Tokens that both have must have the same id in both. Special tokens are left out.
+    Tokens that both have must have the same id in both. Special tokens are left out. A target of
+    another family has other pieces for the same bytes, so it produces none of the source's tokens.
     """
     data = target if isinstance(target, dict) else target.data
+    if not ByteLevel.recognises(data):
+        return frozenset()
     source_looks_up = bool(source.data["model"].get("ignore_merges"))
     lookup = bool(data["model"].get("ignore_merges")) and not source_looks_up
     same = source.data.get("pre_tokenizer") == data.get("pre_tokenizer")

@@ -158,6 +158,15 @@ def spell_surfaces(source: Family, surfaces: Sequence[bytes]) -> list[tuple[int,
     return spellings
 
 
+def can_spell(source: Family, surface: bytes) -> bool:
+    """Whether a surface is one of the source's: SpaceMarked pieces are text, without torn bytes."""
+    try:
+        source.piece_of(surface)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _units(source: Family, surface: bytes) -> list[str]:
     """Return the units that the source's pre-tokenizer makes of a surface.
 
