@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,34 @@ def test_the_result_is_that_of_the_command(extension, base, tiny_model, tmp_path
     again = AutoTokenizer.from_pretrained(tmp_path / "saved")
     assert again.chat_template == extension.tokenizer.chat_template == TEMPLATE
     assert again.special_tokens_map == base.special_tokens_map
+
+
+def test_a_folder_with_another_tokenizer_gets_the_extended_one(extension, tiny_model, tmp_path):
+    """Files of the tokenizer that was there would give tokens, roles or a chat template of theirs.
+
+    Other files of the folder stay.
+    """
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    (folder / "added_tokens.json").write_text('{"<extra>": 320}')
+    (folder / "special_tokens_map.json").write_text('{"eos_token": "<extra>"}')
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tool.jinja").write_text("old")
+    (folder / "merges.txt").write_text("old")
+    extension.save(folder)
+    again = AutoTokenizer.from_pretrained(folder)
+    assert again.get_vocab() == extension.tokenizer.get_vocab()
+    assert again.special_tokens_map == extension.tokenizer.special_tokens_map
+    assert again.chat_template == extension.tokenizer.chat_template
+    assert not (folder / "merges.txt").exists()
+    assert (folder / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["file", "file/folder", "a\0b", "x" * 300])
+def test_an_extension_is_saved_to_a_folder_only(extension, tmp_path, name):
+    """A path that cannot be a folder is an error of lingraft."""
+    (tmp_path / "file").touch()
+    with pytest.raises(lingraft.StoreError):
+        extension.save(tmp_path / name)
 
 
 def test_an_extension_names_its_tokens_and_its_claims(extension, base):

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 from lingraft.certificate import Certificate
 from lingraft.errors import StoreError
 from lingraft.library.tokenizer_splice import TokenizerSplice
+from lingraft.model_code import OF_TOKENIZER
 from lingraft.pretokenizer.change import PretokenizerChange
 from lingraft.splice import AddedToken
+from lingraft.store import check_creatable, disk_errors, is_valid_path, write_files
+from lingraft.tokenizer.file_names import TOKENIZER_FILES
 from lingraft.vocabulary import Selected
 from lingraft.vocabulary.extension_files import savings_curve
 
@@ -64,18 +67,27 @@ class TokenizerExtension:
         """Write the files of `lingraft extend`: the tokenizer, and its evidence in `lingraft/`.
 
         The evidence is splice.json, certificate.json, samples.json, curve.json and
-        pretokenizer.json.
+        pretokenizer.json. Tokenizer files of another tokenizer that the folder holds are removed,
+        because loaders would read them as well. Raises `StoreError` if the folder is not writable.
         """
-        if not isinstance(folder, str | os.PathLike) or Path(folder).is_file():
+        is_path = isinstance(folder, str | os.PathLike) and is_valid_path(Path(folder))
+        if not is_path or Path(folder).is_file():
             msg = f"folder: {folder!r} is no folder; give the path of one"
             raise StoreError(msg)
-        folder = Path(folder)
-        shutil.copytree(self.files.path / RESULT / "tokenizer", folder, dirs_exist_ok=True)
+        folder, result = Path(folder), self.files.path / RESULT
         evidence = folder / "lingraft"
-        evidence.mkdir(exist_ok=True)
-        for file in (self.files.path / RESULT).glob("*.json"):
-            shutil.copyfile(file, evidence / file.name)
-        self.certificate.write(evidence / "certificate.json")
+        content: dict[Path, str | bytes] = {}
+        for file in filter(Path.is_file, (result / "tokenizer").rglob("*")):
+            content[folder / file.relative_to(result / "tokenizer")] = file.read_bytes()
+        for file in result.glob("*.json"):
+            content[evidence / file.name] = file.read_bytes()
+        check_creatable(evidence, option="")
+        with disk_errors(folder, option=""):
+            write_files(content)
+            self.certificate.write(evidence / "certificate.json")
+            for pattern in (*TOKENIZER_FILES, OF_TOKENIZER):
+                for file in set(folder.glob(pattern)).difference(content):
+                    file.unlink()
 
 
 @dataclass(frozen=True)
