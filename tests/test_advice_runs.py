@@ -304,6 +304,18 @@ def test_two_bases_are_advised_on(tiny_model, tmp_path, hindi_file, english_file
     assert len(advice_tables(found)) == 2
 
 
+def test_one_base_with_weights_is_not_ranked(tiny_model, tmp_path, hindi_file):
+    """Next to a tokenizer alone there is nothing to compare it with."""
+    alone = tmp_path / "tokenizer.json"
+    shutil.copy(tiny_model / "tokenizer.json", alone)
+    request = AdviceRequest("hi", (str(hindi_file),), budget=10**6)
+    here = Runtime(tmp_path / "runs", device="cpu")
+    found = advise([str(tiny_model), str(alone)], request, here)
+    assert [base.target_bits is None for base in found.bases] == [False, True]
+    assert found.ranking is None
+    assert len(advice_tables(found)) == 1
+
+
 @pytest.mark.parametrize(("documents", "shown"), [(19, 0), (20, 1)])
 def test_few_documents_make_no_base_better(documents, shown):
     """With fewer than 20, the order is by the means, and no pair is called better."""

@@ -98,8 +98,8 @@ def test_ratios_are_consistent() -> None:
     assert low < value < high
 
 
-def test_the_prediction_says_what_it_was_checked_on_and_what_is_outside() -> None:
-    """Ends ascend from the lowest; a base that predicts better than all measured ones is named."""
+def test_the_prediction_says_how_it_was_checked_and_what_is_outside() -> None:
+    """Ends ascend from the lowest; error, coverage and regret are shown; what is outside is named."""
     inside = np.median([run.facts["target_bits"] for run in measured_runs()])
     predicted = predict_ends([("inside", inside), ("better", 0.2)])
     assert [end.name for end in predicted.ends] == ["better", "inside"]
@@ -117,7 +117,10 @@ def test_the_prediction_says_what_it_was_checked_on_and_what_is_outside() -> Non
     assert f"Kendall's tau of the order {found.tau:.2f}" in lines[1]
     equal = percent(error_of_equal(measured_runs()))
     assert f"{percent(found.error)}, or {equal} if all are predicted to end equal" in lines[1]
-    assert lines[2].endswith("within a factor of 1.5 in bits per byte: better")
+    assert f"{found.coverage:.0%} within their 95% interval" in lines[1]
+    assert lines[1].endswith(f"ends {found.regret:.3f} bits per byte above the lowest")
+    assert lines[2].startswith("not checked: ")
+    assert lines[3].startswith("hardly checked: better (fewer than 3 of the measured bases")
 
 
 def test_the_text_and_tokens_that_are_named_are_those_of_the_study() -> None:

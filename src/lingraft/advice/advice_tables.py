@@ -98,15 +98,20 @@ def predicted_lines(predicted: PredictedEnds) -> Iterator[str]:
     yield (
         f"checked on {checked.bases} bases of at most {size} parameters in {checked.texts} "
         f"languages ({text}, {predicted.added_tokens:,} added tokens, {seeds}), each predicted "
-        f"from the others: Kendall's tau of the order {checked.tau:.2f}, mean error {error}, or "
-        f"{equal} if all are predicted to end equal (bits per byte were chosen on the same bases); "
-        "not checked on larger ones or on more text, which --probe measures"
+        f"from the others: Kendall's tau of the order {checked.tau:.2f} (1 is right, 0 is chance); "
+        f"mean error {error}, or {equal} if all are predicted to end equal; "
+        f"{checked.coverage:.0%} within their 95% interval; the base predicted to be lowest ends "
+        f"{checked.regret:.3f} bits per byte above the lowest"
+    )
+    yield (
+        "not checked: other bases than those by which bits per byte were chosen, larger bases, and "
+        "more text, which --probe measures"
     )
     outside = [end.name for end in predicted.ends if end.is_outside]
     if outside:
         yield (
-            f"outside, with fewer than {MIN_NEAR} of these bases within a factor of {NEAR} in bits "
-            f"per byte: {', '.join(outside)}"
+            f"hardly checked: {', '.join(outside)} (fewer than {MIN_NEAR} of the measured bases "
+            f"have bits per byte within a factor of {NEAR})"
         )
 
 

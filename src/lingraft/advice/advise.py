@@ -87,9 +87,9 @@ class BaseAdvice:
 class Advice:
     """The advice on each base, their order if there are several, and warnings about the text.
 
-    `ranking` is by what was measured; `None` for one base, and if none has weights. `predicted` is
-    how far apart those bases end whose tokenizers lose no text; `None` for fewer than two of them,
-    if any has no weights, and if all were probed.
+    `ranking` is by what was measured; `None` unless two bases have weights. `predicted` is how far
+    apart those bases end whose tokenizers lose no text; `None` for fewer than two of them, if any
+    has no weights, and if all were probed.
     """
 
     bases: tuple[BaseAdvice, ...]
@@ -120,7 +120,7 @@ def advise(models: Sequence[str], request: AdviceRequest, runtime: Runtime | Non
         advised, score = _advise_base(name, model, request, runtime, target=target, base=base)
         bases.append(advised)
         scores.append(score)
-    can_rank = len(scores) > 1 and any(score.now for score in scores)
+    can_rank = sum(score.now is not None for score in scores) > 1
     ranking = rank_bases(scores) if can_rank else None
     compared = [score for score in scores if not score.loses_text]
     bits = [(score.name, score.now.bits_per_byte) for score in compared if score.now]
