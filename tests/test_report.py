@@ -23,7 +23,7 @@ from lingraft.pipeline.run_summary import answer
 from lingraft.pretokenizer import ScriptChange
 from lingraft.pretokenizer.change import ConsideredPretokenizer, PretokenizerChange
 from lingraft.report import compare_runs, write_report
-from lingraft.report.charts import inlined
+from lingraft.report.charts import Chart, difference_dots, inlined
 from lingraft.report.token_boxes import token_boxes
 from lingraft.splice import AddedToken, identity_splice
 from lingraft.strategies.base import Rates
@@ -877,3 +877,21 @@ def test_values_that_fall_to_nothing_or_rise_from_it_are_shown(metric, before, a
     page = html_of(make_run(tmp_path / "run", measurements=found))
     assert metric in page
     assert (">to 0<" in page) == (before > after)
+
+
+def test_a_label_of_several_lines_is_centred_on_its_line():
+    """Its first line alone would be there otherwise, and the last one run into the next label."""
+    labels = ["one", "one¶two", "one¶two¶three"]
+    points = [{"label": label, "value": 1.0, "shown": "dot"} for label in labels]
+    drawn = ET.fromstring(Chart("n", "", "", "", difference_dots(points, "x", labels)).svg)
+    middles, dots = [], []
+    for text in drawn.iter("{http://www.w3.org/2000/svg}text"):
+        height = float(text.get("transform").rstrip(")").split(",")[1])
+        if text.text == "dot":
+            dots.append(height)
+        elif text.get("font-weight") == "bold":
+            middles.append(height + sum(float(line.get("dy", 0)) for line in text) / 2)
+    assert len(dots) == len(middles) == 3
+    assert [dot - dots[0] for dot in dots] == pytest.approx(
+        [middle - middles[0] for middle in middles], abs=0.01
+    )

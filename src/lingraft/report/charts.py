@@ -31,8 +31,8 @@ COLOURS = [BLUE, "#c9671b", "#8a63d2", "#2a9461", "#c7518f", "#8d7d1f", GREY]
 # 0.88 of that, where text of `FONT_SIZE` still has more than 11 pixels.
 WIDTH, FONT_SIZE = 400, 13
 PADDING = 30
-LABEL_LINE = 20
-"""The characters of a line of a wrapped label."""
+LABEL_LINE, LABEL_LINES, LINE_HEIGHT = 20, 3, FONT_SIZE + 1
+"""The characters of a line of a wrapped label, the most lines, and the height of a line."""
 LINE_BREAK = "¶"  # in labels, where control characters are replaced
 SVG = "http://www.w3.org/2000/svg"
 SHAPES = frozenset(
@@ -153,7 +153,7 @@ def wrapped(label: str) -> str:
     words = re.sub(r"(?<=\S)\(", " (", label)
     # A number stays with its name: lines are not broken at a no-break space.
     words = re.sub(r" (?=[\d.]+(?:,|$))", "\N{NO-BREAK SPACE}", words)
-    lines = textwrap.wrap(words, LABEL_LINE, max_lines=3, placeholder=" …")
+    lines = textwrap.wrap(words, LABEL_LINE, max_lines=LABEL_LINES, placeholder=" …")
     return LINE_BREAK.join(lines).replace("\N{NO-BREAK SPACE}", " ")
 
 
@@ -181,7 +181,18 @@ def label_axis() -> Any:
         labelFontWeight="bold",
         ticks=False,
         labelExpr=f"split(datum.label, '{LINE_BREAK}')",
-        labelLineHeight=FONT_SIZE + 1,
+        labelLineHeight=LINE_HEIGHT,
+        # The first line of a label is at its tick: half of the others belong above.
+        labelOffset={
+            "condition": [
+                {
+                    "test": f"length(split(datum.label, '{LINE_BREAK}')) == {lines}",
+                    "value": -LINE_HEIGHT * (lines - 1) / 2,
+                }
+                for lines in range(2, LABEL_LINES + 1)
+            ],
+            "value": 0,
+        },
     )
 
 
