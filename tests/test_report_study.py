@@ -377,13 +377,21 @@ def test_the_bar_of_an_axis_is_over_seeds_alone(tmp_path):
 
 
 def test_values_of_an_axis_are_averaged_over_the_same_choices(tmp_path):
-    """A combination that failed for one value counts for none of them, a seed for the others."""
+    """A combination that failed for one value counts for none of them, a seed for the others.
+
+    The chart says which are left, where a value of another axis is not.
+    """
     failures = ("1000-mean-s0", "1000-mean-s1", "0-random-s1")
     study = read_study_files(make_study(tmp_path / "s", failures=failures))
     mean, drawn = study.means(["embeddings"], BITS)
     assert (mean.seeds, drawn.seeds) == (2, 1)
     expected = 1.5 - (0 + math.log1p(100)) / 2 / 20
     assert (mean.value, drawn.value) == pytest.approx((expected + 0.005, expected + 0.1))
+    assert mean.where == "Only with size 0 or 100. "
+    (of_rows,) = (chart for chart in study_charts(study) if chart.name == "axis-1")
+    assert "lower is better. Only with size 0 or 100. Dot: " in of_rows.caption
+    (of_all,) = read_study_files(make_study(tmp_path / "all")).means(["embeddings"], BITS)[:1]
+    assert of_all.where == ""
 
 
 def test_choices_are_compared_with_the_first_by_seed(tmp_path):
@@ -391,7 +399,7 @@ def test_choices_are_compared_with_the_first_by_seed(tmp_path):
     study = read_study_files(make_study(tmp_path / "s", sizes=(0, 100), seeds=(0, 1, 2)))
     assert study.choice_axes == ["vocabulary.size", "embeddings"]
     first, *others = study.means(study.choice_axes, BITS, compared=True)
-    assert (first.label, first.value) == ("vocabulary size 0, mean plain", 0.0)
+    assert (first.label, first.value) == ("size 0, mean plain", 0.0)
     # All seeds differ from the first choice by the same.
     assert [mean.interval for mean in others] == [None] * 3
     saved = math.log1p(100) / 20

@@ -56,7 +56,7 @@ def axis_chart(study: StudyFiles, axis: str) -> Chart | None:
         f"axis-{study.axes.index(axis)}",
         f"Bits per byte by {short(axis)}",
         f"{language_names(means[0].targets)}, {study.model_of(BITS)}; lower is better. "
-        f"{_explain_bars(means)} The answer above says which differences the intervals support.",
+        f"{means[0].where}{_explain_bars(means)} The answer above says which differences the intervals support.",
         f"Bits per byte by {axis}: {'; '.join(descriptions)}.",
         interval_dots(points, "bits per byte", labels=list(labels.values())),
     )
@@ -109,7 +109,7 @@ def _choices_chart(name: str, means: Sequence[AxisMean], title: str, advice: str
         name,
         title,
         f"Target language: {language_names(finite[0].targets)}. Difference in bits per byte; left "
-        f"is better. {_explain_bars(finite, advice)}",
+        f"is better. {finite[0].where}{_explain_bars(finite, advice)}",
         f"{title}: {'; '.join(descriptions)}.",
         difference_dots(points, DIFFERENCE, labels.values()),
     )

@@ -6,9 +6,10 @@ the minimum and maximum.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar
@@ -87,7 +88,8 @@ class AxisMean:
 
     The number of each seed is averaged over the other axes first, so the interval is over seeds
     only. There is none with one seed, and where the seed changes nothing. `targets` has the target
-    language of each combination of the other axes that is averaged over.
+    language of each combination of the other axes that is averaged over, and `where` says which of
+    their values these are, if not all.
     """
 
     label: str
@@ -95,6 +97,7 @@ class AxisMean:
     interval: tuple[float, float] | None
     seeds: int
     targets: Sequence[str]
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -172,17 +175,18 @@ class StudyFiles:
         is its difference from that of the first combination with the same seed.
         """
         numbers: dict[str, dict[tuple[str, ...], dict[int, float]]] = {}
+        other_axes = [axis for axis in self.axes if axis not in axes]
         for cell in self._finished:
             number = _value(self._numbers.get(cell["name"], {}), key)
             if number is not None and cell["labels"].keys() >= set(axes):
                 labels = {name: str(label) for name, label in cell["labels"].items()}
                 contexts = numbers.setdefault(choice_label(labels, axes), {})
-                others = [label for name, label in labels.items() if name not in axes]
-                context = (self._target(cell), *others)
+                context = (self._target(cell), *(labels.get(axis, "") for axis in other_axes))
                 contexts.setdefault(context, {})[cell["seed"]] = number
         shared = set.intersection(*map(set, numbers.values())) if numbers else set()
         first = next(iter(numbers.values()), {})
         targets = sorted(target for target, *_ in shared)
+        where = _shared_where(other_axes, list(chain.from_iterable(numbers.values())), shared)
         means = []
         for label, contexts in numbers.items():
             by_seed: dict[int, list[float]] = {}
@@ -195,7 +199,7 @@ class StudyFiles:
             complete = [sum(of) / len(of) for of in by_seed.values() if len(of) == len(shared)]
             if complete:
                 mean, interval = sum(complete) / len(complete), interval_over_seeds(complete)
-                means.append(AxisMean(label, mean, interval, len(complete), targets))
+                means.append(AxisMean(label, mean, interval, len(complete), targets, where))
         return means
 
     @cached_property
@@ -289,6 +293,27 @@ class StudyFiles:
             if serving is not None:
                 of_cell[SERVING] = serving
         return numbers
+
+
+def _shared_where(
+    axes: Sequence[str], contexts: Sequence[tuple[str, ...]], shared: Collection[tuple[str, ...]]
+) -> str:
+    """Return which values of other axes are in the shared contexts; "" if all are.
+
+    A context is a target language and the value of each of the axes.
+
+    >>> hindi, turkish = ("hi", "keep"), ("tr", "keep")
+    >>> _shared_where(["form"], [hindi, ("hi", "auto"), turkish], {hindi, turkish})
+    'Only with form keep. '
+    """
+    parts = []
+    for index, axis in enumerate(axes, start=1):
+        labels = dict.fromkeys(context[index] for context in contexts)
+        in_shared = {context[index] for context in shared}
+        found = [label for label in labels if label in in_shared]
+        if len(found) < len(labels):
+            parts.append(f"{short(axis)} {' or '.join(found)}")
+    return f"Only with {', '.join(parts)}. " if parts else ""
 
 
 def _serving_cost(of_cell: Mapping[ValueKey, float]) -> float | None:

@@ -11,6 +11,8 @@ from lingraft.report.charts import LABEL_LINE
 
 TOGETHER = "+"
 """Joins the target languages of a cell that has several."""
+NAME_WIDTH = LABEL_LINE - 7
+"""The characters of a line of a label that are left for a name next to a number."""
 
 
 def short(axis: str) -> str:
@@ -27,7 +29,7 @@ def choice_label(labels: Mapping[str, str], axes: Sequence[str]) -> str:
 
     >>> labels = {"vocabulary.size": "500", "training": "full", "learning_rates.body": "-0.01"}
     >>> choice_label(labels, ["training"]), choice_label(labels, list(labels))
-    ('full', 'vocabulary size 500, full, body -0.01')
+    ('full', 'size 500, full, body -0.01')
     """
     return ", ".join(_value_name(axis, labels[axis]) for axis in axes)
 
@@ -35,9 +37,10 @@ def choice_label(labels: Mapping[str, str], axes: Sequence[str]) -> str:
 def _value_name(axis: str, label: str) -> str:
     if not re.match(r"-?[\d.]|(True|False|None)$", label):
         return label
-    # A line of a chart has room for so much.
-    whole = f"{axis.replace('.', ' ')} {label}"
-    return whole if len(whole) <= LABEL_LINE else f"{short(axis)} {label}"
+    # A line of a chart has room for so much. The length of the number decides nothing, so that all
+    # values of an axis have the same name.
+    whole = axis.replace(".", " ")
+    return f"{whole if len(whole) <= NAME_WIDTH else short(axis)} {label}"
 
 
 def language_names(targets: Iterable[str]) -> str:
