@@ -99,7 +99,7 @@ def test_ratios_are_consistent() -> None:
 
 
 def test_the_prediction_says_how_it_was_checked_and_what_is_outside() -> None:
-    """Ends ascend from the lowest; error, coverage and regret are shown; what is outside is named."""
+    """Ends ascend from the lowest; errors, coverage and regret are shown; who is outside is too."""
     inside = np.median([run.facts["target_bits"] for run in measured_runs()])
     predicted = predict_ends([("inside", inside), ("better", 0.2)])
     assert [end.name for end in predicted.ends] == ["better", "inside"]

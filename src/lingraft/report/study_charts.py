@@ -56,7 +56,8 @@ def axis_chart(study: StudyFiles, axis: str) -> Chart | None:
         f"axis-{study.axes.index(axis)}",
         f"Bits per byte by {short(axis)}",
         f"{language_names(means[0].targets)}, {study.model_of(BITS)}; lower is better. "
-        f"{means[0].where}{_explain_bars(means)} The answer above says which differences the intervals support.",
+        f"{means[0].where}{_explain_bars(means)} The answer above says which differences the "
+        "intervals support.",
         f"Bits per byte by {axis}: {'; '.join(descriptions)}.",
         interval_dots(points, "bits per byte", labels=list(labels.values())),
     )
