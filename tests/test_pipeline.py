@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lingraft.errors import LingraftError, StoreError
+from lingraft.errors import LingraftError, RecipeError, StoreError
 from lingraft.evaluation.tasks import auto_tasks
 from lingraft.measurement import read_measurements
 from lingraft.pipeline import (
@@ -571,3 +571,22 @@ def test_a_finished_run_keeps_its_tasks_without_lm_eval(
         measured, made = carry_out(shorter, here)
         assert made == ["evaluation"]
         assert {row.metric for row in measured.measurements.rows} >= {"sentiment accuracy"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("evaluation.context=1024", "evaluation.context is 1024, but the model's context is 64"),
+        ("training.packing.block_size=1024", "block_size is 1024, but the model's context is 64"),
+    ],
+)
+def test_more_than_the_models_context_is_refused_before_training(
+    recipe_values, here, change, message
+):
+    """The plan refuses it, and a run before it learns tokens, also without a held-out curve."""
+    recipe = read(recipe_values, change, "training.heldout_points=0")
+    with pytest.raises(RecipeError, match=message):
+        plan(recipe, here)
+    with pytest.raises(RecipeError, match=message):
+        carry_out(recipe, here)
+    assert not list((here.store / "answers").glob("vocabulary-*"))

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from lingraft.bases.base import BASES, Base, BuildContext
-from lingraft.bases.tokenizer_files import context_of, tokenizer_digests, write_tokenizer
+from lingraft.bases.tokenizer_files import tokenizer_digests, write_tokenizer
+from lingraft.checkpoint.config_files import context_of
 from lingraft.errors import ModelError, TokenizerError, did_you_mean
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.load_tokenizer import tokenizer_file

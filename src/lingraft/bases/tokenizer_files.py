@@ -15,7 +15,7 @@ from typing import Any
 
 from lingraft.bases.as_transformers import add_class_settings
 from lingraft.bases.folder import SMALL_FILES, read_config
-from lingraft.checkpoint.config_files import text_parts
+from lingraft.checkpoint.config_files import context_of, text_parts
 from lingraft.errors import ModelError, named_errors
 from lingraft.progress import say
 from lingraft.splice import identity_splice
@@ -173,15 +173,4 @@ def rows_of(config: dict[str, Any]) -> int | None:
     for part in reversed(text_parts(config)):
         if part.get("vocab_size") is not None:
             return int(part["vocab_size"])
-    return None
-
-
-def context_of(config: dict[str, Any]) -> int | None:
-    """Return the longest input that a config.json states, in tokens."""
-    # The names of most models, of GPT-2, of MPT, and of older configurations.
-    names = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
-    for part in reversed(text_parts(config)):
-        for name in names:
-            if part.get(name):
-                return int(part[name])
     return None

@@ -127,6 +127,28 @@ def text_parts(config: dict[str, Any]) -> list[dict[str, Any]]:
             return parts
 
 
+def context_of(config: dict[str, Any]) -> int | None:
+    """Return the longest input that a config.json states, in tokens.
+
+    >>> context_of({"max_seq_len": 2048}), context_of({"max_position_embeddings": -1})
+    (2048, None)
+    """
+    # The names of most models, of GPT-2, of MPT, and of older configurations.
+    names = (
+        "max_position_embeddings",
+        "n_positions",
+        "max_seq_len",
+        "max_sequence_length",
+        "seq_length",
+    )
+    for part in reversed(text_parts(config)):
+        for name in names:
+            # -1 or a missing value stands for no limit.
+            if (part.get(name) or 0) > 0:
+                return int(part[name])
+    return None
+
+
 def set_vocabulary(config: dict[str, Any], rows: int) -> None:
     """Set the number of rows in config.json: for the language model, and where it is repeated.
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from lingraft.checkpoint.config_files import context_of
 from lingraft.errors import ModelError
 from lingraft.evaluation.bootstrap import Floats
 from lingraft.evaluation.text_scores import (
@@ -179,15 +180,7 @@ def start_id(tokenizer: ModelTokenizer) -> int:
 
 def choose_context(model: Any, wanted: int | None = None) -> int:
     """Return the window size in tokens; raises `ModelError` if `wanted` is above the limit."""
-    config = model.config.get_text_config()
-    limit = None
-    # Architectures name their limit differently.
-    for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"):
-        value = getattr(config, name, None)
-        # -1 or a missing value stands for no limit.
-        if isinstance(value, int) and value > 0:
-            limit = value
-            break
+    limit = context_of(model.config.get_text_config().to_dict())
     if wanted and limit and wanted > limit:
         msg = (
             f"{model.name_or_path}: a context of {wanted:,} tokens is wanted, but the model has "

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import ByteSize, Field
 
+from lingraft.errors import RecipeError
 from lingraft.measurement import MIN_DOCUMENTS
 from lingraft.registry import Settings
 
@@ -133,3 +134,12 @@ class EvaluationSettings(Settings):
         description="probes of in-context learning in the final table and on the held-out curve; "
         "null: not measured",
     )
+
+    def check_context(self, limit: int | None) -> None:
+        """Raise `RecipeError` if the window exceeds the context of a model (None: unknown)."""
+        if self.context and limit and self.context > limit:
+            msg = (
+                f"evaluation.context is {self.context}, but the model's context is {limit} tokens; "
+                f"set at most {limit}, or leave it out"
+            )
+            raise RecipeError(msg)

@@ -11,7 +11,8 @@ from typing import Any
 
 from rich.table import Table
 
-from lingraft.bases.tokenizer_files import context_of, rows_of
+from lingraft.bases.tokenizer_files import rows_of
+from lingraft.checkpoint.config_files import context_of
 from lingraft.corpus import Corpus
 from lingraft.formatting import duration, flops, number
 from lingraft.packing.epoch_limits import (

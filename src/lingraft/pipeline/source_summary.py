@@ -15,6 +15,7 @@ from lingraft.bases import Base
 from lingraft.bases.folder import read_config
 from lingraft.bases.hub_model import HubBase
 from lingraft.checkpoint import Checkpoint, embedding_names
+from lingraft.checkpoint.config_files import context_of
 from lingraft.checkpoint.safetensors_files import torch_dtype
 from lingraft.errors import RecipeError
 from lingraft.formatting import size
@@ -45,8 +46,10 @@ def source_statement(recipe: Recipe, folder: Path) -> SourceStatement:
 
     Raises `RecipeError` if the recipe has chat text and the model has no chat template, or one that
     document masks would cut, if an optimizer would round weights of the model that the strategy
-    keeps, or if the settings of a strategy do not fit the model.
+    keeps, if the settings of a strategy do not fit the model, or if sequences or the windows of the
+    evaluation exceed its context.
     """
+    _check_lengths(recipe, folder)
     _check_rounding(recipe, folder)
     _check_strategies(recipe, folder)
     tokenizer = open_tokenizer(folder)
@@ -134,6 +137,14 @@ def _describe_chat_training(
             "the source is a chat model and no chat text is trained on: it may forget how to chat; "
             f"replay chat text (a source with format: chat); {ALTERNATIVE}"
         )
+
+
+def _check_lengths(recipe: Recipe, folder: Path) -> None:
+    """Check sequences and windows: the training would otherwise be done before it is scored."""
+    context = context_of(read_config(folder))
+    if recipe.training.phases:
+        recipe.training.packing.sequence_length(context)
+    recipe.evaluation.check_context(context)
 
 
 def _check_rounding(recipe: Recipe, folder: Path) -> None:

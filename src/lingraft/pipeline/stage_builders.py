@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from lingraft.bases import Base, BuildContext
 from lingraft.bases.folder import read_config
-from lingraft.bases.tokenizer_files import complete_tokenizer, context_of
+from lingraft.bases.tokenizer_files import complete_tokenizer
 from lingraft.checkpoint import Checkpoint, embedding_names, resize_embeddings
-from lingraft.checkpoint.config_files import COMPANION_FILES
+from lingraft.checkpoint.config_files import COMPANION_FILES, context_of
 from lingraft.checkpoint.weight_checks import check_finite
 from lingraft.corpus import Corpus, Listing, build_corpus
 from lingraft.corpus.blend import blend_corpora

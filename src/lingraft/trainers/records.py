@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.bases.folder import read_config
-from lingraft.bases.tokenizer_files import context_of
 from lingraft.checkpoint import Checkpoint, embedding_names
+from lingraft.checkpoint.config_files import context_of
 from lingraft.checkpoint.load_model import meta_model
 from lingraft.checkpoint.model_class import read_model_config
 from lingraft.checkpoint.resized_tensors import ROW_MULTIPLE

@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 from typing import get_args
 
 from lingraft.bases.folder import read_config
-from lingraft.bases.tokenizer_files import context_of
 from lingraft.checkpoint import Checkpoint
+from lingraft.checkpoint.config_files import context_of
 from lingraft.corpus import Corpus
 from lingraft.errors import RecipeError, StoreError, did_you_mean
 from lingraft.evaluation.score_model import heldout_documents
