@@ -380,6 +380,29 @@ def test_the_plan_counts_the_tokens_of_what_was_packed(recipe_values, here):
     assert abs(planned - trained) <= 128  # a step, by which training passes its budget
 
 
+def test_the_plan_estimates_the_tokens_of_a_text_by_its_tokenizer(recipe_values, here):
+    """Text in the base language, and any without added tokens, has the tokens of the base.
+
+    A number of steps that follows from them is about right; one that is set is exact.
+    """
+    budget = "training.budget=1 epoch"
+
+    def of(*overrides):
+        rows = {row.title: row for row in plan(read(recipe_values, *overrides), here)}
+        return rows, "\n".join(rows["training"].notes)
+
+    rows, lines = of(budget)
+    target, replay = rows["packing hi"].amounts["tokens"], rows["packing en"].amounts["tokens"]
+    assert target == round(rows["text in hi"].amounts["bytes"] / 6.5)
+    assert replay == round(rows["text in en"].amounts["bytes"] / 4)
+    assert re.search(r"training: about \d+ steps? of", lines)
+    for nothing in ("vocabulary.size=0", "vocabulary.method=none"):
+        rows, _ = of(budget, nothing)
+        assert rows["packing hi"].amounts["tokens"] > 4 * target
+        assert rows["vocabulary"].amounts["tokens"] == 0
+    assert "training: 6 steps of" in of()[1]
+
+
 def test_without_replay_and_without_training(recipe_values, here):
     """Without replay text and phases, the spliced model is the result.
 

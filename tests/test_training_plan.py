@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,13 @@ from lingraft.tf32 import tf32_products
 from lingraft.training import SCHEDULES, Budget, Execution, Phase, TrainingPlan
 from lingraft.training.batch_rule import BATCH, DEFAULT_STEPS
 from lingraft.training.job import Job
-from lingraft.training.phase_outline import expected_steps, outline_phase, phase_lengths
-from lingraft.training.phase_steps import TextSource, TrainingText, phase_steps
+from lingraft.training.phase_outline import (
+    expected_steps,
+    few_steps_lines,
+    outline_phase,
+    phase_lengths,
+)
+from lingraft.training.phase_steps import TextSource, TrainingSteps, TrainingText, phase_steps
 from lingraft.training.step_loop import DivergenceMonitor
 from tests.conftest import HINDI
 from tests.training_cases import ADDED, packed, plan_of, two_streams
@@ -389,6 +395,27 @@ def test_the_steps_that_are_planned_are_those_of_the_training(
         (counted,) = job.steps(10**6).phases
         assert expected.sequences_per_step == counted.sequences_per_step == 3
         assert abs(expected.steps - counted.steps) <= max(1, 0.1 * counted.steps)
+
+
+def test_the_budget_that_a_warning_names_has_about_two_hundred_steps(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """Also if the budget is a small part of one sequence; plan and training name the same."""
+    text = two_streams(tiny_model, tmp_path)
+    block = text.target.summary.block
+    amounts = [source.amount() for source in text.targets], text.replay.amount()
+
+    def counted(budget: str) -> TrainingSteps:
+        plan = plan_of(budget=budget, replay_share=0.3)
+        return Job(tiny_model, text, plan, tmp_path, ADDED, 0, Execution(), None).steps(10**6)
+
+    for budget in ("1 tokens", "1 bytes", "20 bytes", "1 documents"):
+        plan = plan_of(budget=budget, replay_share=0.3)
+        lengths = phase_lengths(plan.phases, [0.3], block, 10**6, amounts)
+        for steps in (expected_steps(lengths, amounts), counted(budget).phases):
+            (line,) = few_steps_lines(plan.phases, steps, block)
+            longer = re.search(r"training.budget: (.+) gives about 200", line)[1]
+            assert 100 < counted(longer).phases[0].steps < 400
 
 
 def test_a_diverging_loss_differs_from_a_bad_batch() -> None:

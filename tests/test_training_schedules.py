@@ -66,7 +66,7 @@ def test_a_warm_up_below_1_percent_or_5_steps_has_a_warning_that_helps(schedule,
 
 def test_training_warns_of_a_short_warm_up_of_each_phase():
     """The 20 steps of wsd are below 1% of a phase from 2,001 steps on; cosine has 3%."""
-    steps = [ExpectedSteps(count, 1, 256) for count in (2000, 3000)]
+    steps = [ExpectedSteps(count, 1, 256, count) for count in (2000, 3000)]
     wsd, cosine = Phase(schedule="wsd"), Phase()
     assert few_steps_lines([wsd, cosine], steps, 256) == []
     (line,) = few_steps_lines([cosine, wsd], steps, 256)
@@ -79,12 +79,12 @@ def test_training_warns_of_a_short_warm_up_of_each_phase():
 
 def test_shorter_sequences_are_proposed_with_the_batch_that_follows() -> None:
     """A batch that the recipe sets would stay as it is, and documents would lose their ends."""
-    steps = [ExpectedSteps(20, 1, 2048)]
+    steps = [ExpectedSteps(20, 1, 2048, 20)]
     (default,) = few_steps_lines([Phase()], steps, 2048)
     (batch,) = few_steps_lines([Phase(batch_tokens=2048)], steps, 2048)
     assert "few: training.packing.block_size: 204 gives about 200" in default
     assert "block_size: 204 and training.batch_tokens: 204 give about 200" in batch
-    (documents,) = few_steps_lines([Phase()], [ExpectedSteps(20, 1, 500)], 2048)
+    (documents,) = few_steps_lines([Phase()], [ExpectedSteps(20, 1, 500, 20)], 2048)
     assert "block_size" not in documents
 
 

@@ -24,7 +24,7 @@ def describe_pretokenizer_plan(recipe: Recipe, runtime: Runtime, graph: Graph) -
     if graph.vocabulary.is_cached(store):
         return pretokenizer_line(store.folder(graph.vocabulary.stage))
     mode = recipe.vocabulary.pretokenizer
-    if _adds_nothing(recipe):
+    if adds_nothing(recipe):
         return "pre-tokenizer: stays the base's (nothing is added)"
     if mode == "auto":
         folder = _source_tokenizer(recipe, graph, store)
@@ -49,7 +49,7 @@ def describe_balance_plan(recipe: Recipe) -> str:
     """
     languages = [text.language for text in recipe.targets]
     settings = recipe.vocabulary
-    if _adds_nothing(recipe):
+    if adds_nothing(recipe):
         return ""
     if len(languages) < 2:
         unused = "balance: premium has no effect with one target language"
@@ -71,7 +71,7 @@ def describe_balance_plan(recipe: Recipe) -> str:
     )
 
 
-def _adds_nothing(recipe: Recipe) -> bool:
+def adds_nothing(recipe: Recipe) -> bool:
     """Whether the tokenizer stays as it is, whatever `vocabulary.pretokenizer` says."""
     return not recipe.vocabulary.size or isinstance(recipe.vocabulary.method, Nothing)
 
@@ -90,7 +90,7 @@ def describe_limits(recipe: Recipe, runtime: Runtime, graph: Graph) -> list[str]
         lines.append(f"no PEFT adapter later: {reason}")
     store = Store(runtime.store)
     folder, mode = _source_tokenizer(recipe, graph, store), recipe.vocabulary.pretokenizer
-    if _adds_nothing(recipe):
+    if adds_nothing(recipe):
         mode = "keep"
     extended = None
     if graph.vocabulary.is_cached(store):  # the pre-tokenizer is decided already

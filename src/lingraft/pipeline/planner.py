@@ -23,6 +23,7 @@ from lingraft.packing.epoch_limits import (
     plan_reading,
 )
 from lingraft.pipeline.graph import Graph
+from lingraft.pipeline.plan_notes import adds_nothing
 from lingraft.pipeline.run_estimates import (
     BYTES_PER_TOKEN,
     EFFICIENCY,
@@ -110,6 +111,8 @@ class _Planner:
         self.packed_text: dict[str, TextAmount] = {}
         size = recipe.vocabulary.size
         self.size = size if isinstance(size, int) else size.max_size
+        if adds_nothing(recipe):
+            self.size = 0
 
     def rows(self) -> list[PlanRow]:
         """Return a row for each stage."""
@@ -274,7 +277,8 @@ class _Planner:
         notes, size = self._notes(node), self.text_bytes[role]
         texts = dict(zip(target_roles(self.recipe), self.recipe.targets, strict=True))
         text = self.recipe.replay if role == "replay" else texts[role]
-        tokens = notes["tokens"] if notes else size and round(size / BYTES_PER_TOKEN["after"])
+        kind = "base" if role == "replay" else self._kind_of_target()
+        tokens = notes["tokens"] if notes else size and round(size / BYTES_PER_TOKEN[kind])
         rows = notes["rows"] if notes else None
         known = self.text_documents[role]
         is_padded = self.recipe.training.packing.layout == "documents"
@@ -310,7 +314,7 @@ class _Planner:
             flops += self._flops(2, self._reference_tokens()) or 0.0
         if flops is not None and plan.heldout_points:
             # Each point of the held-out curve scores what the final table scores.
-            scored = self._scored_tokens("after") * (plan.heldout_points + 1)
+            scored = self._scored_tokens(self._kind_of_target()) * (plan.heldout_points + 1)
             flops += self._flops(2, scored) or 0.0
         row = self._row(node, {"tokens": tokens}, flops=flops)
         return replace(row, notes=tuple(lines))
@@ -390,18 +394,24 @@ class _Planner:
         few = few_steps_lines(phases, steps, self.block)
         return [*outline_lines(outlines), *(f"warning: {line}" for line in few)]
 
+    def _kind_of_target(self) -> str:
+        """Return which tokens the adapted model has for target text."""
+        return "after" if self.added else "before"
+
     def _scored_tokens(self, kind: str) -> int:
         """Return roughly how many tokens of held-out text a model is scored on."""
         size, targets = int(self.recipe.evaluation.heldout_bytes), len(self.recipe.targets)
         others = 1 if self.recipe.replay else 0
-        return round(targets * size / BYTES_PER_TOKEN[kind] + others * size / 4)
+        return round(
+            targets * size / BYTES_PER_TOKEN[kind] + others * size / BYTES_PER_TOKEN["base"]
+        )
 
     def _scoring(self, graph: Graph) -> Iterator[PlanRow]:
         """Yield a row for each model; the source needs more tokens for target text than others."""
         size, others = int(self.recipe.evaluation.heldout_bytes), 1 if self.recipe.replay else 0
         targets = len(graph.targets)
         for node in graph.scoring:
-            kind = "before" if node.inputs["model"] is graph.source else "after"
+            kind = "before" if node.inputs["model"] is graph.source else self._kind_of_target()
             tokens = self._scored_tokens(kind)
             amounts = {"bytes": size * (targets + others)}
             yield self._row(node, amounts, flops=self._flops(2, tokens))

@@ -21,8 +21,9 @@ from lingraft.file_kinds import COMPRESSIONS
 COMPRESSION = 4.0
 """Bytes of text per byte of a compressed file: 3.6 (English) to 6.2 (Tamil) in news text."""
 
-BYTES_PER_TOKEN = {"before": 1.6, "after": 6.5}
-"""In a language that the tokenizer was not trained on: before and after tokens are added."""
+BYTES_PER_TOKEN = {"before": 1.6, "after": 6.5, "base": 4.0}
+"""In a language that the tokenizer was not trained on, before and after tokens are added, and in
+that of the base."""
 
 LEARNING_SECONDS_PER_BYTE = 1.2e-6
 READING_SECONDS_PER_BYTE = 0.5e-6

@@ -110,7 +110,7 @@ def batch_reason(
 
 def few_steps_warning(
     steps: int,
-    sequences: int,
+    sequences: float,
     block: int,
     budgets: Sequence[tuple[str, float]],
     *,
@@ -119,9 +119,10 @@ def few_steps_warning(
 ) -> str | None:
     """Return a warning of a training of few steps, with what gives more.
 
-    `sequences` are those of the whole training, of `block` tokens. `budgets` are the units and
-    amounts of its phases. `shortens` is whether sequences may be proposed to be shorter, and
-    `sets_batch` whether the recipe sets the batch, which then has to follow.
+    `sequences` are those that the budgets ask for, of `block` tokens: below 1 for less text than a
+    sequence holds. `budgets` are the units and amounts of the phases. `shortens` is whether
+    sequences may be proposed to be shorter, and `sets_batch` whether the recipe sets the batch,
+    which then has to follow.
 
     >>> few_steps_warning(13, 400, 256, [("bytes", 4e5)])
     'training has 13 steps, which are few: training.batch_tokens: 512 gives 200'
@@ -139,6 +140,9 @@ def few_steps_warning(
     >>> few_steps_warning(5, 20, 256, [("epochs", 1)])  # doctest: +NORMALIZE_WHITESPACE
     'training has 5 steps, which are few: training.batch_tokens: 256 gives 20, and 10 times as
     much text then gives about 200'
+    >>> few_steps_warning(1, 0.1, 2048, [("bytes", 1e3)])  # doctest: +NORMALIZE_WHITESPACE
+    'training has 1 step, which are few: training.packing.block_size: 64 gives about 3;
+    training.budget: 2 MB gives about 200'
     >>> few_steps_warning(2, 8, 256, [("steps", 2)])
     'training has 2 steps, which are few: training.budget: 200 steps gives 200'
     """
@@ -147,22 +151,23 @@ def few_steps_warning(
     few = f"training has {counted(steps, 'step')}, which are few"
     if any(unit == "steps" for unit, _ in budgets):
         return f"{few}: {_longer(budgets, DEFAULT_STEPS / steps)} gives {DEFAULT_STEPS}"
-    per_step = max(1, sequences // DEFAULT_STEPS)
-    reached = math.ceil(sequences / per_step)
+    per_step = max(1, int(sequences / DEFAULT_STEPS))
+    possible = sequences / per_step
+    reached = math.ceil(possible)
     batch = ""
     where = "training.batch_tokens:" if len(budgets) == 1 else "batch_tokens of each phase:"
     if reached > steps:
         batch = f"{where} {per_step * block} gives {reached}"
     if reached >= 0.9 * DEFAULT_STEPS:
         return f"{few}: {batch}"
-    longer = _longer(budgets, DEFAULT_STEPS / reached)
+    longer = _longer(budgets, DEFAULT_STEPS / possible)
     if batch:
         return f"{few}: {batch}, and {longer} then gives about {DEFAULT_STEPS}"
     # A step is never less than a sequence, so that shorter sequences allow more steps.
-    shorter = max(MIN_BLOCK, sequences * block // DEFAULT_STEPS)
+    shorter = max(MIN_BLOCK, int(sequences * block / DEFAULT_STEPS))
+    reached = min(DEFAULT_STEPS, int(sequences * block / shorter))
     rows = ""
-    if shortens and shorter < block:
-        reached = min(DEFAULT_STEPS, sequences * block // shorter)
+    if shortens and reached > steps:
         gives = f"and {where} {shorter} give" if sets_batch else "gives"
         rows = f"training.packing.block_size: {shorter} {gives} about {reached}; "
     return f"{few}: {rows}{longer} gives about {DEFAULT_STEPS}"

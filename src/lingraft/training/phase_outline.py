@@ -42,6 +42,10 @@ class CountedSteps(Protocol):
         """The mean tokens of a sequence."""
 
     @property
+    def asked(self) -> float:
+        """The sequences that the budget asks for: a part of the last one is a sequence, too."""
+
+    @property
     def steps(self) -> int:
         """The number of optimizer steps."""
 
@@ -53,6 +57,7 @@ class ExpectedSteps:
     sequences: int
     sequences_per_step: int
     sequence_tokens: int
+    asked: float
 
     @property
     def steps(self) -> int:
@@ -65,6 +70,7 @@ class PhaseOutline:
     """The steps of a phase, the tokens of each step, the warm-up and the rates, with reasons.
 
     `branches` describes the branches of a phase that has some. The warm-up is then that of each.
+    `is_estimate` if the text was not counted, as in a plan.
     """
 
     steps: int
@@ -74,6 +80,7 @@ class PhaseOutline:
     warmup_why: str
     rates: Rates
     branches: str = ""
+    is_estimate: bool = False
 
     def notes(self) -> dict[str, Any]:
         """Return the entries of the manifest; `outline_of_notes` reads them."""
@@ -98,8 +105,10 @@ class PhaseOutline:
         '400 steps of 2,048 tokens (by size); warm-up 12 steps (3% of the steps); peak learning
         rates: body 0.0006, added rows 0.006 (as the recipe says)'
         """
+        about = "about " if self.is_estimate else ""
         return (
-            f"{counted(self.steps, 'step')} of {self.tokens_per_step:,} tokens ({self.batch_why})"
+            f"{about}{counted(self.steps, 'step')} of {self.tokens_per_step:,} tokens "
+            f"({self.batch_why})"
             f"{f', in {self.branches}' if self.branches else ''}; "
             f"warm-up {counted(self.warmup_steps, 'step')}"
             f"{' of each branch' if self.branches else ''} ({self.warmup_why}); peak learning "
@@ -122,6 +131,7 @@ def outline_phase(phase: Phase, steps: CountedSteps, kind: str, parameters: int)
         phase.rates(kind, parameters, tokens, per_step),
         # Without a step for each branch, there are none: `few_steps_lines` says so.
         merging.describe(steps.steps) if merging and scheduled else "",
+        isinstance(steps, ExpectedSteps) and phase.budget.amount[0] != "steps",
     )
 
 
@@ -206,7 +216,7 @@ def expected_steps(
         so_far += count
         end = math.ceil(round(so_far, 6))
         sequences, per_step = max(1, end - before), length.sequences_per_step
-        steps.append(ExpectedSteps(sequences, per_step, length.sequence_tokens))
+        steps.append(ExpectedSteps(sequences, per_step, length.sequence_tokens, count))
         before = end
     return steps
 
@@ -220,7 +230,7 @@ def few_steps_lines(
     """
     few = few_steps_warning(
         sum(phase.steps for phase in steps),
-        sum(phase.sequences for phase in steps),
+        sum(phase.asked for phase in steps),
         steps[0].sequence_tokens if steps else block,
         [phase.budget.amount for phase in phases],
         # Documents would lose their ends.

@@ -92,8 +92,8 @@ class TrainingText:
 class PhaseSteps:
     """The steps of a phase: `sequences` in all, `sequences_per_step` in each step but the last.
 
-    `sequence_tokens` is the mean length of a sequence, and `reached` what the phase reads, in the
-    unit of its budget.
+    `sequence_tokens` is the mean length of a sequence, `reached` what the phase reads, in the unit
+    of its budget, and `asked` the sequences that this would be without the rest of the last one.
     """
 
     mixture: Mixture
@@ -101,6 +101,7 @@ class PhaseSteps:
     sequences_per_step: int
     sequence_tokens: int
     reached: float
+    asked: float
 
     @property
     def steps(self) -> int:
@@ -210,7 +211,8 @@ def phase_steps(
     unit, amount = length.unit, length.amount
     per_step, of_sequence = length.sequences_per_step, length.sequence_tokens
     if unit == "steps":
-        return PhaseSteps(mixture, int(amount) * per_step, per_step, of_sequence, amount)
+        count = int(amount) * per_step
+        return PhaseSteps(mixture, count, per_step, of_sequence, amount, count)
     of_unit = len(mixture.targets[lead].blocks) if unit == "epochs" else 1
     # Rounded, because a tenth and nine tenths of 3 epochs are a little more than 3.
     amount = max(1, math.ceil(round(amount * of_unit, 6)))
@@ -228,8 +230,9 @@ def phase_steps(
         sums = reached + np.cumsum(each)
         if sums[-1] >= amount:
             last = int(np.searchsorted(sums, amount))
-            read = float(sums[last]) / of_unit
-            return PhaseSteps(mixture, first + last + 1, per_step, of_sequence, read)
+            total, read = first + last + 1, float(sums[last])
+            asked = total * amount / read
+            return PhaseSteps(mixture, total, per_step, of_sequence, read / of_unit, asked)
         first, reached = first + count, int(sums[-1])
     raise AssertionError  # `_chunks` does not end
 
