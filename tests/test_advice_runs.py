@@ -41,6 +41,7 @@ from lingraft.pipeline import Run, build_graph, run
 from lingraft.pipeline.runner import build_node
 from lingraft.progress import discard_line
 from lingraft.recipe import Runtime, parse_recipe
+from lingraft.recipe.overrides import override
 from lingraft.recipe.tree import Tree
 from lingraft.store import Store
 
@@ -210,29 +211,44 @@ def test_the_predicted_time_counts_the_points_of_the_curve_that_are_left():
     assert (late.low, late.high) == pytest.approx((0.8 * late.value, 1.5 * late.value))
 
 
-def test_tokens_of_other_methods_are_not_predicted(tiny_model, tmp_path):
-    """The fertility curve is that of continued merges: appended ones can need more tokens."""
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        # The fertility curve is that of continued merges: appended ones can need more tokens.
+        (
+            "vocabulary.method=append",
+            "known for vocabulary.method: continued only, not for append",
+        ),
+        ("vocabulary.size=0", "no tokens are added, so they are those of the source"),
+        (
+            "target=[{language: tr, corpus: miniature}, {language: hi, corpus: miniature}]",
+            "known for one target language only, not for several",
+        ),
+    ],
+)
+def test_tokens_that_are_not_predicted_have_the_reason(tiny_model, tmp_path, change, reason):
+    """Without a prediction, prediction.json says why."""
     runtime, store = Runtime(store=tmp_path / "store", device="cpu"), Store(tmp_path / "store")
-    recipe = parse_recipe(
-        Tree(
-            {
-                "name": "appended",
-                "model": str(tiny_model),
-                "target": {"language": "tr", "corpus": {"miniature": {"stories": 200}}},
-                "vocabulary": {"method": "append", "size": 20, "pretokenizer": "keep"},
-                "training": {"budget": "1 steps"},
-            }
-        )
+    values = Tree(
+        {
+            "name": "tokens",
+            "model": str(tiny_model),
+            "target": {"language": "tr", "corpus": {"miniature": {"stories": 200}}},
+            "vocabulary": {"size": 20, "pretokenizer": "keep"},
+            "training": {"budget": "1 steps"},
+        }
     )
+    recipe = parse_recipe(override(values, [change]))
     graph = build_graph(recipe)
+    if "size" in change:
+        for node in (graph.source, *graph.targets, graph.source_check, graph.vocabulary):
+            build_node(node, recipe, runtime, store, discard_line)
     build_node(graph.prediction, recipe, runtime, store, discard_line)
     content = json.loads(
         (store.folder(graph.prediction.stage) / "prediction.json").read_text(encoding="utf-8")
     )
     assert content["rows"] == []
-    assert content["not predicted"] == {
-        "tokens per byte": "known for vocabulary.method: continued only, not for append"
-    }
+    assert content["not predicted"] == {"tokens per byte": reason}
 
 
 def test_python_and_the_command_line_make_the_same_run(tiny_model, tmp_path):

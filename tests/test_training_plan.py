@@ -413,7 +413,7 @@ def test_the_budget_that_a_warning_names_has_about_two_hundred_steps(
         plan = plan_of(budget=budget, replay_share=0.3)
         lengths = phase_lengths(plan.phases, [0.3], block, 10**6, amounts)
         for steps in (expected_steps(lengths, amounts), counted(budget).phases):
-            (line,) = few_steps_lines(plan.phases, steps, block)
+            (line,) = few_steps_lines(plan.phases, steps, plan.packing, block)
             longer = re.search(r"training.budget: (.+) gives about 200", line)[1]
             assert 100 < counted(longer).phases[0].steps < 400
 

@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from lingraft.packing import PackingSettings
 from lingraft.training.budget import FACTORS, UNITS, Budget
 from lingraft.training.config import Phase
 from lingraft.training.phase_outline import ExpectedSteps, few_steps_lines
 from lingraft.training.schedules import SCHEDULES, Constant, Cosine, Linear, Schedule, Wsd
 
+STREAM = PackingSettings()
 LENGTHS = st.integers(1, 400)
 SHARES = st.floats(0, 1)
 WARMUPS = st.one_of(st.floats(0, 0.99), st.integers(1, 300).map(float))
@@ -68,24 +70,28 @@ def test_training_warns_of_a_short_warm_up_of_each_phase():
     """The 20 steps of wsd are below 1% of a phase from 2,001 steps on; cosine has 3%."""
     steps = [ExpectedSteps(count, 1, 256, count) for count in (2000, 3000)]
     wsd, cosine = Phase(schedule="wsd"), Phase()
-    assert few_steps_lines([wsd, cosine], steps, 256) == []
-    (line,) = few_steps_lines([cosine, wsd], steps, 256)
+    assert few_steps_lines([wsd, cosine], steps, STREAM, 256) == []
+    (line,) = few_steps_lines([cosine, wsd], steps, STREAM, 256)
     assert line == (
         "the warm-up has 20 steps of 3,000; set training.phases.1.schedule.wsd.warmup: 30 for 1% "
         "of them, and at least 5"
     )
-    assert "set training.schedule.wsd.warmup: 30" in few_steps_lines([wsd], steps[1:], 256)[0]
+    assert (
+        "set training.schedule.wsd.warmup: 30" in few_steps_lines([wsd], steps[1:], STREAM, 256)[0]
+    )
 
 
 def test_shorter_sequences_are_proposed_with_the_batch_that_follows() -> None:
     """A batch that the recipe sets would stay as it is, and documents would lose their ends."""
     steps = [ExpectedSteps(20, 1, 2048, 20)]
-    (default,) = few_steps_lines([Phase()], steps, 2048)
-    (batch,) = few_steps_lines([Phase(batch_tokens=2048)], steps, 2048)
+    (default,) = few_steps_lines([Phase()], steps, STREAM, 2048)
+    (batch,) = few_steps_lines([Phase(batch_tokens=2048)], steps, STREAM, 2048)
     assert "few: training.packing.block_size: 204 gives about 200" in default
     assert "block_size: 204 and training.batch_tokens: 204 give about 200" in batch
-    (documents,) = few_steps_lines([Phase()], [ExpectedSteps(20, 1, 500, 20)], 2048)
-    assert "block_size" not in documents
+    documents = PackingSettings(layout="documents")
+    for mean in (500, 2048):  # 2,048: all documents are cut
+        (line,) = few_steps_lines([Phase()], [ExpectedSteps(20, 1, mean, 20)], documents, 2048)
+        assert "block_size" not in line
 
 
 @given(schedules(), LENGTHS)

@@ -199,9 +199,15 @@ def check_predictions(folder: Path) -> list[CheckedPrediction]:
 
 
 def predict_tokens(inputs: AddedTokens | None) -> Iterator[Prediction]:
-    """Predict the tokens per byte of the held-out text that the final table scores."""
-    if inputs is None or not inputs.added:
+    """Predict the tokens per byte of the held-out text that the final table scores.
+
+    Raises `RecipeError` if there is nothing to predict, or too little text to learn from.
+    """
+    if inputs is None:
         return
+    if not inputs.added:
+        msg = "no tokens are added, so they are those of the source"
+        raise RecipeError(msg)
     tokenizer, corpus, added = inputs.tokenizer, inputs.corpus, inputs.added
     documents = list(first_documents(corpus.documents("train"), SAMPLE_BYTES))
     data = {**tokenizer.family.data, "pre_tokenizer": inputs.pre_tokenizer}
@@ -217,7 +223,8 @@ def predict_tokens(inputs: AddedTokens | None) -> Iterator[Prediction]:
         sizes=[*takewhile(lambda size: size < added, SIZES), added],
     )
     if curves is None:
-        return
+        msg = "too little training text to predict from"
+        raise RecipeError(msg)
     now = sum(map(len, tokenizer.encode(evaluated))) / text_bytes(evaluated)
     value, low, high = tokens_per_byte(now, curves[-1]).at(added)
     low = min(low, value * (1 - MIN_RELATIVE_WIDTH))

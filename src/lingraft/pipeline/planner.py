@@ -391,7 +391,7 @@ class _Planner:
         outlines = []
         for phase, of_phase in zip(phases, steps, strict=True):
             outlines.append(outline_phase(phase, of_phase, self.kind, self.adapted_parameters))
-        few = few_steps_lines(phases, steps, self.block)
+        few = few_steps_lines(phases, steps, self.recipe.training.packing, self.block)
         return [*outline_lines(outlines), *(f"warning: {line}" for line in few)]
 
     def _kind_of_target(self) -> str:

@@ -294,7 +294,9 @@ def make_prediction(context: StageContext) -> None:
     if not method.is_predicted and recipe.vocabulary.size:
         # The curve of continued merges predicts 15.5% too few tokens for `append` in Turkish.
         reason = f"known for vocabulary.method: continued only, not for {method.name}"
-    elif "corpus" in context.folders:
+    elif "corpus" not in context.folders:
+        reason = "known for one target language only, not for several"
+    else:
         notes = Manifest.read(context.folders["vocabulary"]).notes
         target = open_tokenizer(context.folders["vocabulary"] / "tokenizer")
         tokens = AddedTokens(

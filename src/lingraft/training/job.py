@@ -70,7 +70,7 @@ class Job:
         for phase, steps in zip(self.plan.phases, planned.phases, strict=True):
             phase.branches(steps.steps)
         # Text that initialisations and base models train on has no recipe of a run.
-        few = few_steps_lines(self.plan.phases, planned.phases, block)
+        few = few_steps_lines(self.plan.phases, planned.phases, self.plan.packing, block)
         if text.keeps_epochs_apart:
             planned = replace(planned, warnings=(*planned.warnings, *few))
         return planned

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from lingraft.formatting import counted
+from lingraft.packing.config import PackingSettings
 from lingraft.packing.epoch_limits import (
     PhaseLength,
     TextAmount,
@@ -222,7 +223,7 @@ def expected_steps(
 
 
 def few_steps_lines(
-    phases: Sequence[Phase], steps: Sequence[CountedSteps], block: int
+    phases: Sequence[Phase], steps: Sequence[CountedSteps], packing: PackingSettings, block: int
 ) -> list[str]:
     """Return a warning if all phases together have few steps, or a phase's branches or warm-up do.
 
@@ -234,7 +235,7 @@ def few_steps_lines(
         steps[0].sequence_tokens if steps else block,
         [phase.budget.amount for phase in phases],
         # Documents would lose their ends.
-        shortens=all(phase.sequence_tokens == block for phase in steps),
+        shortens=packing.layout == "stream",
         sets_batch=any(phase.batch_tokens for phase in phases),
     )
     lines = [few] if few else []
