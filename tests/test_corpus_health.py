@@ -23,6 +23,7 @@ from lingraft.corpus.health_checks import CHECKS, REFUSING
 from lingraft.corpus.shingles import hash_word
 from lingraft.corpus.text_repairs import Cleaning
 from lingraft.errors import CorpusError
+from lingraft.evaluation.score_model import heldout_documents
 from lingraft.measurement import MIN_DOCUMENTS
 from lingraft.pipeline.stage_warnings import ScoredText, few_scored_warning
 from lingraft.pipeline.text_summary import health_lines
@@ -421,4 +422,13 @@ def test_a_half_of_few_documents_is_too_few_to_judge(tmp_path):
     assert few_scored_warning(corpus, ScoredText(scored)) == ""
     warning = few_scored_warning(corpus, ScoredText(scored, "reported"))
     assert "10 held-out documents in en are scored (evaluation.heldout_part: reported)" in warning
-    assert "too few to judge (at least 20)" in warning
+    assert "too few to judge (at least 20); give more held-out text" in warning
+
+
+def test_where_the_setting_cuts_held_out_text_no_more_text_is_asked_for(tmp_path):
+    """The warning and the error name evaluation.heldout_bytes."""
+    corpus, _ = built(tmp_path, ENGLISH, "en", heldout_share=0.25)
+    few = ScoredText({"heldout_bytes": 500}, "reported")
+    assert few_scored_warning(corpus, few).endswith("; raise evaluation.heldout_bytes")
+    with pytest.raises(CorpusError, match=r"raise evaluation\.heldout_bytes"):
+        heldout_documents(corpus, 5, "reported")

@@ -106,7 +106,7 @@ def heldout_documents(corpus: Corpus, limit: int, part: HeldoutPart = "all") -> 
         msg = (
             f"{corpus.folder}: one held-out document in {corpus.language}, but only one half is "
             "scored (evaluation.heldout_part, or a training.merge_back of several shares); give "
-            "more held-out text"
+            "more held-out text, or raise evaluation.heldout_bytes"
         )
         raise CorpusError(msg)
     return documents[0 if part == "chosen on" else 1 :: 2]

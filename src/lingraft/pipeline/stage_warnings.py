@@ -98,10 +98,12 @@ def few_scored_warning(corpus: Corpus, scored: ScoredText) -> str:
     texts = first_documents(corpus.documents("heldout"), scored.bytes)
     documents = sum(1 for _ in islice(texts, 2 * MIN_DOCUMENTS))
     if scored.part != "all" and held_out >= MIN_DOCUMENTS > documents // 2:
+        fits = documents == held_out
+        remedy = "give more held-out text" if fits else "raise evaluation.heldout_bytes"
         return (
             f"evaluation: {counted(documents // 2, 'held-out document')} in {corpus.language} are "
             f"scored (evaluation.heldout_part: {scored.part}), too few to judge (at least "
-            f"{MIN_DOCUMENTS}); give more held-out text"
+            f"{MIN_DOCUMENTS}); {remedy}"
         )
     if documents >= MIN_DOCUMENTS or held_out < MIN_DOCUMENTS:
         return ""
