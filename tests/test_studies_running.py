@@ -263,6 +263,9 @@ def test_a_failed_cell_is_named_and_the_others_go_on(study_file, here, tmp_path)
     path.write_text(
         path.read_text(encoding="utf-8").replace("embeddings:", "target.corpus:"), encoding="utf-8"
     )
+    plan = study_plan(read_study(path, given), StudyRuntime(here))
+    with pytest.raises(RecipeError, match=r"1 of 2 cells cannot be run, .* first: .*later.txt"):
+        plan.raise_for_broken()
     finished, lines = done(path, StudyRuntime(here), *given)
     assert [cell["status"] for cell in finished.record["cells"]] == ["done", "failed"]
     (failure,) = finished.record["failures"]
@@ -274,6 +277,7 @@ def test_a_failed_cell_is_named_and_the_others_go_on(study_file, here, tmp_path)
         "\n".join(f"एक छोटी चिड़िया {number} पेड़ पर गाती है।" for number in range(40)),
         encoding="utf-8",
     )
+    study_plan(read_study(path, given), StudyRuntime(here)).raise_for_broken()
     mended, lines = done(path, StudyRuntime(here), *given)
     assert mended.record["failures"] == []
     assert lines[0].startswith("2 cells, 1 finished")

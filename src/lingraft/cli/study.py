@@ -139,7 +139,9 @@ def study(
     runtime = Runtime(runs, store or Path(), device, precision)
     how = study_runtime(runtime, workers, executor, ray_address, (cpus, gpus))
     if dry_run:
-        _print_study_plan(studies.study_plan(chosen, how, file.parent), as_json=as_json)
+        plan = studies.study_plan(chosen, how, file.parent)
+        _print_study_plan(plan, as_json=as_json)
+        plan.raise_for_broken()
         return
     finished = studies.run_study(
         chosen, how, write_report=write_report, folder=file.parent, log=log

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
+from lingraft.errors import RecipeError
 from lingraft.pipeline import Graph
 from lingraft.pipeline.run_identity import finished_line
 from lingraft.pipeline.stage_node import StageNode
@@ -18,6 +19,8 @@ from lingraft.studies.cells import Label
 from lingraft.studies.config import Study
 from lingraft.studies.study_folder import CELLS, scratch_dir_of
 from lingraft.studies.study_runner import CellGraphs, StudyRuntime, build_cell_graphs
+
+FINISHED, TO_DO = "finished", "to do"
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,16 @@ class StudyPlan:
             "stages": [{**asdict(stage), "to_do": stage.to_do} for stage in self.stages],
         }
 
+    def raise_for_broken(self) -> None:
+        """Raise `RecipeError` with the reason of the first cell that cannot be run, if any."""
+        broken = [cell for cell in self.cells if cell.state not in {FINISHED, TO_DO}]
+        if broken:
+            msg = (
+                f"{len(broken)} of {len(self.cells)} cells cannot be run, {broken[0].name} first: "
+                f"{broken[0].state}"
+            )
+            raise RecipeError(msg)
+
 
 def study_plan(study: Study, how: StudyRuntime, folder: Path = Path()) -> StudyPlan:
     """Return what a study would do, without doing it."""
@@ -99,7 +112,7 @@ def _plan_cells(cells: CellGraphs, target: Path, store: Store) -> Iterator[CellP
         # A study that was stopped has left its finished runs in the scratch directory.
         runs = (target / CELLS / cell.name, scratch_dir_of(target) / CELLS / cell.name)
         is_finished = any(finished_line(run, cell.recipe, graph) for run in runs)
-        state = "finished" if is_finished else "to do"
+        state = FINISHED if is_finished else TO_DO
         cached = len(nodes) - to_do
         yield CellPlan(cell.name, labels, cell.seed, state, cached, to_do, shared)
 
