@@ -57,7 +57,8 @@ from lingraft.pipeline.run_files import read_run
 from lingraft.report.charts import Chart, difference_dots, wrapped
 from lingraft.report.run_charts import charts
 from lingraft.report.study_charts import study_charts
-from lingraft.report.study_files import BITS, SIZE, StudyFiles, read_study_files
+from lingraft.report.study_files import SIZE, StudyFiles, read_study_files
+from lingraft.report.study_numbers import BITS
 from lingraft.store import write_files
 from lingraft.studies.text_needed import describe, read_curves
 

@@ -12,7 +12,8 @@ from statistics import fmean
 from benchmarks.paired import ENGLISH, ENGLISH_BEFORE, Pair, difference, shown, values_of
 from lingraft.display_text import language_name
 from lingraft.formatting import percent
-from lingraft.report.study_files import BITS, BITS_BEFORE, TOKENS, StudyFiles
+from lingraft.report.study_files import StudyFiles
+from lingraft.report.study_numbers import BITS, BITS_BEFORE, TOKENS
 from lingraft.studies.statistics import Difference
 
 REPLAY, TRAINING = "replay.share", "training"

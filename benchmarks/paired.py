@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from statistics import fmean, stdev
 
-from lingraft.report.study_files import BITS, StudyFiles, ValueKey
+from lingraft.report.study_files import StudyFiles
+from lingraft.report.study_numbers import BITS, ValueKey
 from lingraft.studies.statistics import CONFIDENCE, EQUIVALENCE_LEVEL, Difference, better_value
 
 Pair = tuple[tuple[str, ...], int]

@@ -29,17 +29,8 @@ from benchmarks.paired import (
 )
 from lingraft.display_text import language_name
 from lingraft.formatting import counted, number, percent
-from lingraft.report.study_files import (
-    ADDED,
-    BITS,
-    FERTILITY,
-    FORM,
-    SERVING,
-    SIZE,
-    Group,
-    Spread,
-    StudyFiles,
-)
+from lingraft.report.study_files import FORM, SIZE, Group, Spread, StudyFiles
+from lingraft.report.study_numbers import ADDED, BITS, FERTILITY, SERVING
 from lingraft.report.study_page import equal_quality
 from lingraft.studies.statistics import Difference
 from lingraft.studies.text_needed import Runs

@@ -17,8 +17,9 @@ from lingraft.recipe import load_recipe, recipe_values
 from lingraft.report import rebuild_pages, write_study_report
 from lingraft.report.charts import specification
 from lingraft.report.study_charts import study_charts
-from lingraft.report.study_files import BITS, COST, SERVING, read_study_files
+from lingraft.report.study_files import read_study_files
 from lingraft.report.study_language_charts import frontier
+from lingraft.report.study_numbers import BITS, COST, SERVING
 from lingraft.report.study_page import choices, equal_quality, study_page
 from lingraft.studies.study_folder import CURVES, DIFFERENCES, STUDY, TABLE
 from lingraft.studies.study_table import write_table

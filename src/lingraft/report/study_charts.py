@@ -17,14 +17,10 @@ from lingraft.report.charts import (
     line_labels,
 )
 from lingraft.report.speed_charts import DIFFERENCE, speed_charts
-from lingraft.report.study_files import (
-    BASE_CHANGE,
-    BITS,
-    AxisMean,
-    StudyFiles,
-)
+from lingraft.report.study_files import AxisMean, StudyFiles
 from lingraft.report.study_language_charts import language_charts
 from lingraft.report.study_names import language_names, short
+from lingraft.report.study_numbers import BASE_CHANGE, BITS
 
 OVERLAP = "The differences below are paired by seed, so they can be clear where bars overlap."
 CROSSING = "Runs of the same seed are compared. A bar that crosses the line shows no difference."

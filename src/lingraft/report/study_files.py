@@ -11,10 +11,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from statistics import fmean
-from typing import Any, TypeVar
+from typing import Any
 
 from lingraft.report.study_names import TOGETHER, choice_label, short
+from lingraft.report.study_numbers import (
+    COST,
+    ValueKey,
+    fertility_metric,
+    numbers_of_cells,
+    value_of,
+)
 from lingraft.studies.statistics import interval_over_seeds
 from lingraft.studies.study_folder import StudyFolder
 from lingraft.studies.study_table import Row
@@ -25,23 +31,6 @@ from lingraft.studies.text_needed import (
     text_needed,
     text_to_equal,
 )
-from lingraft.text_units import FERTILITY_METRICS
-
-T = TypeVar("T")
-ValueKey = tuple[str, str, str]
-"""The key of a number: metric, subject, and role of the language ("" for the model itself)."""
-
-UNIT_UNKNOWN = "tokens per unit"
-"""The name of fertility in a study of texts that are counted in different units."""
-FERTILITY: ValueKey = ("fertility", "adapted", "target")
-BITS: ValueKey = ("bits per byte", "adapted", "target")
-BITS_BEFORE: ValueKey = ("bits per byte", "source", "target")
-BASE_CHANGE: ValueKey = ("bits per byte change", "adapted", "replay")
-ADDED: ValueKey = ("tokens added", "spliced", "")
-COST: ValueKey = ("training cost", "adapted", "")
-PARAMETERS: ValueKey = ("parameters", "spliced", "")
-TOKENS: ValueKey = ("training tokens", "adapted", "")
-SERVING: ValueKey = ("serving cost", "adapted", "target")
 
 SIZE, FORM = "vocabulary.size", "vocabulary.pretokenizer"
 """The axes of a study of how many tokens to add."""
@@ -71,15 +60,7 @@ class Group:
 
     def get(self, key: ValueKey) -> Spread | None:
         """Return a number; a model that was not trained has the number of the spliced model."""
-        return _value(self.values, key)
-
-
-def _value(values: Mapping[ValueKey, T], key: ValueKey) -> T | None:
-    metric, subject, role = key
-    value = values.get(key)
-    if value is None and subject == "adapted":
-        return values.get((metric, "spliced", role))
-    return value
+        return value_of(self.values, key)
 
 
 @dataclass(frozen=True)
@@ -177,7 +158,7 @@ class StudyFiles:
         numbers: dict[str, dict[tuple[str, ...], dict[int, float]]] = {}
         other_axes = [axis for axis in self.axes if axis not in axes]
         for cell in self._finished:
-            number = _value(self._numbers.get(cell["name"], {}), key)
+            number = value_of(self._numbers.get(cell["name"], {}), key)
             if number is not None and cell["labels"].keys() >= set(axes):
                 labels = {name: str(label) for name, label in cell["labels"].items()}
                 contexts = numbers.setdefault(choice_label(labels, axes), {})
@@ -236,14 +217,14 @@ class StudyFiles:
     @property
     def fertility_metric(self) -> str:
         """The name of `FERTILITY`: tokens per word, syllable or character, of the target text."""
-        found = {row["metric"] for row in self.rows if row["role"] == "target"}
-        metrics = [metric for metric in FERTILITY_METRICS if metric in found]
-        return metrics[0] if len(metrics) == 1 else UNIT_UNKNOWN
+        return fertility_metric(self.rows)
 
     def model_of(self, key: ValueKey) -> str:
         """Return which model has a number of the adapted model: not that where none was trained."""
         is_adapted = {
-            key in of_cell for of_cell in self._numbers.values() if _value(of_cell, key) is not None
+            key in of_cell
+            for of_cell in self._numbers.values()
+            if value_of(of_cell, key) is not None
         }
         if False not in is_adapted:
             return "adapted model"
@@ -269,30 +250,7 @@ class StudyFiles:
 
     @cached_property
     def _numbers(self) -> dict[str, dict[ValueKey, float]]:
-        """The numbers of each cell."""
-        values: dict[str, dict[ValueKey, list[float]]] = {}
-        for row in self.rows:
-            is_fertility = row["metric"] in FERTILITY_METRICS
-            # Fertility is one number of the study, in whatever unit the text is counted.
-            metric = FERTILITY[0] if is_fertility else row["metric"]
-            key = (metric, row["subject"], row["role"] or "")
-            found = values.setdefault(row["cell"], {}).setdefault(key, [])
-            # Tokens per word of one language and per character of another have no mean.
-            if not (is_fertility and found and self.fertility_metric == UNIT_UNKNOWN):
-                found.append(row["value"])
-        # The mean of several target languages, as in the curves.
-        numbers = {
-            cell: {key: fmean(found) for key, found in of_cell.items()}
-            for cell, of_cell in values.items()
-        }
-        for of_cell in numbers.values():
-            if PARAMETERS in of_cell and TOKENS in of_cell:
-                # FLOPs per parameter and token: 2 forward, 4 backward (Kaplan et al. 2020).
-                of_cell[COST] = 6 * of_cell[PARAMETERS] * of_cell[TOKENS]
-            serving = _serving_cost(of_cell)
-            if serving is not None:
-                of_cell[SERVING] = serving
-        return numbers
+        return numbers_of_cells(self.rows)
 
 
 def _shared_where(
@@ -314,31 +272,6 @@ def _shared_where(
         if len(found) < len(labels):
             parts.append(f"{short(axis)} {' or '.join(found)}")
     return f"Only with {', '.join(parts)}. " if parts else ""
-
-
-def _serving_cost(of_cell: Mapping[ValueKey, float]) -> float | None:
-    """Return the inference FLOPs per byte of target text, divided by those of the base.
-
-    That is tokens per byte x FLOPs per token, to read text as well as to generate it: 2 for each
-    parameter (forward pass, Kaplan et al. 2020, arXiv 2001.08361), the larger embedding and head
-    included. At batch size 1 the time to generate goes with the weights that a token reads, and so
-    with the same number. As in `COST`, an input embedding that is not tied to the head counts too,
-    though it is only looked up, so that there the number is slightly too high. Attention to earlier
-    tokens is left out: it costs less where text has fewer tokens.
-
-    >>> before = {("tokens per byte", "source", "target"): 0.8, ("parameters", "source", ""): 8e6}
-    >>> after = {("tokens per byte", "adapted", "target"): 0.2, ("parameters", "spliced", ""): 1e7}
-    >>> _serving_cost(before | after), _serving_cost(after)
-    (0.3125, None)
-    """
-    costs = []
-    for subject, model in (("adapted", "spliced"), ("source", "source")):
-        tokens = _value(of_cell, ("tokens per byte", subject, "target"))
-        parameters = of_cell.get(("parameters", model, ""))
-        if tokens is None or parameters is None:
-            return None
-        costs.append(2 * parameters * tokens)
-    return costs[0] / costs[1]
 
 
 def _spreads(numbers: Sequence[Mapping[ValueKey, float]]) -> Iterator[tuple[ValueKey, Spread]]:

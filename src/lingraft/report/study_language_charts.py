@@ -16,17 +16,9 @@ from typing import Any
 from lingraft.formatting import number, signed
 from lingraft.report.charts import BLUE, COLOURS, GREY, Chart, palette, styled
 from lingraft.report.study_curves import curve_chart
-from lingraft.report.study_files import (
-    ADDED,
-    BASE_CHANGE,
-    BITS,
-    COST,
-    FERTILITY,
-    SIZE,
-    StudyFiles,
-    ValueKey,
-)
+from lingraft.report.study_files import SIZE, StudyFiles
 from lingraft.report.study_names import language_names
+from lingraft.report.study_numbers import ADDED, BASE_CHANGE, BITS, COST, FERTILITY, ValueKey
 
 
 def language_charts(study: StudyFiles) -> Iterator[Chart]:

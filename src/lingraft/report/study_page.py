@@ -13,20 +13,17 @@ from lingraft.report.charts import Chart, chart_packages_missing
 from lingraft.report.note_words import note_name
 from lingraft.report.run_page import PAGE, draw_figures, environment, write_page
 from lingraft.report.study_charts import study_charts
-from lingraft.report.study_files import (
+from lingraft.report.study_files import Group, Spread, StudyFiles, read_study_files
+from lingraft.report.study_names import short
+from lingraft.report.study_numbers import (
     ADDED,
     BASE_CHANGE,
     BITS,
     COST,
     FERTILITY,
     SERVING,
-    Group,
-    Spread,
-    StudyFiles,
     ValueKey,
-    read_study_files,
 )
-from lingraft.report.study_names import short
 from lingraft.studies.result_tables import measured_on, warning_lines
 from lingraft.studies.text_needed import describe, describe_reached
 
