@@ -3,6 +3,8 @@
 lingraft study benchmarks/recipes/study-bases.yaml -o scale=cpu
 python benchmarks/base_predictor.py runs/study-bases              # print the tables
 python benchmarks/base_predictor.py runs/study-bases --write      # and what `lingraft advise` reads
+lingraft study benchmarks/recipes/study-bases.yaml -o scale=smollm2 --precision bfloat16
+python benchmarks/base_predictor.py runs/study-bases --add --write    # with the runs of before
 
 Without a study, the tables are those of the runs that come with lingraft.
 """
@@ -30,7 +32,7 @@ from lingraft.formatting import number
 from lingraft.studies.study_folder import CURVES, TABLE
 from lingraft.studies.study_table import Row, read_table
 
-TOKENS_READ = {"english-8m": 10.3e6}
+TOKENS_READ = {"english-8m": 10.3e6, "SmolLM2-135M": 2e12}
 """Tokens read by the bases that the study did not train, where they are published."""
 
 MIN_BASES = 4
@@ -45,16 +47,23 @@ SHIPPED = Path(base_comparison.__file__).with_name(base_comparison.RUNS)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("study", type=Path, nargs="?", help="folder of the finished study")
+    parser.add_argument(
+        "--add", action="store_true", help="keep the runs of other bases that come with lingraft"
+    )
     parser.add_argument("--write", action="store_true", help=f"write {SHIPPED.name} of the package")
     arguments = parser.parse_args()
     if arguments.study is None:
-        if arguments.write:
-            parser.error("--write needs the folder of a study")
+        if arguments.write or arguments.add:
+            parser.error("--add and --write need the folder of a study")
         print("\n".join(checks(measured_runs())))
         return
     rows = read_table(arguments.study / TABLE)
     runs = list(runs_of(arguments.study))
-    print("\n".join([*outcomes(rows, runs), *checks(runs)]))
+    print("\n".join(outcomes(rows, runs)))
+    if arguments.add:
+        bases = {run.base for run in runs}
+        runs = [*(run for run in measured_runs() if run.base not in bases), *runs]
+    print("\n".join(checks(runs)))
     if arguments.write:
         about = {"study": "benchmarks/recipes/study-bases.yaml", "seeds": len(seeds_of(rows))}
         SHIPPED.write_text(base_comparison.runs_as_json(runs, about), encoding="utf-8")
