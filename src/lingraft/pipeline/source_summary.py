@@ -141,6 +141,9 @@ def _describe_chat_training(
 
 def _check_lengths(recipe: Recipe, folder: Path) -> None:
     """Check sequences and windows: the training would otherwise be done before it is scored."""
+    # A tokenizer alone, and the folder of a plan, may have no configuration.
+    if not (folder / "config.json").is_file():
+        return
     context = context_of(read_config(folder))
     if recipe.training.phases:
         recipe.training.packing.sequence_length(context)
