@@ -42,11 +42,8 @@ def main() -> None:
 
 def table(study: StudyFiles, role: str) -> str:
     """Return the source and each initialisation, those that are read best first."""
-    found = {
-        head: means(study, "spliced", metric, role)
-        for head, metric in METRICS.items()
-        if means(study, "spliced", metric, role)
-    }
+    every = {head: means(study, "spliced", metric, role) for head, metric in METRICS.items()}
+    found = {head: of_metric for head, of_metric in every.items() if of_metric}
     lines = [f"| rows | {' | '.join(found)} |", f"|---|{'--:|' * len(found)}"]
     source = [means(study, "source", METRICS[head], role) for head in found]
     lines.append(f"| none: the source | {' | '.join(map(shown, map(any_of, source)))} |")

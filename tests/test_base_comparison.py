@@ -122,7 +122,7 @@ def test_the_prediction_says_how_it_was_checked_and_what_is_outside() -> None:
     assert f"{found.coverage:.0%} within their 95% interval" in lines[1]
     assert lines[1].endswith(f"ends {found.regret:.3f} bits per byte above the lowest")
     assert lines[2].startswith("not checked: ")
-    assert lines[3].startswith("hardly checked: better (fewer than 3 of the measured bases")
+    assert lines[3].startswith("weakly supported: better (fewer than 3 of the measured bases")
 
 
 def test_the_text_and_tokens_that_are_named_are_those_of_the_study() -> None:

@@ -264,7 +264,7 @@ def test_a_failed_cell_is_named_and_the_others_go_on(study_file, here, tmp_path)
         path.read_text(encoding="utf-8").replace("embeddings:", "target.corpus:"), encoding="utf-8"
     )
     plan = study_plan(read_study(path, given), StudyRuntime(here))
-    with pytest.raises(RecipeError, match=r"1 of 2 cells cannot be run, .* first: .*later.txt"):
+    with pytest.raises(RecipeError, match=r"1 of 2 cells cannot run; the first .*: .*later.txt"):
         plan.raise_for_broken()
     finished, lines = done(path, StudyRuntime(here), *given)
     assert [cell["status"] for cell in finished.record["cells"]] == ["done", "failed"]

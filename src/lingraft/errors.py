@@ -100,7 +100,7 @@ class Interrupted(BaseException):
 
 @contextmanager
 def named_errors(folder: Path, name: str) -> Iterator[None]:
-    """Let errors name what the user gave instead of a temporary folder with its copy.
+    """In errors from the block, replace the path of a temporary folder by what the user gave.
 
     >>> with named_errors(Path("/tmp/x"), "my-model"):
     ...     raise ModelError("/tmp/x/config.json: not readable")

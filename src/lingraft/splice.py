@@ -26,7 +26,8 @@ class Vocabulary:
 
     `surfaces[id]` holds the bytes that a token adds to a text. It is `None` for a special token and
     for an id without a token. `special` maps the id of every added token to its content.
-    `fallback` holds the ids of bytes that spell only text that no other token spells.
+    `fallback` holds the ids of byte tokens, such as <0x41>, which occur only where no other token
+    spells the text.
     """
 
     surfaces: tuple[bytes | None, ...]

@@ -104,14 +104,14 @@ def predicted_lines(predicted: PredictedEnds) -> Iterator[str]:
         f"{checked.regret:.3f} bits per byte above the lowest"
     )
     yield (
-        "not checked: other bases than those by which bits per byte were chosen, larger bases, and "
-        "more text, which --probe measures"
+        "not checked: larger bases, and more text, which --probe measures; that bits per byte "
+        "predict best was chosen on most of these bases"
     )
     outside = [end.name for end in predicted.ends if end.is_outside]
     if outside:
         yield (
-            f"hardly checked: {', '.join(outside)} (fewer than {MIN_NEAR} of the measured bases "
-            f"have bits per byte within a factor of {NEAR})"
+            f"weakly supported: {', '.join(outside)} (fewer than {MIN_NEAR} of the measured bases "
+            f"have bits per byte within a factor of {NEAR} of its own)"
         )
 
 

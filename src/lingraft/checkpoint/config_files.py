@@ -132,6 +132,7 @@ def context_of(config: dict[str, Any]) -> int | None:
 
     >>> context_of({"max_seq_len": 2048}), context_of({"max_position_embeddings": -1})
     (2048, None)
+    >>> context_of({"max_seq_len": "unknown"})
     """
     # The names of most models, of GPT-2, of MPT, and of older configurations.
     names = (
@@ -143,9 +144,10 @@ def context_of(config: dict[str, Any]) -> int | None:
     )
     for part in reversed(text_parts(config)):
         for name in names:
+            value = part.get(name)
             # -1 or a missing value stands for no limit.
-            if (part.get(name) or 0) > 0:
-                return int(part[name])
+            if isinstance(value, int | float) and value > 0:
+                return int(value)
     return None
 
 

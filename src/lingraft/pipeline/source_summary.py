@@ -140,7 +140,7 @@ def _describe_chat_training(
 
 
 def _check_lengths(recipe: Recipe, folder: Path) -> None:
-    """Check sequences and windows: the training would otherwise be done before it is scored."""
+    """Check the lengths of sequences and windows before the training instead of after it."""
     # A tokenizer alone, and the folder of a plan, may have no configuration.
     if not (folder / "config.json").is_file():
         return

@@ -78,8 +78,8 @@ class StudyPlan:
         broken = [cell for cell in self.cells if cell.state not in {FINISHED, TO_DO}]
         if broken:
             msg = (
-                f"{len(broken)} of {len(self.cells)} cells cannot be run, {broken[0].name} first: "
-                f"{broken[0].state}"
+                f"{len(broken)} of {len(self.cells)} cells cannot run; the first of them is "
+                f"{broken[0].name}: {broken[0].state}"
             )
             raise RecipeError(msg)
 

@@ -44,7 +44,7 @@ class CountedSteps(Protocol):
 
     @property
     def asked(self) -> float:
-        """The sequences that the budget asks for: a part of the last one is a sequence, too."""
+        """The sequences that the budget asks for, of which the last one may be a part."""
 
     @property
     def steps(self) -> int:

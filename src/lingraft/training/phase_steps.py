@@ -93,7 +93,7 @@ class PhaseSteps:
     """The steps of a phase: `sequences` in all, `sequences_per_step` in each step but the last.
 
     `sequence_tokens` is the mean length of a sequence, `reached` what the phase reads, in the unit
-    of its budget, and `asked` the sequences that this would be without the rest of the last one.
+    of its budget. `asked` are the sequences that the budget asks for, with a part of the last one.
     """
 
     mixture: Mixture

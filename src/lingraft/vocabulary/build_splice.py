@@ -159,7 +159,7 @@ def spell_surfaces(source: Family, surfaces: Sequence[bytes]) -> list[tuple[int,
 
 
 def can_spell(source: Family, surface: bytes) -> bool:
-    """Whether a surface is one of the source's: SpaceMarked pieces are text, without torn bytes."""
+    """Return whether the source can spell bytes: text pieces have no incomplete character."""
     try:
         source.piece_of(surface)
     except UnicodeDecodeError:
