@@ -187,6 +187,23 @@ def test_a_missing_prediction_has_its_reason(finished, tmp_path):
     assert "several phases or branches" in reasons["bits per byte"]
 
 
+def test_each_target_language_has_a_prediction_of_its_own(finished):
+    """A language with the same curve and twice the bits ends at twice the value; replay at none."""
+    records = []
+    for row in read_log(finished.folder / "training.jsonl"):
+        if row["step"] > 10 or "predicted" in row:
+            continue
+        bits = row.get("heldout", {}).get("tr")
+        curve = {"heldout": {"tr": bits, "hi": 2 * bits, "en": 3 * bits}} if bits else {}
+        records.append(row | curve)
+    forecast = ProgressForecast(lambda *_: 1.0, 40, targets=2)
+    predicted = predict_training(forecast, records, 40, MeasuringTime())["predicted"]
+    tr, hi = (row for row in predicted if row["metric"] == "bits per byte")
+    assert (tr["language"], hi["language"]) == ("tr", "hi")
+    for bound in ("value", "low", "high"):
+        assert hi[bound] == pytest.approx(2 * tr[bound], rel=1e-6)
+
+
 def test_the_end_of_training_is_no_prediction_of_a_model_that_is_changed_after_it(finished):
     """Only the time is predicted of a run whose weights are mixed after training."""
     content = {"rows": [], "not predicted": {}}

@@ -259,7 +259,9 @@ def test_several_languages_are_one_splice_and_each_is_measured(values, here, tmp
     """A list of targets: tokens from all of them, one training mixture, measures by language."""
     text = write_lines(tmp_path / "ta.txt", TAMIL)
     tamil = {"language": "ta", "corpus": str(text), "heldout_share": 0.1, "weight": 2}
-    recipe = parse_recipe(Tree({**values, "target": [values["target"], tamil]}))
+    training = {"budget": "40 steps", "batch_tokens": 128, "heldout_points": 8}
+    targets = [values["target"], tamil]
+    recipe = parse_recipe(Tree({**values, "target": targets, "training": training}))
     assert recipe.run_name == "tiny-hi-ta"
     finished = run(recipe, here, write_report=report)
     splice = Splice.read(finished.folder)
@@ -282,6 +284,8 @@ def test_several_languages_are_one_splice_and_each_is_measured(values, here, tmp
         )
         assert before[0].value >= after[0].value
     assert list(finished.notes["training"]["epochs"]) == ["hi", "ta", "en"]
+    ends = [row.language for row in finished.prediction if row.metric == "bits per byte"]
+    assert ends == ["hi", "ta"]
     again = load_recipe(finished.folder / "recipe.yaml")
     assert again == recipe
 

@@ -26,7 +26,7 @@ from lingraft.forecast.training_curve import (
     FIRST_PART,
     LogRecord,
     ProgressForecast,
-    first_language,
+    curve_languages,
     read_log,
     records_with,
 )
@@ -244,7 +244,7 @@ def predict_tokens(inputs: AddedTokens | None) -> Iterator[Prediction]:
 def predict_bits(
     forecast: ProgressForecast | None, seen: Sequence[LogRecord], steps: int
 ) -> Iterator[Prediction]:
-    """Predict the target's bits per byte after training from the first part of the log.
+    """Predict bits per byte of each target after training from the first part of the log.
 
     Raises `RecipeError` without a forecast, and if this part has too few points or no held-out
     text.
@@ -252,14 +252,15 @@ def predict_bits(
     if forecast is None:
         msg = "training has several phases or branches, whose curves do not continue one another"
         raise RecipeError(msg)
-    language = first_language(seen)
-    if not language:
+    languages = curve_languages(seen)[: forecast.targets]
+    if not languages:
         msg = "no point of the held-out curve so far; raise training.heldout_points"
         raise RecipeError(msg)
     done = max((record["step"] for record in seen), default=0)
-    end = forecast.predict_end(seen, done)
-    known = _known(done, steps)
-    yield Prediction(BITS, language, "bits/byte", end.value, end.low, end.high, known)
+    for language in languages:
+        end = forecast.predict_end(seen, done, language)
+        known = _known(done, steps)
+        yield Prediction(BITS, language, "bits/byte", end.value, end.low, end.high, known)
 
 
 def step_seconds(records: Sequence[LogRecord]) -> tuple[list[float], list[float]]:

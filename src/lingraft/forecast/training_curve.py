@@ -71,11 +71,11 @@ def heldout_points(records: Sequence[LogRecord], language: str) -> list[LossPoin
     return points
 
 
-def first_language(records: Sequence[LogRecord]) -> str:
-    """Return the first language of the held-out curve, which is a target; "" without a curve."""
+def curve_languages(records: Sequence[LogRecord]) -> list[str]:
+    """Return the languages of the held-out curve, the targets first; none without a curve."""
     for record in records_with(records, "heldout"):
-        return next(iter(record["heldout"]), "")
-    return ""
+        return list(record["heldout"])
+    return []
 
 
 def _peak_rate(records: Sequence[LogRecord]) -> float:
@@ -85,13 +85,16 @@ def _peak_rate(records: Sequence[LogRecord]) -> float:
 
 @dataclass
 class ProgressForecast:
-    """The prediction that the progress bar of a training phase shows.
+    """Predicts the end of a training phase from its log so far.
 
-    `factor(step, steps)` is the learning rate over its peak, `text` the prediction shown last.
+    `factor(step, steps)` is the learning rate over its peak. The first `targets` languages of the
+    held-out curve are target languages. `text` is what the progress bar showed last: the prediction
+    for the first of them.
     """
 
     factor: Callable[[int, int], float]
     steps: int
+    targets: int = 1
     text: str = ""
 
     def update(self, log: Path, step: int) -> str:
@@ -114,13 +117,17 @@ class ProgressForecast:
         except RecipeError:  # too few points so far
             return None
 
-    def predict_end(self, records: Sequence[LogRecord], step: int) -> Forecast:
+    def predict_end(
+        self, records: Sequence[LogRecord], step: int, language: str | None = None
+    ) -> Forecast:
         """Predict the end of the phase from its log up to a step.
 
-        The prediction is for held-out text of the first language if there is a held-out curve,
-        otherwise for the training text. Raises `RecipeError` with too few points.
+        The prediction is for held-out text of the language (default: the first one of the held-out
+        curve), or for the training text if there is no curve. Raises `RecipeError` with too few
+        points.
         """
-        points, language = train_points(records), first_language(records)
+        points = train_points(records)
+        language = language or next(iter(curve_languages(records)), "")
         heldout = heldout_points(records, language)
         if language and not heldout:
             msg = "the held-out curve has no point after step 0 so far; wait, or measure more"

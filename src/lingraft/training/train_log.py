@@ -73,7 +73,8 @@ class TrainLog:
         self.forecast: ProgressForecast | None = None
         # The loss of one phase does not predict that of another, nor that of merged branches.
         if len(phases) == 1 and phases[0].branch_and_merge is None:
-            self.forecast = ProgressForecast(phases[0].schedule.factor, self.steps)
+            factor, targets = phases[0].schedule.factor, len(job.text.targets)
+            self.forecast = ProgressForecast(factor, self.steps, targets)
         self.measured_steps = measured_steps(job.plan, steps)
         self.measuring_seconds = 0.0
 
