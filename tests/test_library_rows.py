@@ -321,6 +321,19 @@ def test_a_matrix_or_model_that_is_missing_is_named(case_of):
         lingraft.init_embeddings(case.splice, np.zeros((320, 4)), "distilled", texts=TEXTS)
 
 
+def test_a_number_that_is_not_finite_is_named_in_matrix_and_model(case_of):
+    """The row is named, also where no new token is made from it; the model has no path."""
+    case = case_of("llama")
+    model = case.model()
+    with torch.no_grad():
+        model.get_input_embeddings().weight[7, 3] = float("nan")
+    matrix = model.get_input_embeddings().weight
+    with pytest.raises(lingraft.ModelError, match=r"^matrix holds NaN in row 7;"):
+        lingraft.init_embeddings(case.splice, matrix, "mean")
+    with pytest.raises(lingraft.ModelError, match=r"^LlamaForCausalLM: \S+ holds NaN in row 7;"):
+        lingraft.resize(model, case.splice, init="mean", tokenizers=case.tokenizers)
+
+
 def test_the_examples_of_the_page_run(tmp_path, monkeypatch):
     """The blocks of docs/library.md run one after the other, and the saved folder loads."""
     text = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")

@@ -56,7 +56,9 @@ def finite_norms(checkpoint: Checkpoint, name: str) -> Tensor | None:
         norms = torch.linalg.vector_norm(rows, dim=1, dtype=dtype)
         # The norm of large finite numbers can be inf as well, so the numbers themselves decide.
         if not bool(norms.isfinite().all()):
-            check_finite_tensor(rows, f"{place.file.resolve()}: {name}", first_row=begin)
+            # The file of a model in memory is its label, which is no path.
+            file = place.file.resolve() if place.file.exists() else place.file
+            check_finite_tensor(rows, f"{file}: {name}", first_row=begin)
         norms_of_blocks.append(norms.float())
         begin += len(block)
     return torch.cat(norms_of_blocks) if norms_of_blocks else torch.zeros(0)

@@ -15,6 +15,7 @@ from lingraft.checkpoint.model_resize import resize_model
 from lingraft.checkpoint.model_tensors import ModelTensors, check_model, model_embedding_names
 from lingraft.checkpoint.resize_checks import check_rows
 from lingraft.checkpoint.row_request import InitRows, Side
+from lingraft.checkpoint.weight_checks import check_finite_tensor
 from lingraft.embeddings import EmbeddingInit
 from lingraft.errors import ModelError, RecipeError, did_you_mean
 from lingraft.library.arguments import check_number, check_seed
@@ -54,8 +55,8 @@ def resize(
     The input embedding, a separate output head with its bias, and every other table with a row for
     each id are resized; the rows of the source's ids stay bit-identical, unless the method trains
     them. Data type, device and `requires_grad` stay. The number of rows, `config.vocab_size`, is
-    rounded up to a multiple of `pad_to`; padding ids are never generated. The result is the one
-    that `lingraft extend --model` writes with the same settings.
+    rounded up to a multiple of `pad_to` where it grows; padding ids are never generated. The result
+    is the one that `lingraft extend --model` writes with the same settings.
 
     Args:
         model: a causal language model of transformers, unsharded and without adapters.
@@ -65,7 +66,8 @@ def resize(
         texts: documents for methods that read text (focus, align, distilled, learned).
         tokenizers: the source and the extended tokenizer, for a splice that was read from a file.
         seed: seed of methods that draw or train.
-        pad_to: the number of rows is a multiple of it.
+        pad_to: the number of rows becomes a multiple of it, unless the model has enough rows
+            already: their number stays then.
         log: receives the lines of progress and the warnings. By default, they go to standard error.
 
     Create the optimizer after the resize: the state of one that has made a step has the old shape.
@@ -169,7 +171,7 @@ def init_embeddings(
 
     The result has `rows` [A, D] in float32 for `splice.added` in that order, and for each row its
     origin and, in `mixture`, the source ids and weights that it is a sum of. Raises `ModelError`
-    where the matrix does not fit, and where an input of the method is missing.
+    where the matrix does not fit or holds NaN or inf, and where an input of the method is missing.
 
     >>> import numpy as np
     >>> from lingraft.splice import AddedToken, identity_splice
@@ -195,7 +197,7 @@ def init_embeddings(
 
 
 def _source_rows(matrix: torch.Tensor | npt.NDArray[Any], splice: Splice) -> torch.Tensor:
-    """Return the rows of the source's ids; raises `ModelError` if some are missing."""
+    """Return the rows of the source's ids; raises `ModelError` if one is missing or not finite."""
     import torch
 
     if isinstance(matrix, torch.nn.Module):
@@ -212,7 +214,9 @@ def _source_rows(matrix: torch.Tensor | npt.NDArray[Any], splice: Splice) -> tor
             f"{splice.source_size:,} ids; give one row for each id"
         )
         raise ModelError(msg)
-    return rows[: splice.source_size]
+    rows = rows[: splice.source_size]
+    check_finite_tensor(rows, "matrix")
+    return rows
 
 
 def _settings(init: Init) -> EmbeddingSettings:
