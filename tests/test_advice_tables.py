@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -14,8 +15,8 @@ from lingraft.recipe import Runtime
 
 
 def answers(advice: Advice) -> dict[str, str]:
-    """Return the answers for the only base by question."""
-    columns = advice_tables(advice)[0].columns
+    """Return the answers for the first base by question."""
+    columns = advice_tables(advice)[0].columns[:2]
     return dict(zip(*(column.cells for column in columns), strict=True))
 
 
@@ -60,10 +61,17 @@ def test_no_weights_are_the_reason_where_there_are_none(
     (folder / "tokenizer.json").write_bytes((tiny_model / "tokenizer.json").read_bytes())
     gpus = Gpus.parse("H100")
     request = AdviceRequest("hi", [str(hindi_file)], "en", [str(english_file)], gpus)
-    found = answers(advise([str(folder)], request, here))
+    advice = advise([str(folder), str(tiny_model)], request, here)
     known = {"recommendation", "tokens to add", "tokens per byte, now and after"}
-    for question, answer in found.items():
+    unknown = []
+    for question, answer in answers(advice).items():
         assert (answer == "unknown: no weights") == (question not in known), question
+        unknown.append(question)
+    # Without a base that has weights, one line says it for all of these questions.
+    alone = replace(advice, bases=advice.bases[:1])
+    assert set(answers(alone)) == known
+    (line,) = {table.caption for table in advice_tables(alone)}
+    assert line == f"unknown: no weights for: {'; '.join(unknown[len(known) :])}"
 
 
 def test_gpus_are_asked_for_where_only_they_are_missing(tiny_model, hindi_file, here):

@@ -17,6 +17,8 @@ from lingraft.forecast.base_comparison import MIN_NEAR, NEAR
 from lingraft.measurement import MIN_DOCUMENTS
 from lingraft.vocabulary.auto_size import MARGINAL
 
+NO_WEIGHTS = "unknown: no weights"
+
 
 def advice_json(advice: Advice) -> dict[str, Any]:
     """Return an advice as plain JSON; its names are the fields of `Advice`."""
@@ -53,8 +55,17 @@ def advice_tables(advice: Advice) -> list[Table]:
     for base in advice.bases:
         table.add_column(base.name)
         columns.append(_answers(base))
+    without_weights: list[str] = []
     for question in columns[0]:
-        table.add_row(question, *[answers[question] for answers in columns])
+        answers = [column[question] for column in columns]
+        if set(answers) == {NO_WEIGHTS}:
+            without_weights.append(question)
+        else:
+            table.add_row(question, *answers)
+    if without_weights:
+        # One line for all of them: alone, each would have the same answer in every column.
+        table.caption = f"{NO_WEIGHTS} for: {'; '.join(without_weights)}"
+        table.caption_justify = "left"
     if advice.ranking is None:
         return [table]
     ranking = Table(pad_edge=False, box=None, show_header=False)
@@ -127,7 +138,7 @@ def _answers(base: BaseAdvice) -> dict[str, str]:
 
 def _unknown(base: BaseAdvice) -> str:
     """Return why a number is unknown that needs the weights, or also a size."""
-    return f"unknown: {'no weights' if base.shape is None else base.unpredicted}"
+    return NO_WEIGHTS if base.shape is None else f"unknown: {base.unpredicted}"
 
 
 def _size_answers(base: BaseAdvice) -> dict[str, str]:
