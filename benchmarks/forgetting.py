@@ -79,6 +79,12 @@ def forgetting_tables(study: StudyFiles) -> Iterator[str]:
         others,
         lambda arm, pairs: in_percent(changes(of(first.gain, pairs), arm.gain), signed=False),
     )
+    if len(places) > 1:
+        lines = [f"| mean gain of all languages, compared with {first.name} | all |", "|---|---|"]
+        for arm in others:
+            found = changes(over_languages(first.gain), over_languages(arm.gain))
+            lines.append(f"| {arm.name} | {in_percent(found, signed=False)} |")
+        yield "\n".join(lines)
     yield table(
         "English, bits per byte more than before",
         arms,
@@ -106,6 +112,16 @@ def mean(numbers: Numbers, pairs: set[Pair], form: str) -> str:
     """Format the mean over pairs."""
     found = of(numbers, pairs).values()
     return format(fmean(found), form) if found else "–"
+
+
+def over_languages(numbers: Numbers) -> Numbers:
+    """Return the mean over languages by seed, of the seeds that have every language."""
+    places = {place for place, _ in numbers}
+    by_seed: dict[int, list[float]] = {}
+    for (_, seed), value in numbers.items():
+        by_seed.setdefault(seed, []).append(value)
+    whole = {seed: values for seed, values in by_seed.items() if len(values) == len(places)}
+    return {(("all",), seed): fmean(values) for seed, values in whole.items()}
 
 
 def changes(first: Numbers, second: Numbers) -> Difference | None:
