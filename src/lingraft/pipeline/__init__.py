@@ -16,7 +16,8 @@ from lingraft.pipeline.plan_notes import (
     describe_limits,
     describe_pretokenizer_plan,
 )
-from lingraft.pipeline.planner import PlanRow, plan, plan_table
+from lingraft.pipeline.plan_table import PlanRow, plan_table
+from lingraft.pipeline.planner import plan
 from lingraft.pipeline.runner import run, run_as_worker
 from lingraft.pipeline.stages import build_graph
 from lingraft.pipeline.tables import (

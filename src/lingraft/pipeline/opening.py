@@ -9,7 +9,8 @@ from typing import Any
 from lingraft.display_text import language_name
 from lingraft.formatting import counted, duration, join_words, number, percent, size
 from lingraft.pipeline.graph import Graph
-from lingraft.pipeline.planner import PlanRow, plan
+from lingraft.pipeline.plan_table import PlanRow
+from lingraft.pipeline.planner import plan
 from lingraft.pipeline.received import ReceivedModel
 from lingraft.recipe import Recipe, Runtime, recipe_values
 from lingraft.vocabulary.whole_words import Nothing

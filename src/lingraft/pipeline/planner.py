@@ -6,24 +6,17 @@ Nothing is built for a plan: the size of text is estimated from the sizes of its
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from typing import Any
-
-from rich.table import Table
 
 from lingraft.bases.tokenizer_files import rows_of
 from lingraft.checkpoint.config_files import context_of
 from lingraft.corpus import Corpus
-from lingraft.formatting import duration, flops, number
-from lingraft.packing.epoch_limits import (
-    PhaseLength,
-    ReadingPlan,
-    TextAmount,
-    epochs_line,
-    plan_reading,
-)
+from lingraft.packing.epoch_limits import TextAmount
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.plan_notes import adds_nothing
+from lingraft.pipeline.plan_table import PlanRow
+from lingraft.pipeline.planned_training import PlannedTraining
 from lingraft.pipeline.run_estimates import (
     BYTES_PER_TOKEN,
     EFFICIENCY,
@@ -34,7 +27,7 @@ from lingraft.pipeline.run_estimates import (
     text_bytes,
 )
 from lingraft.pipeline.source_summary import download_lines, source_statement
-from lingraft.pipeline.stage_builders import target_roles, target_shares
+from lingraft.pipeline.stage_builders import target_roles
 from lingraft.pipeline.stage_node import StageNode
 from lingraft.pipeline.stage_warnings import stage_warnings
 from lingraft.pipeline.stages import build_graph, choose_recipe_tasks
@@ -43,45 +36,11 @@ from lingraft.recipe import Recipe, Runtime, Text
 from lingraft.recipe.text_needs import BYTES_PER_DOCUMENT
 from lingraft.store import Manifest, Store
 from lingraft.training.optimizer_memory import describe_memory
-from lingraft.training.phase_outline import (
-    ExpectedSteps,
-    Texts,
-    expected_steps,
-    few_steps_lines,
-    outline_lines,
-    outline_phase,
-    phase_lengths,
-)
 
 EMBEDDING_SECONDS = 3.0
 CHECK_SECONDS = 2.0
 PREDICTION_SECONDS = 10.0
 """Estimated times of stages that take about the same time for every recipe."""
-
-AMOUNTS = ("documents", "bytes", "tokens", "rows", "parameters")
-
-
-@dataclass(frozen=True)
-class PlanRow:
-    """What is known about a stage before the run.
-
-    `amounts` maps names of `AMOUNTS` to numbers, as far as these are known. `seconds` is the time
-    that the stage will take: 0 if its output is cached, `None` if it is not known. `notes` are
-    lines about the source model and its download, the text, or the tasks. `key` is `None` if it
-    depends on a large text that was not hashed yet.
-    """
-
-    title: str
-    key: str | None
-    cached: bool
-    amounts: dict[str, int] = field(default_factory=dict)
-    flops: float | None = None
-    seconds: float | None = None
-    notes: tuple[str, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain JSON."""
-        return asdict(self)
 
 
 def plan(
@@ -294,27 +253,18 @@ class _Planner:
         return self._row(node, {"tokens": tokens, "rows": rows}, seconds=_reading_seconds(size))
 
     def _training(self, node: StageNode) -> PlanRow:
-        notes, reading = self._notes(node), self._reading()
-        tokens = notes["tokens"] if notes else None
-        lines: list[str] = []
-        if reading is not None:
-            tokens = tokens or round(reading.tokens)
-            epochs = notes["epochs"] if notes else reading.epochs
-            lines = [epochs_line(epochs), *(f"warning: {line}" for line in reading.warnings)]
-        lines += self._outline()
-        for phase in self.recipe.training.phases:
-            lines += phase.plan_notes(self.adapted_parameters or 0)
-        plan = self.recipe.training
-        if tokens is None:
-            steps = self._steps()
-            tokens = sum(one.sequences for one in steps) * self.block if steps else None
+        notes, size = self._notes(node), self.adapted_parameters or 0
+        roles = tuple(self.graph.packing)
+        planned = PlannedTraining(self.recipe, roles, self.packed_text, self.block, size, self.kind)
+        tokens = notes["tokens"] if notes else planned.tokens
+        lines = [*planned.lines(notes["epochs"] if notes else None), *self._memory()]
         flops = self._flops(6, tokens)
-        lines += self._memory()
         if flops is not None:
-            flops += self._flops(2, self._reference_tokens()) or 0.0
-        if flops is not None and plan.heldout_points:
+            flops += self._flops(2, planned.reference_tokens) or 0.0
+        if flops is not None and self.recipe.training.heldout_points:
             # Each point of the held-out curve scores what the final table scores.
-            scored = self._scored_tokens(self._kind_of_target()) * (plan.heldout_points + 1)
+            points = self.recipe.training.heldout_points + 1
+            scored = self._scored_tokens(self._kind_of_target()) * points
             flops += self._flops(2, scored) or 0.0
         row = self._row(node, {"tokens": tokens}, flops=flops)
         return replace(row, notes=tuple(lines))
@@ -334,65 +284,6 @@ class _Planner:
         """Return the bytes of a parameter of a model that is loaded to run (`load_model`)."""
         is_gpu = self.runtime.resolved_device().startswith("cuda")
         return 2 if is_gpu and self.stored_dtype in {"bfloat16", "float16"} else 4
-
-    def _reference_tokens(self) -> int:
-        """Return the tokens of replay text that the model before training reads, too."""
-        texts, total = self._texts_of_training(), 0.0
-        phases = self.recipe.training.phases
-        for index, (phase, length) in enumerate(zip(phases, self._lengths(texts), strict=True)):
-            if not phase.replay_kl:
-                continue
-            if texts is None:
-                # About the share of the tokens is that of the bytes.
-                steps = self._steps()
-                tokens = steps[index].sequences * self.block if steps else 0
-                total += length.replay_share * tokens
-            elif replay := plan_reading(*texts, [length]).replay:
-                total += replay.epochs * replay.text.tokens
-        return round(total)
-
-    def _texts_of_training(self) -> Texts | None:
-        """Return the amounts of the texts; None if the size of a text is not known."""
-        if any(role not in self.packed_text for role in self.graph.packing):
-            return None
-        amounts = self.packed_text
-        targets = [amounts[role] for role in target_roles(self.recipe)]
-        shares = target_shares(self.recipe, [round(text.bytes) for text in targets])
-        shared = [replace(text, share=share) for text, share in zip(targets, shares, strict=True)]
-        return shared, amounts.get("replay")
-
-    def _lengths(self, texts: Texts | None) -> list[PhaseLength]:
-        portion = self.recipe.replay.portion if self.recipe.replay else 0.0
-        phases = self.recipe.training.phases
-        shares = [phase.share_replayed(portion) for phase in phases]
-        return phase_lengths(phases, shares, self.block, self.adapted_parameters or 0, texts)
-
-    def _reading(self) -> ReadingPlan | None:
-        """Return how often training reads each text; None if the size of a text is not known."""
-        texts = self._texts_of_training()
-        return texts and plan_reading(*texts, self._lengths(texts))
-
-    def _steps(self) -> list[ExpectedSteps] | None:
-        """Return about how many steps each phase has; None if an unknown size decides it."""
-        texts = self._texts_of_training()
-        lengths = self._lengths(texts)
-        # How many tokens a step has follows the size of the model.
-        if not self.adapted_parameters and any(length.unit == "steps" for length in lengths):
-            return None
-        return expected_steps(lengths, texts)
-
-    def _outline(self) -> list[str]:
-        """Return the steps, the batch and the rates of each phase, as far as they are known."""
-        phases, steps = self.recipe.training.phases, self._steps()
-        if not phases or not self.adapted_parameters:
-            return []
-        if steps is None:
-            return ["training: the steps are known once the sizes of the texts are"]
-        outlines = []
-        for phase, of_phase in zip(phases, steps, strict=True):
-            outlines.append(outline_phase(phase, of_phase, self.kind, self.adapted_parameters))
-        few = few_steps_lines(phases, steps, self.recipe.training.packing, self.block)
-        return [*outline_lines(outlines), *(f"warning: {line}" for line in few)]
 
     def _kind_of_target(self) -> str:
         """Return which tokens the adapted model has for target text."""
@@ -435,27 +326,3 @@ class _Planner:
 
 def _reading_seconds(size: int | None) -> float:
     return 1 + (size or 0) * READING_SECONDS_PER_BYTE
-
-
-def plan_table(rows: list[PlanRow]) -> Table:
-    """Return the plan as a table to print."""
-    table = Table(pad_edge=False, box=None, show_footer=True)
-    left = sum(row.seconds or 0 for row in rows)
-    table.add_column("stage", footer="still to do")
-    table.add_column("state")
-    for name in AMOUNTS:
-        table.add_column(name, justify="right")
-    table.add_column("FLOPs", justify="right")
-    table.add_column("estimated time", justify="right", footer=_time(left))
-    for row in rows:
-        amounts = [number(row.amounts[name]) if name in row.amounts else "" for name in AMOUNTS]
-        state = "cached" if row.cached else "to do"
-        operations = flops(row.flops) if row.flops else ""
-        table.add_row(row.title, state, *amounts, operations, _time(row.seconds))
-    return table
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "unknown"
-    return duration(seconds) if seconds else ""

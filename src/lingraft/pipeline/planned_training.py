@@ -1,0 +1,125 @@
+"""The training of a recipe before it has run: its steps, tokens and epochs, and the plan's lines.
+
+The amounts of text are counted where the text is packed, and estimated otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from lingraft.packing.epoch_limits import (
+    PhaseLength,
+    ReadingPlan,
+    TextAmount,
+    epochs_line,
+    plan_reading,
+)
+from lingraft.pipeline.stage_builders import target_roles, target_shares
+from lingraft.recipe import Recipe
+from lingraft.training.phase_outline import (
+    ExpectedSteps,
+    Texts,
+    expected_steps,
+    few_steps_lines,
+    outline_lines,
+    outline_phase,
+    phase_lengths,
+)
+
+
+@dataclass(frozen=True)
+class PlannedTraining:
+    """The training of a recipe, as far as it is known.
+
+    `roles` are the texts that it reads, `packed` their amounts where these are known. Sequences
+    have at most `block` tokens. `parameters` is the size of the adapted model, 0 if it is not
+    known, and `kind` its model type.
+    """
+
+    recipe: Recipe
+    roles: Sequence[str]
+    packed: Mapping[str, TextAmount]
+    block: int
+    parameters: int
+    kind: str
+
+    @cached_property
+    def texts(self) -> Texts | None:
+        """The amounts of the texts; None if the size of one is not known."""
+        if any(role not in self.packed for role in self.roles):
+            return None
+        targets = [self.packed[role] for role in target_roles(self.recipe)]
+        shares = target_shares(self.recipe, [round(text.bytes) for text in targets])
+        shared = [replace(text, share=share) for text, share in zip(targets, shares, strict=True)]
+        return shared, self.packed.get("replay")
+
+    @cached_property
+    def lengths(self) -> list[PhaseLength]:
+        """The length of each phase."""
+        portion = self.recipe.replay.portion if self.recipe.replay else 0.0
+        phases = self.recipe.training.phases
+        shares = [phase.share_replayed(portion) for phase in phases]
+        return phase_lengths(phases, shares, self.block, self.parameters, self.texts)
+
+    @cached_property
+    def reading(self) -> ReadingPlan | None:
+        """How often each text is read; None if the size of a text is not known."""
+        return self.texts and plan_reading(*self.texts, self.lengths)
+
+    @cached_property
+    def steps(self) -> list[ExpectedSteps] | None:
+        """About how many steps each phase has; None if an unknown size decides it."""
+        # How many tokens a step has follows the size of the model.
+        if not self.parameters and any(length.unit == "steps" for length in self.lengths):
+            return None
+        return expected_steps(self.lengths, self.texts)
+
+    @property
+    def tokens(self) -> int | None:
+        """About how many tokens it reads; None if an unknown size decides it."""
+        if self.reading is not None:
+            return round(self.reading.tokens)
+        return sum(one.sequences for one in self.steps) * self.block if self.steps else None
+
+    @property
+    def reference_tokens(self) -> int:
+        """The tokens of replay text that the model before training reads, too."""
+        total = 0.0
+        for index, (phase, length) in enumerate(
+            zip(self.recipe.training.phases, self.lengths, strict=True)
+        ):
+            if not phase.replay_kl:
+                continue
+            if self.texts is None:
+                # About the share of the tokens is that of the bytes.
+                tokens = self.steps[index].sequences * self.block if self.steps else 0
+                total += length.replay_share * tokens
+            elif replay := plan_reading(*self.texts, [length]).replay:
+                total += replay.epochs * replay.text.tokens
+        return round(total)
+
+    def lines(self, epochs: Mapping[str, float] | None) -> list[str]:
+        """Return the lines of the plan; `epochs` are those that were counted, after training."""
+        lines: list[str] = []
+        if self.reading is not None:
+            lines = [epochs_line(epochs or self.reading.epochs)]
+            lines += [f"warning: {line}" for line in self.reading.warnings]
+        lines += self._outline()
+        for phase in self.recipe.training.phases:
+            lines += phase.plan_notes(self.parameters)
+        return lines
+
+    def _outline(self) -> list[str]:
+        """Return the steps, the batch and the rates of each phase, as far as they are known."""
+        phases = self.recipe.training.phases
+        if not phases or not self.parameters:
+            return []
+        if self.steps is None:
+            return ["training: the steps are known once the sizes of the texts are"]
+        outlines = []
+        for phase, of_phase in zip(phases, self.steps, strict=True):
+            outlines.append(outline_phase(phase, of_phase, self.kind, self.parameters))
+        few = few_steps_lines(phases, self.steps, self.recipe.training.packing, self.block)
+        return [*outline_lines(outlines), *(f"warning: {line}" for line in few)]
