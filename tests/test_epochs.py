@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from lingraft.errors import RecipeError
 from lingraft.packing.blocks import Blocks, PackingSummary
-from lingraft.packing.epoch_limits import PhaseLength, TextAmount, lead_text, plan_reading
+from lingraft.packing.epoch_limits import lead_text, plan_reading
 from lingraft.packing.epoch_order import EpochOrder, permutation
 from lingraft.packing.pack import _DocumentWriter, _StreamWriter
+from lingraft.packing.reading_plan import PhaseLength, TextAmount
 from lingraft.training.phase_steps import PhaseSteps, TextSource, TrainingText, plan_steps
 
 BLOCK, END, FIRST = 8, 1, 10

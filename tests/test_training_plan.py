@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 from lingraft.errors import RecipeError
 from lingraft.packing import PackingSettings
-from lingraft.packing.epoch_limits import PhaseLength, sequence_tokens
+from lingraft.packing.epoch_limits import sequence_tokens
 from lingraft.packing.mixture import Mixture
+from lingraft.packing.reading_plan import PhaseLength
 from lingraft.recipe.overrides import override
 from lingraft.recipe.tree import Tree
 from lingraft.strategies import Differential

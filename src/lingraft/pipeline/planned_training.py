@@ -9,13 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from lingraft.packing.epoch_limits import (
-    PhaseLength,
-    ReadingPlan,
-    TextAmount,
-    epochs_line,
-    plan_reading,
-)
+from lingraft.packing.epoch_limits import plan_reading
+from lingraft.packing.reading_plan import PhaseLength, ReadingPlan, TextAmount, epochs_line
 from lingraft.pipeline.stage_builders import target_roles, target_shares
 from lingraft.recipe import Recipe
 from lingraft.training.phase_outline import (

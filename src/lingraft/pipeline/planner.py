@@ -12,7 +12,7 @@ from typing import Any
 from lingraft.bases.tokenizer_files import rows_of
 from lingraft.checkpoint.config_files import context_of
 from lingraft.corpus import Corpus
-from lingraft.packing.epoch_limits import TextAmount
+from lingraft.packing.reading_plan import TextAmount
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.plan_notes import adds_nothing
 from lingraft.pipeline.plan_table import PlanRow

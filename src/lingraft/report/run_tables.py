@@ -14,7 +14,7 @@ from lingraft.evaluation.in_context_probes import KNOWN
 from lingraft.formatting import duration, flatten, join_words, number, size
 from lingraft.measurement import MIN_DOCUMENTS, TASKS, MetricChange
 from lingraft.model_card.markdown import stage_notes
-from lingraft.packing.epoch_limits import epochs_line
+from lingraft.packing.reading_plan import epochs_line
 from lingraft.pipeline.received import FINDINGS
 from lingraft.pipeline.run_files import RunFiles
 from lingraft.report.note_words import note_name, note_rows

@@ -12,12 +12,8 @@ from typing import Any, Protocol
 
 from lingraft.formatting import counted
 from lingraft.packing.config import PackingSettings
-from lingraft.packing.epoch_limits import (
-    PhaseLength,
-    TextAmount,
-    expected_sequences,
-    sequence_tokens,
-)
+from lingraft.packing.epoch_limits import expected_sequences, sequence_tokens
+from lingraft.packing.reading_plan import PhaseLength, TextAmount
 from lingraft.strategies.base import Rates
 from lingraft.training.batch_rule import batch_reason, few_steps_warning
 from lingraft.training.config import Phase

@@ -17,15 +17,10 @@ import numpy as np
 
 from lingraft.errors import RecipeError
 from lingraft.packing.blocks import Blocks
-from lingraft.packing.epoch_limits import (
-    PhaseLength,
-    ReadingPlan,
-    TextAmount,
-    lead_text,
-    plan_reading,
-)
+from lingraft.packing.epoch_limits import lead_text, plan_reading
 from lingraft.packing.epoch_order import EpochOrder
 from lingraft.packing.mixture import Batch, Mixture
+from lingraft.packing.reading_plan import PhaseLength, ReadingPlan, TextAmount
 
 CHUNK = 65536
 """Sequences that are measured at a time, at most, to find where a budget ends."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from lingraft.checkpoint.load_model import load_for_training
 from lingraft.formatting import counted
-from lingraft.packing.epoch_limits import epochs_line
+from lingraft.packing.reading_plan import epochs_line
 from lingraft.progress import no_progress, progress, say, warn
 from lingraft.store import disk_errors, remove_drafts
 from lingraft.strategies.model_parts import text_parameters
