@@ -23,7 +23,8 @@ from lingraft.pipeline.run_summary import answer
 from lingraft.pretokenizer import ScriptChange
 from lingraft.pretokenizer.change import ConsideredPretokenizer, PretokenizerChange
 from lingraft.report import compare_runs, write_report
-from lingraft.report.charts import Chart, difference_dots, inlined
+from lingraft.report.charts import Chart, difference_dots
+from lingraft.report.inlined_svg import inlined
 from lingraft.report.token_boxes import token_boxes
 from lingraft.splice import AddedToken, identity_splice
 from lingraft.strategies.base import Rates

@@ -21,7 +21,8 @@ from lingraft.page_style import page_style
 from lingraft.pipeline.run_files import RunFiles, read_run
 from lingraft.pipeline.run_summary import answer, question
 from lingraft.report import run_tables
-from lingraft.report.charts import Chart, chart_packages_missing, inlined
+from lingraft.report.charts import Chart, chart_packages_missing
+from lingraft.report.inlined_svg import inlined
 from lingraft.report.run_charts import charts
 from lingraft.report.token_boxes import tokenised_samples
 from lingraft.store import write_files
