@@ -19,10 +19,13 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from accelerate.data_loader import BatchSamplerShard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 from transformers import AutoModelForCausalLM, TrainerState, TrainingArguments
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from typer.testing import CliRunner
 
 import lingraft
@@ -516,6 +519,52 @@ def test_the_callback_refuses_a_trainer_that_differs_from_the_plan(folder, tmp_p
             plan.on_init_end(arguments, None, None, model=model)
     with pytest.raises(RecipeError, match="has no phase 3"):
         lingraft.HandoverCallback(folder, phase=3)
+    arguments = TrainingArguments(**right)
+    with pytest.raises(RecipeError, match=r"trains in bfloat16, .* with dtype=torch.float32"):
+        plan.on_init_end(arguments, None, None, model=model.bfloat16())
+    plan.phase = replace(plan.phase, average_steps=4)
+    arguments.load_best_model_at_end = True
+    with pytest.raises(RecipeError, match=r"would replace the best model; set load_best_model_at"):
+        plan.on_init_end(arguments, None, None, model=model)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_callback_refuses_another_order_of_the_data(folder, processes):
+    """Only a sequential order is that of the plan, also where accelerate divides it by process."""
+    rows = [{"input_ids": [1] * length} for length in (3, 1, 2)]
+    orders = {
+        "sequential": SequentialSampler(rows),
+        "random": RandomSampler(rows),
+        "group_by_length": LengthGroupedSampler(1, rows),
+    }
+    for name, order in orders.items():
+        plan = lingraft.HandoverCallback(folder, phase=2)
+        batches = BatchSampler(order, 1, drop_last=False)
+        if processes > 1:
+            batches = BatchSamplerShard(batches, processes)
+        loader = DataLoader(rows, batch_sampler=batches)
+        adamw = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))], betas=plan.phase.betas)
+        begin = partial(
+            plan.on_train_begin,
+            SimpleNamespace(),
+            TrainerState(global_step=0),
+            None,
+            optimizer=adamw,
+            train_dataloader=loader,
+        )
+        if name == "sequential":
+            begin()
+            continue
+        with pytest.raises(RecipeError, match=r"shuffles the sequences.*sequential"):
+            begin()
+
+
+def test_training_does_not_continue_without_the_state_of_the_optimizer(folder):
+    """A checkpoint of save_only_model has no moments, so that its next steps are not the plan's."""
+    plan = lingraft.HandoverCallback(folder, phase=2)
+    adamw = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))], betas=plan.phase.betas)
+    with pytest.raises(RecipeError, match=r"step 7 has no optimizer state.*save_only_model=False"):
+        plan.on_train_begin(None, TrainerState(global_step=7), None, optimizer=adamw)
 
 
 def test_the_tokenizer_of_the_hand_over_is_restored_with_its_chat_templates(folder, tmp_path):
@@ -540,6 +589,9 @@ def test_an_average_of_weights_continues_from_a_checkpoint(folder, tmp_path):
     plan = lingraft.HandoverCallback(folder, phase=2)
     plan.phase = replace(plan.phase, average_steps=4)
     adamw = torch.optim.AdamW(model.parameters(), betas=plan.phase.betas)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    adamw.step()
     of_trainer = {"optimizer": adamw, "train_dataloader": None, "model": model}
     arguments, state = SimpleNamespace(output_dir=tmp_path), TrainerState(global_step=0)
     plan.on_train_begin(arguments, state, None, **of_trainer)

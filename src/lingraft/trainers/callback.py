@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch.utils.data import RandomSampler
+from torch.utils.data import IterableDataset, SequentialSampler
 from transformers import TrainerCallback
 
 from lingraft.checkpoint.config_files import COMPANION_FILES
@@ -48,8 +48,11 @@ class HandoverCallback(TrainerCallback):  # type: ignore[misc]
         trainer.train()
         plan.save(model, "hindi-hf/trained")
 
-    Raises `RecipeError` if the trainer's settings differ from the plan, or if its model is sharded
-    (FSDP, DeepSpeed).
+    The model trains in float32: load it with `dtype=torch.float32`, and set `bf16` of the trainer
+    to compute in bfloat16.
+
+    Raises `RecipeError` if the trainer's settings or the model's data type differ from the plan,
+    if the trainer shuffles the data, or if its model is sharded (FSDP, DeepSpeed).
     """
 
     def __init__(self, folder: str | Path, phase: int = 1) -> None:
@@ -105,6 +108,7 @@ class HandoverCallback(TrainerCallback):  # type: ignore[misc]
         rates, added = self.phase.learning_rates, self.handover.model.added_ids
         peaks = Rates(rates.body, rates.added_rows)
         self._rates = RoleRates(others["model"], strategy, added, peaks)
+        self._check_precision(others["model"])
 
     def _check_settings(self, args: Any) -> None:
         """Raise `RecipeError` if a setting of the trainer differs from the plan."""
@@ -128,17 +132,41 @@ class HandoverCallback(TrainerCallback):  # type: ignore[misc]
                 )
                 raise RecipeError(msg)
 
+        if phase.average_steps and args.load_best_model_at_end:
+            msg = (
+                "load_best_model_at_end: the plan averages the weights of the last steps, and this "
+                "average would replace the best model; set load_best_model_at_end to False"
+            )
+            raise RecipeError(msg)
+
+    def _check_precision(self, model: Any) -> None:
+        """Raise `RecipeError` if weights that train are not in float32, as in every plan."""
+        for name, parameter in model.named_parameters():
+            # In bfloat16, most steps are too small to change a weight.
+            if parameter.requires_grad and parameter.dtype != torch.float32:
+                found = str(parameter.dtype).removeprefix("torch.")
+                msg = (
+                    f"{name}: trains in {found}, and the plan of {self.folder} in float32; load "
+                    "the model with dtype=torch.float32 (bf16 of the trainer may stay on)"
+                )
+                raise RecipeError(msg)
+
     def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Set the weight decay; check the optimizer and the order of the data."""
         del control
+        if state.global_step and not others["optimizer"].state:
+            msg = (
+                f"the checkpoint of step {state.global_step} has no optimizer state, without which "
+                "training cannot continue as planned; start again, with save_only_model=False"
+            )
+            raise RecipeError(msg)
         for group in others["optimizer"].param_groups:
             # Trainers exempt biases and norms, lingraft does not.
             group["weight_decay"] = self.phase.weight_decay
             if (betas := group.get("betas")) is None or tuple(betas) != self.phase.betas:
                 msg = f"the optimizer has betas {betas}; set AdamW with {self.phase.betas}"
                 raise RecipeError(msg)
-        batches = getattr(others["train_dataloader"], "batch_sampler", None)
-        if isinstance(getattr(batches, "sampler", None), RandomSampler):
+        if _changes_order(others["train_dataloader"]):
             msg = (
                 "the trainer shuffles the sequences, which are in the order of training already; "
                 "set train_sampling_strategy to sequential"
@@ -157,7 +185,8 @@ class HandoverCallback(TrainerCallback):  # type: ignore[misc]
         if not path.is_file():
             msg = (
                 f"{path}: missing, and without the average of the steps before it, training cannot "
-                "continue; start again without this checkpoint"
+                "continue; copy the whole checkpoint there if it is in another folder, or start "
+                "again without it"
             )
             raise RecipeError(msg)
         averages = cast("WeightAverage", self._average).means
@@ -209,6 +238,18 @@ class HandoverCallback(TrainerCallback):  # type: ignore[misc]
             msg = "HandoverCallback was added after the trainer was created; give it in `callbacks`"
             raise RecipeError(msg)
         return self._rates
+
+
+def _changes_order(loader: Any) -> bool:
+    """Whether a data loader reads a data set in another order than its own."""
+    if isinstance(getattr(loader, "dataset", None), IterableDataset):
+        return False
+    sampler = getattr(loader, "batch_sampler", None)
+    # accelerate wraps it, once for each of several processes.
+    while hasattr(sampler, "batch_sampler"):
+        sampler = sampler.batch_sampler
+    sampler = getattr(sampler, "sampler", None)
+    return sampler is not None and not isinstance(sampler, SequentialSampler)
 
 
 def _checkpoint(args: Any, state: Any) -> Path:
