@@ -244,6 +244,15 @@ def _wrapped(folder: Path, _handed: HandedOver) -> None:
     edit_weights(folder, change)
 
 
+def _wrapped_layers(folder: Path, _handed: HandedOver) -> None:
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        for name in list(tensors):
+            wrapped = name.replace("layers.0.", "layers.0._fsdp_wrapped_module.")
+            tensors[wrapped] = tensors.pop(name)
+
+    edit_weights(folder, change)
+
+
 BREAKS: Mapping[str, tuple[tuple[Callable[[Path, HandedOver], None], str], ...]] = {
     "changed pre-tokenizer": ((_class_of_gpt2, "repaired"),),
     "padded rows": (
@@ -272,6 +281,7 @@ BREAKS: Mapping[str, tuple[tuple[Callable[[Path, HandedOver], None], str], ...]]
     "part not trained": ((_frozen_rows, "kept"),),
     "nothing trained": ((_untrained, "refused"),),
     "damaged weights": ((_nan, "refused"),),
-    "another model": ((_other_theta, "refused"), (_wrapped, "refused")),
+    "wrapped names": ((_wrapped, "refused"), (_wrapped_layers, "refused")),
+    "another model": ((_other_theta, "refused"),),
 }
 """What makes each fault, and the outcome; adapters and frozen parts have tests of their own."""

@@ -304,6 +304,21 @@ def test_a_file_cut_short_is_named(tmp_path: Path) -> None:
         Checkpoint.open(source)
 
 
+def test_a_whole_file_next_to_shards_is_the_model_as_in_transformers(tmp_path: Path) -> None:
+    """Where a folder has the shards of another save, the tensors are those that are loaded."""
+    source = ARCHITECTURES["llama"].build(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(source)
+    whole = (source / "model.safetensors").read_bytes()
+    with torch.no_grad():
+        model.model.norm.weight.mul_(2)
+    model.save_pretrained(source, max_shard_size="30KB")
+    (source / "model.safetensors").write_bytes(whole)
+    checkpoint = Checkpoint.open(source)
+    loaded = AutoModelForCausalLM.from_pretrained(source).model.norm.weight
+    assert checkpoint.tensor("model.norm.weight").equal(loaded)
+    assert [file.name for file in checkpoint.files] == ["model.safetensors"]
+
+
 @pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "a/b.safetensors", 7])
 def test_an_index_cannot_point_out_of_its_folder(tmp_path: Path, name: object) -> None:
     """A shard is a file next to its index; any other path is named and not opened."""

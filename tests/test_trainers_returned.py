@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from lingraft.checkpoint.safetensors_files import Checkpoint
 from lingraft.errors import ModelError
@@ -175,6 +176,29 @@ def test_a_missing_shard_is_named(handed: HandedOver, tmp_path: Path) -> None:
     )
     with pytest.raises(ModelError, match="shard 3 of 3 is missing"):
         check_returned(tmp_path / "returned", handed.extended, handed.splice)
+
+
+def test_a_whole_model_next_to_shards_is_refused(handed: HandedOver, tmp_path: Path) -> None:
+    """Shards of one save and the file of another are two models, of which one was trained."""
+    folder = tmp_path / "returned"
+    shutil.copytree(handed.trained, folder)
+    AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder, max_shard_size="30KB")
+    shutil.copyfile(handed.extended / WEIGHTS, folder / WEIGHTS)
+    with pytest.raises(ModelError, match=r"two models, .*only the first; remove the one"):
+        check_returned(folder, handed.extended, handed.splice)
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json"])
+def test_a_damaged_configuration_is_an_error_with_its_file(
+    handed: HandedOver, tmp_path: Path, name: str, content: str
+) -> None:
+    """A configuration that was cut while it was written is named, and what to do."""
+    folder = tmp_path / "returned"
+    shutil.copytree(handed.trained, folder)
+    (folder / name).write_text(content, encoding="utf-8")
+    with pytest.raises(ModelError, match=f"/{name}: .*; "):
+        check_format(folder, handed.extended)
 
 
 def test_a_finding_is_plain_json(handed: HandedOver) -> None:

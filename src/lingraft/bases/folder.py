@@ -124,7 +124,7 @@ def check_folder(folder: Path, *, code: bool = False) -> None:
     else:
         check_loads_without_code(config, folder)
     check_rows_are_plain(config, folder)
-    _check_generation_config(folder / "generation_config.json")
+    check_generation_config(folder)
     if not list(folder.glob("*.safetensors")):
         msg = (
             f"{folder}: contains no weights; expected model.safetensors, or shards with an index "
@@ -133,8 +133,9 @@ def check_folder(folder: Path, *, code: bool = False) -> None:
         raise ModelError(msg)
 
 
-def _check_generation_config(path: Path) -> None:
+def check_generation_config(folder: Path) -> None:
     """Raise `ModelError` for a generation_config.json that is no JSON object; it may be missing."""
+    path = folder / "generation_config.json"
     if not path.is_file():
         return
     try:

@@ -78,11 +78,14 @@ class Checkpoint:
         """
         folder = Path(folder)
         index_path = folder / INDEX
+        index, names = None, [SINGLE]
         if index_path.exists():
             index = _read_json(index_path)
-            files = [folder / name for name in _shard_names(index, index_path)]
-        else:
-            index, files = None, _single_file(folder)
+            names = _shard_names(index, index_path)
+        # Next to shards of another save, transformers reads the single file.
+        if SINGLE not in names and (folder / SINGLE).exists():
+            index, names = None, [SINGLE]
+        files = [folder / name for name in names] if index else _single_file(folder)
         return cls(folder, cls.open_files(files), index)
 
     @staticmethod

@@ -140,6 +140,11 @@ FAULTS: Mapping[str, Fault] = {
         "training diverged, or the file was cut",
         "name an earlier checkpoint, or train with a lower learning rate",
     ),
+    "wrapped names": Fault(
+        "the engine saved the model inside a wrapper (DDP, FSDP, torch.compile, PEFT)",
+        "save the unwrapped model: accelerator.unwrap_model(model).save_pretrained(FOLDER), with "
+        "PEFT after merge_and_unload()",
+    ),
     "another model": Fault(
         "the checkpoint was not trained from the model of this hand-over, or was converted wrongly",
         "name the run or the hand-over that it was trained from, or convert it again",

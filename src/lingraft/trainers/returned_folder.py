@@ -13,9 +13,9 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from lingraft.bases.folder import model_files
+from lingraft.bases.folder import check_generation_config, model_files, read_config
 from lingraft.bases.weight_formats import check_not_quantised, check_weight_format
-from lingraft.checkpoint.safetensors_files import INDEX, Checkpoint
+from lingraft.checkpoint.safetensors_files import INDEX, SINGLE, Checkpoint
 from lingraft.errors import ModelError
 from lingraft.formatting import counted
 from lingraft.store import cached_sha256, is_folder
@@ -75,9 +75,9 @@ def check_format(folder: Path, extended: Path) -> None:
         msg = f"{folder}: no weights; expected *.safetensors, as save_pretrained writes them"
         raise ModelError(msg)
     check_weight_format(folder)
-    config = folder / "config.json"
-    if config.is_file():
-        check_not_quantised(json.loads(config.read_text(encoding="utf-8")), folder)
+    check_generation_config(folder)
+    if (folder / "config.json").is_file():
+        check_not_quantised(read_config(folder), folder)
 
 
 def _other_format(folder: Path, extended: Path) -> str:
@@ -148,12 +148,18 @@ def find_trainer_state(folder: Path) -> Path | None:
 def open_weights(folder: Path) -> tuple[Checkpoint, list[Finding]]:
     """Return the weights of a returned folder; an index that is missing is a finding.
 
-    Raises `ModelError` if a file is missing or damaged.
+    Raises `ModelError` if a file is missing or damaged, or if there are the files of two models.
     """
     files = [path for path in model_files(folder) if path.suffix == ".safetensors"]
+    shards = list(filter(None, (_SHARD.search(path.name) for path in files)))
+    if shards and (folder / SINGLE).is_file():
+        msg = (
+            f"{folder}: holds two models, {SINGLE} and {shards[0].string}, and transformers reads "
+            "only the first; remove the one that is not to be received"
+        )
+        raise ModelError(msg)
     if (folder / INDEX).is_file() or len(files) == 1:
         return Checkpoint.open(folder), []
-    shards = list(filter(None, (_SHARD.search(path.name) for path in files)))
     if not shards:
         return Checkpoint.open(folder), []
     numbers, total = {int(shard[1]) for shard in shards}, int(shards[0][2])

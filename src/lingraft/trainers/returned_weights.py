@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 SHOWN = 3
 """The number of names that a finding lists."""
 
+WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+"""What torch.compile, FSDP and recomputation add to the names of layers that they wrap."""
+
 _BLOCK = 4096  # rows compared at a time, which bounds the memory
 
 
@@ -126,6 +129,11 @@ def _match_names(
         compared.renamed = _find_renamed(returned, before)
         missing = [name for name in missing if name not in compared.renamed.values()]
         unknown = [name for name in unknown if name not in compared.renamed]
+    # Before the head: a wrapped embedding would be taken for one.
+    if part := _added_by_wrapper(missing, unknown):
+        what = f"the names of {len(unknown):,} tensors have {part!r} in addition"
+        compared.find("wrapped names", "*.safetensors", what, "refused")
+        return
     _find_head(compared, returned, unknown, splice)
     unknown = [name for name in unknown if name != compared.head and not name.endswith(COMPUTED)]
     copies = set(compared.names.input[1:]) if compared.names.tied else set()
@@ -141,11 +149,8 @@ def _match_names(
         lost = [name for name in lost if name in loaded]
     where = "*.safetensors"
     if lost or unknown:
-        prefix = _common_prefix(lost, unknown)
         what = f"{len(lost):,} tensors are missing{_listed(lost)}, {len(unknown):,} are unknown"
         what += _listed(unknown)
-        if prefix:
-            what = f"the names of its tensors begin with {prefix!r}: save the unwrapped model"
         compared.find("another model", where, what, "refused")
     if compared.restored:
         what = f"{len(compared.restored):,} tensors that transformers does not load"
@@ -176,13 +181,25 @@ def _find_renamed(returned: Checkpoint, before: Checkpoint) -> dict[str, str]:
     return renamed
 
 
-def _common_prefix(lost: Sequence[str], unknown: Sequence[str]) -> str:
-    """Return the prefix with which every unknown name is one that is missing, "" if none is."""
-    for name in unknown[:1]:
-        for known in lost:
-            prefix = name.removesuffix(known)
-            if prefix != name and {prefix + other for other in lost} == set(unknown):
+def _added_by_wrapper(missing: Sequence[str], unknown: Sequence[str]) -> str:
+    """Return what a wrapper of the model added to the names of its tensors, "" if nothing.
+
+    >>> _added_by_wrapper(["norm.weight"], ["module.lm_head.weight", "module.norm.weight"])
+    'module.'
+    >>> _added_by_wrapper(["layers.0.bias"], ["layers.0._orig_mod.bias"])
+    '_orig_mod.'
+    """
+    known = set(missing)
+    for name in unknown:
+        parts = name.split(".")
+        for depth in range(1, len(parts)):
+            prefix = ".".join(parts[:depth]) + "."
+            is_known = name.removeprefix(prefix) in known
+            if is_known and all(other.startswith(prefix) for other in unknown):
                 return prefix
+    for part in WRAPPERS:
+        if any(part in name and name.replace(part, "") in known for name in unknown):
+            return part
     return ""
 
 
