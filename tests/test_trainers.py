@@ -8,6 +8,7 @@ import re
 import runpy
 import shutil
 import struct
+import sys
 from collections import Counter
 from dataclasses import replace
 from functools import cache, partial
@@ -24,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
-from transformers import AutoModelForCausalLM, TrainerState, TrainingArguments
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerState, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from typer.testing import CliRunner
 
@@ -607,6 +608,30 @@ def test_an_average_of_weights_continues_from_a_checkpoint(folder, tmp_path):
     state.global_step = 2
     with pytest.raises(RecipeError, match=r"weight_average\.safetensors: missing, and without"):
         plan.on_train_begin(arguments, state, None, **of_trainer)
+
+
+def test_megatron_gets_a_tokenizer_whose_pad_is_no_id_of_the_text(folder, tmp_path, monkeypatch):
+    """Megatron-LM has no label for PAD and ends documents at EOS: both are roles that text has."""
+    handover = Handover.read(folder)
+    separators = replace(handover.model.separators, after="<s>", after_id=0)
+    handover = replace(handover, model=replace(handover.model, separators=separators))
+    written = find_engine("megatron").configure(handover, folder).files
+    assert "--tokenizer-model megatron-tokenizer\n" in written["megatron-2.sh"]
+    shutil.copytree(folder / "model", tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.save_pretrained(tmp_path / "model")
+    (tmp_path / "convert.py").write_text(written["convert.py"], encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["convert.py", "import", "model"])
+    bridge = SimpleNamespace(AutoBridge=SimpleNamespace(import_ckpt=lambda *_names: None))
+    monkeypatch.setitem(sys.modules, "megatron", SimpleNamespace(bridge=bridge))
+    monkeypatch.setitem(sys.modules, "megatron.bridge", bridge)
+    runpy.run_path("convert.py")
+    found = AutoTokenizer.from_pretrained("megatron-tokenizer")
+    assert found.pad_token is None
+    assert found.eos_token == "<s>"
+    assert found.get_vocab() == tokenizer.get_vocab()
 
 
 @pytest.mark.parametrize("name", ["axolotl", "llama-factory"])

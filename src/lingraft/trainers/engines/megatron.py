@@ -45,7 +45,8 @@ def refuse(plan: TrainingPlan) -> str:
 def configure(handover: Handover, folder: Path) -> EngineFiles:
     """Return the scripts of all phases, and the script that converts."""
     phases = handover.plan.phases
-    files = {"convert.py": _CONVERT.format(version=handover.lingraft)}
+    end = handover.model.separators.after
+    files = {"convert.py": _CONVERT.format(version=handover.lingraft, end=end, folder=_TOKENIZER)}
     launch = ["pip install megatron-bridge lingraft", "python convert.py import model"]
     for number in range(len(phases)):
         name = phase_name("megatron", ".sh", number, len(phases))
@@ -98,7 +99,7 @@ def training_flags(handover: Handover, number: int) -> dict[str, Any]:
         "save-interval": save_interval(phase),
         "train-data-path": _blend(handover, number),
         "tokenizer-type": "HuggingFaceTokenizer",
-        "tokenizer-model": "model",
+        "tokenizer-model": _TOKENIZER,
         "make-vocab-size-divisible-by": vocabulary_divisor(model.tokens, model.rows),
         "seq-length": plan.sequence_length,
         "micro-batch-size": sequences_at_once(handover, phase),
@@ -223,9 +224,15 @@ def _limits(handover: Handover) -> list[str]:
         limits.append("the seed is 1234, because Megatron-LM refuses 0")
     if any(phase.average_steps for phase in plan.phases):
         limits.append("the weights are not averaged over the last steps")
+    if plan.document_attention_mask and model.separators.after is None:
+        limits.append(
+            "attention is not kept within documents: Megatron-LM finds them by the token that ends "
+            "them, and the separator of this model begins them"
+        )
     return limits
 
 
+_TOKENIZER = "megatron-tokenizer"
 _SCRIPT = """\
 #!/usr/bin/env bash
 # Trains the model of this folder with Megatron-LM. Written by lingraft {version}.
@@ -252,17 +259,27 @@ torchrun --nproc-per-node "${{GPUS:-1}}" "$MEGATRON/pretrain_gpt.py" \\
 _CONVERT = '''\
 """Converts the model with Megatron-Bridge. Written by lingraft {version}.
 
-    python convert.py import model      # model/ -> megatron-model/
+    python convert.py import model      # model/ -> megatron-model/, and megatron-tokenizer/
     python convert.py export trained    # megatron-trained/ -> trained/
 """
 
 import sys
 
 from megatron.bridge import AutoBridge
+from transformers import AutoTokenizer
+
+DOCUMENT_END = {end!r}
 
 action, name = sys.argv[1:]
 if action == "import":
     AutoBridge.import_ckpt(name, f"megatron-{{name}}")
+    # Megatron-LM replaces the id of PAD by 0, without a label, and takes EOS as the end of
+    # documents. Often PAD is the separator, or both are the end of a turn.
+    tokenizer = AutoTokenizer.from_pretrained(name)
+    tokenizer.pad_token = None
+    if DOCUMENT_END is not None:
+        tokenizer.eos_token = DOCUMENT_END
+    tokenizer.save_pretrained("{folder}")
 elif action == "export":
     AutoBridge.from_hf_pretrained("model").export_ckpt(f"megatron-{{name}}", name)
 else:
