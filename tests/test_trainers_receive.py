@@ -18,6 +18,7 @@ from lingraft.pipeline import Run, build_graph, load_run
 from lingraft.recipe import Runtime
 from lingraft.report import write_report
 from lingraft.splice import Splice
+from lingraft.store import Store
 from lingraft.trainers.engine_log import read_engine_log
 from lingraft.trainers.origin import store_of
 from lingraft.trainers.receive_model import Origin, check_folder, find_received, receive_model
@@ -203,6 +204,25 @@ def test_a_hand_over_names_the_same_model_as_its_run(returned: Returned, tmp_pat
     manifest.write_text(changed, encoding="utf-8")
     with pytest.raises(ModelError, match=r"handed over by lingraft .* as 0+, and .* gives"):
         find_received(returned.folder, origin, returned.runtime)
+
+
+def test_a_checkpoint_is_not_compared_with_a_model_that_it_replaced(
+    returned: Returned, tmp_path: Path
+) -> None:
+    """An engine may save over model/: the check says so, the store still has what was trained."""
+    handed, runtime = tmp_path / "handed", returned.runtime
+    lingraft.handover(
+        returned.trained, to="hf", output=handed, store=runtime.store, log=lambda _line: None
+    )
+    (trained,) = returned.trained.model_path.glob("*.safetensors")
+    (handed / "model" / trained.name).unlink()
+    shutil.copyfile(trained, handed / "model" / trained.name)
+    (handed / "model" / "tokenizer_config.json").write_text("{}", encoding="utf-8")
+    origin = Origin.find(handed)
+    with pytest.raises(ModelError, match=r"changed since it was handed over, .*without --dry-run"):
+        check_folder(handed / "model", origin, runtime)
+    extended = Store(runtime.store).folder(build_graph(origin.recipe).embeddings.stage) / "model"
+    assert (extended / "tokenizer_config.json").read_text(encoding="utf-8") != "{}"
 
 
 def test_the_command_lists_faults_and_refuses_in_one_line(

@@ -25,7 +25,7 @@ from lingraft.recipe.load import resolve_paths
 from lingraft.recipe.overrides import Assignment, override
 from lingraft.recipe.tree import Tree
 from lingraft.splice import Splice
-from lingraft.store import Store, digest
+from lingraft.store import Store, cached_sha256, digest
 from lingraft.trainers.engine_log import write_engine_log
 from lingraft.trainers.engines import ENGINES
 from lingraft.trainers.manifest import MANIFEST, Handover
@@ -183,6 +183,22 @@ def _counts(returned: ReturnedModel) -> dict[str, int]:
     }
 
 
+def check_unchanged(handover: Path) -> None:
+    """Raise `ModelError` if the model of a hand-over folder is not the one that was handed over."""
+    manifest = Handover.read(handover)
+    for name, record in manifest.files.items():
+        if not name.startswith((f"{manifest.model.folder}/", "splice.json")):
+            continue
+        path = handover / name
+        if not path.is_file() or cached_sha256(path) != record.sha256:
+            state = "changed since it was handed over" if path.exists() else "missing"
+            msg = (
+                f"{path}: {state}, so that nothing can be compared with it; receive without "
+                "--dry-run, which compares with the store, or hand over again into another folder"
+            )
+            raise ModelError(msg)
+
+
 def check_folder(
     folder: Path, origin: Origin, runtime: Runtime, *, log: LogLine = discard_line
 ) -> ReturnedModel:
@@ -190,6 +206,7 @@ def check_folder(
     recipe = origin.recipe
     extended, splice_folder = None, None
     if origin.handover:
+        check_unchanged(origin.handover)
         extended, splice_folder = origin.handover / "model", origin.handover
     else:
         graph, store = build_graph(recipe), Store(runtime.store)

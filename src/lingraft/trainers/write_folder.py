@@ -7,6 +7,7 @@ complete or absent.
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -27,7 +28,6 @@ from lingraft.pipeline import Graph, build_graph
 from lingraft.pipeline.check_stages import run_certificate, write_run_certificate
 from lingraft.pipeline.run_folder import (
     RUN,
-    link_files,
     link_same_names,
     model_files,
     new_run_folder,
@@ -45,7 +45,7 @@ from lingraft.pipeline.text_summary import recipe_text_lines
 from lingraft.progress import LogLine, discard_line, each_warning_once, warn
 from lingraft.recipe import Recipe, Runtime
 from lingraft.splice import Splice
-from lingraft.store import Store, check_creatable, checksums
+from lingraft.store import Store, check_creatable, checksums, link_or_copy
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.separators import Separators, separators_of
 from lingraft.trainers.data import HandoverText, HeldoutText, write_data
@@ -131,7 +131,7 @@ def hand_over(
         kinds = {*engine.data, *data}
         if "sequences" in kinds:
             check_row_length(model, text.plan, _model_folder(graph, store))
-        _link_model(draft, graph, store)
+        _put_model(draft, graph, store)
         records = write_data(text, kinds, draft, attention_mask=engine.attention_mask)
         handover = Handover(
             engine.name,
@@ -287,10 +287,17 @@ def _model_folder(graph: Graph, store: Store) -> Path:
     return store.folder(graph.embeddings.stage) / "model"
 
 
-def _link_model(draft: Path, graph: Graph, store: Store) -> None:
-    """Link the extended model, the splice and the certificate into the folder."""
+def _put_model(draft: Path, graph: Graph, store: Store) -> None:
+    """Link the weights into the folder; copy the model's other files, splice and certificate."""
     model = _model_folder(graph, store)
-    link_files(model, draft, model_files(model))
+    for stored, name in model_files(model).items():
+        # Engines and scripts write tokenizer files and settings in place: a link would change the
+        # store, and every other hand-over of the recipe.
+        if stored.endswith(".safetensors"):
+            link_or_copy(model / stored, draft / name)
+        else:
+            (draft / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(model / stored, draft / name)
     link_same_names(store.folder(graph.vocabulary.stage), draft, ("splice.json",))
     checks = (graph.source_check, graph.vocabulary, graph.result_checks[0])
     write_run_certificate(draft / "certificate.json", run_certificate(store, *checks))
