@@ -10,6 +10,7 @@ import shutil
 import struct
 import sys
 from collections import Counter
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -23,6 +24,7 @@ import torch
 from accelerate.data_loader import BatchSamplerShard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerState, TrainingArguments
@@ -500,6 +502,7 @@ def model_text(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in files if file.name != "config.json"}
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_the_callback_refuses_a_trainer_that_differs_from_the_plan(folder, tmp_path):
     """A number of steps, a batch size or a clipping that differs is an error with both values."""
     plan = lingraft.HandoverCallback(folder, phase=2)
@@ -523,6 +526,9 @@ def test_the_callback_refuses_a_trainer_that_differs_from_the_plan(folder, tmp_p
     arguments = TrainingArguments(**right)
     with pytest.raises(RecipeError, match=r"trains in bfloat16, .* with dtype=torch.float32"):
         plan.on_init_end(arguments, None, None, model=model.bfloat16())
+    adapted = get_peft_model(deepcopy(model), LoraConfig(target_modules=["q_proj"]))
+    with pytest.raises(RecipeError, match=r"has an adapter of PEFT, .* the plain model"):
+        plan.on_init_end(arguments, None, None, model=adapted)
     plan.phase = replace(plan.phase, average_steps=4)
     arguments.load_best_model_at_end = True
     with pytest.raises(RecipeError, match=r"would replace the best model; set load_best_model_at"):

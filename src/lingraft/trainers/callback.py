@@ -52,7 +52,8 @@ class HandoverCallback(TrainerCallback):  # type: ignore[misc]
     to compute in bfloat16.
 
     Raises `RecipeError` if the trainer's settings or the model's data type differ from the plan,
-    if the trainer shuffles the data, or if its model is sharded (FSDP, DeepSpeed).
+    if the trainer shuffles the data, or if its model is sharded (FSDP, DeepSpeed) or has an adapter
+    (PEFT).
     """
 
     def __init__(self, folder: str | Path, phase: int = 1) -> None:
@@ -104,6 +105,14 @@ class HandoverCallback(TrainerCallback):  # type: ignore[misc]
         """Check the settings, and freeze what does not train before there is an optimizer."""
         del state, control
         self._check_settings(args)
+        if getattr(others["model"], "peft_config", None):
+            # The strategy would train the weights under the adapter, which PEFT does not save.
+            msg = (
+                f"the model has an adapter of PEFT, and the plan of {self.folder} trains its own "
+                "weights; give the trainer the plain model, or train the adapter without this "
+                "callback"
+            )
+            raise RecipeError(msg)
         strategy: Strategy = STRATEGIES.parse(dict(self.phase.strategy))
         rates, added = self.phase.learning_rates, self.handover.model.added_ids
         peaks = Rates(rates.body, rates.added_rows)
