@@ -253,7 +253,7 @@ def _changes_order(loader: Any) -> bool:
     """Whether a data loader reads a data set in another order than its own."""
     if isinstance(getattr(loader, "dataset", None), IterableDataset):
         return False
-    sampler = getattr(loader, "batch_sampler", None)
+    sampler: Any = getattr(loader, "batch_sampler", None)
     # accelerate wraps it, once for each of several processes.
     while hasattr(sampler, "batch_sampler"):
         sampler = sampler.batch_sampler
