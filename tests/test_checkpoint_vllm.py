@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from lingraft.checkpoint import resize_embeddings
 from lingraft.checkpoint.vllm_check import CHECKS, LayoutCheck, check_vllm_layout, vllm_faults
@@ -112,6 +113,13 @@ def another_file(folder: Path) -> None:
     save_file({"lm_head.weight": torch.zeros(1)}, folder / "adapter.safetensors")
 
 
+def shards_of_another_save(folder: Path) -> None:
+    whole = (folder / "model.safetensors").read_bytes()
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.save_pretrained(folder, max_shard_size="30KB")
+    (folder / "model.safetensors").write_bytes(whole)
+
+
 def other_class(folder: Path) -> None:
     set_json("tokenizer_config.json", tokenizer_class="GPT2Tokenizer")(folder)
 
@@ -169,6 +177,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], None], str]] = {
         "0 tensors not where model.safetensors.index.json says, 5 not in it",
     ),
     "another file": ("files", another_file, "adapter.safetensors next to the weights"),
+    "two models": ("files", shards_of_another_save, "model.safetensors and the shards of another"),
     "broken config": (
         "rows",
         lambda folder: (folder / "config.json").write_text("{"),

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lingraft.checkpoint.find_embeddings import EmbeddingNames, embedding_names
-from lingraft.checkpoint.safetensors_files import INDEX, Checkpoint
+from lingraft.checkpoint.safetensors_files import INDEX, SINGLE, Checkpoint
 from lingraft.errors import LingraftError, ModelError
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.edge_cases import edge_case_texts
@@ -261,7 +261,10 @@ def _check_files(folder: _Folder) -> Iterator[Result]:
         return
     # With model.safetensors and no index, transformers ignores other files, but vLLM does not.
     extra = sorted({path.name for path in folder.path.glob("*.safetensors")} - used)
-    if extra:
+    if extra and (folder.path / INDEX).exists():
+        advice = f"transformers loads {SINGLE}, vLLM what {INDEX} names: remove one of them"
+        yield _fault(f"{SINGLE} and the shards of another save", advice)
+    elif extra:
         advice = f"without {INDEX}, vLLM loads every *.safetensors: remove it"
         yield _fault(f"{', '.join(extra)} next to the weights", advice)
     else:
