@@ -177,6 +177,7 @@ def spoil(what: str, given: dict[str, object], tmp_path: Path) -> list[str]:
         "unknown key": ["-o", "vocabulary.siez=3"],
         "unknown method": ["-o", "embeddings.input=maen"],
         "unknown recipe": ["nowhere.yaml"],
+        "empty name": ["--name", ""],
     }
     return extra.get(what, [])
 
@@ -195,6 +196,7 @@ BAD = {
     "unknown key": ["-o vocabulary.siez=3", "vocabulary.siez", "did you mean vocabulary.size"],
     "unknown method": ["embeddings.input", "did you mean 'mean'?"],
     "unknown recipe": ["nowhere.yaml: cannot be read"],
+    "empty name": ["name: '' cannot be the name of a folder"],
     "unknown device": ["--device 'gpu'", "known: auto, cpu"],
     "missing device": ["--device cuda:99: this machine has"],
     "missing model": ["gone: not found"],
@@ -207,7 +209,7 @@ BAD = {
 def test_bad_input_ends_in_one_line(basic, tmp_path, what):
     """Bad input is one line with the path or field, has exit code 2, and leaves no run."""
     extra = spoil(what, basic, tmp_path)
-    done = lingraft("adapt", *extra, *options(basic), *QUICK, "--name", "bad", cwd=tmp_path)
+    done = lingraft("adapt", "--name", "bad", *options(basic), *QUICK, *extra, cwd=tmp_path)
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert (done.returncode, len(errors), done.stdout) == (2, 1, ""), done.stderr
     assert "Traceback" not in done.stderr

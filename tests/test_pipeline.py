@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -331,6 +332,13 @@ def test_the_plan_names_every_stage_and_what_is_cached(recipe_values, here):
     assert all(row.cached and row.seconds == 0 for row in rows)
     assert plan_table(rows).row_count == len(rows)
     json.dumps([row.as_json() for row in rows])
+
+
+def test_a_plan_for_another_machine_leaves_the_times_of_its_device_open(recipe_values, here):
+    """A device that this machine lacks cannot be measured here: its times are unknown."""
+    rows = plan(read(recipe_values), replace(here, device="cuda:99"))
+    assert rows[0].seconds is not None
+    assert all(row.seconds is None for row in rows if row.flops is not None)
 
 
 def test_the_plan_says_what_ways_against_forgetting_take(recipe_values, here, monkeypatch):

@@ -205,7 +205,7 @@ def overrides_with_name(override: list[str] | None, name: str | None) -> list[st
     from lingraft.recipe import assignment
 
     overrides = list(override or [])
-    if name:
+    if name is not None:
         overrides.append(assignment("name", name))
     return overrides
 

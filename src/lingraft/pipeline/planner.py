@@ -12,6 +12,7 @@ from typing import Any
 from lingraft.bases.tokenizer_files import rows_of
 from lingraft.checkpoint.config_files import context_of
 from lingraft.corpus import Corpus
+from lingraft.errors import RecipeError
 from lingraft.packing.reading_plan import TextAmount
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.plan_notes import adds_nothing
@@ -140,9 +141,17 @@ class _Planner:
         known = {name: amount for name, amount in amounts.items() if amount is not None}
         cached = node.is_cached(self.store)
         if flops is not None and not cached:
-            seconds = flops / (flops_per_second(self.runtime.resolved_device()) * EFFICIENCY)
+            seconds = self._computing_seconds(flops)
         key = None if node.unread else node.stage.key
         return PlanRow(node.title, key, cached, known, flops, 0.0 if cached else seconds)
+
+    def _computing_seconds(self, flops: float) -> float | None:
+        """Return the time of so many operations; `None` on a device that this machine lacks."""
+        try:
+            device = self.runtime.available_device()
+        except RecipeError:
+            return None  # a plan for another machine, whose speed cannot be measured here
+        return flops / (flops_per_second(device) * EFFICIENCY)
 
     def _source(self, node: StageNode) -> PlanRow:
         notes = self._notes(node)
