@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -34,6 +35,8 @@ def wrong_calls():
         ([b"bytes"], "item 0 is of type bytes"),
         ([{"text": "a"}], "item 0 is a record"),
         (["\ud800"], "item 0 contains half of a surrogate pair"),
+        (pd.DataFrame({"text": ["a"], "id": [1]}), "a table with the columns text, id; .*df"),
+        ([__file__, "b.jsonl"], "item 0, .*, is the name of a file, not a document"),
         (iter(()), "contains no document; .*a generator can be read only once"),
     ]
     for value, message in texts:

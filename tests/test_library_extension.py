@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from transformers import AutoTokenizer
 
@@ -127,8 +129,8 @@ def test_files_are_read_where_the_object_still_equals_them(base, tiny_model):
 
 
 def test_texts_of_several_languages_are_a_mapping(base):
-    """Each language of a mapping is a corpus of its own; `None` is an empty document."""
-    texts = {"hi": [None, *TEXTS], "en": ENGLISH_TEXTS}
+    """Each language of a mapping is a corpus of its own; a missing value is an empty document."""
+    texts = {"hi": [None, math.nan, pd.NA, *TEXTS], "en": ENGLISH_TEXTS}
     tokens = lingraft.learn_tokens(base, texts, size=30).tokens
     assert any(token.text.isascii() for token in tokens)
     assert not all(token.text.isascii() for token in tokens)

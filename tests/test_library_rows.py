@@ -182,6 +182,17 @@ def test_the_origins_are_a_table(case_of):
     assert drawn["source_ids"].null_count == len(drawn)
 
 
+def test_results_show_the_numbers_of_rows_and_not_the_rows(case_of):
+    """A notebook shows the result of a last line: numbers, however many rows there are."""
+    case = case_of("llama")
+    origins = lingraft.resize(case.model(), case.splice, init="mean")
+    count = f"{{'subtoken mean': {len(case.splice.added)}}}"
+    assert count in repr(origins)
+    assert repr(origins).startswith(f"RowOrigins({origins.rows_before:,} rows before, ")
+    assert count in repr(origins.sides["input"])
+    assert len(repr(origins)) < 200
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -105,6 +105,10 @@ class InitRows:
     base: Tensor | None = None
     mixture: RowMixture | None = None
 
+    def __repr__(self) -> str:
+        """Return the numbers: there are thousands of rows, each with its origin and weights."""
+        return f"InitRows(shape {tuple(self.rows.shape)}; {self.origin_counts})"
+
     @property
     def origin_counts(self) -> dict[str, int]:
         """The number of rows of each origin, the most frequent first."""

@@ -7,6 +7,7 @@ tokens in Python as on the command line.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from lingraft.library.arguments import assignments
 from lingraft.recipe.overrides import override
 from lingraft.recipe.problems import parse_settings
 from lingraft.recipe.tree import Tree
-from lingraft.store import WARNINGS, Draft
+from lingraft.store import WARNINGS, Draft, is_valid_path
 from lingraft.tokenizer.premiums import REFERENCE
 
 Texts: TypeAlias = Iterable[str | None] | os.PathLike[str] | CorpusSettings
@@ -35,7 +36,7 @@ UNKNOWN_LANGUAGE = "und"
 
 
 def read_documents(texts: Any, name: str) -> Iterator[str]:
-    """Yield the documents of an iterable; `None`, a missing value of a column, is an empty one.
+    """Yield the documents of an iterable; a missing value (`None`, NaN) is an empty one.
 
     `name` is the argument that errors name. Raises `CorpusError` for anything but an iterable of
     text, and if there is no document, as in a generator that was read before.
@@ -49,13 +50,23 @@ def read_documents(texts: Any, name: str) -> Iterator[str]:
     if isinstance(texts, Mapping) or not isinstance(texts, Iterable):
         msg = f"{name}: of type {type(texts).__name__}; give documents, such as a list of strings"
         raise CorpusError(msg)
+    if hasattr(texts, "columns"):  # iterating over a data frame of pandas gives their names
+        fields = ", ".join(map(str, texts.columns))
+        msg = f"{name}: a table with the columns {fields}; give one of them, such as df['text']"
+        raise CorpusError(msg)
     number = -1
     for number, text in enumerate(texts):
-        if text is None:
+        if _is_missing(text):
             yield ""
             continue
         if not isinstance(text, str):
             raise CorpusError(_not_text(text, number, name))
+        if number == 0 and _is_file(text):
+            msg = (
+                f"{name}: item 0, {text}, is the name of a file, not a document; give the texts of "
+                "the file, or pathlib.Path of one file where a function takes it"
+            )
+            raise CorpusError(msg)
         try:
             text.encode()
         except UnicodeEncodeError as error:
@@ -226,6 +237,18 @@ class GivenTexts:
 _SETTING = re.compile(
     r"\bset ((?:allow|cleaning|language_check|heldout_share): (?:\{[^}]*\}|\[[^]]*\]|\w+))"
 )
+
+
+def _is_missing(text: object) -> bool:
+    """Return whether an item is a missing value of a column, as datasets and pandas have them."""
+    is_nan = isinstance(text, float) and math.isnan(text)
+    return text is None or is_nan or type(text).__name__ == "NAType"
+
+
+def _is_file(text: str) -> bool:
+    """Return whether a text names a file, which a list of documents was not meant to hold."""
+    path = Path(text)
+    return bool(path.suffix) and is_valid_path(path) and path.is_file()
 
 
 def _not_text(item: object, number: int, name: str) -> str:

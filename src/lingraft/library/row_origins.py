@@ -34,6 +34,13 @@ class RowOrigins:
     warnings: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """Return the numbers; `lingraft.resize` returns it to a notebook."""
+        sides = "; ".join(f"{side}: {rows.origin_counts}" for side, rows in self.sides.items())
+        return (
+            f"{type(self).__name__}({self.rows_before:,} rows before, {self.rows:,} now; {sides})"
+        )
+
     def to_arrow(self) -> pa.Table:
         """Return a table with one row for each matrix and added token.
 
