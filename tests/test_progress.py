@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from lingraft import progress as module
-from lingraft.progress import each_warning_once, progress, quiet_import_notes, warn
+from lingraft.progress import each_warning_once, progress, quiet_import_notes, say, warn
 
 
 def test_off_a_terminal_the_latest_note_makes_a_line_now_and_then(
@@ -59,6 +59,17 @@ def test_each_warning_is_printed_once_in_a_command(capsys: pytest.CaptureFixture
     warn("vLLM: a fault")
     lines = ["warning: vLLM: a fault", "warning: another", "warning: vLLM: a fault"]
     assert capsys.readouterr().err.splitlines() == lines
+
+
+def test_without_standard_error_nothing_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A process that was started without standard error works, and its output stays pure."""
+    monkeypatch.setattr(sys, "stderr", None)
+    with progress("counting", 3) as advance:
+        advance(3)
+    say("a line")
+    assert capsys.readouterr().out == ""
 
 
 def test_on_a_terminal_the_note_stands_beside_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:

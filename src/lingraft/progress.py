@@ -79,7 +79,9 @@ def say(line: str) -> None:
     if receiver is not None:
         receiver(line)
         return
-    print(line, file=sys.stderr, flush=True)  # noqa: T201 - the line is the progress
+    # A process may be started without standard error; print would then use standard output.
+    if sys.stderr is not None:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201 - the line is the progress
 
 
 def quiet_import_notes() -> None:
@@ -142,7 +144,7 @@ def progress(title: str, total: float | None = None, *, unit: str = "") -> Itera
     if _in_progress.get():
         yield no_progress
         return
-    draw = _RECEIVER.get() is None and sys.stderr.isatty()
+    draw = _RECEIVER.get() is None and sys.stderr is not None and sys.stderr.isatty()
     token = _in_progress.set(True)
     try:
         with (_bar if draw else _lines)(title, total, unit) as advance:
