@@ -255,6 +255,26 @@ def test_a_stopped_run_says_how_to_continue(basic, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_a_signal_while_an_object_is_deleted_stops_the_command(tmp_path):
+    """Python ignores what a `__del__` raises; the command stops nevertheless, in one line."""
+    code = (
+        "import os, signal, time\n"
+        "from lingraft.cli import app as command, main\n"
+        "class Group:\n"
+        "    def __del__(self): signal.raise_signal(signal.SIGTERM)\n"
+        "def run(*_):\n"
+        "    Group()\n"
+        "    time.sleep(20)\n"
+        "type(command).__call__ = run\n"
+        "main()\n"
+    )
+    done = start("-c", code, cwd=tmp_path).finish(60)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr == (
+        "error: stopped; finished stages are stored, run the same command again to continue\n"
+    )
+
+
 def test_a_signal_is_not_taken_for_a_fault_of_the_tokenizer(basic, tmp_path):
     """Ctrl-C while transformers reads a tokenizer stops the command; no finding is stored."""
     code = (

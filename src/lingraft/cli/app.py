@@ -100,6 +100,8 @@ FILE_SYSTEM_ERRORS = {
 # A longer path is cut in a message, so that the message stays readable.
 MAX_PATH_LENGTH = 300
 
+STOP_AGAIN_SECONDS = 0.01
+
 
 def main() -> None:
     """Run the command line."""
@@ -108,6 +110,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    sys.unraisablehook = _stop_again
     quiet_import_notes()
     try:
         app()
@@ -130,3 +133,16 @@ def _stop(number: int, _frame: Any) -> None:
     signal.signal(number, signal.SIG_DFL)  # a second signal ends the process immediately
     msg = "stopped; finished stages are stored, run the same command again to continue"
     raise Interrupted(msg)
+
+
+def _stop_again(ignored: Any) -> None:
+    """Stop a moment later if a signal came where Python ignores exceptions, as in a `__del__`.
+
+    Compiling a regular expression for a pre-tokenizer runs such code for seconds.
+    """
+    if ignored.exc_type is not Interrupted:
+        sys.__unraisablehook__(ignored)
+        return
+    # A timer, because an exception that is raised in this hook is ignored, too.
+    signal.signal(signal.SIGALRM, _stop)
+    signal.setitimer(signal.ITIMER_REAL, STOP_AGAIN_SECONDS)
