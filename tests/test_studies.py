@@ -10,6 +10,7 @@ import pytest
 from lingraft.errors import RecipeError
 from lingraft.pipeline import build_graph
 from lingraft.pipeline.stage_builders import reported_part
+from lingraft.recipe import load_recipe
 from lingraft.recipe.yaml import dump
 from lingraft.store import Store
 from lingraft.studies import cells_of, read_study
@@ -78,6 +79,16 @@ def test_a_grid_has_every_combination_with_every_seed(recipe_file):
         "mean(weights=characters)",
         "random",
     }
+
+
+def test_a_study_and_a_recipe_are_told_apart(recipe_file):
+    """A file of the other kind is one line that names the kind and the command."""
+    with pytest.raises(RecipeError, match=r"^.*: a recipe, not a study; .*`lingraft adapt`") as one:
+        read_study(recipe_file)
+    path = study_file(recipe_file, axes=GRID)
+    with pytest.raises(RecipeError, match=r"^.*: a study, not a recipe; .*`lingraft study") as other:
+        load_recipe(path)
+    assert "\n" not in f"{one.value}{other.value}"
 
 
 def test_names_do_not_depend_on_the_other_values(recipe_file):

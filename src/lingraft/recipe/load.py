@@ -35,7 +35,11 @@ def load_recipe(
     A relative path in a recipe is looked up in the current directory, then next to the recipe file.
     Raises `RecipeError` with the full path of the setting and its line.
     """
-    tree = override(read_file(path), overrides)
+    tree = read_file(path)
+    if not {"axes", "cells"}.isdisjoint(tree.values):
+        msg = f"{path}: a study, not a recipe; name a recipe, or run `lingraft study {path}`"
+        raise RecipeError(msg)
+    tree = override(tree, overrides)
     tree = replace(tree, values=resolve_paths(tree.values, path.parent))
     return parse_recipe(tree, trains=trains)
 

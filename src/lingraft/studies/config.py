@@ -173,7 +173,14 @@ def read_study(path: Path, overrides: Sequence[str | Assignment] = ()) -> Study:
     A path in `OWN` (`seeds`, `scale` and others) sets that field of the study. The path of an axis
     replaces the values of the axis. Any other path is a setting of the recipe in every cell.
     """
-    return parse_study(read_file(path), path, overrides)
+    tree = read_file(path)
+    if "target" in tree.values and "recipe" not in tree.values:
+        msg = (
+            f"{path}: a recipe, not a study; name a study, which has the settings `recipe: {path}` "
+            "and `axes`, or run `lingraft adapt` with the recipe"
+        )
+        raise RecipeError(msg)
+    return parse_study(tree, path, overrides)
 
 
 def parse_study(tree: Tree, path: Path, overrides: Sequence[str | Assignment] = ()) -> Study:
