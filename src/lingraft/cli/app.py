@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from lingraft.errors import Interrupted, LingraftError
+from lingraft.errors import Interrupted, LingraftError, one_line
 from lingraft.progress import quiet_import_notes
 
 # click's, or that of the copy of click that newer versions of typer have.
@@ -25,7 +25,24 @@ _SETTING = re.compile(
 
 
 class _Commands(TyperGroup):
-    """The commands; a setting that is given as an argument or option gets a hint."""
+    """The commands; errors in their arguments are one line, with a hint where one is a setting."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        if not extra.get("standalone_mode", True):
+            return super().main(*args, **extra)
+        try:
+            code = super().main(*args, **{**extra, "standalone_mode": False})
+        except _UsageError as error:
+            if type(error).__name__ == "NoArgsIsHelpError":
+                return super().main(*args, **extra)  # prints the help
+            command = error.ctx.command_path if error.ctx else "lingraft"
+            message = one_line(error.format_message()).removesuffix(".")
+            advice = f"{' See' if message.endswith('?') else '; see'} `{command} --help`"
+            typer.echo(f"error: {message[:1].lower()}{message[1:]}{advice}", err=True)
+            code = LingraftError.exit_code
+        except typer.Abort:
+            code = 1
+        sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: Any) -> Any:
         try:
