@@ -47,12 +47,16 @@ def wrong_calls():
         yield function, {"texts": TEXTS}, "texts: give the documents by language"
         yield function, {"texts": {1: TEXTS}}, "texts: the key 1 is no language"
         yield function, {"texts": {"en": TEXTS, "eng": TEXTS}}, "texts: two of the keys"
-    yield lingraft.extend_tokenizer, {"texts": None}, "texts: of type NoneType"
-    yield lingraft.extend_tokenizer, {"texts": ["a"]}, "texts: only one document"
-    yield lingraft.extend_tokenizer, {"workers": 0}, "workers: 0 is no whole number of 1"
-    yield lingraft.extend_tokenizer, {"settings": {"sise": 1}}, r"settings\['sise'\]: sise: unknown"
-    yield lingraft.extend_tokenizer, {"settings": 3}, "settings: of type int"
-    yield lingraft.extend_tokenizer, {"protect_replay": True}, "protect_replay: .* `base_texts`"
+    for arguments, message in (
+        ({"texts": None}, "texts: of type NoneType"),
+        ({"texts": ["a"]}, "texts: only one document"),
+        ({"size": 0}, "size: 0 adds no tokens"),
+        ({"workers": 0}, "workers: 0 is no whole number of 1"),
+        ({"settings": {"sise": 1}}, r"settings\['sise'\]: sise: unknown"),
+        ({"settings": 3}, "settings: of type int"),
+        ({"protect_replay": True}, "protect_replay: .* `base_texts`"),
+    ):
+        yield lingraft.extend_tokenizer, arguments, message
     yield lingraft.resize, {"pad_to": 0}, "pad_to: 0 is no whole number"
     yield lingraft.resize, {"seed": None}, "seed: None is no whole number"
     yield lingraft.resize, {"splice": None}, "splice: of type NoneType"

@@ -246,6 +246,16 @@ def test_no_token_at_all_is_an_error(values, here, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("vocabulary", "named"), [({"size": 0}, "size: 0"), ({"method": "none"}, "method: none")]
+)
+def test_an_extension_by_nothing_is_an_error(values, here, tmp_path, vocabulary, named):
+    """A copy of the model is no extension: the setting is named, and nothing is written."""
+    with pytest.raises(RecipeError, match=f"vocabulary.{named} adds no tokens"):
+        extended({**values, "vocabulary": vocabulary}, here, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_of_something_else_is_never_overwritten(values, here, tmp_path):
     """The output may be new, empty or an earlier extension; anything else is left alone."""
     (tmp_path / "mine").mkdir()

@@ -178,6 +178,7 @@ def _prepared(
     """Prepare the inputs; inside the block, lines go to `log` and errors name keywords."""
     check_number(workers, "workers", at_least=1)
     with send_lines_to(log), keyword_names("vocabulary", VocabularySettings):
+        settings.check_adds_tokens()
         yield PreparedExtension.of(tokenizer, texts, settings, workers=workers, **others)
 
 

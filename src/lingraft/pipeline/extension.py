@@ -61,8 +61,9 @@ def extend(recipe: Recipe, runtime: Runtime, output: Path, *, log: LogLine = dis
     """Write the extended model to `output`, or the extended tokenizer if the source has no weights.
 
     `output` appears complete or not at all. Stages are the same as in a full run and stay in the
-    store: a later `lingraft adapt` starts from them.
+    store: a later `lingraft adapt` starts from them. Raises `RecipeError` if no tokens are added.
     """
+    recipe.vocabulary.check_adds_tokens()
     store = Store(runtime.store)
     for line in recipe_text_lines(recipe):
         log(line)

@@ -15,7 +15,6 @@ from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.tables import pretokenizer_line
 from lingraft.recipe import Recipe, Runtime, recipe_values
 from lingraft.store import Store
-from lingraft.vocabulary.whole_words import Nothing
 
 
 def describe_pretokenizer_plan(recipe: Recipe, runtime: Runtime, graph: Graph) -> str:
@@ -24,7 +23,7 @@ def describe_pretokenizer_plan(recipe: Recipe, runtime: Runtime, graph: Graph) -
     if graph.vocabulary.is_cached(store):
         return pretokenizer_line(store.folder(graph.vocabulary.stage))
     mode = recipe.vocabulary.pretokenizer
-    if adds_nothing(recipe):
+    if recipe.vocabulary.adds_nothing:
         return "pre-tokenizer: stays the base's (nothing is added)"
     if mode == "auto":
         folder = _source_tokenizer(recipe, graph, store)
@@ -49,7 +48,7 @@ def describe_balance_plan(recipe: Recipe) -> str:
     """
     languages = [text.language for text in recipe.targets]
     settings = recipe.vocabulary
-    if adds_nothing(recipe):
+    if recipe.vocabulary.adds_nothing:
         return ""
     if len(languages) < 2:
         unused = "balance: premium has no effect with one target language"
@@ -71,11 +70,6 @@ def describe_balance_plan(recipe: Recipe) -> str:
     )
 
 
-def adds_nothing(recipe: Recipe) -> bool:
-    """Whether the tokenizer stays as it is, whatever `vocabulary.pretokenizer` says."""
-    return not recipe.vocabulary.size or isinstance(recipe.vocabulary.method, Nothing)
-
-
 def _source_tokenizer(recipe: Recipe, graph: Graph, store: Store) -> Path | None:
     """Return the folder with the source tokenizer, `None` if nothing of it is here yet."""
     if graph.source.is_cached(store):
@@ -90,7 +84,7 @@ def describe_limits(recipe: Recipe, runtime: Runtime, graph: Graph) -> list[str]
         lines.append(f"no PEFT adapter later: {reason}")
     store = Store(runtime.store)
     folder, mode = _source_tokenizer(recipe, graph, store), recipe.vocabulary.pretokenizer
-    if adds_nothing(recipe):
+    if recipe.vocabulary.adds_nothing:
         mode = "keep"
     extended = None
     if graph.vocabulary.is_cached(store):  # the pre-tokenizer is decided already

@@ -15,7 +15,6 @@ from lingraft.corpus import Corpus
 from lingraft.errors import RecipeError
 from lingraft.packing.reading_plan import TextAmount
 from lingraft.pipeline.graph import Graph
-from lingraft.pipeline.plan_notes import adds_nothing
 from lingraft.pipeline.plan_table import PlanRow
 from lingraft.pipeline.planned_training import PlannedTraining
 from lingraft.pipeline.run_estimates import (
@@ -71,7 +70,7 @@ class _Planner:
         self.packed_text: dict[str, TextAmount] = {}
         size = recipe.vocabulary.size
         self.size = size if isinstance(size, int) else size.max_size
-        if adds_nothing(recipe):
+        if recipe.vocabulary.adds_nothing:
             self.size = 0
 
     def rows(self) -> list[PlanRow]:

@@ -12,11 +12,12 @@ from lingraft.corpus.config import CorpusSettings
 from lingraft.corpus.identity import file_identity
 from lingraft.corpus.readers import read_parallel
 from lingraft.corpus.text_files import find_files
-from lingraft.errors import did_you_mean
+from lingraft.errors import RecipeError, did_you_mean
 from lingraft.pretokenizer.named_pretokenizers import PretokenizerMode
 from lingraft.registry import Settings
 from lingraft.vocabulary import SELECTIONS, AutoSize, Extension, Selection, ServingCost
 from lingraft.vocabulary.premium_balance import PremiumBalance
+from lingraft.vocabulary.whole_words import Nothing
 from lingraft.workers import HERE, Workers
 
 
@@ -98,6 +99,21 @@ class VocabularySettings(Settings):
             )
             raise ValueError(msg)
         return self
+
+    @property
+    def adds_nothing(self) -> bool:
+        """Whether the tokenizer stays as it is, whatever `pretokenizer` says."""
+        return not self.size or isinstance(self.method, Nothing)
+
+    def check_adds_tokens(self) -> None:
+        """Raise `RecipeError` if no tokens are added, for an extension that is only that."""
+        if self.adds_nothing:
+            given = f"method: {self.method.name}" if self.size else "size: 0"
+            msg = (
+                f"vocabulary.{given} adds no tokens, so there is nothing to extend; set how many "
+                "tokens to add, or train without new tokens (lingraft adapt)"
+            )
+            raise RecipeError(msg)
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that decide the result, for the key of the stage."""
