@@ -524,7 +524,7 @@ def test_the_callback_refuses_a_trainer_that_differs_from_the_plan(folder, tmp_p
     with pytest.raises(RecipeError, match="has no phase 3"):
         lingraft.HandoverCallback(folder, phase=3)
     arguments = TrainingArguments(**right)
-    with pytest.raises(RecipeError, match=r"trains in bfloat16, .* with dtype=torch.float32"):
+    with pytest.raises(RecipeError, match=r"is trained in bfloat16, .* with dtype=torch.float32"):
         plan.on_init_end(arguments, None, None, model=model.bfloat16())
     adapted = get_peft_model(deepcopy(model), LoraConfig(target_modules=["q_proj"]))
     with pytest.raises(RecipeError, match=r"has an adapter of PEFT, .* the plain model"):

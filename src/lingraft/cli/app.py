@@ -153,9 +153,10 @@ def _stop(number: int, _frame: Any) -> None:
 
 
 def _stop_again(ignored: Any) -> None:
-    """Stop a moment later if a signal came where Python ignores exceptions, as in a `__del__`.
+    """Stop a moment later if a signal arrived where Python discards exceptions, as in a `__del__`.
 
-    Compiling a regular expression for a pre-tokenizer runs such code for seconds.
+    Its exception is lost there. Such code can run for seconds while the regular expression of a
+    pre-tokenizer is compiled.
     """
     if ignored.exc_type is not Interrupted:
         sys.__unraisablehook__(ignored)

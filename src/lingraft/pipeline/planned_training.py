@@ -28,9 +28,10 @@ from lingraft.training.phase_outline import (
 class PlannedTraining:
     """The training of a recipe, as far as it is known.
 
-    `roles` are the texts that it reads, `packed` their amounts where these are known. Sequences
-    have at most `block` tokens. `parameters` is the size of the adapted model, 0 if it is not
-    known, and `kind` its model type.
+    `roles` names the texts that it reads (target, replay), and `packed` gives the bytes, tokens and
+    sequences of each where they are known. Sequences have at most `block` tokens. `parameters` is
+    the number of parameters of the adapted model, 0 if it is not known, and `kind` its model type
+    (such as llama).
     """
 
     recipe: Recipe

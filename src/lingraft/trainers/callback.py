@@ -155,8 +155,8 @@ class HandoverCallback(TrainerCallback):  # type: ignore[misc]
             if parameter.requires_grad and parameter.dtype != torch.float32:
                 found = str(parameter.dtype).removeprefix("torch.")
                 msg = (
-                    f"{name}: trains in {found}, and the plan of {self.folder} in float32; load "
-                    "the model with dtype=torch.float32 (bf16 of the trainer may stay on)"
+                    f"{name}: is trained in {found}, but the plan in {self.folder} requires "
+                    "float32; load the model with dtype=torch.float32 (bf16=True may stay on)"
                 )
                 raise RecipeError(msg)
 
