@@ -90,6 +90,27 @@ def test_an_extension_is_saved_to_a_folder_only(extension, tmp_path, name):
         extension.save(tmp_path / name)
 
 
+def test_tokens_that_only_the_class_adds_are_kept(assets, tmp_path):
+    """T5's class adds 100 special tokens, which no file of the folder names."""
+    folder = tmp_path / "t5"
+    folder.mkdir()
+    shutil.copy(assets / "tokenizers" / "t5" / "spiece.model", folder)
+    config = {"model_type": "t5", "vocab_size": 32128}
+    (folder / "config.json").write_text(json.dumps(config))
+    source = AutoTokenizer.from_pretrained(folder)
+    given = lingraft.extend_tokenizer(source, TEXTS, size=30, language="hi")
+    assert len(given.tokenizer) == len(source) + 30
+    given.save(tmp_path / "saved")
+    for tokenizer in (given.tokenizer, AutoTokenizer.from_pretrained(tmp_path / "saved")):
+        assert set(tokenizer.all_special_ids) == set(source.all_special_ids)
+        text = "a <extra_id_0> b"
+        ids = source(text).input_ids
+        assert tokenizer(text).input_ids == ids
+        for skips in (False, True):
+            decoded = tokenizer.decode(ids, skip_special_tokens=skips)
+            assert decoded == source.decode(ids, skip_special_tokens=skips)
+
+
 def test_an_extension_names_its_tokens_and_its_claims(extension, base):
     """Each new token has its id, its text and its source ids, and every fatal claim holds."""
     assert [token.id for token in extension.tokens] == list(range(320, 350))

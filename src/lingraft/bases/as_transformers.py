@@ -49,7 +49,7 @@ def add_class_settings(tokenizer: ModelTokenizer, folder: Path) -> ModelTokenize
         data["added_tokens"] = _added_tokens(theirs)
     if ours.plain(_TEXTS) != theirs.plain(_TEXTS) and theirs.loaded is not None:
         data["post_processor"] = _part_as_json(theirs.loaded.backend_tokenizer.post_processor)
-    roles = _missing_roles(ours, theirs)
+    roles = {**_missing_roles(ours, theirs), **_missing_list(tokenizer, theirs)}
     if data:
         family = family_of({**tokenizer.family.data, **data}, folder)
         tokenizer = replace(tokenizer, family=family)
@@ -103,6 +103,21 @@ def _missing_roles(ours: Reading, theirs: Reading) -> dict[str, str]:
         if token_id is not None and ours.roles[role] is None:
             roles[f"{role}_token"] = contents[token_id]
     return roles
+
+
+def _missing_list(tokenizer: ModelTokenizer, theirs: Reading) -> dict[str, list[str]]:
+    """Return the special tokens without a role that the class lists and no file does, such as T5's.
+
+    The list is written by its name in transformers 4, which transformers 5 reads as well.
+    """
+    if {"additional_special_tokens", "extra_special_tokens"} & tokenizer.config.keys():
+        return {}
+    listed = getattr(theirs.loaded, "extra_special_tokens", None)
+    if not isinstance(listed, list):  # transformers 4 has names for some, and a list of the rest
+        listed = getattr(theirs.loaded, "additional_special_tokens", None) or []
+    in_roles = {*theirs.roles.values()}
+    missing = [str(content) for content in listed if theirs.vocab[str(content)] not in in_roles]
+    return {"additional_special_tokens": missing} if missing else {}
 
 
 def _build_from_class(tokenizer: ModelTokenizer, theirs: Reading, folder: Path) -> ModelTokenizer:

@@ -166,10 +166,18 @@ def _load_decompressed(source: Path) -> Any:
 
 
 def _names_class(folder: Path) -> bool:
-    """Return whether a file names the class of transformers that reads the tokenizer."""
+    """Return whether files name the class of transformers that reads the tokenizer.
+
+    config.json names it by the type of the model as well: T5 folders often name nothing else.
+    """
+    from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
+
     for name in ("tokenizer_config.json", "config.json"):
         path = folder / name
-        if path.is_file() and json.loads(path.read_bytes()).get("tokenizer_class"):
+        settings = json.loads(path.read_bytes()) if path.is_file() else {}
+        if settings.get("tokenizer_class") or TOKENIZER_MAPPING_NAMES.get(
+            settings.get("model_type")
+        ):
             return True
     return False
 
