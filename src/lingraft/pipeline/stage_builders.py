@@ -3,7 +3,7 @@
 Source, embeddings, training and chat vector write a folder `model/`; training also writes
 training.jsonl. Corpus writes parquet files, vocabulary writes `tokenizer/`, splice.json,
 certificate.json and samples.json, packing writes blocks of tokens, and prediction writes
-prediction.json. Stages that measure are in `evaluation_stages`, those that check in `check_stages`.
+prediction.json. `evaluation_builders` has the stages that measure, `check_stages` those that check.
 """
 
 from __future__ import annotations
