@@ -26,11 +26,12 @@ from lingraft.splice import Splice
 from lingraft.store import copy_matching, write_json
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.separators import separators_of
+from lingraft.trainers.compared_weights import ComparedWeights
 from lingraft.trainers.returned_configs import compare_configs
 from lingraft.trainers.returned_faults import Finding
 from lingraft.trainers.returned_folder import open_weights
 from lingraft.trainers.returned_tokenizer import compare_tokenizers
-from lingraft.trainers.returned_weights import ComparedWeights, compare_weights
+from lingraft.trainers.returned_weights import compare_weights
 from lingraft.training.save_model import UNTRAINED
 
 

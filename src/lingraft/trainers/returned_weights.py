@@ -9,15 +9,12 @@ Shape suffixes: V rows.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lingraft.checkpoint.config_files import text_parts
-from lingraft.checkpoint.find_embeddings import EmbeddingNames, embedding_names, same_numbers
-from lingraft.checkpoint.load_model import meta_model
-from lingraft.checkpoint.model_class import read_model_config
+from lingraft.checkpoint.find_embeddings import embedding_names, same_numbers
 from lingraft.checkpoint.resized_tensors import ROW_MULTIPLE
 from lingraft.checkpoint.rewrite import NewTensor, Range
 from lingraft.checkpoint.safetensors_files import (
@@ -27,66 +24,17 @@ from lingraft.checkpoint.safetensors_files import (
     map_tensor,
     torch_dtype,
 )
-from lingraft.checkpoint.stored_names import stored_names
 from lingraft.checkpoint.weight_checks import SHORT_ROW, check_finite_tensor, finite_norms
 from lingraft.errors import ModelError
 from lingraft.pipeline.received import Frozen
 from lingraft.splice import Splice
-from lingraft.trainers.returned_faults import Finding, Outcome
-from lingraft.training.save_model import COMPUTED
+from lingraft.trainers.compared_weights import ComparedWeights, listed
+from lingraft.trainers.returned_names import match_names
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-SHOWN = 3
-"""The number of names that a finding lists."""
-
-WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
-"""What torch.compile, FSDP and recomputation add to the names of layers that they wrap."""
-
 _BLOCK = 4096  # rows compared at a time, which bounds the memory
-
-
-@dataclass
-class ComparedWeights:
-    """What the comparison of all tensors found.
-
-    `changed` and `unchanged` list the tensors of the body. `changed_rows` holds by name of a
-    vocabulary tensor whether each row of an id changed, [V]. `resized` are the tensors that get
-    another number of rows, `restored` those that are copied from the hand-over. `renamed` holds the
-    name in the hand-over of tensors that the engine saved under another one. `head` is the name
-    of a head that the hand-over does not have, because it is tied there; `is_untied` says that it
-    is a matrix of its own now.
-    """
-
-    names: EmbeddingNames
-    findings: list[Finding] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
-    unchanged: list[str] = field(default_factory=list)
-    changed_rows: dict[str, Tensor] = field(default_factory=dict)
-    resized: dict[str, NewTensor] = field(default_factory=dict)
-    restored: list[str] = field(default_factory=list)
-    renamed: dict[str, str] = field(default_factory=dict)
-    head: str | None = None
-    is_untied: bool = False
-
-    def find(self, name: str, where: str, what: str, outcome: Outcome) -> None:
-        """Add a finding."""
-        self.findings.append(Finding(name, where, what, outcome))
-
-    def returned_name(self, name: str) -> str:
-        """Return the name in the returned files of a tensor that was handed over."""
-        names = {handed: returned for returned, handed in self.renamed.items()}
-        return names.get(name, name)
-
-    def is_table(self, name: str) -> bool:
-        """Say whether a returned tensor has a row for each id."""
-        return name == self.head or self.renamed.get(name, name) in self.names.all
-
-    @property
-    def is_refused(self) -> bool:
-        """Whether a finding refuses the checkpoint."""
-        return any(finding.outcome == "refused" for finding in self.findings)
 
 
 def compare_weights(
@@ -104,7 +52,7 @@ def compare_weights(
     """
     before = Checkpoint.open(extended)
     compared = ComparedWeights(embedding_names(before))
-    _match_names(compared, returned, before, splice)
+    match_names(compared, returned, before, splice)
     if compared.is_refused:
         return compared  # of another model, every further difference would be noise
     for name, place in returned.tensors.items():
@@ -117,102 +65,6 @@ def compare_weights(
         _judge_changes(compared, splice, frozen)
         _judge_separators(compared, returned, before, separators, splice)
     return compared
-
-
-def _match_names(
-    compared: ComparedWeights, returned: Checkpoint, before: Checkpoint, splice: Splice
-) -> None:
-    """Find tensors that are missing, unknown, or of another data type."""
-    missing = [name for name in before.tensors if name not in returned.tensors]
-    unknown = [name for name in returned.tensors if name not in before.tensors]
-    if missing and unknown:
-        compared.renamed = _find_renamed(returned, before)
-        missing = [name for name in missing if name not in compared.renamed.values()]
-        unknown = [name for name in unknown if name not in compared.renamed]
-    # Before the head: a wrapped embedding would be taken for one.
-    if part := _added_by_wrapper(missing, unknown):
-        what = f"the names of {len(unknown):,} tensors have {part!r} in addition"
-        compared.find("wrapped names", "*.safetensors", what, "refused")
-        return
-    _find_head(compared, returned, unknown, splice)
-    unknown = [name for name in unknown if name != compared.head and not name.endswith(COMPUTED)]
-    copies = set(compared.names.input[1:]) if compared.names.tied else set()
-    lost = [name for name in missing if not name.endswith(COMPUTED) and name not in copies]
-    if lost:
-        folder = before.folder
-        model = meta_model(read_model_config(folder), folder)
-        loaded = {
-            stored for names in stored_names(model, before.tensors).values() for stored in names
-        }
-        # transformers saves only what it loads: other tensors come back from the hand-over.
-        compared.restored = [name for name in lost if name not in loaded]
-        lost = [name for name in lost if name in loaded]
-    where = "*.safetensors"
-    if lost or unknown:
-        what = f"{len(lost):,} tensors are missing{_listed(lost)}, {len(unknown):,} are unknown"
-        what += _listed(unknown)
-        compared.find("another model", where, what, "refused")
-    if compared.restored:
-        what = f"{len(compared.restored):,} tensors that transformers does not load"
-        compared.find("missing files", where, what, "repaired")
-    types: dict[tuple[str, str], int] = {}
-    for name, place in returned.tensors.items():
-        old = before.tensors.get(compared.renamed.get(name, name))
-        if old is not None and old.dtype != place.dtype:
-            types[old.dtype, place.dtype] = types.get((old.dtype, place.dtype), 0) + 1
-    for (old_type, new_type), count in types.items():
-        what = f"{count:,} tensors are {new_type}, handed over in {old_type}"
-        compared.find("other data type", where, what, "kept")
-
-
-def _find_renamed(returned: Checkpoint, before: Checkpoint) -> dict[str, str]:
-    """Return the handed-over name of each tensor that transformers saves under another name.
-
-    A checkpoint keeps the names of its publication (`wte.weight`), while transformers saves those
-    of its classes (`transformer.wte.weight`) and loads both.
-    """
-    model = meta_model(read_model_config(before.folder), before.folder)
-    handed, found = (stored_names(model, side.tensors) for side in (before, returned))
-    renamed = {}
-    for parameter, names in found.items():
-        others = handed.get(parameter, ())
-        if len(names) == len(others) == 1 and names != others:
-            renamed[names[0]] = others[0]
-    return renamed
-
-
-def _added_by_wrapper(missing: Sequence[str], unknown: Sequence[str]) -> str:
-    """Return what a wrapper of the model added to the names of its tensors, "" if nothing.
-
-    >>> _added_by_wrapper(["norm.weight"], ["module.lm_head.weight", "module.norm.weight"])
-    'module.'
-    >>> _added_by_wrapper(["layers.0.bias"], ["layers.0._orig_mod.bias"])
-    '_orig_mod.'
-    """
-    known = set(missing)
-    for name in unknown:
-        parts = name.split(".")
-        for depth in range(1, len(parts)):
-            prefix = ".".join(parts[:depth]) + "."
-            is_known = name.removeprefix(prefix) in known
-            if is_known and all(other.startswith(prefix) for other in unknown):
-                return prefix
-    for part in WRAPPERS:
-        if any(part in name and name.replace(part, "") in known for name in unknown):
-            return part
-    return ""
-
-
-def _find_head(
-    compared: ComparedWeights, returned: Checkpoint, unknown: Sequence[str], splice: Splice
-) -> None:
-    """Find the head of a model that was handed over with tied embeddings."""
-    names = compared.names
-    for name in unknown if names.tied else ():
-        place = returned.tensors[name]
-        if place.shape[1:] == (names.width,) and place.shape[0] >= splice.target_size:
-            compared.head = name
-            return
 
 
 def _same_shape(
@@ -340,7 +192,7 @@ def _judge_changes(compared: ComparedWeights, splice: Splice, frozen: Frozen) ->
             compared.find("frozen part changed", name, what, "kept")
     if frozen != "nothing" and compared.changed:
         what = f"{len(compared.changed):,} of {tensors:,} tensors of the body changed"
-        what += _listed(compared.changed)
+        what += listed(compared.changed)
         compared.find("frozen part changed", "model.safetensors", what, "kept")
     if frozen == "nothing" and tensors and not compared.changed:
         what = f"0 of {tensors:,} tensors of the body changed, {rows:,} rows did"
@@ -374,9 +226,3 @@ def _judge_separators(
             elif bool(base.any()) and not bool(mask[token_id]):
                 what = f"did not change, {int(mask.sum()):,} of {len(mask):,} rows did"
                 compared.find("EOS row not trained", where, what, "kept")
-
-
-def _listed(names: Sequence[str]) -> str:
-    if not names:
-        return ""
-    return f" ({', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''})"
