@@ -234,6 +234,10 @@ def test_the_command_lists_faults_and_refuses_in_one_line(
     assert checked.returncode == 0, checked.stderr
     assert "3 repaired, 0 kept, 0 refused" in checked.stdout
     assert "padded rows: the engine pads the vocabulary" in checked.stdout
+    other = ("--name", "a/b", "--dry-run")
+    misnamed = lingraft_command("receive", returned.folder, "--run", *run, *other, cwd=tmp_path)
+    assert misnamed.returncode == 2
+    assert "--name" in misnamed.stderr.splitlines()[-1]
     (tmp_path / "iter_100").mkdir()
     refused = lingraft_command("receive", tmp_path, "--run", *run, cwd=tmp_path)
     assert refused.returncode == 2

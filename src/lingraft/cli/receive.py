@@ -67,11 +67,17 @@ def receive(
     from lingraft.recipe import Runtime
     from lingraft.report import write_report
     from lingraft.trainers.origin import store_of
-    from lingraft.trainers.receive_model import Origin, check_folder, receive_model
+    from lingraft.trainers.receive_model import (
+        Origin,
+        check_folder,
+        name_received,
+        receive_model,
+    )
 
     origin = Origin.find(run, override or [])
     runtime = Runtime(runs, store or store_of(run), device)
     if dry_run:
+        name_received(origin, runtime, name)
         _print_findings(check_folder(folder, origin, runtime, log=log), as_json=as_json)
         return
     received = receive_model(folder, origin, runtime, write_report=write_report, name=name, log=log)

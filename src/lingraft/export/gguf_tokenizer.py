@@ -48,12 +48,20 @@ def gguf_tokens(tokenizer: ModelTokenizer, rows: int) -> GgufTokens:
     Ids without a token become unused tokens, because llama.cpp requires a token for every row.
     Raises `ModelError` if llama.cpp would tokenise differently.
     """
+    try:
+        return _converted(tokenizer, rows)
+    except ModelError as error:
+        msg = f"{tokenizer.folder}: {error}"
+        raise ModelError(msg) from error
+
+
+def _converted(tokenizer: ModelTokenizer, rows: int) -> GgufTokens:
     family, data = tokenizer.family, tokenizer.family.data
     pieces = {token_id: piece for piece, token_id in family.pieces.items()} | dict(family.special)
     if max(pieces) >= rows:
         msg = (
-            f"{tokenizer.folder}: the tokenizer has ids up to {max(pieces)}, but the model has "
-            f"{rows} embedding rows; use the tokenizer of the model"
+            f"the tokenizer has ids up to {max(pieces)}, but the model has {rows} embedding rows; "
+            "use the tokenizer of the model"
         )
         raise ModelError(msg)
     tokens = [pieces.get(i, f"[UNUSED{i}]") for i in range(rows)]

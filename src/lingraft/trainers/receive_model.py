@@ -113,18 +113,24 @@ def receive_model(
     Raises `ModelError` if the checkpoint has a fault that cannot be repaired. The folder is only
     read.
     """
-    given = Assignment("name", name or f"{origin.recipe.run_name}{SUFFIX}", "--name")
-    recipe = parse_recipe(override(Tree(recipe_values(origin.recipe)), [given]))
-    _check_name(runtime.runs / recipe.run_name)
+    recipe = name_received(origin, runtime, name)
     received = find_received(folder, origin, runtime)
     return run(recipe, runtime, write_report=write_report, log=log, received=received)
 
 
-def _check_name(folder: Path) -> None:
-    """Raise `StoreError` if the new run would replace one that was trained here."""
+def name_received(origin: Origin, runtime: Runtime, name: str | None) -> Recipe:
+    """Return the recipe with the name of the run that is received.
+
+    Raises `RecipeError` for a name that no folder can have, and `StoreError` if the new run would
+    replace one that was trained here.
+    """
+    given = Assignment("name", name or f"{origin.recipe.run_name}{SUFFIX}", "--name")
+    recipe = parse_recipe(override(Tree(recipe_values(origin.recipe)), [given]))
+    folder = runtime.runs / recipe.run_name
     if (folder / RUN).is_file() and "received" not in read_record(folder):
         msg = f"{folder}: a run that was not received; choose another name with --name"
         raise StoreError(msg)
+    return recipe
 
 
 def find_received(folder: Path, origin: Origin, runtime: Runtime) -> ReceivedModel:

@@ -140,7 +140,7 @@ FAULTS: Mapping[str, Fault] = {
         "training diverged, or the file was cut",
         "name an earlier checkpoint, or train with a lower learning rate",
     ),
-    "wrapped names": Fault(
+    "names with a prefix": Fault(
         "the engine saved the model inside a wrapper (DDP, FSDP, torch.compile, PEFT)",
         "save the unwrapped model: accelerator.unwrap_model(model).save_pretrained(FOLDER), with "
         "PEFT after merge_and_unload()",
