@@ -29,13 +29,13 @@ from lingraft.pipeline.check_stages import result_check, source_check
 from lingraft.pipeline.evaluation_stages import (
     EvaluationNodes,
     evaluation_nodes,
-    scoring_settings,
 )
 from lingraft.pipeline.evaluation_text import evaluation_text_check
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.received import ReceivedModel
-from lingraft.pipeline.stage_builders import packed_roles, target_roles
+from lingraft.pipeline.stage_builders import target_roles
 from lingraft.pipeline.stage_node import StageNode, stage_node
+from lingraft.pipeline.training_stages import packed_inputs, packing_nodes, training_node
 from lingraft.recipe import Recipe, Text
 from lingraft.vocabulary.auto_size import SIZES, AutoSize
 
@@ -64,11 +64,11 @@ def build_graph(
     vocabulary = vocabulary_node(recipe, source, texts, replay)
     read = _text_of_inits(recipe, targets)
     embeddings = _embeddings(recipe, source, vocabulary, read)
-    packing = _packing_nodes(recipe, source, vocabulary, texts, replay)
+    packing = packing_nodes(recipe, source, vocabulary, texts, replay)
     returned = received.node(recipe, embeddings) if received else None
     training = None
     if packing and not returned:
-        training = _training(recipe, embeddings, packing, texts, replay)
+        training = training_node(recipe, embeddings, packing, texts, replay)
     trained = training or returned
     instruct, chat_vector = _chat_vector(recipe, source, vocabulary, trained or embeddings)
     adapted = chat_vector or trained
@@ -213,101 +213,6 @@ def _result_checks(
     # Training may change every row, so that rows are compared in the first check only.
     title = "trained result check"
     return first, result_check(title, recipe, source, vocabulary, trained, rows=False)
-
-
-def _packing_nodes(
-    recipe: Recipe,
-    source: StageNode,
-    vocabulary: StageNode,
-    texts: Mapping[str, StageNode],
-    replay: StageNode | None,
-) -> dict[str, StageNode]:
-    """Return the stages that pack the text of each language, by role.
-
-    There are none if nothing is trained. The role of a packed target text is that of the text.
-    """
-    if not recipe.training.phases:
-        return {}
-    nodes = {}
-    for text, (role, corpus) in zip(recipe.targets, texts.items(), strict=True):
-        nodes[role] = _packing(recipe, text, source, vocabulary, corpus)
-    if replay is not None and recipe.replay is not None and reads_replay(recipe):
-        nodes["replay"] = _packing(recipe, recipe.replay, source, vocabulary, replay)
-    return nodes
-
-
-def packed_inputs(recipe: Recipe, packing: Mapping[str, StageNode]) -> dict[str, StageNode]:
-    """Return the stages that pack the target texts, by their roles as inputs; none without."""
-    if not packing:
-        return {}
-    roles = zip(packed_roles(recipe), target_roles(recipe), strict=True)
-    return {packed: packing[role] for packed, role in roles}
-
-
-def training_inputs(recipe: Recipe, packing: Mapping[str, StageNode]) -> dict[str, StageNode]:
-    """Return the stages that pack the text of training, by their roles as inputs."""
-    inputs = packed_inputs(recipe, packing)
-    return inputs | ({"replayed": packing["replay"]} if "replay" in packing else {})
-
-
-def reads_replay(recipe: Recipe) -> bool:
-    """Say whether any phase of training reads replay text."""
-    if recipe.replay is None:
-        return False
-    for phase in recipe.training.phases:
-        if phase.strategy.reads_replay or phase.share_replayed(recipe.replay.portion):
-            return True
-    return False
-
-
-def _packing(
-    recipe: Recipe, text: Text, source: StageNode, vocabulary: StageNode, corpus: StageNode
-) -> StageNode:
-    return stage_node(
-        f"packing {text.language}",
-        "packing",
-        recipe.training.packing.model_dump(mode="json"),
-        stage_builders.make_packing,
-        source=source,
-        vocabulary=vocabulary,
-        corpus=corpus,
-    )
-
-
-def _training(
-    recipe: Recipe,
-    embeddings: StageNode,
-    packing: Mapping[str, StageNode],
-    targets: Mapping[str, StageNode],
-    replay: StageNode | None,
-) -> StageNode:
-    plan = recipe.training
-    settings = {
-        **plan.model_dump(mode="json", exclude={"packing"}),
-        "seed": recipe.seed,
-        "replay": recipe.replay.portion if recipe.replay else 0.0,
-        "tables": [phase.tables() for phase in plan.phases],
-        "max_epochs": [text.max_epochs for text in (*recipe.targets, recipe.replay) if text],
-    }
-    if len(recipe.targets) > 1:
-        settings["temperature"] = recipe.vocabulary.temperature
-        settings["weights"] = [text.weight for text in recipe.targets]
-    # The model depends on held-out text only if a share is chosen on it. The curve depends on it as
-    # well, but another evaluation must not train again: `stage_warnings` names the difference.
-    if plan.chooses:
-        settings["heldout"] = scoring_settings(recipe.evaluation)
-    return stage_node(
-        "training",
-        "training",
-        settings,
-        stage_builders.make_training,
-        model=embeddings,
-        source=embeddings.inputs["source"],  # the probes of the curve have its words
-        vocabulary=embeddings.inputs["vocabulary"],
-        **training_inputs(recipe, packing),
-        replay=replay,
-        **targets,
-    )
 
 
 def _chat_vector(

@@ -40,8 +40,8 @@ from lingraft.pipeline.runner import (
 )
 from lingraft.pipeline.stage_builders import reported_part, training_text
 from lingraft.pipeline.stage_node import must_build
-from lingraft.pipeline.stages import training_inputs
 from lingraft.pipeline.text_summary import recipe_text_lines
+from lingraft.pipeline.training_stages import training_inputs
 from lingraft.progress import LogLine, discard_line, each_warning_once, warn
 from lingraft.recipe import Recipe, Runtime
 from lingraft.splice import Splice
