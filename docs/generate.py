@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.recipe.kinds import kind_of
+from lingraft.registry import Choice
 
 HERE = Path(__file__).parent
 
@@ -182,6 +183,8 @@ def _default(field: Any) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True, validated_data={})
+    if isinstance(value, Choice):
+        return f"`{value.name}`"
     plain = value is None or isinstance(value, (str, int, float, bool))
     return "" if value is None or not plain else f"`{value}`"
 

@@ -72,7 +72,10 @@ SCRIPT = regex.compile("|".join(_GROUPS))
 
 @INITS.register
 class Calibrated(EmbeddingInit):
-    """Input: subtoken mean at the script's median norm; output: mean weighted by characters."""
+    """Input: subtoken mean at the script's median norm; output: mean weighted by characters.
+
+    In a tied model, input and output are one matrix. Its rows are those of the output.
+    """
 
     name: ClassVar[str] = "calibrated"
     reference: ClassVar[str] = "Joshi et al. 2026, Beyond Initialization Loss (arXiv 2608.03494)"

@@ -32,7 +32,12 @@ BATCH_WINDOWS = 16
 
 @INITS.register
 class Distilled(EmbeddingInit):
-    """Rows learned so that hidden states and next-token probabilities match the source tokens."""
+    """Rows learned from how the source model reads and continues the same text.
+
+    Input rows: the hidden state after an added token should equal that after its source tokens.
+    Output rows: the hidden state after source tokens should predict the next target token. The
+    rows of a tied model learn from both.
+    """
 
     name: ClassVar[str] = "distilled"
     reference: ClassVar[str] = (
@@ -49,7 +54,9 @@ class Distilled(EmbeddingInit):
     windows_per_token: int = Field(
         default=25, gt=0, description="number of windows per added token"
     )
-    window_tokens: int = Field(default=48, gt=1, description="length of a window in target tokens")
+    window_tokens: int = Field(
+        default=48, gt=1, description="minimum length of a window in target tokens"
+    )
     epochs: int = Field(default=2, gt=0, description="passes over the windows")
     step_size: float = Field(
         default=0.05,

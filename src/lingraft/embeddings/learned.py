@@ -89,7 +89,8 @@ class LearnedInit(EmbeddingInit):
     learning_rate: float = Field(
         default=1e-3,
         gt=0,
-        description="peak learning rate of AdamW; warm-up over 3% of the steps, then cosine",
+        description="peak learning rate of AdamW; warm-up over 3% of the steps, at least 5, then "
+        "cosine",
     )
     base_rows: Literal["train", "keep"] = Field(
         default="train",

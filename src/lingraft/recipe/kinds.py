@@ -72,7 +72,9 @@ def _bounds(metadata: Sequence[Any]) -> str:
         elif isinstance(item, Lt):
             high = f"below {item.lt}"
     if low and high:
-        return f" from {low} to {high}" if low[0].isdigit() else f" {low} and up to {high}"
+        if low[0].isdigit():
+            return f" from {low} to {high}"
+        return f" {low} and {high}" if high.startswith("below") else f" {low} and up to {high}"
     if high:
         return f" up to {high}"
     return f" {low}" if low.startswith("above") else f" of {low} or more" if low else ""
@@ -83,6 +85,8 @@ def what_to_give(annotation: Any, metadata: Sequence[Any]) -> str:
 
     >>> what_to_give(float, [Ge(0), Le(1)])
     'give a number from 0 to 1'
+    >>> what_to_give(float, [Gt(0), Lt(1)]), what_to_give(float, [Gt(0), Le(1)])
+    ('give a number above 0 and below 1', 'give a number above 0 and up to 1')
     """
     kinds: list[str] = []
     for member in members(annotation):

@@ -44,9 +44,9 @@ EXPERTS = "expert"
 class Lora(Strategy):
     """LoRA on the linear layers of the body; the added rows train in full.
 
-    The matrices are merged into the weights at the end. The published settings of arXiv 2406.14670
-    are `{lora: {rank: 8, alpha: 16, dropout: 0.05, target_modules: [q_proj, v_proj], rows:
-    frozen}}`: there the added rows keep their initialisation.
+    The matrices are merged into the weights at the end. The paper arXiv 2406.14670 prints no
+    settings; the defaults of its released code are `{lora: {rank: 8, alpha: 16, dropout: 0.05,
+    target_modules: [q_proj, v_proj], rows: frozen}}`: the added rows keep their initialisation.
     """
 
     name: ClassVar[str] = "lora"

@@ -46,10 +46,10 @@ class Differential(Full):
 
     The base's own rows train at the rate of the body. The reference trains them at the rate of the
     added rows, which `base_rows: added_rows` selects. That causes forgetting: in every step the
-    gradient of the head lowers each row that the target text does not use, and AdamW makes each
-    change as large as the learning rate. On english-8m and 1 MB of Hindi, English lost 8.3% that
-    way and nothing at the rate of the body (one seed, at half of today's rates:
-    `docs/decisions.md`).
+    gradient of the head lowers the logit of each token that the target text does not use, and AdamW
+    makes each change of its row as large as the learning rate. On english-8m and 1 MB of Hindi,
+    English lost 8.3% that way and nothing at the rate of the body (one seed, at half of today's
+    rates: `docs/decisions.md`).
     """
 
     name: ClassVar[str] = "differential"

@@ -152,7 +152,8 @@ class Wsd(Schedule):
     """Warm-up, stable, decay: the peak, then a decay to `final_factor` in the last steps.
 
     The warm-up is a number of steps and not a share, so the steps before the decay are the same for
-    every length. A longer run can continue from the state of a shorter one before its decay.
+    every length. A longer run can continue from the state of a shorter one before its decay. In the
+    decay, the learning rate falls by the square root of the share of the decay that is done.
     """
 
     name: ClassVar[str] = "wsd"

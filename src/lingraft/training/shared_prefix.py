@@ -1,10 +1,11 @@
 """Shared prefixes: a longer run continues from a checkpoint of a shorter one.
 
-With the schedules `wsd` and `constant`, the first steps of a phase do not depend on its length: the
-sequences, learning rates and random numbers are the same. The prefix of a run is the steps up to
-the end of these. After them, the run copies its checkpoint to a shared folder, under a key of
-everything that the steps depend on. A longer run with this key copies the longest stored prefix
-into its own folder and resumes from it. Its result is bit-identical to a run from the start.
+With the schedules `wsd` and `constant`, and a warm-up that is a number of steps, the first steps of
+a phase do not depend on its length: the sequences, learning rates and random numbers are the same.
+The prefix of a run is the steps up to the end of these. After them, the run copies its checkpoint
+to a shared folder, under a key of everything that the steps depend on. A longer run with this key
+copies the longest stored prefix into its own folder and resumes from it. Its result is
+bit-identical to a run from the start.
 
 Only the last phase may differ in length. The default batch of every phase depends on the budget of
 all phases, so the batches and the steps of the earlier phases are part of the key. A run whose last

@@ -24,7 +24,7 @@ class ContinuedBPE(Selection):
     """Learn merges on top of the base tokenizer's segmentation, those that save most tokens first.
 
     On a Unigram tokenizer the learned tokens are candidates, and the pieces that the extended
-    tokenizer really needs are kept.
+    tokenizer really needs are kept; `step_cost` has no effect there.
     """
 
     name: ClassVar[str] = "continued"
