@@ -51,8 +51,8 @@ image has the same logits as before, to the bit.
 
 Models that read images, video or sound are adapted in place: their language model is trained on
 text, what reads the rest is left as it is. What is refused is refused in one line, before anything
-is learned. Small models of the last kind could not be built from a configuration alone, or need
-something that is not installed: nothing is claimed of them.
+is learned. Nothing is claimed of the models that were not built: a small one cannot be made from
+its configuration alone, or needs something that is not installed.
 
 {counts}
 """
