@@ -105,7 +105,9 @@ def _image_problems(before: torch.nn.Module, after: torch.nn.Module) -> Iterator
 def _reason(message: str) -> str:
     """Return what a refusal says of the architecture, without the folder and the advice."""
     said = message.partition(": ")[2].partition("; ")[0]
-    return said.partition(" is ")[2] or said
+    kind = said.partition(" is ")[2]
+    # "is in none of 5 files" says nothing without what is in none of them.
+    return said if kind.startswith("in ") or not kind else kind
 
 
 def page(rows: list[Row]) -> str:
