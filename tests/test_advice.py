@@ -95,6 +95,20 @@ def test_any_plan_of_rates_is_predicted(alpha, floor):
     assert forecast.low <= value(1.0, seen[-1]) <= forecast.high
 
 
+@pytest.mark.parametrize("fall", [0.45, 0.55])
+def test_a_curve_that_fell_by_half_may_be_flat_from_there(fall):
+    """A base that learns a new script falls fast and then stops: the last point is in the interval.
+
+    A curve that fell by less is expected to fall further.
+    """
+    shares = np.linspace(0.02, 0.2, 12)
+    values = np.linspace(math.log(4), math.log(4 * fall), 12)
+    heldout = [LossPoint(*point) for point in zip(shares * END, np.exp(values), strict=True)]
+    last, forecast = heldout[-1].value, predict_end([], END, heldout=heldout)
+    assert forecast.low < forecast.value < forecast.high
+    assert forecast.high == last if fall < 0.5 else forecast.high < last
+
+
 def test_intervals_hold_the_end_as_often_as_they_say():
     """Of runs with slopes as earlier runs showed them, 19 of 20 end inside the interval.
 
