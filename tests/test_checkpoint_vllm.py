@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from lingraft.checkpoint import resize_embeddings
 from lingraft.checkpoint.vllm_check import CHECKS, LayoutCheck, check_vllm_layout, vllm_faults
 from lingraft.embeddings import INITS
+from tests.conftest import ROOT
 from tests.models import ARCHITECTURES, extended_tokenizer
 
 MEAN = INITS.parse("mean")
@@ -45,7 +46,7 @@ def test_a_resized_model_has_what_vllm_asks(kind, tmp_path):
         )  # whatever class is named, by transformers 5
         assert {one.what for one in found if one.holds == "no"} == rebuilt
         assert not [
-            one for one in found if one.what in {"ids", "files", "numbers"} and one.holds != "yes"
+            one for one in found if one.what in {"ids", "files", "data type"} and one.holds != "yes"
         ]
 
 
@@ -162,7 +163,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "few rows": ("ids", fewer_rows, "327 ids, 320 rows"),
     "no tokenizer": ("tokenizer", lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer"),
     "type": (
-        "numbers",
+        "data type",
         set_json("config.json", dtype="float16"),
         "BF16, while config.json says float16",
     ),
@@ -240,3 +241,9 @@ def test_the_doctor_looks_at_a_model(sound, tmp_path):
     assert {one["what"] for one in json.loads(answer.stdout)} == set(CHECKS)
     found_in(sound, set_json("config.json", vocab_size=500), "rows", tmp_path / "m")
     assert CliRunner().invoke(app, ["doctor", "--model", str(tmp_path / "m")]).exit_code == 2
+
+
+def test_the_page_has_the_names_of_the_checks():
+    """docs/serving.md lists every check under the name that `lingraft doctor` prints."""
+    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    assert [name for name in CHECKS if f"\n| {name} |" not in page] == []

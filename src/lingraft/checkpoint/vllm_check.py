@@ -294,7 +294,7 @@ CHECKS: Mapping[str, Callable[[_Folder], Iterator[Result]]] = {
     "ids": _check_ids,
     "tokenizer": _check_tokenizer,
     "chat template": _check_template,
-    "numbers": _check_dtype,
+    "data type": _check_dtype,
     "end of text": _check_end_ids,
     "files": _check_files,
 }
