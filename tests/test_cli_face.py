@@ -13,6 +13,7 @@ import pytest
 
 from lingraft.cli import COMMANDS
 from lingraft.cli.doctor import MachineCheck, is_ready
+from lingraft.cli.init import _ask_missing
 from lingraft.cli.options import print_table
 from lingraft.errors import RecipeError
 from lingraft.recipe import Given, load_recipe
@@ -81,6 +82,22 @@ def test_init_asks_on_a_terminal(tiny_model, hindi_file, tmp_path):
     recipe = load_recipe(tmp_path / "asked.yaml")
     assert recipe.target.language == "hi"
     assert recipe.replay is None
+
+
+@pytest.mark.parametrize(("text", "empty"), [("hi.txt", "none"), ("", "web text of the Hub")])
+def test_init_says_what_an_empty_answer_means(text, empty, tmp_path, monkeypatch):
+    """Without text, the recipe gets replay text from the Hub; with text of its own, none."""
+    asked = []
+
+    def answer(question: str, **_options: object) -> str:
+        asked.append(question)
+        return text if question.startswith("Text in the target language") else ""
+
+    monkeypatch.setattr("typer.prompt", answer)
+    given = _ask_missing(Given(model="m", language="hi"))
+    assert asked[-1].endswith(f"for replay (empty for {empty})")
+    (tmp_path / "r.yaml").write_text(commented_recipe(given, tmp_path / "r.yaml"))
+    assert (load_recipe(tmp_path / "r.yaml").replay is None) == (empty == "none")
 
 
 def test_init_without_answers_says_what_is_missing(tmp_path):

@@ -79,8 +79,10 @@ def _ask_missing(given: Given) -> Given:
     text = given.text or _ask_list(
         "Text in the target language (files, globs, Hub datasets; empty for web text of the Hub)"
     )
+    # Without any text, the recipe gets both from the Hub (`recipe.default_text`).
+    empty = "none" if text and not given.base_language else "web text of the Hub"
     base_text = given.base_text or _ask_list(
-        "Text in a language that the model knows, for replay (empty for none)"
+        f"Text in a language that the model knows, for replay (empty for {empty})"
     )
     base_language = given.base_language
     if base_text and not base_language:
