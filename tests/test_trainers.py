@@ -42,13 +42,15 @@ from lingraft.packing.pack import pack_shards
 from lingraft.packing.shards import Shard, tokenise_in_shards
 from lingraft.pipeline import Run
 from lingraft.recipe import Runtime
+from lingraft.recipe.load import parse_recipe
+from lingraft.recipe.tree import Tree
 from lingraft.store import Store, checksums
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.trainers import Handover, indexed_files
 from lingraft.trainers.engine import Engine, EngineFiles
 from lingraft.trainers.indexed_files import write_indexed
 from lingraft.trainers.origin import recorded_keys
-from lingraft.trainers.write_folder import OTHER_MODEL, check_row_length, find_engine
+from lingraft.trainers.write_folder import OTHER_MODEL, check_plan, check_row_length, find_engine
 from lingraft.trainers.write_folder import hand_over as hand_over_stages
 from lingraft.training.phase_steps import PhaseSteps
 from tests.conftest import ENGLISH, HINDI, make_tiny_model
@@ -390,6 +392,18 @@ def test_weights_in_bfloat16_are_not_handed_over(run, tmp_path):
             run.folder / "recipe.yaml",
             overrides={"training": {"optimizer": "adamw8bit_bfloat16", "budget": "1 steps"}},
         )
+
+
+@pytest.mark.parametrize(
+    ("to", "advice"), [("hf", "set adamw or adamw8bit"), ("megatron", "has adamw")]
+)
+def test_the_optimizer_to_set_is_one_of_the_trainer(to, advice):
+    """The refusal of an optimizer names one with which the trainer does not refuse the plan."""
+    target = {"language": "hi", "corpus": "hindi.txt"}
+    training = {"optimizer": "adamw8bit_bfloat16"}
+    recipe = {"name": "x", "model": "m", "target": target, "training": training}
+    with pytest.raises(RecipeError, match=advice):
+        check_plan(parse_recipe(Tree(recipe)), find_engine(to))
 
 
 def test_the_command_shows_and_writes_a_hand_over(run, tmp_path, monkeypatch):

@@ -162,14 +162,14 @@ def check_plan(recipe: Recipe, engine: Engine) -> None:
             "extend` writes the extended model alone"
         )
         raise RecipeError(msg)
+    if reason := engine.refusal(recipe.training):
+        msg = f"--to {engine.name}: {reason}"
+        raise RecipeError(msg)
     if any(phase.optimizer == "adamw8bit_bfloat16" for phase in recipe.training.phases):
         msg = (
             f"--to {engine.name}: training.optimizer adamw8bit_bfloat16 cannot be handed over; "
             f"set adamw or adamw8bit"
         )
-        raise RecipeError(msg)
-    if reason := engine.refusal(recipe.training):
-        msg = f"--to {engine.name}: {reason}"
         raise RecipeError(msg)
 
 
