@@ -4,16 +4,16 @@
     python benchmarks/findings.py tokens RUNS/study-tokens
     python benchmarks/findings.py bases [RUNS/study-bases]
     python benchmarks/findings.py recipes COMPARED.txt ...
-    python benchmarks/findings.py forgetting RUNS/study-forgetting
+    python benchmarks/findings.py forgetting RUNS/study-forgetting ...
     python benchmarks/findings.py run RUNS/english-8m-hi
 
 `rows`, `tokens` and `bases` read the folder of a study (`bases` without one the runs that come with
 lingraft), `recipes` what `recipes_compare.py` printed. Each prints its tables, puts them into
 docs/findings-tables.md and docs/paper.md, between `<!-- tokens -->` and `<!-- /tokens -->`, and
-draws docs/pictures/NAME-*.svg; those of a study are the charts of its own report. `rows` joins
-studies that differ in their languages, and prints a table of each language for results.md;
-`forgetting` prints those of results.md and draws. `run` draws the two pictures of README.md and
-docs/benchmarks.md. Run from the root of the repository.
+draws docs/pictures/NAME-*.svg; those of a study are the charts of its own report. `rows` and
+`forgetting` join studies with other languages, seeds or arms. `rows` prints a table of each
+language for results.md, `forgetting` those of results.md. `run` draws the two pictures of
+README.md and docs/benchmarks.md. Run from the root of the repository.
 
 Differences are between runs that differ in one thing only. Intervals are Student's t at 95% over
 seeds, after averaging over languages; those of bases, which ran once, are over texts. They speak of
@@ -144,7 +144,7 @@ def answers(question: str, sources: Sequence[Path]) -> Iterator[Answer]:
         table = recipes_table(compared)
         yield Answer(question, {PAGE: table}, recipe_charts(compared), question)
     elif question == "forgetting":
-        study = read_study_files(sources[0])
+        study = joined([read_study_files(source) for source in sources])
         print("\n\n".join(forgetting_tables(study)))
         yield Answer("", {}, study_charts(study), question)
     elif question == "rows":
@@ -164,7 +164,7 @@ def answers(question: str, sources: Sequence[Path]) -> Iterator[Answer]:
 
 
 def joined(studies: Sequence[StudyFiles]) -> StudyFiles:
-    """Return one study with the cells of all, which differ in their languages alone."""
+    """Return one study with the cells of all, which have the same axes."""
     return replace(
         studies[0],
         record={

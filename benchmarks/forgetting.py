@@ -17,7 +17,12 @@ from lingraft.report.study_numbers import BITS, BITS_BEFORE, TOKENS
 from lingraft.studies.statistics import Difference
 
 REPLAY, TRAINING = "replay.share", "training"
-NAMES = {"differential": "", "shielded": "half frozen", "KL 1": "held to the base"}
+NAMES = {
+    "differential": "",
+    "shielded": "half frozen",
+    "KL 1": "held to the base",
+    "branch and merge": "branches merged",
+}
 """What else than replay holds English, by value of the axis."""
 
 Numbers = Mapping[Pair, float]
