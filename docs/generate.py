@@ -124,8 +124,8 @@ def pretokenizers_page() -> str:
         f"model's own tokenizer for some names. `make test` compares it with llama.cpp "
         f'{TESTED_WITH}. "Usable" names can be given to a base with '
         "`vocabulary.pretokenizer`, if they split its text without marks as the base does "
-        "([how](how-to.md#a-byte-level-pre-tokenizer-that-cuts-words)). transformers, vLLM and "
-        "SGLang load every regex from tokenizer.json. The last column names the classes of "
+        "([how](how-to.md#a-byte-level-pre-tokenizer-that-cuts-words)). transformers and "
+        "vLLM load every regex from tokenizer.json. The last column names the classes of "
         "transformers that build the same rules themselves.\n"
     )
     columns = ("name", "same rules", "marks inside words", "digits", "whole words looked up")

@@ -224,7 +224,7 @@ def test_what_became_of_the_pre_tokenizer_is_said_in_one_line(values, here, tmp_
         "pre-tokenizer changed (mark-aware: combining marks continue the letters"
     )
     assert "the recipe says so" in line
-    assert "loads in transformers, tokenizers, vLLM and SGLang, not in llama.cpp" in line
+    assert "loads in transformers, tokenizers and vLLM, not in llama.cpp" in line
     app(["plan", *words], standalone_mode=False)
     assert line in capsys.readouterr().out.splitlines()
     app(["extend", *words, "--output", str(tmp_path / "out"), "--json"], standalone_mode=False)

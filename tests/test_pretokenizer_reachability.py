@@ -349,7 +349,7 @@ def test_the_change_is_stated_with_its_reason_and_its_consumers(extended):
     )
     assert "saves " in line
     assert f"{change['reinitialised']} base tokens reinitialised" in line
-    assert "loads in transformers, tokenizers, vLLM and SGLang" in line
+    assert "loads in transformers, tokenizers and vLLM" in line
     assert "not in llama.cpp, which has no name for it (of its mark-aware ones, qwen35 is" in line
     assert line.endswith("digits: '12' is split '12' by the base and '1|2' with it)")
 

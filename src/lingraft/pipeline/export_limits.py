@@ -117,7 +117,7 @@ def _remedy(family: Family, folder: Path) -> str:
         ways.append(f"named ({named.options[0].llama_cpp})")
     if own:
         ways.append(f"keep ({own}, with more tokens per word: `lingraft diagnose` counts them)")
-    advice = "no other setting helps: use the model in transformers, vLLM or SGLang"
+    advice = "no other setting helps: use the model in transformers or vLLM"
     if ways:
         advice = f"for llama.cpp, set vocabulary.pretokenizer: {' or '.join(ways)}"
     return f"{advice} ({named.reason})" if named.reason else advice

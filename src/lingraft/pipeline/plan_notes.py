@@ -30,7 +30,7 @@ def describe_pretokenizer_plan(recipe: Recipe, runtime: Runtime, graph: Graph) -
         return (
             "pre-tokenizer: auto decides in the stage vocabulary, on the target's text"
             f"{describe_options(folder) if folder else ''}; a changed one loads in transformers, "
-            "tokenizers, vLLM and SGLang, in llama.cpp only where that knows it by name"
+            "tokenizers and vLLM, in llama.cpp only where that knows it by name"
         )
     effects = {
         "keep": "stays the base's",

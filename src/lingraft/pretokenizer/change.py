@@ -24,8 +24,11 @@ from lingraft.tokenizer.json_format import Data
 
 PRETOKENIZER = "pretokenizer.json"
 
-LOADERS = ("transformers", "tokenizers", "vLLM", "SGLang")
-"""Libraries that use the expression in tokenizer.json (vLLM and SGLang via transformers)."""
+LOADERS = ("transformers", "tokenizers", "vLLM")
+"""Libraries that were seen to use the expression in tokenizer.json (vLLM via transformers).
+
+Others that load tokenizers with transformers, such as SGLang, should as well.
+"""
 
 _FIELDS = ("why", "rewrite", "effect", "reinitialised", "llama_cpp", "saving", "growth")
 """The fields of a `PretokenizerChange` that JSON stores unchanged."""
