@@ -281,7 +281,7 @@ BREAKS: Mapping[str, tuple[tuple[Callable[[Path, HandedOver], None], str], ...]]
     "part not trained": ((_frozen_rows, "kept"),),
     "nothing trained": ((_untrained, "refused"),),
     "damaged weights": ((_nan, "refused"),),
-    "names with a prefix": ((_wrapped, "refused"), (_wrapped_layers, "refused")),
+    "tensor names with a prefix": ((_wrapped, "refused"), (_wrapped_layers, "refused")),
     "another model": ((_other_theta, "refused"),),
 }
 """What makes each fault, and the outcome; adapters and frozen parts have tests of their own."""

@@ -84,7 +84,7 @@ def test_init_asks_on_a_terminal(tiny_model, hindi_file, tmp_path):
     assert recipe.replay is None
 
 
-@pytest.mark.parametrize(("text", "empty"), [("hi.txt", "none"), ("", "web text of the Hub")])
+@pytest.mark.parametrize(("text", "empty"), [("hi.txt", "none"), ("", "web text from the Hub")])
 def test_init_says_what_an_empty_answer_means(text, empty, tmp_path, monkeypatch):
     """Without text, the recipe gets replay text from the Hub; with text of its own, none."""
     asked = []

@@ -242,7 +242,7 @@ def test_merges_that_say_otherwise_are_refused(tmp_path):
     data["model"]["merges"] = [*merges[1:40], merges[0], *merges[40:], merges[0]]
     (tmp_path / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
     tokenizer = open_tokenizer(tmp_path)
-    expected = rf"^{re.escape(str(tmp_path))}: llama\.cpp (would|ranks)"
+    expected = rf"^{re.escape(str(tmp_path))}: .*llama\.cpp (would|has one rank)"
     with pytest.raises(ModelError, match=expected):
         gguf_tokens(tokenizer, tokenizer.size)
 

@@ -75,7 +75,7 @@ def _text_places(
         if language is None:
             msg = (
                 "there is no text to diagnose on; give --text LANG=FILE, for example --text "
-                "hi=news.jsonl.gz, or --language hi for web text of the Hub"
+                "hi=news.jsonl.gz, or --language hi for web text from the Hub"
             )
             raise CorpusError(msg)
         given = with_default_text(Given(language=language))

@@ -106,9 +106,10 @@ def _missing_roles(ours: Reading, theirs: Reading) -> dict[str, str]:
 
 
 def _missing_list(tokenizer: ModelTokenizer, theirs: Reading) -> dict[str, list[str]]:
-    """Return the special tokens without a role that the class lists and no file does, such as T5's.
+    """Return the setting `additional_special_tokens`, if the class defines it and no file does.
 
-    The list is written by its name in transformers 4, which transformers 5 reads as well.
+    T5's has the 100 `<extra_id_N>`. Tokens with a role, such as EOS, are left out. transformers 4
+    knows the setting by this name, and transformers 5 reads it as well.
     """
     if {"additional_special_tokens", "extra_special_tokens"} & tokenizer.config.keys():
         return {}

@@ -68,7 +68,7 @@ app = typer.Typer(
     "lingraft learns tokens from text in the language, adds them to the model's tokenizer, "
     "initialises their embedding rows, continues pretraining, and measures the model before and "
     "after.\n\n"
-    "Start with [bold]lingraft adapt MODEL --language hi[/bold], on web text of the Hub, or on "
+    "Start with [bold]lingraft adapt MODEL --language hi[/bold], on web text from the Hub, or on "
     "your own text with [bold]--text FILE[/bold]. In a clone of lingraft, "
     "[bold]lingraft adapt recipes/demo.yaml[/bold] needs neither a model nor text.",
     epilog="Exit codes: 0 success; 1 a bug in lingraft, with its traceback; 2 an error that you "

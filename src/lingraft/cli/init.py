@@ -77,10 +77,10 @@ def _ask_missing(given: Given) -> Given:
     model = given.model or typer.prompt("Source model (a folder, or owner/name on the Hub)")
     language = given.language or typer.prompt("Target language (hi, ta, pt-BR, domain:law)")
     text = given.text or _ask_list(
-        "Text in the target language (files, globs, Hub datasets; empty for web text of the Hub)"
+        "Text in the target language (files, globs, Hub datasets; empty for web text from the Hub)"
     )
     # Without any text, the recipe gets both from the Hub (`recipe.default_text`).
-    empty = "none" if text and not given.base_language else "web text of the Hub"
+    empty = "none" if text and not given.base_language else "web text from the Hub"
     base_text = given.base_text or _ask_list(
         f"Text in a language that the model knows, for replay (empty for {empty})"
     )

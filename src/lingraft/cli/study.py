@@ -223,8 +223,8 @@ def advise(
     """Recommend how many tokens to add and which base to use; predict the result and its cost.
 
     With --probe each base is first adapted on a little text; without it, nothing is trained. Every
-    number has a 95% interval (that of the end predicted from a probe held for 32 of 32 ends, with
-    which one of its rules was made). A
+    number has a 95% interval. That of a result predicted with --probe contained the measured one
+    in 32 of 32 cases, from which one of its rules was derived. A
     base is called better only where the intervals, widened for the number of pairs, separate them;
     one whose tokenizer loses text is not compared.
     """

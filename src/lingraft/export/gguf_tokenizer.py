@@ -138,8 +138,9 @@ def _scores(data: Data, tokens: Sequence[str]) -> list[float]:
         piece = left + right
         if piece != last and piece in rank:
             msg = (
-                f"llama.cpp ranks merges per token; the merges that form {piece!r} are not "
-                "consecutive, so it would tokenise differently; use transformers or vLLM"
+                f"cannot be exported: llama.cpp has one rank for all merges that form {piece!r}, "
+                "and here others are between them, so that it would tokenise differently from "
+                "transformers; use transformers or vLLM"
             )
             raise ModelError(msg)
         rank.setdefault(piece, len(rank))

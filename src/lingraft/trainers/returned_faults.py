@@ -140,10 +140,10 @@ FAULTS: Mapping[str, Fault] = {
         "training diverged, or the file was cut",
         "name an earlier checkpoint, or train with a lower learning rate",
     ),
-    "names with a prefix": Fault(
+    "tensor names with a prefix": Fault(
         "the engine saved the model inside a wrapper (DDP, FSDP, torch.compile, PEFT)",
-        "save the unwrapped model: accelerator.unwrap_model(model).save_pretrained(FOLDER), with "
-        "PEFT after merge_and_unload()",
+        "save the unwrapped model: accelerator.unwrap_model(model).save_pretrained(FOLDER); with "
+        "PEFT, save what merge_and_unload() returns",
     ),
     "another model": Fault(
         "the checkpoint was not trained from the model of this hand-over, or was converted wrongly",

@@ -29,7 +29,7 @@ def match_names(
     # Before the head: a wrapped embedding would be taken for one.
     if part := _added_by_wrapper(missing, unknown):
         what = f"the names of {len(unknown):,} tensors have {part!r} in addition"
-        compared.find("names with a prefix", "*.safetensors", what, "refused")
+        compared.find("tensor names with a prefix", "*.safetensors", what, "refused")
         return
     _find_head(compared, returned, unknown, splice)
     unknown = [name for name in unknown if name != compared.head and not name.endswith(COMPUTED)]
