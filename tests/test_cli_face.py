@@ -108,6 +108,15 @@ def test_init_without_answers_says_what_is_missing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_init_refuses_a_place_where_no_file_can_be_created(tmp_path):
+    """/proc and other file systems of the kernel say that a new file does not exist."""
+    done = lingraft("init", "/proc/x.yaml", "-m", "a/b", "-l", "hi", "--yes", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: /proc: cannot be written (no file can be created there); change its permissions\n"
+    )
+
+
 @pytest.mark.parametrize("model", ["a/b", 'with "quotes"', "colon: and # hash", "ünï"])
 def test_what_is_given_reads_back(model, tmp_path):
     """The recipe holds a path with any characters unchanged; an invalid tag is refused."""

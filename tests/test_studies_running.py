@@ -11,6 +11,7 @@ from functools import partial
 from multiprocessing import Pipe
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import yaml
 
@@ -281,6 +282,24 @@ def test_a_failed_cell_is_named_and_the_others_go_on(study_file, here, tmp_path)
     mended, lines = done(path, StudyRuntime(here), *given)
     assert mended.record["failures"] == []
     assert lines[0].startswith("2 cells, 1 finished")
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once_for_cells_with_the_same_model_and_text(
+    study_file, monkeypatch
+):
+    """The Hub's client tries for 45 seconds each time."""
+    asked = []
+
+    def snapshot_download(model: str, **_: object) -> str:
+        asked.append(model)
+        raise huggingface_hub.errors.LocalEntryNotFoundError(model)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    given = ("model=a/b@main", "seeds=[0, 1]")
+    cells = build_cell_graphs(read_study(study_file, given))
+    assert len(cells.broken) == len(cells.cells) == 4
+    assert all("a/b: the hub at" in error for error in cells.broken.values())
+    assert asked == ["a/b"]
 
 
 def test_what_breaks_inside_a_cell_is_told_with_its_trace(study_file, here):

@@ -18,7 +18,7 @@ from lingraft.library.tokenizer_splice import TokenizerSplice
 from lingraft.model_code import OF_TOKENIZER
 from lingraft.pretokenizer.change import PretokenizerChange
 from lingraft.splice import AddedToken
-from lingraft.store import check_creatable, disk_errors, is_valid_path, write_files
+from lingraft.store import disk_errors, is_valid_path, write_files
 from lingraft.tokenizer.file_names import TOKENIZER_FILES
 from lingraft.vocabulary import Selected
 from lingraft.vocabulary.extension_files import savings_curve
@@ -81,7 +81,6 @@ class TokenizerExtension:
             content[folder / file.relative_to(result / "tokenizer")] = file.read_bytes()
         for file in result.glob("*.json"):
             content[evidence / file.name] = file.read_bytes()
-        check_creatable(evidence, option="")
         with disk_errors(folder, option=""):
             write_files(content)
             self.certificate.write(evidence / "certificate.json")

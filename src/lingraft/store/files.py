@@ -60,6 +60,8 @@ def write_files(files: Mapping[Path, str | bytes]) -> None:
 
     Raises `DiskError` if the disk is full or not writable.
     """
+    for path in files:
+        check_creatable(path, option="")
     with ExitStack() as drafts:
         for path, content in files.items():
             draft = drafts.enter_context(atomic_file(path, option=""))

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lingraft.errors import LingraftError
+from lingraft.errors import HubError, LingraftError
 from lingraft.formatting import duration
 from lingraft.pipeline import Graph, build_graph
 from lingraft.pipeline.run_folder import RUN, clock, remove_leftovers, run_damage
@@ -84,11 +84,19 @@ def build_cell_graphs(study: Study, folder: Path = Path()) -> CellGraphs:
     """Return the cells of a study and the stages of each."""
     cells = cells_of(study, folder)
     graphs, broken = {}, {}
+    # Without a connection the Hub's client tries for 45 seconds, which once is enough.
+    failed_by_places: dict[str, str] = {}
     for cell in cells:
+        places = cell.recipe.model_dump_json(include={"model", "target", "extra_targets", "replay"})
+        if places in failed_by_places:
+            broken[cell.name] = failed_by_places[places]
+            continue
         try:
             graphs[cell.name] = build_graph(cell.recipe)
         except LingraftError as error:
             broken[cell.name] = str(error)
+            if isinstance(error, HubError):
+                failed_by_places[places] = str(error)
     return CellGraphs(cells, graphs, broken)
 
 
