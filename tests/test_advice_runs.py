@@ -204,6 +204,31 @@ def test_each_target_language_has_a_prediction_of_its_own(finished):
         assert hi[bound] == pytest.approx(2 * tr[bound], rel=1e-6)
 
 
+def test_a_target_is_predicted_from_its_own_text(finished):
+    """Text of another target between its steps changes nothing; neither do the values of it."""
+    alone, among_others, read = [], [], 0
+    for row in read_log(finished.folder / "training.jsonl"):
+        if row["step"] > 20 or "predicted" in row:
+            continue
+        if "target_bytes" not in row:
+            alone.append(row)
+            among_others.append(row)
+            continue
+        of_step = row["step"] % 2 * 700
+        read += of_step
+        if of_step:
+            targets = {"tr": {"bytes": 700, "bits_per_byte": row["target_bits_per_byte"]}}
+        else:
+            targets = {"hi": {"bytes": 700, "bits_per_byte": 9.0}}
+        among_others.append(row | {"targets": targets})
+        alone.append(row | {"target_bytes": read})
+        if not of_step:
+            del alone[-1]["target_bits_per_byte"]
+    forecast = ProgressForecast(lambda *_: 1.0, 40)
+    of_both = [forecast.predict_end(records, 20, "tr") for records in (alone, among_others)]
+    assert of_both[0] == of_both[1]
+
+
 def test_the_end_of_training_is_no_prediction_of_a_model_that_is_changed_after_it(finished):
     """Only the time is predicted of a run whose weights are mixed after training."""
     content = {"rows": [], "not predicted": {}}

@@ -26,6 +26,7 @@ from lingraft.report import compare_runs, write_report
 from lingraft.report.charts import Chart, difference_dots
 from lingraft.report.inlined_svg import inlined
 from lingraft.report.token_boxes import token_boxes
+from lingraft.report.training_chart import training_chart
 from lingraft.splice import AddedToken, identity_splice
 from lingraft.strategies.base import Rates
 from lingraft.training.phase_outline import PhaseOutline
@@ -402,6 +403,29 @@ def test_a_hostile_language_cannot_steer_the_charts(tmp_path, word):
     )
     for name in ("fertility", "training"):
         ET.parse(folder / "charts" / f"{name}.svg")
+
+
+def test_each_target_language_has_its_training_curve(tmp_path):
+    """A step with text of one of the languages is a point of this one alone."""
+    folder = make_run(tmp_path / "run", language="hi")
+    record = json.loads((folder / "run.json").read_text())
+    record["recipe"]["extra_targets"] = [{"language": "ta"}]
+    (folder / "run.json").write_text(json.dumps(record))
+    steps = []
+    for step in range(1, 9):
+        tag, value = ("hi", 1.5) if step % 4 else ("ta", 2.5)
+        targets = {tag: {"bytes": 1000, "bits_per_byte": value}}
+        of_all = {"bits_per_byte": value, "target_bits_per_byte": value}
+        steps.append({"step": step, "bytes": 1000 * step, **of_all, "targets": targets})
+    (folder / "training.jsonl").write_text("\n".join(map(json.dumps, steps)) + "\n")
+    chart = training_chart(read_run(folder))
+    assert chart is not None
+    points = chart.declared.to_dict()["data"]["values"]
+    drawn = {(point["language"], point["bytes"], point["value"]) for point in points}
+    assert drawn == {
+        ("Tamil" if step % 4 == 0 else "Hindi", 1000 * step, 1.5 if step % 4 else 2.5)
+        for step in range(1, 9)
+    }
 
 
 def test_an_inlined_drawing_keeps_only_shapes():

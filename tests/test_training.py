@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+from collections import Counter
 from functools import partial
 from importlib.util import find_spec
 from itertools import count
@@ -29,10 +30,19 @@ from lingraft.strategies.quantised_layers import is_quantised
 from lingraft.tokenizer import open_tokenizer
 from lingraft.training import Execution
 from lingraft.training.checkpointing import latest_checkpoint, save_checkpoint
-from lingraft.training.phase_steps import TrainingText
+from lingraft.training.phase_steps import TextSource, TrainingText
 from tests.commands import start
 from tests.conftest import ENGLISH, make_tiny_model
-from tests.training_cases import ADDED, Killed, log_of, plan_of, run, two_streams, weights_of
+from tests.training_cases import (
+    ADDED,
+    Killed,
+    log_of,
+    packed,
+    plan_of,
+    run,
+    two_streams,
+    weights_of,
+)
 
 PLANS: dict[str, dict[str, Any]] = {
     **{
@@ -456,6 +466,28 @@ def test_target_and_replay_are_logged_apart(
         assert bits / (target + replayed) == pytest.approx(row["bits_per_byte"], rel=1e-6)
     assert notes["replay_share"] == pytest.approx(0.5, abs=0.02)
     assert notes["epochs"]["replay"] > 1
+
+
+def test_each_of_several_targets_is_logged(
+    tiny_model: Path, text: TrainingText, tmp_path: Path
+) -> None:
+    """Bytes and bits per byte of each target in a step make up those of all targets in it."""
+    other = packed(tiny_model, tmp_path / "other", ENGLISH)
+    targets = TextSource(text.target, "hi", 0.75), TextSource(other, "en", 0.25)
+    several = TrainingText(targets, text.replay)
+    run(tiny_model, several, plan_of(budget="1 epoch", batch_tokens=96), tmp_path)
+    rows = [row for row in log_of(tmp_path) if "bits_per_byte" in row]
+    read = Counter()
+    for row in rows:
+        bits = 0.0
+        for name, step in row["targets"].items():
+            read[name] += step["bytes"]
+            bits += step["bits_per_byte"] * step["bytes"]
+        assert read.total() == row["target_bytes"]
+        size = sum(step["bytes"] for step in row["targets"].values())
+        assert bits / size == pytest.approx(row["target_bits_per_byte"], rel=1e-12)
+    assert any(len(row["targets"]) == 1 for row in rows)
+    assert read["hi"] / read.total() == pytest.approx(0.75, abs=0.05)
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:

@@ -241,7 +241,7 @@ def batch_of(step: int, rows: int, case: Case) -> Batch:
     if case.masks:
         ids[:, :: min(DOCUMENT, case.tokens // 2)] = SEPARATOR
     size = rows * case.tokens
-    return Batch(ids[:, :-1], ids[:, 1:], np.zeros(rows, dtype=bool), size, size, size, rows)
+    return Batch(ids[:, :-1], ids[:, 1:], np.zeros(rows, dtype=int), size, (size,), 1, rows)
 
 
 def no_text(folder: Path) -> Blocks:

@@ -2,14 +2,15 @@
 
 The log is training.jsonl. It has one JSON record per step, with the target's bits per byte of this
 step, and at some steps those on held-out text. A point of the curve is (target bytes, bits per
-byte, learning rate over its peak).
+byte, learning rate over its peak). With several targets, each has a curve over its own bytes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,31 +45,44 @@ def records_with(records: Sequence[LogRecord], field: str) -> list[LogRecord]:
     return [record for record in records if field in record]
 
 
-def train_points(records: Sequence[LogRecord]) -> list[LossPoint]:
-    """Return the target's bits per byte, step by step."""
-    # A step without target text has no bits per byte of it.
-    steps = records_with(records, "target_bits_per_byte")
-    peak = _peak_rate(steps)
-    points = []
-    for record in steps:
-        factor = record["learning_rate_added_rows"] / peak
-        points.append(LossPoint(record["target_bytes"], record["target_bits_per_byte"], factor))
-    return points
+def train_points(records: Sequence[LogRecord], language: str = "") -> list[LossPoint]:
+    """Return the bits per byte of a target, step by step; by default those of all together."""
+    # A step without text of the target has no bits per byte of it.
+    return [point for _, point in _steps(records, language) if not math.isnan(point.value)]
 
 
 def heldout_points(records: Sequence[LogRecord], language: str) -> list[LossPoint]:
     """Return the held-out curve of a language, without step 0."""
     # Held-out values are in records of their own. Bytes and rate are in the record of the step, and
     # step 0, before training, has no such record.
-    steps = {record["step"]: record for record in records_with(records, "target_bytes")}
-    peak = _peak_rate(list(steps.values()))
+    steps = dict(_steps(records, language))
     points = []
     for record in records:
         step = steps.get(record["step"])
         if step is not None and language in record.get("heldout", {}):
-            factor = step["learning_rate_added_rows"] / peak
-            points.append(LossPoint(step["target_bytes"], record["heldout"][language], factor))
+            points.append(replace(step, value=record["heldout"][language]))
     return points
+
+
+def _steps(records: Sequence[LogRecord], language: str) -> Iterator[tuple[int, LossPoint]]:
+    """Yield each step with the point of a target; its value is NaN without text of the target.
+
+    A log has the bytes and the bits of each target if there are several. Without them, those of all
+    targets count: with one target, and in a log that began before they were written.
+    """
+    steps = records_with(records, "target_bytes")
+    has_own = len(records_with(steps, "targets")) == len(steps) and any(
+        language in record["targets"] for record in steps
+    )
+    peak, read = _peak_rate(steps), 0
+    for record in steps:
+        factor = record["learning_rate_added_rows"] / peak
+        if has_own:
+            own = record["targets"].get(language, {"bytes": 0, "bits_per_byte": math.nan})
+            read, value = read + own["bytes"], own["bits_per_byte"]
+        else:
+            read, value = record["target_bytes"], record.get("target_bits_per_byte", math.nan)
+        yield record["step"], LossPoint(read, value, factor)
 
 
 def curve_languages(records: Sequence[LogRecord]) -> list[str]:
@@ -126,8 +140,8 @@ class ProgressForecast:
         curve), or for the training text if there is no curve. Raises `RecipeError` with too few
         points.
         """
-        points = train_points(records)
         language = language or next(iter(curve_languages(records)), "")
+        points = train_points(records, language)
         heldout = heldout_points(records, language)
         if language and not heldout:
             msg = "the held-out curve has no point after step 0 so far; wait, or measure more"

@@ -37,18 +37,33 @@ IGNORED = -100
 class Batch:
     """The sequences of a step, padded to the longest: `inputs` and `labels` [sequences, tokens].
 
-    `labels` are IGNORED where nothing is predicted. `replayed` [sequences] marks the replay
-    sequences. `tokens` and `bytes` count all predicted text, `target_bytes` and `target_documents`
-    the part without replay.
+    `labels` are IGNORED where nothing is predicted. `texts` [sequences] is the number of the text
+    of each sequence: the targets, then replay. `tokens` and `text_bytes`, the bytes of each text,
+    count predicted text, `target_documents` only that of the targets.
     """
 
     inputs: Integers
     labels: Integers
-    replayed: NDArray[np.bool_]
+    texts: Integers
     tokens: int
-    bytes: int
-    target_bytes: int
+    text_bytes: tuple[int, ...]
+    targets: int
     target_documents: int
+
+    @property
+    def replayed(self) -> NDArray[np.bool_]:
+        """Whether each sequence is replay: [sequences]."""
+        return self.texts >= self.targets
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of all text."""
+        return sum(self.text_bytes)
+
+    @property
+    def target_bytes(self) -> int:
+        """The bytes of the target texts."""
+        return sum(self.text_bytes[: self.targets])
 
 
 @dataclass(frozen=True)
@@ -241,16 +256,17 @@ class Mixture:
             if bos is not None:
                 labels[i, labels[i] == bos] = IGNORED
         measures = self.measures(first, count)
-        is_target = self.is_target(measures[:, 0])
-        of_target = measures[is_target]
+        texts = measures[:, 0]
         return Batch(
             inputs,
             labels,
-            ~is_target,
+            texts,
             tokens=int(measures[:, 1].sum()),
-            bytes=int(measures[:, 2].sum()),
-            target_bytes=int(of_target[:, 2].sum()),
-            target_documents=int(of_target[:, 3].sum()),
+            text_bytes=tuple(
+                int(measures[texts == text, 2].sum()) for text in range(len(self.texts))
+            ),
+            targets=len(self.targets),
+            target_documents=int(measures[self.is_target(texts), 3].sum()),
         )
 
 

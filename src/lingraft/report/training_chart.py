@@ -76,23 +76,8 @@ def _declare_training(points: list[dict[str, Any]], unit: str) -> Any:
 
 
 def _training_points(run: RunFiles) -> Iterator[dict[str, Any]]:
-    target = join_words(list(map(language_name, run.targets)))
-    fields = [
-        ("target_bits_per_byte", target),
-        ("replay_bits_per_byte", language_name(run.base or "replay")),
-    ]
-    steps = []
-    is_split = False
-    for step in run.training or ():
-        if "heldout" not in step and "bytes" in step:
-            steps.append(step)
-            is_split = is_split or "target_bits_per_byte" in step
-    # Without replay the log has one value for all text.
-    if not is_split:
-        fields = [("bits_per_byte", target)]
-    for field, language in fields:
-        logged = [step for step in steps if step.get(field) is not None]
-        values = [step[field] for step in logged]
+    for language, logged in _logged_steps(run).items():
+        values = [value for _, value in logged]
         curves = (
             ("step", values, MAX_RAW_POINTS),
             ("training text", smoothed(values), MAX_POINTS),
@@ -101,8 +86,29 @@ def _training_points(run: RunFiles) -> Iterator[dict[str, Any]]:
             # Rounded up, so that there are at most so many points. The last step is always shown.
             stride = -(-len(curve) // most) or 1
             for place in range((len(curve) - 1) % stride, len(curve), stride):
-                seen = logged[place]["bytes"]
-                yield {"language": language, "kind": kind, "bytes": seen, "value": curve[place]}
+                seen, value = logged[place][0], curve[place]
+                yield {"language": language, "kind": kind, "bytes": seen, "value": value}
+
+
+def _logged_steps(run: RunFiles) -> dict[str, list[tuple[int, float]]]:
+    """Return the steps with text of each language: the bytes read so far, and bits per byte."""
+    all_targets = join_words(list(map(language_name, run.targets)))
+    steps = [step for step in run.training or () if "heldout" not in step and "bytes" in step]
+    # Without replay the log may have one value for all text.
+    is_split = any("target_bits_per_byte" in step for step in steps)
+    of_targets = "target_bits_per_byte" if is_split else "bits_per_byte"
+    logged: dict[str, list[tuple[int, float]]] = {}
+    for step in steps:
+        values = {all_targets: step.get(of_targets)}
+        if "targets" in step:
+            values = {
+                language_name(tag): own["bits_per_byte"] for tag, own in step["targets"].items()
+            }
+        values[language_name(run.base or "replay")] = step.get("replay_bits_per_byte")
+        for language, value in values.items():
+            if value is not None:
+                logged.setdefault(language, []).append((step["bytes"], value))
+    return logged
 
 
 def smoothed(values: Sequence[float]) -> list[float]:

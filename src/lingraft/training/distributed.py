@@ -64,7 +64,7 @@ class ProcessGroup:
         own = wanted % len(batch.inputs)
         labels = np.where((wanted < len(batch.inputs))[:, None], batch.labels[own], IGNORED)
         return dataclasses.replace(
-            batch, inputs=batch.inputs[own], labels=labels, replayed=batch.replayed[own]
+            batch, inputs=batch.inputs[own], labels=labels, texts=batch.texts[own]
         )
 
     def shard_model(

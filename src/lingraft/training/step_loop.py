@@ -148,7 +148,7 @@ class StepLoop:
             "steps": steps,
             "phase": number,
             **(branch.place if settings.branch_and_merge else {}),
-            **step_record(batch, result, state),
+            **step_record(batch, result, state, [text.name for text in self.job.text.targets]),
             "learning_rate": stepper.rates.body * factor,
             "learning_rate_added_rows": stepper.rates.added_rows * factor,
         }

@@ -116,7 +116,7 @@ def tracking(
 
 
 def numbers_of(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers of a log record; those of the held-out curve get a name each.
+    """Return the numbers of a log record; those of a language get a name each.
 
     >>> numbers_of({"step": 3, "bits_per_byte": 1.5, "heldout": {"hi": 1.25}})
     {'bits_per_byte': 1.5, 'heldout/hi': 1.25}
@@ -126,6 +126,8 @@ def numbers_of(record: Mapping[str, Any]) -> dict[str, float]:
         for key, value in record.items()
         if isinstance(value, int | float) and key not in {"step", "steps"}
     }
+    for language, step in record.get("targets", {}).items():
+        numbers[f"bits_per_byte/{language}"] = step["bits_per_byte"]
     for language, value in record.get("heldout", {}).items():
         numbers[f"heldout/{language}"] = value
     for probe, point in record.get("in_context", {}).items():

@@ -186,24 +186,34 @@ def measured_steps(plan: TrainingPlan, steps: Sequence[int]) -> set[int]:
     return due
 
 
-def step_record(batch: Batch, result: StepResult, state: RunState) -> dict[str, Any]:
-    """Return the log record of a step.
+def step_record(
+    batch: Batch, result: StepResult, state: RunState, targets: Sequence[str]
+) -> dict[str, Any]:
+    """Return the log record of a step; `targets` are the names of the target texts.
 
-    The bits per byte of target and replay text are left out if the step has no such text.
+    The bits per byte of target and replay text are left out if the step has no such text. With
+    several targets, `targets` has the bytes and the bits per byte of each that the step has.
     """
     done, replayed = state.done, batch.bytes - batch.target_bytes
-    record = {
+    of_targets, of_replay = result.text_bits[: batch.targets], result.text_bits[batch.targets :]
+    record: dict[str, Any] = {
         "tokens": done.tokens,
         "bytes": done.bytes,
         "target_bytes": done.target_bytes,
-        "bits_per_byte": result.bits / max(batch.bytes, 1),
+        "bits_per_byte": sum(result.text_bits) / max(batch.bytes, 1),
         "gradient_norm": result.gradient_norm,
         "seconds": round(state.seconds, 3),
     }
     if batch.target_bytes:
-        record["target_bits_per_byte"] = (result.bits - result.replayed_bits) / batch.target_bytes
+        record["target_bits_per_byte"] = sum(of_targets) / batch.target_bytes
     if replayed:
-        record["replay_bits_per_byte"] = result.replayed_bits / replayed
+        record["replay_bits_per_byte"] = sum(of_replay) / replayed
+    if batch.targets > 1:
+        record["targets"] = {
+            name: {"bytes": size, "bits_per_byte": bits / size}
+            for name, size, bits in zip(targets, batch.text_bytes, of_targets, strict=False)
+            if size
+        }
     if result.replay_kl is not None:
         record["replay_kl"] = result.replay_kl
     return record

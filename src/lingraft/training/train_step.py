@@ -48,13 +48,12 @@ class StepResult:
     """The losses of a step, before its update.
 
     `nats_a_token` is the minimised loss: the mean over all predicted tokens, separators included.
-    `bits` is the sum over tokens of text, without separators, and `replayed_bits` the part of it
-    that belongs to replay. `replay_kl` is the mean divergence from the reference model on replay
+    `text_bits` are the sums over tokens of each text, without separators: the targets, then replay.
+    `replay_kl` is the mean divergence from the reference model on replay
     text, in nats per token.
     """
 
-    bits: float
-    replayed_bits: float
+    text_bits: tuple[float, ...]
     nats_a_token: float
     gradient_norm: float
     replay_kl: float | None = None
@@ -141,7 +140,7 @@ class Stepper:
         # A step that is computed again draws the same dropout.
         drawn, again = random_state(self.device), False
         try:
-            nats, text, replayed = self._pass_all(own, weight)
+            nats, *texts = self._pass_all(own, weight)
         except Exception as error:
             if not (self.compiler and self.compiler.falls_back(error)):
                 raise
@@ -152,23 +151,22 @@ class Stepper:
             if self.reference:
                 self.reference.take()
             set_random_state(self.device, drawn)
-            nats, text, replayed = self._pass_all(own, weight)
+            nats, *texts = self._pass_all(own, weight)
         parameters = self.parameters.values()
         if self.shield:
             self.shield.mask_gradients()
         norm = full_tensor(torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm))
         divergence = self.reference.take() if self.reference else None
-        return StepResult(
-            text / math.log(2), replayed / math.log(2), nats / predicted, float(norm), divergence
-        )
+        bits = tuple(text / math.log(2) for text in texts)
+        return StepResult(bits, nats / predicted, float(norm), divergence)
 
     def _pass_all(self, own: Batch, weight: float) -> list[float]:
         """Compute the gradient of the sequences of this process.
 
-        Returns sums of nats over all processes: all, text, replayed text.
+        Returns sums of nats over all processes: of all tokens, then of those of each text.
         """
         at_once = max(1, self.tokens_at_once // own.inputs.shape[1])
-        sums = torch.zeros(3, dtype=self.sum_type, device=self.device)
+        sums = torch.zeros(1 + len(own.text_bytes), dtype=self.sum_type, device=self.device)
         with self.compiled(), self.attends():
             for first in range(0, len(own.inputs), at_once):
                 last = first + at_once >= len(own.inputs)
@@ -189,7 +187,7 @@ class Stepper:
         return [rows for rows in (part[~replayed], part[replayed]) if len(rows)]
 
     def _part(self, batch: Batch, part: Integers, weight: float) -> Tensor:
-        """Compute the gradient of a part of a batch; return sums of nats: all, text, replayed text.
+        """Compute the gradient of a part of a batch; return sums of nats: all, each text.
 
         `weight` multiplies the gradient of each predicted token.
         """
@@ -201,9 +199,10 @@ class Stepper:
         nats_P = self.loss.backward(inputs, labels_BT, weight, reference).to(self.sum_type)
         predicted_BT = labels_BT != IGNORED
         text_P = nats_P * ~torch.isin(labels_BT[predicted_BT], self.separators)
-        replayed = np.broadcast_to(batch.replayed[part, None], batch.labels[part].shape).copy()
-        replayed_P = torch.from_numpy(replayed).to(self.device)[predicted_BT]
-        return torch.stack([nats_P.sum(), text_P.sum(), (text_P * replayed_P).sum()])
+        texts_P = torch.from_numpy(batch.texts[part]).to(self.device)
+        texts_P = texts_P[:, None].expand_as(labels_BT)[predicted_BT]
+        of_texts = [(text_P * (texts_P == text)).sum() for text in range(len(batch.text_bytes))]
+        return torch.stack([nats_P.sum(), *of_texts])
 
     def update(self, step: int, factor: float) -> None:
         """Update the parameters at `factor` of the peak learning rates; `step` is of the phase."""
