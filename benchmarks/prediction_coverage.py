@@ -29,19 +29,19 @@ from typing import Any
 
 import numpy as np
 
-from lingraft.forecast.run_predictions import (
-    TIME,
-    TIME_RANGE,
-    MeasuringTime,
-    measuring_seconds,
-    predict_time,
-)
+from lingraft.forecast.prediction import TIME
 from lingraft.forecast.training_curve import (
     FIRST_PART,
     LogRecord,
     ProgressForecast,
     read_log,
     records_with,
+)
+from lingraft.forecast.training_time import (
+    TIME_RANGE,
+    MeasuringTime,
+    measuring_seconds,
+    predict_time,
 )
 from lingraft.measurement import read_measurements, select
 from lingraft.recipe import load_recipe

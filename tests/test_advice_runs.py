@@ -28,14 +28,10 @@ from lingraft.evaluation import DocumentScores
 from lingraft.evaluation.byte_positions import IN_CONTEXT_GAINS
 from lingraft.evaluation.in_context_probes import COPYING
 from lingraft.forecast.loss_forecast import Forecast
-from lingraft.forecast.run_predictions import (
-    MeasuringTime,
-    Prediction,
-    predict_time,
-    predict_training,
-    with_training,
-)
+from lingraft.forecast.prediction import Prediction
+from lingraft.forecast.run_predictions import predict_training, with_training
 from lingraft.forecast.training_curve import ProgressForecast, read_log
+from lingraft.forecast.training_time import MeasuringTime, predict_time
 from lingraft.miniature import stories
 from lingraft.pipeline import Run, build_graph, run
 from lingraft.pipeline.runner import build_node

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingraft.forecast.run_predictions import measuring_seconds
+from lingraft.forecast.training_time import measuring_seconds
 from lingraft.training.step_loop import WINDOW, DivergenceMonitor
 from lingraft.training.train_log import JsonlLog
 

@@ -19,7 +19,7 @@ from lingraft.advice.render import diagnosis_page, diagnosis_tables
 from lingraft.advice.text_sample import TextSample, read_sample
 from lingraft.forecast.loss_forecast import Forecast, LossPoint, predict_end
 from lingraft.forecast.predict_fertility import TokensPerByte, tokens_per_byte
-from lingraft.forecast.run_predictions import (
+from lingraft.forecast.prediction import (
     CheckedPrediction,
     Prediction,
     check_predictions,

@@ -1,4 +1,4 @@
-"""Predict the results of a run (prediction.json), and compare them with its measurements.
+"""Predict the results of a run (prediction.json).
 
 Every prediction is made and stored before what it speaks of. Tokens per byte are predicted before
 training for the documents of the final table, from the base tokenizer and tokens that are learned
@@ -9,12 +9,9 @@ has a point after step 0, and writes both into its log.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise, takewhile
-from pathlib import Path
-from statistics import fmean
+from itertools import takewhile
 from typing import Any
 
 from lingraft.corpus import Corpus, first_documents
@@ -22,87 +19,24 @@ from lingraft.errors import LingraftError, RecipeError
 from lingraft.evaluation.config import HeldoutPart
 from lingraft.evaluation.score_model import heldout_documents
 from lingraft.forecast.predict_fertility import predict_fertility, text_bytes, tokens_per_byte
+from lingraft.forecast.prediction import BITS, Prediction, known_from_log
 from lingraft.forecast.training_curve import (
     FIRST_PART,
     LogRecord,
     ProgressForecast,
     curve_languages,
-    read_log,
     records_with,
 )
-from lingraft.measurement import read_measurements, select
+from lingraft.forecast.training_time import MeasuringTime, predict_time
 from lingraft.tokenizer import ModelTokenizer, family_of
 from lingraft.vocabulary.auto_size import SIZES
 
-PREDICTION = "prediction.json"
 SAMPLE_BYTES = 8_000_000
 """Bytes of training text from which tokens per byte are predicted; this takes seconds."""
 
 # Predictions from 8 of 12 MB were wrong by up to 0.7% (Hindi), which the interval does not cover.
 MIN_RELATIVE_WIDTH = 0.01
 """Minimum distance of the bounds from the predicted tokens per byte, relative to the value."""
-
-BITS = "bits per byte"
-TIME = "training time"
-# A fixed allowance for a shared machine, not a 95% interval: 126 of 140 trainings on a machine that
-# was busy by turns ended in it (benchmarks/results.md). The step times so far give no interval,
-# because they say nothing of what other processes do later.
-TIME_RANGE = (0.8, 1.5)
-"""The range of the training time, relative to the predicted value."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A predicted number with its range; `known` describes the data of the prediction.
-
-    The range is a 95% interval. For the training time it is the allowance `TIME_RANGE`.
-    """
-
-    metric: str
-    language: str
-    unit: str
-    value: float
-    low: float
-    high: float
-    known: str
-
-
-@dataclass(frozen=True)
-class CheckedPrediction:
-    """A prediction with the measured number; `error` is predicted / measured - 1."""
-
-    prediction: Prediction
-    measured: float
-
-    @property
-    def error(self) -> float:
-        """The relative error."""
-        return self.prediction.value / self.measured - 1
-
-    @property
-    def within(self) -> bool:
-        """Whether the range contains the measured number."""
-        return self.prediction.low <= self.measured <= self.prediction.high
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain JSON: the prediction's fields, measured, error, within."""
-        return {
-            **asdict(self.prediction),
-            "measured": self.measured,
-            "error": self.error,
-            "within": self.within,
-        }
-
-
-@dataclass(frozen=True)
-class MeasuringTime:
-    """The seconds of a point of the held-out curve, and the points that are left before the end.
-
-    A point at the current step is left, because the seconds of the log end before it.
-    """
-
-    seconds: float = 0.0
-    left: int = 0
 
 
 @dataclass(frozen=True)
@@ -178,26 +112,6 @@ def with_training(
     return {**content, "rows": rows, "not predicted": reasons}
 
 
-def read_predictions(folder: Path) -> list[Prediction]:
-    """Return the predictions of a run folder; an empty list without prediction.json."""
-    path = folder / PREDICTION
-    if not path.is_file():
-        return []
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return [Prediction(**fields) for fields in content["rows"]]
-
-
-def check_predictions(folder: Path) -> list[CheckedPrediction]:
-    """Return the predictions of a run folder whose number the run has measured."""
-    measured = _read_measured(folder)
-    checked = []
-    for prediction in read_predictions(folder):
-        value = measured.get((prediction.metric, prediction.language))
-        if value:
-            checked.append(CheckedPrediction(prediction, value))
-    return checked
-
-
 def predict_tokens(inputs: AddedTokens | None) -> Iterator[Prediction]:
     """Predict the tokens per byte of the held-out text that the final table scores.
 
@@ -259,52 +173,5 @@ def predict_bits(
     done = max((record["step"] for record in seen), default=0)
     for language in languages:
         end = forecast.predict_end(seen, done, language)
-        known = _known(done, steps)
+        known = known_from_log(done, steps)
         yield Prediction(BITS, language, "bits/byte", end.value, end.low, end.high, known)
-
-
-def step_seconds(records: Sequence[LogRecord]) -> tuple[list[float], list[float]]:
-    """Return the seconds of steps: of those by themselves, and of those after a measurement.
-
-    The time up to the first record is left out, because it includes the start.
-    """
-    measured = {record["step"] for record in records_with(records, "heldout")}
-    plain: list[float] = []
-    after: list[float] = []
-    for earlier, later in pairwise(records_with(records, "seconds")):
-        seconds = (later["seconds"] - earlier["seconds"]) / (later["step"] - earlier["step"])
-        (after if earlier["step"] in measured else plain).append(seconds)
-    return plain, after
-
-
-def measuring_seconds(records: Sequence[LogRecord]) -> float:
-    """Return the mean seconds of a point of the held-out curve, as the steps of a log show it."""
-    plain, after = step_seconds(records)
-    return max(0.0, fmean(after) - fmean(plain)) if plain and after else 0.0
-
-
-def predict_time(
-    seen: Sequence[LogRecord], steps: int, measuring: MeasuringTime
-) -> Iterator[Prediction]:
-    """Predict the seconds of training, up to its last step, from those of its first part."""
-    plain, _ = step_seconds(seen)
-    if not plain:
-        return
-    last = records_with(seen, "seconds")[-1]
-    value = last["seconds"] + fmean(plain) * (steps - last["step"])
-    value += measuring.seconds * measuring.left
-    low, high = TIME_RANGE[0] * value, TIME_RANGE[1] * value
-    yield Prediction(TIME, "", "seconds", value, low, high, _known(last["step"], steps))
-
-
-def _known(done: int, steps: int) -> str:
-    return f"the first {done / steps:.0%} of the training log"
-
-
-def _read_measured(folder: Path) -> dict[tuple[str, str], float]:
-    measurements = select(read_measurements(folder / "measurements.parquet"), subject="adapted")
-    measured = {(entry.metric, entry.language): entry.value for entry in measurements}
-    steps = records_with(read_log(folder / "training.jsonl"), "seconds")
-    if steps:
-        measured[TIME, ""] = steps[-1]["seconds"]
-    return measured

@@ -10,7 +10,7 @@ from typing import Any
 from lingraft.certificate import Certificate
 from lingraft.checkpoint import load_model
 from lingraft.errors import StoreError
-from lingraft.forecast.run_predictions import Prediction, read_predictions
+from lingraft.forecast.prediction import Prediction, read_predictions
 from lingraft.measurement import metric_changes, read_measurements
 from lingraft.measurement_table import MeasurementTable
 from lingraft.pipeline.run_files import read_run

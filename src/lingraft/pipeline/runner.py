@@ -15,7 +15,8 @@ from typing import Any
 
 from lingraft.corpus import look_at_hub
 from lingraft.evaluation.tasks import check_tasks
-from lingraft.forecast.run_predictions import PREDICTION, with_training
+from lingraft.forecast.prediction import PREDICTION
+from lingraft.forecast.run_predictions import with_training
 from lingraft.forecast.training_curve import read_log
 from lingraft.formatting import duration
 from lingraft.model_card import write_card

@@ -25,7 +25,8 @@ from lingraft.errors import named_errors
 from lingraft.evaluation.config import HeldoutPart
 from lingraft.evaluation.in_context_probes import InContextMeasure, InContextProbes
 from lingraft.evaluation.score_model import HeldoutMeasure, heldout_documents
-from lingraft.forecast.run_predictions import PREDICTION, AddedTokens, predict_before_training
+from lingraft.forecast.prediction import PREDICTION
+from lingraft.forecast.run_predictions import AddedTokens, predict_before_training
 from lingraft.packing.blocks import Blocks
 from lingraft.packing.pack import pack_corpus
 from lingraft.pipeline.evaluation_stages import (

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from lingraft import display_text, formatting
 from lingraft.evaluation import forgetting
-from lingraft.forecast.run_predictions import check_predictions
+from lingraft.forecast.prediction import check_predictions
 from lingraft.measurement import SUBJECTS, MetricChange, metric_changes
 from lingraft.page_style import page_style
 from lingraft.pipeline.run_files import RunFiles, read_run

@@ -14,12 +14,9 @@ import torch
 
 from lingraft.evaluation.lost_ability import REMEDY, loss_in_words, lost_since
 from lingraft.evaluation.score_model import HeldoutBits
-from lingraft.forecast.run_predictions import (
-    MeasuringTime,
-    measuring_seconds,
-    predict_training,
-)
+from lingraft.forecast.run_predictions import predict_training
 from lingraft.forecast.training_curve import FIRST_PART, ProgressForecast, read_log
+from lingraft.forecast.training_time import MeasuringTime, measuring_seconds
 from lingraft.packing.mixture import Batch
 from lingraft.progress import warn
 from lingraft.store import fsync
