@@ -34,7 +34,7 @@ from lingraft.forecast.training_curve import ProgressForecast, read_log
 from lingraft.forecast.training_time import MeasuringTime, predict_time
 from lingraft.miniature import stories
 from lingraft.pipeline import Run, build_graph, run
-from lingraft.pipeline.runner import build_node
+from lingraft.pipeline.build_stage import build_node
 from lingraft.progress import discard_line
 from lingraft.recipe import Runtime, parse_recipe
 from lingraft.recipe.overrides import override

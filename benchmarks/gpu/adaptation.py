@@ -23,7 +23,7 @@ from benchmarks.gpu.recipes import Base, recipe_of
 from benchmarks.gpu.results import Column, Results
 from lingraft import pipeline
 from lingraft.measurement import select
-from lingraft.pipeline.runner import build_node
+from lingraft.pipeline.build_stage import build_node
 from lingraft.pipeline.stages import build_graph
 from lingraft.recipe import Runtime
 from lingraft.report import write_report

@@ -19,7 +19,7 @@ from benchmarks.gpu.recipes import Base, recipe_of
 from benchmarks.gpu.results import Column, Results
 from lingraft.embeddings import INITS
 from lingraft.measurement import Measurement
-from lingraft.pipeline.runner import build_node
+from lingraft.pipeline.build_stage import build_node
 from lingraft.pipeline.stages import build_graph
 from lingraft.progress import discard_line
 from lingraft.recipe import Runtime

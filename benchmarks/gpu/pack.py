@@ -30,8 +30,8 @@ from benchmarks.gpu.tokens_per_word import measure_vocabularies, vocabularies
 from benchmarks.gpu.unpack import ENGLISH, MAIN, MANIFEST, PREPARED, VECTORS, WORDS, sha256
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.embeddings import INITS, InitRequest
+from lingraft.pipeline.build_stage import build_node
 from lingraft.pipeline.graph import Graph
-from lingraft.pipeline.runner import build_node
 from lingraft.pipeline.stages import build_graph
 from lingraft.recipe import Runtime
 from lingraft.splice import Splice

@@ -24,7 +24,7 @@ from benchmarks.gpu.results import Column, Results
 from lingraft import pipeline
 from lingraft.advice.costs import Shape
 from lingraft.measurement import select
-from lingraft.pipeline.runner import build_node
+from lingraft.pipeline.build_stage import build_node
 from lingraft.pipeline.stages import build_graph
 from lingraft.progress import discard_line
 from lingraft.recipe import Runtime

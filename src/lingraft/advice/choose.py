@@ -39,7 +39,7 @@ from lingraft.forecast.loss_forecast import Forecast, predict_end
 from lingraft.forecast.predict_fertility import FertilityCurve, tokens_per_byte
 from lingraft.forecast.training_curve import heldout_points, read_log, train_points
 from lingraft.pipeline import build_graph
-from lingraft.pipeline.runner import build_node, quiet_libraries
+from lingraft.pipeline.build_stage import build_node, quiet_libraries
 from lingraft.pipeline.stage_node import must_build
 from lingraft.progress import discard_line
 from lingraft.recipe import Given, Runtime, assignment, chosen_recipe

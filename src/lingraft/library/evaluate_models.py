@@ -23,8 +23,8 @@ from lingraft.library.open_models import ModelLike, OpenModel, evaluation_mode, 
 from lingraft.measurement import Measurement, write_measurements
 from lingraft.measurement_table import MeasurementTable
 from lingraft.pipeline.added_token_table import added_measurements
+from lingraft.pipeline.build_stage import quiet_libraries
 from lingraft.pipeline.evaluation_builders import task_measurements
-from lingraft.pipeline.runner import quiet_libraries
 from lingraft.pipeline.stage_warnings import few_documents_warning
 from lingraft.progress import LogLine, say, send_lines_to
 from lingraft.recipe import Evaluation, Runtime

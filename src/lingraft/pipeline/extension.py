@@ -12,6 +12,12 @@ from pathlib import Path
 from lingraft.bases.folder import FolderBase
 from lingraft.bases.tokenizer_files import tokenizer_digests, write_source_tokenizer
 from lingraft.bases.weight_formats import check_weight_format
+from lingraft.pipeline.build_stage import (
+    build_node,
+    quiet_libraries,
+    warnings_of,
+    wrong_scripts_of,
+)
 from lingraft.pipeline.check_stages import (
     result_check,
     run_certificate,
@@ -25,14 +31,7 @@ from lingraft.pipeline.run_folder import (
     new_run_folder,
     write_record,
 )
-from lingraft.pipeline.runner import (
-    build_node,
-    log_source_statement,
-    look_at_hub_texts,
-    quiet_libraries,
-    warnings_of,
-    wrong_scripts_of,
-)
+from lingraft.pipeline.runner import log_source_statement, look_at_hub_texts
 from lingraft.pipeline.stage_node import StageContext, StageNode, must_build, stage_node
 from lingraft.pipeline.stages import build_graph, corpus_nodes, vocabulary_node
 from lingraft.pipeline.text_summary import recipe_text_lines

@@ -29,6 +29,13 @@ from lingraft.corpus.readers import read_source
 from lingraft.errors import CorpusError, ModelError, RecipeError
 from lingraft.evaluation.tasks import check_tasks, choose_tasks
 from lingraft.hub_client import HUB_ID
+from lingraft.pipeline.build_stage import (
+    FinishedStage,
+    build_node,
+    quiet_libraries,
+    warnings_of,
+    wrong_scripts_of,
+)
 from lingraft.pipeline.evaluation_stages import (
     EvaluationNodes,
     curve_settings,
@@ -42,13 +49,6 @@ from lingraft.pipeline.run_folder import (
     link_task_results,
     new_run_folder,
     write_record,
-)
-from lingraft.pipeline.runner import (
-    FinishedStage,
-    build_node,
-    quiet_libraries,
-    warnings_of,
-    wrong_scripts_of,
 )
 from lingraft.pipeline.stage_builders import make_model, reported_part
 from lingraft.pipeline.stage_node import StageContext, StageNode, must_build, stage_node

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,16 @@ from lingraft.evaluation.tasks import check_tasks
 from lingraft.forecast.prediction import PREDICTION
 from lingraft.forecast.run_predictions import with_training
 from lingraft.forecast.training_curve import read_log
-from lingraft.formatting import duration
 from lingraft.model_card import write_card
 from lingraft.pipeline.added_token_table import ADDED_TOKENS
 from lingraft.pipeline.all_ranks import train_as_worker, training_group
+from lingraft.pipeline.build_stage import (
+    FinishedStage,
+    build_node,
+    quiet_libraries,
+    warnings_of,
+    wrong_scripts_of,
+)
 from lingraft.pipeline.check_stages import run_certificate, write_run_certificate
 from lingraft.pipeline.evaluation_stages import TASKS_OF, curve_settings
 from lingraft.pipeline.finished_run import Run
@@ -48,7 +53,7 @@ from lingraft.pipeline.run_identity import finished_line, run_key
 from lingraft.pipeline.source_summary import SourceStatement, source_statement
 from lingraft.pipeline.stage_builders import reported_part
 from lingraft.pipeline.stage_node import StageNode, must_build
-from lingraft.pipeline.stage_warnings import ScoredText, StageWarnings, stage_warnings
+from lingraft.pipeline.stage_warnings import ScoredText
 from lingraft.pipeline.stages import build_graph, choose_recipe_tasks
 from lingraft.pipeline.text_summary import recipe_text_lines
 from lingraft.pipeline.versions import package_versions
@@ -56,12 +61,11 @@ from lingraft.progress import (
     LogLine,
     discard_line,
     each_warning_once,
-    quiet_import_notes,
     warn,
 )
 from lingraft.recipe import Recipe, Runtime, recipe_values, recipe_yaml
 from lingraft.recipe.old_names import current_log
-from lingraft.store import Manifest, Store, write_json
+from lingraft.store import Store, write_json
 from lingraft.vocabulary.premium_balance import PREMIUMS
 
 WriteReport = Callable[[Path], Any]
@@ -70,27 +74,6 @@ NO_REPLAY = (
     "replay: no replay text is named, so forgetting of the base language is neither measured nor "
     "prevented; name some with --base-text"
 )
-
-
-@dataclass(frozen=True)
-class FinishedStage:
-    """A stage whose output is stored; `cached` if it was stored before this run."""
-
-    node: StageNode
-    manifest: Manifest
-    cached: bool
-    warnings: StageWarnings = field(default_factory=StageWarnings)
-
-    def record(self) -> dict[str, Any]:
-        """Return what run.json says of the stage."""
-        return {
-            "name": self.node.stage.name,
-            "title": self.node.title,
-            "key": self.node.stage.key,
-            "cached": self.cached,
-            "seconds": self.manifest.seconds,
-            "notes": self.manifest.notes,
-        }
 
 
 def run(
@@ -203,43 +186,6 @@ def run_as_worker(recipe: Recipe, runtime: Runtime) -> None:
         train_as_worker(recipe, runtime, graph)
 
 
-def quiet_libraries() -> None:
-    """Turn off the progress bars of transformers, which would break those of lingraft.
-
-    Import notes are hidden, too: a worker process of a study does not run `cli.app.main`.
-    """
-    quiet_import_notes()
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-
-
-def build_node(
-    node: StageNode,
-    recipe: Recipe,
-    runtime: Runtime,
-    store: Store,
-    log: LogLine,
-    *,
-    scored: ScoredText | None = None,
-) -> FinishedStage:
-    """Take the output of a stage from the store, or build it; log it and its warnings.
-
-    `scored` is the held-out text that is scored later; `None` if nothing is measured. Raises
-    `StoreError` if the disk is full.
-    """
-    cached = node.is_cached(store)
-    # A stage that is built now prints its own warnings at once.
-    with each_warning_once():
-        folder = node.build(store, recipe, runtime)
-        manifest = Manifest.read(folder)
-        log(f"{node.title:<24} {'from the store' if cached else duration(manifest.seconds)}")
-        warnings = stage_warnings(node.stage.name, folder, scored)
-        for warning in warnings.lines:
-            warn(warning, log)
-    return FinishedStage(node, manifest, cached, warnings)
-
-
 def _write_results(draft: Path, recipe: Recipe, graph: Graph, store: Store) -> None:
     """Write everything but run.json, the model card and the report into the run folder."""
     final, vocabulary = store.folder(graph.final.stage), store.folder(graph.vocabulary.stage)
@@ -309,19 +255,6 @@ def _description(recipe: Recipe) -> dict[str, Any]:
         "method": method,
         "recipe": values,
     }
-
-
-def warnings_of(done: Iterable[FinishedStage]) -> list[str]:
-    """Return the warnings of these stages in their order, without repetitions."""
-    warnings: dict[str, None] = {}
-    for stage in done:
-        warnings.update(dict.fromkeys(stage.warnings.lines))
-    return list(warnings)
-
-
-def wrong_scripts_of(done: Iterable[FinishedStage]) -> list[dict[str, Any]]:
-    """Return the texts that are not in the script of their language, as plain JSON."""
-    return [stage.warnings.wrong_script.as_json() for stage in done if stage.warnings.wrong_script]
 
 
 def log_source_statement(recipe: Recipe, folder: Path, log: LogLine) -> SourceStatement:

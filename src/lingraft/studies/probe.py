@@ -17,8 +17,8 @@ from lingraft.embeddings import INITS, EmbeddingInit
 from lingraft.errors import RecipeError
 from lingraft.evaluation import evaluate
 from lingraft.measurement import Measurement, read_measurements, select, write_measurements
+from lingraft.pipeline.build_stage import build_node, quiet_libraries
 from lingraft.pipeline.graph import Graph
-from lingraft.pipeline.runner import build_node, quiet_libraries
 from lingraft.pipeline.stage_builders import heldout_of, target_roles
 from lingraft.pipeline.stage_node import StageContext, StageNode, must_build, stage_node
 from lingraft.pipeline.stages import build_graph

@@ -17,7 +17,8 @@ from typing import Any
 
 from lingraft.errors import LingraftError
 from lingraft.pipeline import build_graph
-from lingraft.pipeline.runner import build_node, quiet_libraries, run
+from lingraft.pipeline.build_stage import build_node, quiet_libraries
+from lingraft.pipeline.runner import run
 from lingraft.pipeline.stage_node import must_build
 from lingraft.progress import discard_line
 from lingraft.recipe import Runtime, parse_recipe, recipe_values

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from lingraft.errors import ModelError, RecipeError, StoreError
 from lingraft.pipeline import Run, build_graph, run
+from lingraft.pipeline.build_stage import build_node, quiet_libraries
 from lingraft.pipeline.received import FINDINGS, ReceivedModel, frozen_part
 from lingraft.pipeline.run_folder import RUN, read_record
-from lingraft.pipeline.runner import WriteReport, build_node, quiet_libraries
+from lingraft.pipeline.runner import WriteReport
 from lingraft.pipeline.stage_builders import warn_if_not_servable
 from lingraft.pipeline.stage_node import StageContext, StageNode, must_build
 from lingraft.progress import LogLine, discard_line, warn

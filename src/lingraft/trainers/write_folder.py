@@ -25,6 +25,7 @@ from lingraft.packing.blocks import Blocks
 from lingraft.packing.pack import pack_shards
 from lingraft.packing.shards import tokenise_in_shards
 from lingraft.pipeline import Graph, build_graph
+from lingraft.pipeline.build_stage import build_node, quiet_libraries
 from lingraft.pipeline.check_stages import run_certificate, write_run_certificate
 from lingraft.pipeline.run_folder import (
     RUN,
@@ -32,12 +33,7 @@ from lingraft.pipeline.run_folder import (
     model_files,
     new_run_folder,
 )
-from lingraft.pipeline.runner import (
-    build_node,
-    log_source_statement,
-    look_at_hub_texts,
-    quiet_libraries,
-)
+from lingraft.pipeline.runner import log_source_statement, look_at_hub_texts
 from lingraft.pipeline.stage_builders import reported_part, training_text
 from lingraft.pipeline.stage_node import must_build
 from lingraft.pipeline.text_summary import recipe_text_lines
