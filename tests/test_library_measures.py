@@ -261,6 +261,10 @@ def test_replay_is_mixed_in_by_bytes(folders):
         seed=5,
     )
     of_text = len(packed) - int(packed.replayed.sum())
+    assert repr(packed) == (
+        f"PackedText({len(packed)} blocks, {len(packed) - of_text} of them replay; "
+        f"{len(packed.ids):,} ids, at most 64 in a block)"
+    )
     assert of_text == packed.text.rows
     bytes_of = [packed.text.bytes / packed.text.rows, packed.replay.bytes / packed.replay.rows]
     of_replay = packed.replayed.sum() * bytes_of[1]

@@ -237,8 +237,13 @@ def test_a_model_is_not_resized_twice_by_one_splice(case_of):
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_weights_that_are_elsewhere_or_wrapped_are_refused(case_of):
     """A model on the meta device, and one with adapters, are refused with what to do."""
+    compiled = torch.compile(case_of("llama").model())
+    advice = "give its attribute `_orig_mod`, and wrap the model after the resize"
+    with pytest.raises(lingraft.ModelError, match=f"OptimizedModule: .*; {advice}"):
+        lingraft.resize(compiled, case_of("llama").splice, init="mean")
     peft = pytest.importorskip("peft")
     model = case_of("llama").model()
     with torch.device("meta"):

@@ -10,6 +10,9 @@ import re
 import unicodedata
 from functools import cache
 
+UNKNOWN_LANGUAGE = "und"
+"""The BCP-47 tag of text whose language is not stated."""
+
 # Characters that change the direction of the text after them: they could hide or reorder what is
 # next to them. Joiners and marks are kept, because scripts need them.
 BIDI_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -26,6 +29,15 @@ def _registered_names() -> dict[str, str]:
             # Without remarks in brackets, like the years of "Modern Greek (1453-)".
             names[entry["Subtag"]] = re.sub(r"\s*\(.*\)", "", entry["Description"][0])
     return names
+
+
+def text_in(tag: str) -> str:
+    """Return how messages name text in a language, which the library may not have been told.
+
+    >>> text_in("hi"), text_in("und")
+    ('text in hi', 'text')
+    """
+    return "text" if tag == UNKNOWN_LANGUAGE else f"text in {tag}"
 
 
 def language_name(tag: str) -> str:

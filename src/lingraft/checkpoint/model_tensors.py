@@ -97,12 +97,17 @@ def check_model(model: Any) -> None:
 
     name = type(model).__name__
     if not isinstance(model, PreTrainedModel):
-        inner = getattr(model, "module", None)
+        # DistributedDataParallel and others; torch.compile
+        wrapped = [
+            attribute
+            for attribute in ("module", "_orig_mod")
+            if isinstance(getattr(model, attribute, None), PreTrainedModel)
+        ]
         advice = "give AutoModelForCausalLM.from_pretrained(...)"
         if hasattr(model, "peft_config"):
             advice = "resize the base model before adapters are added, or call merge_and_unload()"
-        elif isinstance(inner, PreTrainedModel):
-            advice = "give its attribute `module`, and wrap the model after the resize"
+        elif wrapped:
+            advice = f"give its attribute `{wrapped[0]}`, and wrap the model after the resize"
         msg = f"{name}: not a model of transformers; {advice}"
         raise ModelError(msg)
     if getattr(model, "_hf_peft_config_loaded", False):

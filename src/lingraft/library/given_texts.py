@@ -20,6 +20,7 @@ import yaml
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.corpus.language import parse_language
 from lingraft.corpus.readers import repair_parallel
+from lingraft.display_text import UNKNOWN_LANGUAGE
 from lingraft.errors import CorpusError, RecipeError
 from lingraft.library.arguments import assignments
 from lingraft.recipe.overrides import override
@@ -30,9 +31,6 @@ from lingraft.tokenizer.premiums import REFERENCE
 
 Texts: TypeAlias = Iterable[str | None] | os.PathLike[str] | CorpusSettings
 """Documents (any iterable of `str`; `None` is an empty document), a file, or a corpus's settings"""
-
-UNKNOWN_LANGUAGE = "und"
-"""The BCP-47 tag of text whose language is not stated."""
 
 
 def read_documents(texts: Any, name: str) -> Iterator[str]:

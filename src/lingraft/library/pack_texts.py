@@ -65,6 +65,14 @@ class PackedText:
     text: PackingSummary
     replay: PackingSummary | None = None
 
+    def __repr__(self) -> str:
+        """Return the counts; `lingraft.pack` returns it to a notebook."""
+        replayed = f", {int(self.replayed.sum()):,} of them replay" if self.replay else ""
+        return (
+            f"PackedText({len(self):,} blocks{replayed}; {len(self.ids):,} ids, at most "
+            f"{self.text.block + 1:,} in a block)"
+        )
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from lingraft.corpus import Corpus
+from lingraft.display_text import text_in
 from lingraft.errors import CorpusError
 from lingraft.packing.blocks import SPANS, SUMMARY, TOKENS, PackingSummary
 from lingraft.packing.chat_encoder import NO_TEMPLATE, ChatEncoder
@@ -65,7 +66,7 @@ def pack_corpus(
     draft.notes["separators"] = separators.shown
     chats = ChatEncoder(tokenizer, template) if template and corpus.has_chats else None
     if corpus.has_chats and chats is None:
-        msg = f"text in {corpus.language}: holds conversations (format: chat), and {NO_TEMPLATE}"
+        msg = f"{text_in(corpus.language)}: holds conversations (format: chat), and {NO_TEMPLATE}"
         raise CorpusError(msg)
     count = corpus.counts(split).documents
     with progress(f"packing {corpus.language}", count, unit="documents") as advance:
@@ -86,9 +87,11 @@ def pack_corpus(
     if summary.refused:
         reasons = ", ".join(f"{number:,}: {reason}" for reason, number in summary.refused.items())
         refused = sum(summary.refused.values())
-        draft.warn(f"text in {corpus.language}: {refused:,} conversations are left out ({reasons})")
+        draft.warn(
+            f"{text_in(corpus.language)}: {refused:,} conversations are left out ({reasons})"
+        )
     if summary.mentions:
-        draft.warn(f"text in {corpus.language}: {describe_mentions(summary.mentions)}")
+        draft.warn(f"{text_in(corpus.language)}: {describe_mentions(summary.mentions)}")
 
 
 def _notes_of(summary: PackingSummary) -> dict[str, Any]:

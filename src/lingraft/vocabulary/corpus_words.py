@@ -14,6 +14,7 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lingraft.corpus import Corpus
+from lingraft.display_text import text_in
 from lingraft.progress import progress
 from lingraft.store import Draft
 from lingraft.tokenizer import Family
@@ -134,7 +135,7 @@ def report_left_out(words: CorpusWords, draft: Draft) -> None:
     """Warn if a corpus has more words than tokens are learned from."""
     if len(words.units) < words.distinct:
         draft.warn(
-            f"text in {words.language}: tokens are learned from the {len(words.units):,} most "
+            f"{text_in(words.language)}: tokens are learned from the {len(words.units):,} most "
             f"frequent of {words.distinct:,} distinct pre-tokens; each of the others occurs at "
             f"most {words.highest_left_out:,} times"
         )
@@ -149,4 +150,4 @@ def report_special_tokens(corpora: Sequence[CorpusWords], draft: Draft) -> None:
         draft.notes["special tokens spelled in the text"] = most_frequent_first(total)
     for words in corpora:
         if words.mentions:
-            draft.warn(f"text in {words.language}: {describe_mentions(words.mentions)}")
+            draft.warn(f"{text_in(words.language)}: {describe_mentions(words.mentions)}")

@@ -13,6 +13,7 @@ from itertools import islice
 import regex
 
 from lingraft.corpus import Corpus
+from lingraft.display_text import text_in
 from lingraft.formatting import counted
 from lingraft.measurement import MIN_DOCUMENTS
 from lingraft.store import Draft
@@ -57,7 +58,7 @@ def warn_of_thin_evidence(corpora: Sequence[Corpus], draft: Draft) -> None:
             continue
         texts = sum(1 for _ in enough_texts(corpus.documents("heldout")))
         draft.warn(
-            f"text in {corpus.language}: {counted(held_out.documents, 'held-out document')} "
+            f"{text_in(corpus.language)}: {counted(held_out.documents, 'held-out document')} "
             f"({held_out.bytes:,} bytes), too few to judge an improvement or a loss (at least "
             f"{MIN_DOCUMENTS}); the certificate also checks their lines and sentences ("
             f"{counted(texts, 'text')}); give more text, or raise heldout_share"
