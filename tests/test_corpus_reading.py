@@ -168,6 +168,25 @@ def test_compressed_files_may_be_put_end_to_end(tmp_path):
         assert read(path) == ["one", "two", "three"]
 
 
+def test_what_follows_a_compressed_stream_is_never_left_out(tmp_path):
+    """Behind a whole stream, a damaged stream or other data is an error, not the end of the text.
+
+    Only the NULs with which the xz format fills up the space between streams are skipped.
+    """
+    for compression in (".gz", ".zst", ".xz", ".bz2"):
+        path = tmp_path / f"a.txt{compression}"
+        first, second = (COMPRESS[compression](text) for text in (b"one\n", b"two"))
+        for rest in (b"X" + second[1:], second[:-1], b"not compressed"):
+            path.write_bytes(first + rest)
+            assert fault(path).startswith(f"{path}: ")
+    path = tmp_path / "a.txt.xz"
+    compress = COMPRESS[".xz"]
+    path.write_bytes(compress(b"one\n") + bytes(2000) + compress(b"two") + bytes(4))
+    assert read(path) == ["one", "two"]
+    path.write_bytes(bytes(4) + compress(b"two"))
+    assert "not valid .xz data" in fault(path)
+
+
 def test_what_a_document_is_in_a_text_file(tmp_path):
     """A line, a paragraph, or the file; a byte-order mark and carriage returns are no text."""
     path = tmp_path / "a.txt"

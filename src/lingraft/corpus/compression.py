@@ -8,38 +8,58 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Protocol, cast
 
 from lingraft.corpus.remote_files import TextFile
 from lingraft.errors import CorpusError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
-    from zstandard import ZstdDecompressionObj
 
 
 class _DamagedError(Exception):
     """Compressed data that cannot be decompressed."""
 
 
-class _ZstandardStream(io.RawIOBase):
-    """Decompressed bytes of a .zst file of one or more frames; a truncated one raises `EOFError`.
+class _Decompressor(Protocol):
+    """What decompresses one stream of a file: of zstandard (a frame), lzma or bz2."""
 
-    The stream reader of zstandard does not report a truncated file.
+    @property
+    def eof(self) -> bool:
+        """Whether the end of the stream was reached."""
+
+    @property
+    def unused_data(self) -> bytes:
+        """What was given after the end of the stream."""
+
+    def decompress(self, data: bytes, /) -> bytes:
+        """Return the next decompressed bytes."""
+
+
+class _Streams(io.RawIOBase):
+    """Decompressed bytes of a .zst, .xz or .bz2 file, which holds one or more streams.
+
+    A truncated file raises `EOFError`, and data that begins no stream `_DamagedError`. The stream
+    reader of zstandard does not report the first. Those of lzma and bz2 do not report the second
+    after a whole stream, and leave out the rest of the file: of one that pbzip2 wrote, or of
+    several files put end to end, most of the text.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(
+        self,
+        file: IO[bytes],
+        new_stream: Callable[[], _Decompressor],
+        damaged: type[Exception],
+        padding: bytes = b"",
+    ) -> None:
         self._file = file
-        # Imported here: an image for training may lack zstandard, and most text is not .zst.
-        from zstandard import ZstdDecompressor, ZstdError
-
-        self._error = ZstdError
-        self._decompressor = ZstdDecompressor(max_window_size=2**31)  # what `zstd --long=31` writes
-        self._frame: ZstdDecompressionObj | None = None
+        self._new_stream, self._damaged, self._padding = new_stream, damaged, padding
+        self._stream: _Decompressor | None = None
         self._pending = memoryview(b"")
         self._rest = b""
+        self._is_first = True
 
     def readable(self) -> bool:
         return True
@@ -58,58 +78,53 @@ class _ZstandardStream(io.RawIOBase):
         # 1,024 compressed bytes give a few kB of text, and at most 32 MiB.
         compressed = self._rest or self._file.read(1024)
         if not compressed:
-            if self._frame is not None:
+            if self._stream is not None:
                 raise EOFError
             return False
         self._rest = b""
-        self._frame = self._frame or self._decompressor.decompressobj()
-        try:
-            self._pending = memoryview(self._frame.decompress(compressed))
-        except self._error as error:
-            raise _DamagedError(str(error)) from error
-        if self._frame.eof:
-            self._rest, self._frame = self._frame.unused_data, None
+        if self._stream is None:
+            if not self._is_first:
+                compressed = compressed.lstrip(self._padding)
+            if not compressed:
+                return True
+            self._stream, self._is_first = self._new_stream(), False
+        self._decompress(self._stream, compressed)
         return True
 
-
-class _PlainErrors(io.RawIOBase):
-    """The bytes of an .xz or .bz2 stream; damaged data raises `_DamagedError`.
-
-    bz2 reports damaged data as an `OSError` without a number, which an error of the disk has.
-    """
-
-    def __init__(self, stream: Any, damaged: type[Exception]) -> None:
-        self._stream = stream
-        self._damaged = damaged
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
+    def _decompress(self, stream: _Decompressor, compressed: bytes) -> None:
         try:
-            return int(self._stream.readinto(buffer))
+            self._pending = memoryview(stream.decompress(compressed))
         except self._damaged as error:
-            if getattr(error, "errno", None) is not None:
-                raise
             raise _DamagedError(str(error)) from error
+        if stream.eof:
+            self._rest, self._stream = stream.unused_data, None
 
 
 def _open_stream(file: IO[bytes], name: str) -> IO[bytes]:
     """Return the decompressed bytes of an open file, by the ending of its name."""
     if name.endswith(".gz"):
         return cast("IO[bytes]", gzip.GzipFile(fileobj=file))
+    # Imported here: an image for training may lack zstandard, a Python may be built without the
+    # other two libraries, and most text needs none of them.
+    streams: _Streams
     if name.endswith(".zst"):
-        return io.BufferedReader(_ZstandardStream(file), 2**17)
-    # Imported here: a Python that was built without these libraries can read everything else.
-    if name.endswith(".xz"):
+        from zstandard import ZstdDecompressor, ZstdError
+
+        # The maximum is what `zstd --long=31` writes.
+        decompressor = ZstdDecompressor(max_window_size=2**31)
+        streams = _Streams(file, decompressor.decompressobj, ZstdError)
+    elif name.endswith(".xz"):
         import lzma
 
-        return io.BufferedReader(_PlainErrors(lzma.LZMAFile(file), lzma.LZMAError), 2**17)
-    if name.endswith(".bz2"):
+        # By the format, NULs may fill up the space between streams.
+        streams = _Streams(file, lzma.LZMADecompressor, lzma.LZMAError, padding=b"\0")
+    elif name.endswith(".bz2"):
         import bz2
 
-        return io.BufferedReader(_PlainErrors(bz2.BZ2File(file), OSError), 2**17)
-    return file
+        streams = _Streams(file, bz2.BZ2Decompressor, OSError)
+    else:
+        return file
+    return io.BufferedReader(streams, 2**17)
 
 
 @contextmanager
