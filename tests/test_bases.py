@@ -13,7 +13,8 @@ import pytest
 from lingraft.bases import BASES, BuildContext, parse_model
 from lingraft.bases.tokenizer_files import complete_tokenizer, write_source_tokenizer
 from lingraft.corpus import CorpusSettings, Source
-from lingraft.errors import LingraftError, ModelError, TokenizerError
+from lingraft.errors import LingraftError, ModelError, StoreError, TokenizerError
+from lingraft.pipeline import load_run
 from lingraft.store import Draft
 from lingraft.tokenizer import open_tokenizer
 from tests.command_server import HubCommands
@@ -433,3 +434,11 @@ def test_large_files_are_hashed_once(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(file))
     file.write_bytes(b"1" * 100)
     assert digests.cached_sha256(file, cached_from=10) == file_digest(file) != first
+
+
+def test_the_home_of_a_user_who_does_not_exist():
+    """`~NAME` without such a user is a path like others, of which nothing is there."""
+    with pytest.raises(ModelError, match=r"^model: ~nobody-of-this-name/model: not found"):
+        parse_model("~nobody-of-this-name/model").identity()
+    with pytest.raises(StoreError, match=r"^~nobody-of-this-name/run: no such folder"):
+        load_run("~nobody-of-this-name/run")

@@ -35,7 +35,7 @@ from lingraft.forecast.predict_fertility import text_bytes
 from lingraft.pipeline.model_evaluation import shortest_names
 from lingraft.pipeline.stage_node import versioned_stage
 from lingraft.recipe import Runtime
-from lingraft.store import Draft, Store
+from lingraft.store import Draft, Store, expanded
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.training import Execution
 
@@ -199,7 +199,7 @@ def _advise_base(
 
 def _fetch_model(model: str, runtime: Runtime) -> Path:
     """Return the folder or file of a model; a Hub model is downloaded into the store."""
-    path = Path(model).expanduser()
+    path = expanded(model)
     if path.exists():
         return path
     chosen, store = parse_model(model), Store(runtime.store)
@@ -213,7 +213,7 @@ def _fetch_model(model: str, runtime: Runtime) -> Path:
 
 def _is_scored(model: str) -> bool:
     """Say whether a model is loaded: it has weights, or is on the Hub, where all have some."""
-    path = Path(model).expanduser()
+    path = expanded(model)
     return _has_weights(path) if path.exists() else True
 
 

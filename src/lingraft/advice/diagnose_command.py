@@ -18,7 +18,7 @@ from lingraft.errors import CorpusError, RecipeError, StoreError
 from lingraft.hub_client import HUB_ID
 from lingraft.recipe import Given
 from lingraft.recipe.default_text import with_default_text
-from lingraft.store import write_files
+from lingraft.store import expanded, write_files
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.premiums import REFERENCE
 
@@ -92,7 +92,7 @@ def open_named_tokenizer(model: str) -> ModelTokenizer:
 
 def named_tokenizer_folder(model: str) -> Path:
     """Return a folder or file, or the snapshot of the tokenizer of owner/name[@revision]."""
-    path = Path(model).expanduser()
+    path = expanded(model)
     name, _, revision = model.partition("@")
     # A path that is not a Hub id is opened as well, for the error message about a missing file.
     if path.exists() or not HUB_ID.fullmatch(name):

@@ -24,6 +24,7 @@ from lingraft.errors import ModelError
 from lingraft.model_code import check_loads_without_code, code_files, is_permitted, permit
 from lingraft.store import (
     cached_sha256,
+    expanded,
     file_digest,
     is_folder,
     path_exists,
@@ -59,7 +60,7 @@ class FolderBase(Base):
     @property
     def folder(self) -> Path:
         """The folder; a leading ~ is the home folder."""
-        return Path(self.path).expanduser()
+        return expanded(self.path)
 
     @property
     def runs_code(self) -> bool:

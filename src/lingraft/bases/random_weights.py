@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -17,6 +16,7 @@ from lingraft.bases.base import BASES, Base, BuildContext
 from lingraft.bases.tokenizer_files import tokenizer_digests, write_tokenizer
 from lingraft.checkpoint.config_files import context_of
 from lingraft.errors import ModelError, TokenizerError, did_you_mean
+from lingraft.store import expanded
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
 
@@ -60,7 +60,7 @@ class RandomBase(Base):
     def identity(self) -> dict[str, Any]:
         """Return the hashes of the tokenizer's files, and the other settings."""
         self._open()  # refuses what is no tokenizer
-        files = tokenizer_digests(tokenizer_file(Path(self.tokenizer).expanduser()))
+        files = tokenizer_digests(tokenizer_file(expanded(self.tokenizer)))
         settings = self.model_dump(mode="json", by_alias=True, exclude={"tokenizer"})
         return {"random": 2, **settings, "tokenizer": files}
 
@@ -78,7 +78,7 @@ class RandomBase(Base):
         return content
 
     def _open(self) -> ModelTokenizer:
-        tokenizer = open_tokenizer(Path(self.tokenizer).expanduser())
+        tokenizer = open_tokenizer(expanded(self.tokenizer))
         for token in self.special_tokens.values():
             if tokenizer.backend.token_to_id(token) is None:
                 msg = (

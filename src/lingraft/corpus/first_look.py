@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from functools import cache
-from pathlib import Path
 
 from lingraft.corpus.config import CorpusSettings
 from lingraft.corpus.file_mix import FileMix
@@ -91,7 +90,7 @@ def _names_several(pattern: str, files: Sequence[TextFile]) -> bool:
     if is_url(pattern):
         return [str(file) for file in files] != [pattern]
     is_pattern = has_wildcards(pattern) and len(files) > 1
-    return is_pattern or is_folder(Path(pattern).expanduser())
+    return is_pattern or is_folder(pattern)
 
 
 def spread_files(files: Sequence[TextFile]) -> list[TextFile]:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from lingraft.checkpoint.row_request import InitRequest, InitRows, RowMixture, Side
 from lingraft.errors import ModelError
 from lingraft.registry import Choice, Registry
-from lingraft.store import cached_sha256
+from lingraft.store import cached_sha256, expanded
 
 if TYPE_CHECKING:
     from torch import Generator
@@ -82,7 +82,7 @@ def generator(request: InitRequest) -> Generator:
 def digest_file(path: Path | str) -> str:
     """Return the SHA-256 of a file that a recipe names; raises `ModelError` if it is unreadable."""
     try:
-        return cached_sha256(Path(path).expanduser())
+        return cached_sha256(expanded(path))
     except OSError as error:
         msg = (
             f"{path}: cannot be read ({error.strerror}), but the embedding init needs it; "

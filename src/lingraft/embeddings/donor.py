@@ -20,6 +20,7 @@ from lingraft.embeddings.base import INITS, EmbeddingInit, InitRequest, InitRows
 from lingraft.embeddings.subtoken_mean import SubtokenMean
 from lingraft.errors import ModelError
 from lingraft.splice import Vocabulary
+from lingraft.store import expanded
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
 
@@ -44,7 +45,7 @@ class Donor(EmbeddingInit):
 
     def identity(self) -> dict[str, Any]:
         """Return the settings; the donor counts by its weights and its tokenizer."""
-        folder = Path(self.model).expanduser()
+        folder = expanded(self.model)
         files = [tokenizer_file(folder), *sorted(folder.glob("*.safetensors"))]
         digests = {file.name: digest_file(file) for file in files}
         # `terms` is the stored key of `max_terms`: another key would rebuild every cached stage.
@@ -54,7 +55,7 @@ class Donor(EmbeddingInit):
         """Combine source rows; an added token that the donor lacks gets its subtoken mean."""
         from lingraft.embeddings.matching_pursuit import combine_rows, matching_pursuit
 
-        folder = Path(self.model).expanduser()
+        folder = expanded(self.model)
         donor = open_tokenizer(folder).vocabulary
         donor_VE = _read_matrix(folder, request.side, len(donor))
         tokens = request.splice.added

@@ -24,6 +24,7 @@ from lingraft.embeddings.subtoken_mean import SubtokenMean
 from lingraft.embeddings.word_vectors import read_word_vectors
 from lingraft.errors import MissingExtraError, ModelError
 from lingraft.progress import progress
+from lingraft.store import expanded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,7 +105,7 @@ class Focus(EmbeddingInit):
         key = f"focus {self.model_dump_json()}"
         if key not in request.scratch:
             if self.vectors:
-                ids, vectors = _read_vectors(Path(self.vectors).expanduser())
+                ids, vectors = _read_vectors(expanded(self.vectors))
             else:
                 ids, vectors = self.train(request)
             request.scratch[key] = ids, torch.from_numpy(vectors).float()

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -25,6 +24,7 @@ from lingraft.embeddings.base import INITS, EmbeddingInit, InitRequest, InitRows
 from lingraft.embeddings.subtoken_mean import SubtokenMean
 from lingraft.embeddings.word_vectors import WordVectors, read_dictionary, read_word_vectors
 from lingraft.errors import ModelError
+from lingraft.store import expanded
 from lingraft.tokenizer import ModelTokenizer
 
 if TYPE_CHECKING:
@@ -126,10 +126,10 @@ class Wechsel(EmbeddingInit):
 
         Raises `ModelError` if there is no dictionary and the vectors differ in width.
         """
-        source = read_word_vectors(Path(self.source_vectors).expanduser(), self.max_words)
-        target = read_word_vectors(Path(self.target_vectors).expanduser(), self.max_words)
+        source = read_word_vectors(expanded(self.source_vectors), self.max_words)
+        target = read_word_vectors(expanded(self.target_vectors), self.max_words)
         if self.dictionary:
-            pairs = read_dictionary(Path(self.dictionary).expanduser())
+            pairs = read_dictionary(expanded(self.dictionary))
             return source, rotate(source, target, pairs, self.dictionary)
         if source.width != target.width:
             msg = (

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from lingraft.corpus import CorpusSettings
@@ -26,7 +25,7 @@ from lingraft.evaluation.tasks import task_identity
 from lingraft.pipeline.evaluation_builders import make_evaluation, make_scoring, make_tasks
 from lingraft.pipeline.stage_node import StageNode, stage_node
 from lingraft.recipe import Evaluation
-from lingraft.store import file_digest
+from lingraft.store import expanded, file_digest
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
 
 SCORING_SETTINGS = ("heldout_bytes", "context", "stride")
@@ -185,7 +184,7 @@ def _identity(settings: Evaluation, repaired: Mapping[str, CorpusSettings]) -> d
             repairs = {tag: one.repairs_identity for tag, one in repaired.items()}
             identity["parallel_cleaning"] = repairs
     if settings.reference_tokenizer is not None:
-        folder = Path(settings.reference_tokenizer).expanduser()
+        folder = expanded(settings.reference_tokenizer)
         identity["reference_tokenizer"] = file_digest(tokenizer_file(folder))
     return identity
 

@@ -18,7 +18,7 @@ from lingraft.pipeline.run_folder import read_record
 from lingraft.pipeline.run_summary import answer, headline
 from lingraft.recipe import Recipe, parse_recipe
 from lingraft.recipe.tree import Tree
-from lingraft.store import WARNINGS
+from lingraft.store import WARNINGS, expanded
 from lingraft.tokenizer.loaded_settings import load_auto_tokenizer
 
 
@@ -118,7 +118,7 @@ def load_run(path: str | Path) -> Run:
     if not isinstance(path, str | os.PathLike):
         msg = f"{type(path).__name__}: no path; give the folder of a run, such as runs/demo-hi"
         raise StoreError(msg)
-    folder = Path(path).expanduser()
+    folder = expanded(path)
     if folder.is_file():
         msg = f"{folder}: a file; give the folder of a run, which `lingraft adapt` creates"
         raise StoreError(msg)

@@ -57,7 +57,7 @@ from lingraft.pipeline.stages import corpus_nodes
 from lingraft.pipeline.versions import package_versions
 from lingraft.progress import LogLine, discard_line, each_warning_once
 from lingraft.recipe import Evaluation, Given, Recipe, Runtime, assignment, chosen_recipe
-from lingraft.store import Store
+from lingraft.store import Store, expanded
 
 EVALUATE = "lingraft evaluate"
 
@@ -146,7 +146,7 @@ def model_path(model: str) -> str:
 
     Raises `ModelError` if `model` is neither a folder nor a hub id.
     """
-    path = Path(model).expanduser()
+    path = expanded(model)
     if (path / RUN).is_file() and (path / "model").is_dir():
         return str(path / "model")
     if path.is_file():
@@ -176,7 +176,7 @@ def shortest_names(models: Sequence[str]) -> dict[str, str]:
     {'.': '.'}
     """
     # `./a` and `a` are one folder; their names would be equal, however many parts they have.
-    if len({Path(model).expanduser().absolute() for model in models}) < len(models):
+    if len({expanded(model).absolute() for model in models}) < len(models):
         msg = f"a model is named twice: {', '.join(models)}; name each once"
         raise RecipeError(msg)
     names = list(models)

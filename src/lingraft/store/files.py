@@ -299,6 +299,20 @@ def _existing(path: Path) -> Path:
     return path
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path or pattern with the home folder in place of `~`.
+
+    `~NAME` where no user has this name is a name like others, as in a shell.
+
+    >>> expanded("~/*.txt") == Path.home() / "*.txt", expanded("~nobody-of-this-name/*.txt")
+    (True, PosixPath('~nobody-of-this-name/*.txt'))
+    """
+    try:
+        return Path(path).expanduser()
+    except (RuntimeError, ValueError):  # an unknown user, a NUL
+        return Path(path)
+
+
 def path_exists(path: str | Path) -> bool:
     """Say whether a file or folder exists; False for a name that no file system could hold.
 
@@ -306,8 +320,8 @@ def path_exists(path: str | Path) -> bool:
     (True, False, False)
     """
     try:
-        return Path(path).expanduser().exists()
-    except (OSError, ValueError, RuntimeError):  # too long, a NUL, an unknown user
+        return expanded(path).exists()
+    except (OSError, ValueError):  # too long, a NUL
         return False
 
 
@@ -317,7 +331,7 @@ def is_folder(path: str | Path) -> bool:
     >>> is_folder("."), is_folder("9" * 5000)
     (True, False)
     """
-    return path_exists(path) and Path(path).expanduser().is_dir()
+    return path_exists(path) and expanded(path).is_dir()
 
 
 def is_valid_path(path: str | Path) -> bool:
