@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import json
 import lzma
@@ -17,13 +18,14 @@ import pytest
 import zstandard
 
 from lingraft.corpus import CorpusSettings, Source, build_corpus, text_files
+from lingraft.corpus.first_look import look_at
 from lingraft.corpus.readers import read_source
 from lingraft.corpus.text_fields import likely_text_field
 from lingraft.corpus.text_files import find_files, is_matched
 from lingraft.corpus.warc import MalformedRecord
 from lingraft.errors import CorpusError
 from lingraft.file_kinds import TEXT_KINDS
-from lingraft.store import WARNINGS, Draft
+from lingraft.store import WARNINGS, DiskError, Draft
 
 TEXTS = ["नमस्ते दुनिया", "zwei  Wörter ", "line\u2028separator stays inside", "últ\u0301imo"]
 COMPRESS = {
@@ -166,6 +168,96 @@ def test_compressed_files_may_be_put_end_to_end(tmp_path):
         path = tmp_path / f"a.txt{compression}"
         path.write_bytes(COMPRESS[compression](b"one\ntw") + COMPRESS[compression](b"o\nthree"))
         assert read(path) == ["one", "two", "three"]
+
+
+def test_a_column_that_occurs_twice_is_refused(tmp_path):
+    """Of two columns with the name of the text, none is taken; others may have the same name."""
+    arrays = [pa.array(["one"]), pa.array(["two"]), pa.array(["x"]), pa.array(["y"])]
+    table = pa.Table.from_arrays(arrays, names=["text", "text", "id", "id"])
+    path = tmp_path / "a.parquet"
+    path.write_bytes(parquet_bytes(table))
+    assert fault(path) == f"{path}: 2 columns are called 'text'; rename all but one"
+    path.write_bytes(parquet_bytes(table.select([0, 2, 3])))
+    assert read(path) == ["one"]
+
+
+def test_no_space_to_unpack_is_no_fault_of_the_file(tmp_path, monkeypatch):
+    """A compressed parquet file is unpacked into TMPDIR; if that is full, this is what is told."""
+    path = tmp_path / "a.parquet.gz"
+    path.write_bytes(gzip.compress(parquet_bytes(pa.table({"text": TEXTS}))))
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("lingraft.corpus.columnar_files.shutil.copyfileobj", fail)
+    with pytest.raises(DiskError, match=r"a\.parquet\.gz is unpacked: .*no space.*TMPDIR"):
+        read(path)
+
+
+def test_data_in_a_file_that_is_named_like_text(tmp_path):
+    """Compressed and columnar data without its ending is named, and no encoding is proposed."""
+    names = dict.fromkeys(COMPRESS, "") | {".parquet": ""}
+    del names[""]
+    for kind in names:
+        path = tmp_path / "a.jsonl"
+        compress = COMPRESS.get(kind, lambda _: parquet_bytes(pa.table({"text": TEXTS})))
+        path.write_bytes(compress(b'{"text": "one"}\n'))
+        assert fault(path) == (
+            f"{path}: {kind} data, expected text in UTF-8; "
+            f"rename the file so that its name ends in {kind}, or unpack it"
+        )
+    path.write_text('{"text": "BZh is text"}\n', encoding="utf-8")
+    assert read(path) == ["BZh is text"]
+
+
+def test_a_file_that_is_named_is_never_left_out(tmp_path):
+    """A link to a file that is not there is an error, in a folder and for a pattern."""
+    (tmp_path / "a.txt").write_text("one\n", encoding="utf-8")
+    (tmp_path / "b.txt").symlink_to(tmp_path / "elsewhere.txt")
+    for pattern in (tmp_path, tmp_path / "*.txt"):
+        assert fault(pattern).startswith(f"{tmp_path / 'b.txt'}: a symbolic link that cannot be")
+    (tmp_path / "elsewhere.txt").write_text("two\n", encoding="utf-8")
+    assert read(tmp_path / "*.txt") == ["one", "two", "two"]
+
+
+def test_a_subfolder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
+    """Its text would be missing; a hidden folder is not opened."""
+    (tmp_path / "a.txt").write_text("one\n", encoding="utf-8")
+    scandir = os.scandir
+
+    def scan(folder: str) -> object:
+        if "closed" in str(folder):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    (tmp_path / ".closed").mkdir()
+    assert read(tmp_path) == ["one"]
+    (tmp_path / "closed").mkdir()
+    assert fault(tmp_path).startswith(f"{tmp_path / 'closed'}: the folder cannot be read")
+
+
+def test_names_with_characters_of_patterns(tmp_path, monkeypatch):
+    """A folder may be called `data [2024]` or `~old`, also in front of a pattern."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("data [2024]", "~old"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "a.txt").write_text("one\n", encoding="utf-8")
+        for pattern in (name, f"{name}/*.txt", f"{folder}/*.txt", f"{name}/a.txt"):
+            assert read(pattern) == ["one"]
+            look_at(CorpusSettings(sources=pattern), "en")
+
+
+def test_a_limit_below_the_first_document_is_an_error(tmp_path):
+    """The limit of a source is named, and the source is not called empty."""
+    path = tmp_path / "a.txt"
+    path.write_text("twelve bytes\ntwo\n", encoding="utf-8")
+    assert fault(path, limit={"bytes": 11}) == (
+        f"{path}: its limit of 11 bytes is less than its first document (12 bytes); "
+        "raise the limit, or split the document"
+    )
+    assert read(path, limit={"bytes": 12}) == ["twelve bytes"]
 
 
 def test_what_follows_a_compressed_stream_is_never_left_out(tmp_path):
@@ -509,13 +601,13 @@ def test_links_in_circles_are_not_followed(tmp_path, monkeypatch):
         (folder / name).write_text(name)
     for name in ("loop", "deep/other", "deep/third"):
         (folder / name).symlink_to(folder, target_is_directory=True)
-    (folder / "self.jsonl").symlink_to(folder / "self.jsonl")
     wanted = [folder / "a.txt", folder / "deep/b.txt"]
     assert find_files(f"{folder}/**/*.txt") == wanted
     assert find_files(str(folder / "**")) == wanted
     assert find_files("texts/**/*.txt") == [path.relative_to(tmp_path) for path in wanted]
     assert find_files(f"{folder}/.h*.txt") == [folder / ".hidden.txt"]
-    assert set(wanted) <= set(find_files(str(folder)))
+    assert find_files(str(folder)) == wanted
+    (folder / "self.jsonl").symlink_to(folder / "self.jsonl")
     with pytest.raises(CorpusError, match=r"self\.jsonl: a symbolic link that cannot be resolved"):
         find_files("texts/self.jsonl")
 

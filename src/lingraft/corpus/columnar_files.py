@@ -10,7 +10,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from lingraft.corpus.compression import open_compressed
 from lingraft.corpus.remote_files import TextFile
 from lingraft.errors import CorpusError
 from lingraft.file_kinds import COMPRESSIONS
+from lingraft.store import disk_errors
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
@@ -33,7 +34,8 @@ DATASET_DICT = "dataset_dict.json"
 def read_columnar(path: TextFile, fields: Sequence[str]) -> Iterator[tuple[Record, str]]:
     """Yield the records of a parquet or arrow file, each with its place.
 
-    With `fields`, only their columns are read, if there are all. Raises `CorpusError`.
+    With `fields`, only their columns are read, if there are all, and other columns may have the
+    same name. Raises `CorpusError`.
     """
     import pyarrow as pa
 
@@ -42,7 +44,7 @@ def read_columnar(path: TextFile, fields: Sequence[str]) -> Iterator[tuple[Recor
     number = 0
     try:
         with _seekable(path) as file:
-            for batch in batches(file, fields):
+            for batch in batches(file, fields, str(path)):
                 for record in batch.to_pylist():
                     number += 1
                     yield record, f"{path}:row {number}"
@@ -55,25 +57,30 @@ def read_columnar(path: TextFile, fields: Sequence[str]) -> Iterator[tuple[Recor
 @contextmanager
 def _seekable(path: TextFile) -> Iterator[IO[bytes]]:
     """Open a file so that a reader can start at its end: a compressed one is unpacked first."""
-    with open_compressed(path) as stream:
+    with ExitStack() as stack:
+        stream = stack.enter_context(open_compressed(path))
         if not path.name.lower().endswith(COMPRESSIONS):
             yield stream
             return
-        with tempfile.TemporaryFile() as file:
+        # A full disk is no fault of the file, although both are an `OSError`.
+        folder = Path(tempfile.gettempdir())
+        with disk_errors(folder, f"{path} is unpacked", option="TMPDIR"):
+            file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
             shutil.copyfileobj(stream, file)
-            file.seek(0)
-            yield file
+        file.seek(0)
+        yield file
 
 
-def _parquet_batches(file: IO[bytes], fields: Sequence[str]) -> Iterator[RecordBatch]:
+def _parquet_batches(file: IO[bytes], fields: Sequence[str], place: str) -> Iterator[RecordBatch]:
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(file) as table:
+        check_unambiguous(table.schema_arrow.names, fields, place)
         columns = columns_of(table.schema_arrow.names, fields)
         yield from table.iter_batches(batch_size=BATCH_RECORDS, columns=columns)
 
 
-def _arrow_batches(file: IO[bytes], fields: Sequence[str]) -> Iterator[RecordBatch]:
+def _arrow_batches(file: IO[bytes], fields: Sequence[str], place: str) -> Iterator[RecordBatch]:
     from pyarrow import ipc
 
     is_file = file.read(len(_ARROW_FILE)) == _ARROW_FILE
@@ -84,6 +91,7 @@ def _arrow_batches(file: IO[bytes], fields: Sequence[str]) -> Iterator[RecordBat
     else:
         reader = ipc.open_stream(file)
         batches = iter(reader)
+    check_unambiguous(reader.schema.names, fields, place)
     columns = columns_of(reader.schema.names, fields)
     for batch in batches:
         selected = batch.select(columns) if columns else batch
@@ -107,6 +115,14 @@ def columns_of(names: Sequence[str], fields: Sequence[str]) -> list[str] | None:
             return None
         columns[column] = None
     return list(columns) or None
+
+
+def check_unambiguous(names: Sequence[str], fields: Sequence[str], place: str) -> None:
+    """Raise `CorpusError` if two columns have the name of one of `fields`, or of any if empty."""
+    for name in fields or filter(None, names):
+        if names.count(name) > 1:
+            msg = f"{place}: {names.count(name)} columns are called {name!r}; rename all but one"
+            raise CorpusError(msg)
 
 
 def saved_files(folder: Path) -> list[Path] | None:

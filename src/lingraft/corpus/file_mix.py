@@ -20,9 +20,10 @@ import langcodes
 from lingraft.corpus.language import AMBIGUOUS_TAGS
 from lingraft.corpus.remote_files import RemoteFile, TextFile, is_url, size_of
 from lingraft.corpus.script_check import main_script
-from lingraft.corpus.text_files import expanded, find_files, has_wildcards
+from lingraft.corpus.text_files import find_files, has_wildcards, literal_folder
 from lingraft.errors import CorpusError
 from lingraft.formatting import counted, size
+from lingraft.store import expanded
 
 HELDOUT_WORDS = frozenset(
     {"test", "tests", "dev", "devtest", "valid", "validation", "val", "heldout", "eval"}
@@ -197,12 +198,7 @@ def _literal_folder(pattern: str) -> Path | str:
     """Return the part of a pattern before its wildcards."""
     if is_url(pattern):
         return "/".join(takewhile(lambda part: not has_wildcards(part), pattern.split("/")))
-    parts = []
-    for part in expanded(pattern).parts:
-        if has_wildcards(part):
-            break
-        parts.append(part)
-    return Path(*parts)
+    return literal_folder(expanded(pattern))
 
 
 def _relative(path: TextFile, pattern: str) -> str:

@@ -41,7 +41,7 @@ def read_documents(
     """Yield the documents of a source, with those that its condition drops.
 
     They do not count towards the limit of the source. Files are read, and the generator is closed,
-    as above.
+    as above. Raises `CorpusError` if the first document is larger than the limit.
     """
     documents = size = 0
     source = source.resolve(language)
@@ -50,8 +50,18 @@ def read_documents(
             if document.passes:
                 documents, size = documents + 1, size + len(document.text.encode())
                 if source.limit is not None and not source.limit.allows(documents, size):
+                    if documents == 1:
+                        raise CorpusError(_limit_too_small(source, size))
                     return
             yield document
+
+
+def _limit_too_small(source: Source, size: int) -> str:
+    limit = source.limit and source.limit.bytes
+    return (
+        f"{source.label}: its limit of {limit:,} bytes is less than its first document "
+        f"({size:,} bytes); raise the limit, or split the document"
+    )
 
 
 def _all_documents(

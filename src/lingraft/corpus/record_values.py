@@ -48,5 +48,7 @@ def kind_of_value(value: object) -> str:
         list: "a list",
         dict: "a mapping",
         bytes: "bytes",
+        str: "a string",
+        type(None): "null",
     }
     return names.get(type(value), type(value).__name__)

@@ -15,7 +15,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
-from lingraft.corpus.columnar_files import Record, read_columnar
+from lingraft.corpus.columnar_files import Record, check_unambiguous, read_columnar
 from lingraft.corpus.compression import open_compressed
 from lingraft.corpus.record_values import kind_of_value
 from lingraft.corpus.remote_files import TextFile
@@ -28,6 +28,7 @@ from lingraft.corpus.text_files import (
 from lingraft.corpus.warc import read_warc
 from lingraft.errors import CorpusError
 from lingraft.file_kinds import RECORD_KINDS
+from lingraft.formatting import counted
 
 HEAD_BYTES = 4096
 """Bytes that show whether a JSON file starts with a list."""
@@ -132,7 +133,10 @@ def _too_many_digits(place: str) -> str:
 
 def _check_object(value: object, place: str) -> Record:
     if not isinstance(value, dict):
-        msg = f"{place}: expected an object with named fields, got {kind_of_value(value)}"
+        msg = (
+            f"{place}: expected an object with named fields, got {kind_of_value(value)}; write "
+            '{"text": ...} for each document'
+        )
         raise CorpusError(msg)
     return value
 
@@ -165,12 +169,19 @@ def _read_table(
                 has_names = not header or set(header) <= set(cells)
                 names = cells if has_names else list(header)
                 if has_names:
-                    _check_unambiguous(names, fields or header, place)
+                    check_unambiguous(names, fields or header, place)
                     continue
             if len(cells) > len(names):
                 msg = (
                     f"{place}: {len(cells)} cells for {len(names)} columns ({', '.join(names)}); "
                     "quote the cells that contain the delimiter"
+                )
+                raise CorpusError(msg)
+            if missing := [name for name in fields if name in names[len(cells) :]]:
+                msg = (
+                    f"{place}: {counted(len(cells), 'cell')} for {len(names)} columns "
+                    f"({', '.join(names)}), and {missing[0]!r} is not one of them; complete the "
+                    "row, or remove it"
                 )
                 raise CorpusError(msg)
             yield dict(zip(names, cells, strict=False)), place
@@ -181,11 +192,3 @@ def _read_table(
 
 def _has_semicolons(lines: Sequence[str]) -> bool:
     return bool(lines) and ";" in lines[-1] and "," not in lines[-1]
-
-
-def _check_unambiguous(names: Sequence[str], fields: Sequence[str], place: str) -> None:
-    """Raise `CorpusError` if two columns have the name of one of `fields`, or of any if empty."""
-    for name in fields or filter(None, names):
-        if names.count(name) > 1:
-            msg = f"{place}: {names.count(name)} columns are called {name!r}; rename all but one"
-            raise CorpusError(msg)

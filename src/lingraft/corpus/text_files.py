@@ -7,22 +7,39 @@ from __future__ import annotations
 
 import codecs
 import difflib
-import itertools
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from lingraft.corpus.columnar_files import DATASET_DICT, saved_files
 from lingraft.corpus.compression import open_compressed
 from lingraft.corpus.presets import presets
 from lingraft.corpus.remote_files import TextFile, is_url, list_remote
 from lingraft.errors import CorpusError
-from lingraft.file_kinds import ENDINGS, FOLDER_ENDINGS, TEXT_KINDS, without_compression
-from lingraft.store import is_folder, is_valid_path, path_exists
+from lingraft.file_kinds import (
+    COMPRESSIONS,
+    ENDINGS,
+    FOLDER_ENDINGS,
+    TEXT_KINDS,
+    without_compression,
+)
+from lingraft.store import expanded, is_folder, is_valid_path, path_exists
 
 WILDCARDS = "*?["
 _HEAD_BYTES = 2**16
 NUL_SHARE = 0.005
 """A file with a larger share of NUL bytes at its beginning is not UTF-8."""
+_SIGNATURES = {
+    b"\x1f\x8b": ".gz",
+    b"\x28\xb5\x2f\xfd": ".zst",
+    b"\xfd7zXZ\0": ".xz",
+    b"BZh": ".bz2",
+    b"PK\x03\x04": ".zip",
+    b"PAR1": ".parquet",
+    b"ARROW1": ".arrow",
+}
+"""The first bytes of kinds of files; looked at only where a file is not text, as `BZh` may be."""
 MAX_DOCUMENT_BYTES = 64 * 2**20
 """A longer document, usually a file without line ends, is an error, to bound the memory."""
 
@@ -45,8 +62,9 @@ def find_files(pattern: str) -> Sequence[TextFile]:
     """Return the files of a path, a folder, a glob or a URL, sorted by name.
 
     A folder does not include its .csv and .tsv files; a pattern such as `folder/*.csv` does. Hidden
-    files are left out, unless they are named. Of a data set that `datasets` saved, the folder gives
-    its arrow files. Raises `CorpusError` if there are none, with the most similar name that exists.
+    files are left out, unless they are named, and linked folders in a folder are not entered. Of a
+    data set that `datasets` saved, the folder gives its arrow files. Raises `CorpusError` if there
+    are none, with the most similar name that exists, and for a link to a file that is not there.
     """
     if not pattern.strip():
         msg = (
@@ -64,12 +82,12 @@ def find_files(pattern: str) -> Sequence[TextFile]:
                 f"for other files ({pattern}/*.csv)"
             )
             raise CorpusError(msg)
-        return files
+        return _check_links(files)
     if path_exists(path) and path.is_file():
         return [path]
     matches = sorted(_matches(path))
     if matches:
-        return matches
+        return _check_links(matches)
     if has_wildcards(pattern):
         advice = f"the pattern is relative to {Path.cwd()}"
         msg = f"{pattern}: no file matches; {'correct it' if path.is_absolute() else advice}"
@@ -89,18 +107,6 @@ def find_files(pattern: str) -> Sequence[TextFile]:
     raise CorpusError(msg)
 
 
-def expanded(pattern: str) -> Path:
-    """Return a path or pattern with the home folder in place of `~`.
-
-    >>> expanded("~/*.txt") == Path.home() / "*.txt", expanded("~nobody-of-this-name/*.txt")
-    (True, PosixPath('~nobody-of-this-name/*.txt'))
-    """
-    try:
-        return Path(pattern).expanduser()
-    except (RuntimeError, ValueError):  # an unknown user, a NUL
-        return Path(pattern)
-
-
 def has_wildcards(text: str) -> bool:
     """Return whether a path or a part of it is a glob pattern."""
     return any(character in text for character in WILDCARDS)
@@ -113,20 +119,65 @@ def _folder_files(folder: Path) -> list[Path]:
         return saved
     saved_in: dict[Path, list[Path] | None] = {}
     files = []
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(_walk(folder)):
         parent, name = path.parent, path.name.lower()
         if not without_compression(name).endswith(FOLDER_ENDINGS) or name == DATASET_DICT:
-            continue
-        # Copies that other programs make: ._a.txt of macOS, .ipynb_checkpoints of Jupyter.
-        if _has_hidden(path.relative_to(folder).parts):
             continue
         if parent not in saved_in:
             saved_in[parent] = saved_files(parent)
         # The other files in the folder of a saved data set are its description, and caches.
         listed = saved_in[parent]
-        if path.is_file() and (listed is None or path in listed):
+        if _is_file_or_link(path) and (listed is None or path in listed):
             files.append(path)
     return files
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield what is in a folder and its subfolders, but for hidden names and linked folders.
+
+    Raises `CorpusError` for a folder that cannot be read: `Path.rglob` would leave its text out.
+    """
+    for parent, folders, files in os.walk(folder, onerror=_refuse_unreadable):
+        # Copies that other programs make: ._a.txt of macOS, .ipynb_checkpoints of Jupyter.
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if not name.startswith("."):
+                yield Path(parent, name)
+
+
+def _refuse_unreadable(error: OSError) -> NoReturn:
+    msg = (
+        f"{error.filename}: the folder cannot be read ({error.strerror}), and it may have text; "
+        "change its permissions, or name the files by a pattern"
+    )
+    raise CorpusError(msg) from error
+
+
+def _is_file_or_link(path: Path) -> bool:
+    """Return whether a path is a file, or a link to something that is not there."""
+    return path.is_file() or (path.is_symlink() and not path_exists(path))
+
+
+def _check_links(files: list[Path]) -> list[Path]:
+    """Return files; raises `CorpusError` for a link to a file that is not there."""
+    for path in files:
+        if not path.is_file():
+            msg = f"{path}: a symbolic link that cannot be resolved; correct or remove the link"
+            raise CorpusError(msg)
+    return files
+
+
+def literal_folder(pattern: Path) -> Path:
+    """Return the part of a pattern before its wildcards, all of a path without any.
+
+    The name of a folder may have their characters, as in `data [2024]/*.txt`.
+    """
+    folder = Path()
+    for part in pattern.parts:
+        if has_wildcards(part) and not is_folder(folder / part):
+            break
+        folder /= part
+    return folder
 
 
 def is_matched(pattern: str) -> bool:
@@ -136,16 +187,16 @@ def is_matched(pattern: str) -> bool:
 
 def _matches(pattern: Path) -> Iterator[Path]:
     """Yield the matches of a pattern; `**` skips linked folders, wildcards skip hidden names."""
-    literal = list(itertools.takewhile(lambda part: not has_wildcards(part), pattern.parts))
-    rest = pattern.parts[len(literal) :]
+    literal = literal_folder(pattern)
+    rest = pattern.parts[len(literal.parts) :]
     if not rest or not is_valid_path(pattern):
         return
     # pathlib's `**` at the end matches folders only.
     wildcard = Path(*rest, "*") if rest[-1] == "**" else Path(*rest)
     allows_hidden = _has_hidden(rest)
-    for path in Path(*literal).glob(str(wildcard)):
-        is_hidden = _has_hidden(path.parts[len(literal) :])
-        if path.is_file() and (allows_hidden or not is_hidden):
+    for path in literal.glob(str(wildcard)):
+        is_hidden = _has_hidden(path.parts[len(literal.parts) :])
+        if _is_file_or_link(path) and (allows_hidden or not is_hidden):
             yield path
 
 
@@ -210,6 +261,8 @@ def _check_not_wide(path: TextFile) -> None:
     nul = head.count(0)
     if nul < NUL_SHARE * len(head) or not nul:
         return
+    if kind := _binary_kind(head):
+        raise CorpusError(_misnamed(path, kind))
     even = head[::2].count(0)
     order = "BE" if even > nul - even else "LE"
     wide = f"UTF-32{order}" if nul > len(head) / 2 else f"UTF-16{order}"
@@ -220,7 +273,20 @@ def _check_not_wide(path: TextFile) -> None:
     raise CorpusError(msg)
 
 
+def _binary_kind(head: bytes) -> str:
+    """Return the ending of files that begin like this, "" if they may be text in any encoding."""
+    return next((kind for start, kind in _SIGNATURES.items() if head.startswith(start)), "")
+
+
+def _misnamed(path: TextFile, kind: str) -> str:
+    known = (*ENDINGS, *COMPRESSIONS)
+    rename = f"rename the file so that its name ends in {kind}, or " if kind in known else ""
+    return f"{path}: {kind} data, expected text in UTF-8; {rename}unpack it"
+
+
 def _not_utf8(path: TextFile, number: int, raw: bytes, position: int, offset: int) -> str:
+    if number == 1 and (kind := _binary_kind(raw)):
+        return _misnamed(path, kind)
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and number == 1:
         return f"{path}: the file is UTF-16, expected UTF-8; convert it: iconv -f UTF-16 -t UTF-8"
     return (
