@@ -28,6 +28,7 @@ from lingraft.pipeline import (
     summary,
 )
 from lingraft.pipeline.stage_builders import curve_digest
+from lingraft.pipeline.stage_node import versioned_stage
 from lingraft.recipe import Recipe, Runtime, load_recipe, parse_recipe
 from lingraft.recipe.old_names import names_of_0_1
 from lingraft.recipe.overrides import override
@@ -498,6 +499,34 @@ from lingraft.recipe import Runtime, load_recipe
 recipe, runs, store = map(Path, sys.argv[1:])
 pipeline.run(load_recipe(recipe), Runtime(runs, store, "cpu"), write_report=lambda folder: None)
 """
+
+
+def test_a_model_that_changes_before_it_is_read_is_not_stored(recipe_values, here, tmp_path):
+    """A stage is stored under the hash of the files that it has read, or not at all."""
+    folder = tmp_path / "model"
+    shutil.copytree(recipe_values["model"], folder)
+    recipe = read({**recipe_values, "model": str(folder)})
+    source = build_graph(recipe).source
+    (folder / "generation_config.json").write_text('{"eos_token_id": 0}', encoding="utf-8")
+    with pytest.raises(
+        StoreError, match=r"^source model: a file was changed while the run used it"
+    ):
+        source.build(Store(here.store), recipe, here)
+    assert not Store(here.store).has(source.stage)
+    changed = build_graph(recipe).source
+    assert changed.stage.key != source.stage.key
+    changed.build(Store(here.store), recipe, here)
+
+
+def test_every_stage_that_reads_files_of_the_user_hashes_them_again(recipe_values):
+    """Text has a listing of its own, in which each file is checked."""
+    graph = build_graph(read(recipe_values))
+    again = {node.stage.name: node.read_again for node in graph if node.read_again}
+    assert set(again) == {"source", "embeddings", "evaluation"}
+    for node in graph:
+        if node.read_again:
+            again_settings = versioned_stage(node.stage.name, node.read_again()).settings
+            assert again_settings == node.stage.settings
 
 
 def test_a_killed_run_goes_on(recipe_values, here, tmp_path):

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from lingraft.errors import RecipeError
 from lingraft.hub_client import HUB_ID
@@ -42,6 +42,9 @@ class BuildContext:
 
 class Base(Choice):
     """A source of a model folder."""
+
+    reads_files: ClassVar[bool] = False
+    """Whether `materialise` takes local files as they are then, and `identity` hashes them."""
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:

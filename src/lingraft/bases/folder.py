@@ -51,6 +51,7 @@ class FolderBase(Base):
     """A folder with config.json, *.safetensors and a tokenizer."""
 
     name: ClassVar[str] = "folder"
+    reads_files: ClassVar[bool] = True
 
     path: str = Field(description="folder of the model, as save_pretrained writes it")
     trust_remote_code: bool = Field(

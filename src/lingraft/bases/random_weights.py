@@ -36,6 +36,7 @@ class RandomBase(Base):
     """A model of the given configuration with random weights."""
 
     name: ClassVar[str] = "random"
+    reads_files: ClassVar[bool] = True
 
     tokenizer: str = Field(
         description="tokenizer file (tokenizer.json, tokenizer.model, *.tiktoken, vocab.json; "

@@ -104,11 +104,13 @@ def evaluation_nodes(
         scoring[name] = _scoring(name, model, text_inputs, settings, separator, part=part)
         if settings.tasks.names:
             tasks[name] = _tasks(name, model, learned_inputs, settings, seed)
+    identity = partial(_evaluation_settings, settings, repaired or {}, tuple(models), tuple(texts))
     evaluation = stage_node(
         "evaluation",
         "evaluation",
-        {**_identity(settings, repaired or {}), **_order(models, texts)},
+        identity(),
         partial(make_evaluation, settings, tuple(models), repaired or {}, part),
+        read_again=identity,
         **_prefixed("model", models),
         **_prefixed("scores", scoring),
         **_prefixed("tasks", tasks),
@@ -170,6 +172,15 @@ def _tasks(
         # Text is read only to find task documents in it.
         **({} if settings.tasks.contaminated == "ignore" else texts),
     )
+
+
+def _evaluation_settings(
+    settings: Evaluation,
+    repaired: Mapping[str, CorpusSettings],
+    models: Iterable[str],
+    texts: Iterable[str],
+) -> dict[str, Any]:
+    return {**_identity(settings, repaired), **_order(models, texts)}
 
 
 def _identity(settings: Evaluation, repaired: Mapping[str, CorpusSettings]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lingraft.bases.folder import FolderBase
 from lingraft.bases.tokenizer_files import tokenizer_digests, write_source_tokenizer
@@ -123,13 +124,19 @@ def _extension(recipe: Recipe, untrained: Recipe) -> _Extension:
     )
 
 
+def _tokenizer_settings(path: Path) -> dict[str, Any]:
+    return {"file": path.name, "files": tokenizer_digests(path)}
+
+
 def _tokenizer_extension(recipe: Recipe, folder: Path) -> _Extension:
     path = tokenizer_file(folder)
+    settings = partial(_tokenizer_settings, path)
     source = stage_node(
         "source tokenizer",
         "tokenizer",
-        {"file": path.name, "files": tokenizer_digests(path)},
+        settings(),
         partial(_make_tokenizer, path),
+        read_again=settings,
     )
     texts, replay = corpus_nodes(recipe)
     vocabulary = vocabulary_node(recipe, source, texts, replay)

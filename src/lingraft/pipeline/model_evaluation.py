@@ -51,7 +51,13 @@ from lingraft.pipeline.run_folder import (
     write_record,
 )
 from lingraft.pipeline.stage_builders import make_model, reported_part
-from lingraft.pipeline.stage_node import StageContext, StageNode, must_build, stage_node
+from lingraft.pipeline.stage_node import (
+    StageContext,
+    StageNode,
+    must_build,
+    source_node,
+    stage_node,
+)
 from lingraft.pipeline.stage_warnings import ScoredText
 from lingraft.pipeline.stages import corpus_nodes
 from lingraft.pipeline.versions import package_versions
@@ -209,7 +215,7 @@ def _recipe(request: EvaluationRequest, first_model: str) -> Recipe:
 
 
 def _model_node(name: str, base: Base) -> StageNode:
-    return stage_node(f"model {name}", "source", base.identity(), partial(make_model, base))
+    return source_node(f"model {name}", base, partial(make_model, base))
 
 
 def _texts(request: EvaluationRequest, recipe: Recipe) -> dict[str, StageNode]:

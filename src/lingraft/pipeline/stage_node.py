@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lingraft.bases import Base
+from lingraft.errors import StoreError
 from lingraft.pipeline.versions import STAGE_VERSIONS
 from lingraft.recipe import Recipe, Runtime
 from lingraft.recipe.old_names import names_of_0_1
@@ -62,6 +64,8 @@ class StageNode:
     """A stage, the function that builds its output, and its input nodes by role.
 
     `unread` says that the key is not known: a plan did not read the text on which it depends.
+    `read_again` returns the settings with the hashes that the files of the user have now. They were
+    hashed for the key, and are read when the stage is built, which may be hours later.
     """
 
     title: str
@@ -69,6 +73,7 @@ class StageNode:
     make: Make
     inputs: Mapping[str, StageNode] = field(default_factory=dict)
     unread: bool = False
+    read_again: Callable[[], Mapping[str, Any]] | None = None
 
     def is_cached(self, store: Store) -> bool:
         """Say whether the output is stored."""
@@ -81,10 +86,24 @@ class StageNode:
         return StageContext(recipe, runtime, draft, folders, scratch_dir, prefix_dir)
 
     def build(self, store: Store, recipe: Recipe, runtime: Runtime) -> Path:
-        """Return the output folder; build the output if it is missing."""
-        return store.build(
-            self.stage, lambda draft: self.make(self.context(store, recipe, runtime, draft))
-        )
+        """Return the output folder; build the output if it is missing.
+
+        Raises `StoreError` if a file is no longer what the key was made of: its output would be
+        taken for that of the earlier file by every later run.
+        """
+
+        def make(draft: Draft) -> None:
+            self.make(self.context(store, recipe, runtime, draft))
+            self._check_unchanged()
+
+        return store.build(self.stage, make)
+
+    def _check_unchanged(self) -> None:
+        if self.read_again is None:
+            return
+        if versioned_stage(self.stage.name, self.read_again()).settings != self.stage.settings:
+            msg = f"{self.title}: a file was changed while the run used it; run again"
+            raise StoreError(msg)
 
 
 def must_build(nodes: Iterable[StageNode], runtime: Runtime, store: Store) -> bool:
@@ -103,16 +122,26 @@ def stage_node(
     name: str,
     settings: Mapping[str, Any],
     make: Make,
+    *,
+    read_again: Callable[[], Mapping[str, Any]] | None = None,
     **inputs: StageNode | None,
 ) -> StageNode:
     """Return the node of a stage, whose key depends on the keys of its inputs.
 
-    `name` is an entry of `STAGE_VERSIONS`. Inputs that are `None` are left out.
+    `name` is an entry of `STAGE_VERSIONS`. Inputs that are `None` are left out. `read_again`: see
+    `StageNode`.
     """
     nodes = {role: node for role, node in inputs.items() if node is not None}
     keys = {role: node.stage.key for role, node in nodes.items()}
     unread = any(node.unread for node in nodes.values())
-    return StageNode(title, versioned_stage(name, settings, keys), make, nodes, unread)
+    stage = versioned_stage(name, settings, keys)
+    return StageNode(title, stage, make, nodes, unread, read_again)
+
+
+def source_node(title: str, base: Base, make: Make) -> StageNode:
+    """Return the node of a stage that fetches, links or trains a model."""
+    read_again = base.identity if base.reads_files else None
+    return stage_node(title, "source", base.identity(), make, read_again=read_again)
 
 
 def versioned_stage(

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from lingraft.corpus import identity_of, list_files, look_at, unread_identity_of
 from lingraft.evaluation.tasks import ChosenTasks, choose_tasks
@@ -34,7 +35,7 @@ from lingraft.pipeline.evaluation_text import evaluation_text_check
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.received import ReceivedModel
 from lingraft.pipeline.stage_builders import target_roles
-from lingraft.pipeline.stage_node import StageNode, stage_node
+from lingraft.pipeline.stage_node import StageNode, source_node, stage_node
 from lingraft.pipeline.training_stages import packed_inputs, packing_nodes, training_node
 from lingraft.recipe import Recipe, Text
 from lingraft.vocabulary.auto_size import SIZES, AutoSize
@@ -55,9 +56,7 @@ def build_graph(
     With `for_plan`, a large text that was not hashed yet is not read (`StageNode.unread`).
     """
     texts, replay = corpus_nodes(recipe, for_plan=for_plan)
-    source = stage_node(
-        "source model", "source", recipe.model.identity(), stage_builders.make_source
-    )
+    source = source_node("source model", recipe.model, stage_builders.make_source)
     if not extends_only:
         recipe.model.check_trainable()
     targets = tuple(texts.values())
@@ -187,16 +186,27 @@ def vocabulary_node(
 def _embeddings(
     recipe: Recipe, source: StageNode, vocabulary: StageNode, target: StageNode | None
 ) -> StageNode:
-    inits = recipe.embeddings
+    # Vectors, dictionaries and donor models are files that it reads.
+    settings = partial(_embedding_settings, recipe)
     return stage_node(
         "embeddings",
         "embeddings",
-        {"input": inits.input.identity(), "output": inits.output.identity(), "seed": recipe.seed},
+        settings(),
         stage_builders.make_embeddings,
+        read_again=settings,
         source=source,
         vocabulary=vocabulary,
         target=target,
     )
+
+
+def _embedding_settings(recipe: Recipe) -> dict[str, Any]:
+    inits = recipe.embeddings
+    return {
+        "input": inits.input.identity(),
+        "output": inits.output.identity(),
+        "seed": recipe.seed,
+    }
 
 
 def _result_checks(
@@ -222,9 +232,7 @@ def _chat_vector(
     settings = recipe.chat_vector
     if settings is None:
         return None, None
-    instruct = stage_node(
-        "instruct model", "source", settings.instruct.identity(), stage_builders.make_instruct
-    )
+    instruct = source_node("instruct model", settings.instruct, stage_builders.make_instruct)
     settings.instruct.check_trainable()
     chat_vector = stage_node(
         "chat vector",
