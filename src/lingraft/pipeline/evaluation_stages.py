@@ -12,7 +12,7 @@ may have any name.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -110,13 +110,13 @@ def evaluation_nodes(
         "evaluation",
         identity(),
         partial(make_evaluation, settings, tuple(models), repaired or {}, part),
-        read_again=identity,
         **_prefixed("model", models),
         **_prefixed("scores", scoring),
         **_prefixed("tasks", tasks),
         **text_inputs,
         **(packed or {}),
     )
+    evaluation = replace(evaluation, read_again=identity)
     return EvaluationNodes(tuple(scoring.values()), tuple(tasks.values()), evaluation)
 
 

@@ -5,7 +5,7 @@ For a folder that has a tokenizer but no weights, only the tokenizer is extended
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -131,13 +131,8 @@ def _tokenizer_settings(path: Path) -> dict[str, Any]:
 def _tokenizer_extension(recipe: Recipe, folder: Path) -> _Extension:
     path = tokenizer_file(folder)
     settings = partial(_tokenizer_settings, path)
-    source = stage_node(
-        "source tokenizer",
-        "tokenizer",
-        settings(),
-        partial(_make_tokenizer, path),
-        read_again=settings,
-    )
+    node = stage_node("source tokenizer", "tokenizer", settings(), partial(_make_tokenizer, path))
+    source = replace(node, read_again=settings)
     texts, replay = corpus_nodes(recipe)
     vocabulary = vocabulary_node(recipe, source, texts, replay)
     before = source_check(recipe, source, texts, replay)

@@ -9,7 +9,7 @@ nothing, and a changed setting changes the keys of the stages that depend on it 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -122,26 +122,22 @@ def stage_node(
     name: str,
     settings: Mapping[str, Any],
     make: Make,
-    *,
-    read_again: Callable[[], Mapping[str, Any]] | None = None,
     **inputs: StageNode | None,
 ) -> StageNode:
     """Return the node of a stage, whose key depends on the keys of its inputs.
 
-    `name` is an entry of `STAGE_VERSIONS`. Inputs that are `None` are left out. `read_again`: see
-    `StageNode`.
+    `name` is an entry of `STAGE_VERSIONS`. Inputs that are `None` are left out.
     """
     nodes = {role: node for role, node in inputs.items() if node is not None}
     keys = {role: node.stage.key for role, node in nodes.items()}
     unread = any(node.unread for node in nodes.values())
-    stage = versioned_stage(name, settings, keys)
-    return StageNode(title, stage, make, nodes, unread, read_again)
+    return StageNode(title, versioned_stage(name, settings, keys), make, nodes, unread)
 
 
 def source_node(title: str, base: Base, make: Make) -> StageNode:
     """Return the node of a stage that fetches, links or trains a model."""
-    read_again = base.identity if base.reads_files else None
-    return stage_node(title, "source", base.identity(), make, read_again=read_again)
+    node = stage_node(title, "source", base.identity(), make)
+    return replace(node, read_again=base.identity) if base.reads_files else node
 
 
 def versioned_stage(

@@ -188,16 +188,16 @@ def _embeddings(
 ) -> StageNode:
     # Vectors, dictionaries and donor models are files that it reads.
     settings = partial(_embedding_settings, recipe)
-    return stage_node(
+    node = stage_node(
         "embeddings",
         "embeddings",
         settings(),
         stage_builders.make_embeddings,
-        read_again=settings,
         source=source,
         vocabulary=vocabulary,
         target=target,
     )
+    return replace(node, read_again=settings)
 
 
 def _embedding_settings(recipe: Recipe) -> dict[str, Any]:
