@@ -137,9 +137,23 @@ def test_a_study_from_nothing_to_its_tables_and_not_twice(study_file, here):
     _, lines = done(study_file, StudyRuntime(here))
     assert "nothing to do" in lines[-1]
     assert {path: path.stat().st_mtime_ns for path in here.runs.rglob("*")} == before
+    check_tables_are_kept(finished, study_file, here)
     raise_for_failures(finished)
     check_warnings(record)
     check_library(finished, study_file, here)
+
+
+def check_tables_are_kept(finished: StudyFolder, study_file: Path, here: Runtime) -> None:
+    """A table that was damaged or removed is written again, from the same runs."""
+    table, curves = finished.folder / "table.csv", finished.folder / "curves.parquet"
+    content = table.read_bytes()
+    table.write_bytes(content[:-9])
+    curves.unlink()
+    again, lines = done(study_file, StudyRuntime(here))
+    assert any("table.csv has " in line or "curves.parquet is missing" in line for line in lines)
+    assert again.record["stages"]["made"] == []
+    assert table.read_bytes() == content
+    assert curves.is_file()
 
 
 def check_warnings(record: dict) -> None:

@@ -20,14 +20,17 @@ from lingraft.pipeline.versions import package_versions
 from lingraft.progress import LogLine, discard_line
 from lingraft.recipe import Runtime
 from lingraft.recipe.old_names import names_of_0_1
-from lingraft.store import Store, digest
+from lingraft.store import Store, digest, file_digest, find_damage
 from lingraft.studies.cells import Cell, axes_of, cells_of
 from lingraft.studies.config import Study
 from lingraft.studies.executors import LogOutcome, Pack, Processes, Ray, run_in_this_process
 from lingraft.studies.run_task import WriteReport, pack_task
 from lingraft.studies.study_folder import (
     CELLS,
+    CURVES,
+    DIFFERENCES,
     STUDY,
+    TABLE,
     StudyFolder,
     open_scratch_dir,
     read_study_folder,
@@ -122,9 +125,12 @@ def run_study(
     key = digest([FORMAT, settings, cells.run_keys()])[:20]
     remove_leftovers(target)
     # A broken cell is not part of the finished runs: its error is reported again.
-    if not cells.broken and _is_finished(target, key):
-        log(f"{target}: this study is finished already, nothing to do")
-        return StudyFolder(target)
+    if not cells.broken and _has_runs(target, key):
+        damage = find_damage(target, read_study_folder(target).get("files", {}))
+        if not damage:
+            log(f"{target}: this study is finished already, nothing to do")
+            return StudyFolder(target)
+        log(f"{damage}; writing the tables again")
     started, timer = time.time(), time.monotonic()
     with open_scratch_dir(target, {cell.name for cell in cells.cells}) as scratch_dir:
         outcomes, missing = _run_cells(cells, runtime, scratch_dir, write_report, log)
@@ -140,14 +146,24 @@ def run_study(
             "started": clock(started),
             "finished": clock(time.time()),
             "seconds": round(time.monotonic() - timer, 1),
+            "files": _tables(scratch_dir),
         }
         text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
         (scratch_dir / STUDY).write_text(text, encoding="utf-8")
     return StudyFolder(target)
 
 
-def _is_finished(target: Path, key: str) -> bool:
-    """Say whether a folder holds the finished study with this key, with unchanged runs."""
+def _tables(folder: Path) -> dict[str, tuple[int, str]]:
+    """Return size and checksum of the tables of a study; the report is written later."""
+    tables = {}
+    for name in (TABLE, CURVES, DIFFERENCES):
+        for path in (folder / name, (folder / name).with_suffix(".csv")):
+            tables[path.name] = path.stat().st_size, file_digest(path)
+    return tables
+
+
+def _has_runs(target: Path, key: str) -> bool:
+    """Say whether a folder holds the study with this key, with all runs unchanged."""
     try:
         record = read_study_folder(target)
     except LingraftError:
