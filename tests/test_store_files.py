@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from lingraft.store import (
     link_or_copy,
     remove_drafts,
     replace_folder,
+    temporary_folder,
     write_files,
 )
 
@@ -202,3 +204,13 @@ def test_other_errors_pass_unchanged(tmp_path):
         raise RuntimeError("shape")
     with pytest.raises(FileNotFoundError), disk_errors(tmp_path):
         (tmp_path / "missing").read_text()
+
+
+def test_without_any_folder_for_temporary_files(tmp_path, monkeypatch):
+    """Where neither TMPDIR nor /tmp can be written, one line says so, in place of a traceback."""
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "missing")])
+    with pytest.raises(DiskError, match=r"^TMPDIR: no folder for temporary files can be written; "):
+        temporary_folder()
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path)])
+    assert temporary_folder() == tmp_path

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.model_code import is_permitted
+from lingraft.store import temporary_folder
 from lingraft.tokenizer import ModelTokenizer
 from lingraft.tokenizer.added_tokens import FLAGS, content_of
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
@@ -157,7 +158,7 @@ def _disable_padding(loaded: Any) -> Any:
 
 def _load_decompressed(source: Path) -> Any:
     """Load a compressed tokenizer.json with the files next to it."""
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=temporary_folder()) as name:
         folder = Path(name)
         (folder / "tokenizer.json").write_bytes(gzip.decompress(source.read_bytes()))
         for path in source.parent.glob("*.json"):

@@ -18,7 +18,7 @@ from lingraft.corpus.compression import open_compressed
 from lingraft.corpus.remote_files import TextFile
 from lingraft.errors import CorpusError
 from lingraft.file_kinds import COMPRESSIONS
-from lingraft.store import disk_errors
+from lingraft.store import disk_errors, temporary_folder
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
@@ -63,7 +63,7 @@ def _seekable(path: TextFile) -> Iterator[IO[bytes]]:
             yield stream
             return
         # A full disk is no fault of the file, although both are an `OSError`.
-        folder = Path(tempfile.gettempdir())
+        folder = temporary_folder()
         with disk_errors(folder, f"{path} is unpacked", option="TMPDIR"):
             file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
             shutil.copyfileobj(stream, file)

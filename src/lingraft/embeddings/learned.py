@@ -31,7 +31,7 @@ from lingraft.embeddings.learned_training import (
 )
 from lingraft.embeddings.resumable_loop import first_and_last
 from lingraft.errors import CorpusError, ModelError
-from lingraft.store import digest
+from lingraft.store import digest, temporary_folder
 from lingraft.training import Budget, Execution, Phase, TrainingPlan
 from lingraft.training.phase_steps import TrainingText
 
@@ -137,7 +137,11 @@ class LearnedInit(EmbeddingInit):
             request.splice.target_size,
         ]
         kept = request.scratch_dir and request.scratch_dir / f"learned-{digest(identity)[:20]}"
-        with nullcontext(kept) if kept else tempfile.TemporaryDirectory() as folder:
+        with (
+            nullcontext(kept)
+            if kept
+            else tempfile.TemporaryDirectory(dir=temporary_folder()) as folder
+        ):
             return self._train_in(Path(folder), request)
 
     def _train_in(self, folder: Path, request: InitRequest) -> LearnedRows:

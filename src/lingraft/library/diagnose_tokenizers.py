@@ -19,6 +19,7 @@ from lingraft.library.given_texts import read_documents, read_sentences, texts_b
 from lingraft.library.given_tokenizer import TokenizerLike
 from lingraft.library.open_models import named_tokenizers
 from lingraft.progress import LogLine, send_lines_to
+from lingraft.store import temporary_folder
 from lingraft.table_display import as_html, as_text
 
 if TYPE_CHECKING:
@@ -103,7 +104,10 @@ def diagnose(
     for name, number in (("sample_bytes", sample_bytes), ("learned_from", learned_from)):
         if number is not None:
             check_number(number, name, at_least=1)
-    with send_lines_to(log), TemporaryDirectory(prefix="lingraft-") as scratch:
+    with (
+        send_lines_to(log),
+        TemporaryDirectory(prefix="lingraft-", dir=temporary_folder()) as scratch,
+    ):
         started = time.monotonic()
         # Errors name the tokenizers of the caller instead of temporary folders.
         with named_errors(Path(scratch), "tokenizer"):

@@ -31,6 +31,7 @@ from lingraft.recipe import Evaluation, Runtime
 from lingraft.recipe.overrides import Assignment, override
 from lingraft.recipe.problems import parse_settings
 from lingraft.recipe.tree import Tree
+from lingraft.store import temporary_folder
 
 DTYPES = ("auto", "stored", "float32", "bfloat16", "float16", "float64")
 
@@ -114,7 +115,7 @@ def evaluate(
     with (
         send_lines_to(log),
         argument_names(evaluate),
-        TemporaryDirectory(prefix="lingraft-") as scratch,
+        TemporaryDirectory(prefix="lingraft-", dir=temporary_folder()) as scratch,
         ExitStack() as stack,
     ):
         opened: dict[str, OpenModel] = {}

@@ -18,7 +18,7 @@ from lingraft.library.tokenizer_splice import TokenizerSplice
 from lingraft.model_code import OF_TOKENIZER
 from lingraft.pretokenizer.change import PretokenizerChange
 from lingraft.splice import AddedToken
-from lingraft.store import disk_errors, is_valid_path, write_files
+from lingraft.store import disk_errors, is_valid_path, temporary_folder, write_files
 from lingraft.tokenizer.file_names import TOKENIZER_FILES
 from lingraft.vocabulary import Selected
 from lingraft.vocabulary.extension_files import savings_curve
@@ -125,5 +125,5 @@ class WorkFolder:
     """A temporary folder that lives as long as the object."""
 
     def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="lingraft-"))
+        self.path = Path(tempfile.mkdtemp(prefix="lingraft-", dir=temporary_folder()))
         self._removal = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)

@@ -34,6 +34,7 @@ from lingraft.packing.shifted_rows import row_labels, row_positions
 from lingraft.progress import LogLine, send_lines_to
 from lingraft.recipe.problems import parse_settings
 from lingraft.recipe.tree import Tree
+from lingraft.store import temporary_folder
 from lingraft.tokenizer import ModelTokenizer
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def pack(
     with (
         send_lines_to(log),
         keyword_names("training.packing", PackingSettings),
-        TemporaryDirectory(prefix="lingraft-") as scratch,
+        TemporaryDirectory(prefix="lingraft-", dir=temporary_folder()) as scratch,
     ):
         folder = Path(scratch, "tokenizer")
         with named_errors(folder, name_of(tokenizer)):

@@ -17,7 +17,7 @@ from pathlib import Path
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.stage_node import StageNode
 from lingraft.recipe import Recipe, Runtime
-from lingraft.store import Draft, Store
+from lingraft.store import Draft, Store, temporary_folder
 
 POLL_SECONDS = 0.2
 
@@ -45,7 +45,7 @@ def train_as_worker(recipe: Recipe, runtime: Runtime, graph: Graph) -> None:
     wait_until_cached(training.inputs.values(), store)
     with (
         training_group(training, graph, runtime, store) as is_cached,
-        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory(dir=temporary_folder()) as folder,
     ):
         if not is_cached:
             # What this rank writes is discarded: rank 0 writes the output.

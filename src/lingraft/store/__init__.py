@@ -23,6 +23,7 @@ from lingraft.store.files import (
     remove_drafts,
     replace_folder,
     symlink_or_link,
+    temporary_folder,
     write_files,
     write_json,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "seed_of",
     "stage_key",
     "symlink_or_link",
+    "temporary_folder",
     "try_lock",
     "write_files",
     "write_json",

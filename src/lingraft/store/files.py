@@ -282,6 +282,18 @@ def check_creatable(path: Path, *, option: str) -> None:
             raise PermissionError(errno.EACCES, reason, str(folder)) from error
 
 
+def temporary_folder() -> Path:
+    """Return the folder of temporary files; raises `DiskError` if none can be written."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError as error:  # of Python, which has tried all usual folders
+        msg = (
+            "TMPDIR: no folder for temporary files can be written; free space in /tmp, or set "
+            "TMPDIR to another folder"
+        )
+        raise DiskError(msg) from error
+
+
 def _as_os_error(error: Exception, path: Path) -> OSError | None:
     """Return the operating system's error behind an error, None if there is none."""
     if isinstance(error, OSError):

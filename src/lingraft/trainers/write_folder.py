@@ -41,7 +41,7 @@ from lingraft.pipeline.training_stages import training_inputs
 from lingraft.progress import LogLine, discard_line, each_warning_once, warn
 from lingraft.recipe import Recipe, Runtime
 from lingraft.splice import Splice
-from lingraft.store import Store, check_creatable, checksums, link_or_copy
+from lingraft.store import Store, check_creatable, checksums, link_or_copy, temporary_folder
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.separators import Separators, separators_of
 from lingraft.trainers.data import HandoverText, HeldoutText, write_data
@@ -121,7 +121,7 @@ def hand_over(
     with (
         each_warning_once(),
         new_run_folder(output, "--output") as draft,
-        TemporaryDirectory(prefix="lingraft-") as scratch,
+        TemporaryDirectory(prefix="lingraft-", dir=temporary_folder()) as scratch,
     ):
         model, text = _open(recipe, graph, store, Path(scratch), log)
         kinds = {*engine.data, *data}
