@@ -174,6 +174,22 @@ def test_packing_goes_on_where_it_was_stopped(
     assert [path.name for path in written] == ["shard-000002.npz"]
 
 
+def test_a_damaged_shard_is_tokenised_again(tiny_model: Path, tmp_path: Path) -> None:
+    """A stored shard that was cut off or changed never ends in the packed text, nor in an error."""
+    work = tmp_path / "work"
+    work.mkdir()
+    whole = pack(Documents(), tiny_model, tmp_path / "whole", scratch_dir=work)
+    cut, changed, empty = sorted(work.iterdir())
+    intact = cut.read_bytes()
+    cut.write_bytes(intact[:-100])
+    content = bytearray(changed.read_bytes())
+    content[len(content) // 2] ^= 1
+    changed.write_bytes(content)
+    empty.write_bytes(b"")
+    assert pack(Documents(), tiny_model, tmp_path / "again", scratch_dir=work) == whole
+    assert cut.read_bytes() == intact
+
+
 def test_memory_does_not_grow_with_the_text(tiny_model: Path, tmp_path: Path) -> None:
     """Packing three times the text takes the same memory, once the first run has filled caches."""
     tokenizer, peaks = open_tokenizer(tiny_model), {8: [], 24: []}

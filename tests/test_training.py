@@ -361,7 +361,15 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
     assert tensors_of["a"].tolist() == [1.0] * 4
     remove_drafts(tmp_path)
     assert not (tmp_path / ".draft-step-00000003").exists()
-    (tmp_path / "step-00000001" / "state.json").unlink()
+    state = tmp_path / "step-00000001" / "state.json"
+    whole = state.read_text(encoding="utf-8")
+    for damaged in (whole.replace('"n": 1', '"n": 7'), "[]", "null", whole[:-1]):
+        assert damaged != whole
+        state.write_text(damaged, encoding="utf-8")
+        assert latest_checkpoint(tmp_path) is None
+    state.write_text(whole, encoding="utf-8")
+    assert latest_checkpoint(tmp_path) is not None
+    state.unlink()
     assert latest_checkpoint(tmp_path) is None
 
 

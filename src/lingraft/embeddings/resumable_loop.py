@@ -2,22 +2,24 @@
 
 A step may depend only on its number, the parameters and the state of the optimizer; then a resumed
 loop gives the same parameters bit for bit. Parameters, optimizer state and the losses of the steps
-are stored in one safetensors file, which is written atomically. Everything else that the steps
+are stored in one safetensors file with their hash, which is written atomically; a damaged file is
+not used, and the loop starts again. Everything else that the steps
 depend on (method, settings, seed, text, model) must enter the name of the file.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
-from lingraft.progress import progress
+from lingraft.progress import progress, say
 from lingraft.store import atomic_file, digest
 
 if TYPE_CHECKING:
@@ -71,26 +73,56 @@ class ResumableLoop:
             for name, value in self.optimizer.state[parameter].items():
                 tensors[f"{i} state {name}"] = value.cpu().contiguous()
         with atomic_file(file, option="--store") as draft:
-            save_file(tensors, draft, metadata={"losses": json.dumps(losses)})
+            written = json.dumps(losses)
+            save_file(tensors, draft, metadata={"losses": written, "hash": _hash(tensors, written)})
 
     def _restore(self) -> list[Losses]:
         """Load the saved state, if there is one; return the losses of the steps done so far."""
         import torch
 
-        if self.file is None or not self.file.exists():
+        saved = None if self.file is None else _read(self.file)
+        if saved is None:
             return []
-        with safe_open(self.file, "pt") as saved, torch.no_grad():
+        tensors, losses = saved
+        with torch.no_grad():
             for i, parameter in enumerate(self.parameters):
-                parameter.copy_(saved.get_tensor(f"{i} parameter"))
+                parameter.copy_(tensors[f"{i} parameter"])
                 prefix = f"{i} state "
-                for name in saved.keys():  # noqa: SIM118 - not a mapping
+                for name, value in tensors.items():
                     if name.startswith(prefix):
-                        value, kind = saved.get_tensor(name), name.removeprefix(prefix)
+                        kind = name.removeprefix(prefix)
                         # Adam counts its steps in a tensor on the CPU, wherever the parameters are.
-                        if kind != "step":
-                            value = value.to(parameter.device)
-                        self.optimizer.state[parameter][kind] = value
-            return list(map(tuple, json.loads(saved.metadata()["losses"])))  # JSON has no tuples
+                        on_device = value if kind == "step" else value.to(parameter.device)
+                        self.optimizer.state[parameter][kind] = on_device
+        return list(map(tuple, json.loads(losses)))  # JSON has no tuples
+
+
+def _read(file: Path) -> tuple[dict[str, Tensor], str] | None:
+    """Return the tensors of a saved state and the losses; `None` if it is missing or damaged."""
+    if not file.exists():
+        return None
+    try:
+        with safe_open(file, "pt") as saved:
+            tensors = {name: saved.get_tensor(name) for name in saved.keys()}  # noqa: SIM118
+            metadata = saved.metadata() or {}
+    except (SafetensorError, OSError):
+        metadata = {}
+    losses = metadata.get("losses", "")
+    if not metadata or metadata.get("hash") != _hash(tensors, losses):
+        say(f"{file}: the saved progress is damaged; starting again")
+        return None
+    return tensors, losses
+
+
+def _hash(tensors: Mapping[str, Tensor], losses: str) -> str:
+    """Return the SHA-256 of tensors and losses."""
+    import torch
+
+    sha256 = hashlib.sha256(losses.encode())
+    for name in sorted(tensors):
+        sha256.update(name.encode())
+        sha256.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return sha256.hexdigest()
 
 
 def progress_file(scratch_dir: Path | None, method: str, *identity: object) -> Path | None:

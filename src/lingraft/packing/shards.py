@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 
 from lingraft.corpus.chat import Conversation
 from lingraft.packing.chat_encoder import NO_TEMPLATE, ChatEncoder
+from lingraft.progress import say
 from lingraft.store import atomic_file
 from lingraft.tokenizer import ModelTokenizer
 from lingraft.workers import HERE, Workers
@@ -68,7 +71,8 @@ class Shard:
     @classmethod
     def read(cls, path: Path) -> Shard:
         """Read a shard that `write` has written."""
-        with np.load(path, allow_pickle=False) as stored:
+        # Opened here, because numpy does not close a damaged file.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = [stored[name].astype(np.int64) for name in ("ids", "sizes", "lengths")]
             return cls(*arrays, *json.loads(str(stored["counts"])))
 
@@ -157,15 +161,25 @@ def _regroup(batches: Iterable[Sequence[str]]) -> Iterator[list[str]]:
         yield texts
 
 
+def _read_stored(path: Path) -> Shard | None:
+    """Return a stored shard, `None` if it is damaged: the file has a CRC of each array."""
+    try:
+        return Shard.read(path)
+    # What numpy and zipfile raise for a file that was cut off or changed.
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zlib.error, zipfile.BadZipFile):
+        say(f"{path}: the stored shard is damaged; tokenising its text again")
+        return None
+
+
 def _make_shard(
     shared: tuple[ModelTokenizer, Integers, Path | None, ChatEncoder | None],
     group: tuple[int, Sequence[str]],
 ) -> Shard:
     (tokenizer, surfaces, scratch_dir, chats), (number, texts) = shared, group
-    # A stored shard is complete, because it was written atomically.
     path = scratch_dir / f"shard-{number:06d}.npz" if scratch_dir else None
-    if path and path.exists():
-        return Shard.read(path)
+    stored = _read_stored(path) if path and path.exists() else None
+    if stored is not None:
+        return stored
     shard = tokenise_documents(texts, tokenizer, surfaces, chats)
     if path:
         shard.write(path)

@@ -1,9 +1,10 @@
 """Training checkpoints: write them atomically, and find the one to resume from.
 
 A checkpoint is a folder such as `step-00000120`. It holds tensors in safetensors (one file per
-process) and state.json, with the hashes of all other files. The two newest are kept; an older one
-is removed only after a newer one is complete. A checkpoint that does not match its hashes is
-ignored. torch's distributed checkpoint reads the files into the shards of any number of processes.
+process) and state.json, with the hashes of all other files and its own. The two newest are kept; an
+older one is removed only after a newer one is complete. A checkpoint that does not match its hashes
+is ignored. torch's distributed checkpoint reads the files into the shards of any number of
+processes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 from torch.distributed.checkpoint.state_dict_loader import load as load_distributed
 
 from lingraft.errors import TrainingError
-from lingraft.store import atomic_folder, disk_errors, file_digest
+from lingraft.store import atomic_folder, digest, disk_errors, file_digest
 
 # Two, so that a run can resume from the older one if the newest does not match its hashes.
 KEPT = 2
@@ -70,8 +71,9 @@ def new_checkpoint(scratch_dir: Path, step: int, state: Mapping[str, Any]) -> It
         yield draft
         files = sorted(path for path in draft.rglob("*") if path.is_file())
         sums = {path.relative_to(draft).as_posix(): file_digest(path) for path in files}
-        content = {"step": step, "sha256": sums, "state": state}
-        (draft / STATE).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+        written = json.dumps({"step": step, "sha256": sums, "state": state}, allow_nan=False)
+        content = {**json.loads(written), "seal": digest(json.loads(written))}
+        (draft / STATE).write_text(json.dumps(content), encoding="utf-8")
     # Zero-padded step numbers sort by step, so the last names are the newest. The new one is not
     # among them where a shorter run stores its prefix after longer ones.
     others = [folder for folder in sorted(scratch_dir.glob("step-*")) if folder != target]
@@ -97,11 +99,14 @@ def valid_checkpoints(scratch_dir: Path) -> Iterator[TrainingCheckpoint]:
     for folder in sorted(scratch_dir.glob("step-*"), reverse=True):
         try:
             content = json.loads((folder / STATE).read_text(encoding="utf-8"))
-            sums = content["sha256"]
-            valid = sums and all(file_digest(folder / name) == sum_ for name, sum_ in sums.items())
-            state = content["state"]
+            # Without it, a changed digit would be another place in the text. The first ones had
+            # none.
+            seal = content.pop("seal", None)
+            sums, state = content["sha256"], content["state"]
+            valid = seal in {None, digest(content)} and sums
+            valid = valid and all(file_digest(folder / name) == sums[name] for name in sums)
         # What a missing or damaged state.json can cause. An older checkpoint may still be valid.
-        except (OSError, ValueError, KeyError, AttributeError):
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
             continue
         if valid:
             yield TrainingCheckpoint(folder, state)
