@@ -522,7 +522,7 @@ def test_every_stage_that_reads_files_of_the_user_hashes_them_again(recipe_value
     """Text has a listing of its own, in which each file is checked."""
     graph = build_graph(read(recipe_values))
     again = {node.stage.name: node.read_again for node in graph if node.read_again}
-    assert set(again) == {"source", "embeddings", "evaluation"}
+    assert set(again) == {"source", "vocabulary", "embeddings", "evaluation"}
     for node in graph:
         if node.read_again:
             again_settings = versioned_stage(node.stage.name, node.read_again()).settings

@@ -160,27 +160,34 @@ def vocabulary_node(
     recipe: Recipe, source: StageNode, targets: dict[str, StageNode], replay: StageNode | None
 ) -> StageNode:
     """Return the stage that learns tokens and adds them to the tokenizer."""
+    settings = partial(_vocabulary_settings, recipe)
+    node = stage_node(
+        "vocabulary",
+        "vocabulary",
+        settings(),
+        stage_builders.make_vocabulary,
+        source=source,
+        replay=replay,
+        **targets,
+    )
+    return replace(node, read_again=settings)
+
+
+def _vocabulary_settings(recipe: Recipe) -> dict[str, Any]:
+    """Return the settings of the vocabulary, with the hash of a file of parallel sentences."""
     settings = recipe.vocabulary.identity()
     # Missing sentences, or languages that the table does not have, are reported before any work.
     recipe.vocabulary.premium_balance([text.language for text in recipe.targets])
     if isinstance(recipe.vocabulary.size, AutoSize):
         settings["sizes"] = list(SIZES)  # the sizes that the rule compares decide the result
-    if len(targets) > 1:
+    if len(recipe.targets) > 1:
         settings["weights"] = [text.weight for text in recipe.targets]
     if any(text.cleaning and text.cleaning.normalise for text in recipe.targets):
         settings["normaliser"] = "by base text"  # keys of other recipes stay
     scripts = {tag: list(text.scripts) for tag, text in recipe.repaired.items() if text.scripts}
     if scripts and recipe.vocabulary.parallel_file:
         settings["parallel_scripts"] = scripts  # the same
-    return stage_node(
-        "vocabulary",
-        "vocabulary",
-        settings,
-        stage_builders.make_vocabulary,
-        source=source,
-        replay=replay,
-        **targets,
-    )
+    return settings
 
 
 def _embeddings(
