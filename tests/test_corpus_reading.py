@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from lingraft.corpus import CorpusSettings, Source, build_corpus, text_files
+from lingraft.corpus import CorpusSettings, Source, build_corpus, identity_of, text_files
 from lingraft.corpus.first_look import look_at
 from lingraft.corpus.readers import read_source
 from lingraft.corpus.text_fields import likely_text_field
@@ -25,7 +25,7 @@ from lingraft.corpus.text_files import find_files, is_matched
 from lingraft.corpus.warc import MalformedRecord
 from lingraft.errors import CorpusError
 from lingraft.file_kinds import TEXT_KINDS
-from lingraft.store import WARNINGS, DiskError, Draft
+from lingraft.store import WARNINGS, DiskError, Draft, file_digest
 
 TEXTS = ["नमस्ते दुनिया", "zwei  Wörter ", "line\u2028separator stays inside", "últ\u0301imo"]
 COMPRESS = {
@@ -277,6 +277,15 @@ def test_what_follows_a_compressed_stream_is_never_left_out(tmp_path):
     assert read(path) == ["one", "two"]
     path.write_bytes(bytes(4) + compress(b"two"))
     assert "not valid .xz data" in fault(path)
+
+
+def test_text_that_an_earlier_reader_cut_off_has_another_key(tmp_path):
+    """Corpora that were stored of .xz and .bz2 files are read again, those of others are not."""
+    for compression, number in {".gz": [], ".zst": [], ".xz": ["2"], ".bz2": ["2"], "": []}.items():
+        path = tmp_path / f"a.txt{compression}"
+        path.write_bytes(COMPRESS[compression](b"one\n"))
+        files = identity_of(CorpusSettings(sources=str(path)), "en")["sources"][0]["files"]
+        assert files == [[".txt", *number, file_digest(path)]]
 
 
 def test_what_a_document_is_in_a_text_file(tmp_path):

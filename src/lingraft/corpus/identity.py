@@ -30,6 +30,12 @@ from lingraft.store import cached_sha256, digest, file_digest, has_cached_sha256
 VERSION = 2
 """Increase it when the same settings and sources give a different corpus."""
 
+READERS = {".xz": "2", ".bz2": "2"}
+"""Numbers of the readers of compressed files, where an earlier one gave another text.
+
+The first ones left out what follows a damaged stream, or NULs between streams.
+"""
+
 MAX_FILES = 1000
 """The hashes of more files are one hash in the identity, which is part of the manifest."""
 CACHED_FROM = 2**20
@@ -106,11 +112,17 @@ def file_identity(file: TextFile) -> str:
     return cached_sha256(file, cached_from=CACHED_FROM)
 
 
+def _format_of(file: TextFile) -> list[str]:
+    """Return what decides how the bytes of a file are read: its ending, and the reader's number."""
+    number = READERS.get(file.suffix.lower())
+    return [ending_of(file), *([number] if number else [])]
+
+
 def _identity_of_files(files: Sequence[TextFile]) -> list[list[str]] | dict[str, Any]:
     identities = []
     with progress("hashing text", len(files), unit="files") as advance:
         for file in files:
-            identities.append([ending_of(file), file_identity(file)])
+            identities.append([*_format_of(file), file_identity(file)])
             advance(1)
     if len(identities) <= MAX_FILES:
         return identities
