@@ -3,8 +3,8 @@
 A step may depend only on its number, the parameters and the state of the optimizer; then a resumed
 loop gives the same parameters bit for bit. Parameters, optimizer state and the losses of the steps
 are stored in one safetensors file with their hash, which is written atomically; a damaged file is
-not used, and the loop starts again. Everything else that the steps
-depend on (method, settings, seed, text, model) must enter the name of the file.
+not used, and the loop starts again. Everything else that the steps depend on (method, settings,
+seed, text, model) must enter the name of the file.
 """
 
 from __future__ import annotations
