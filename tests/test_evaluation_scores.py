@@ -214,6 +214,17 @@ def test_samples_are_written_alike_alone_and_together(name: str, tmp_path: Path)
     assert all(sample.text == tokenizer.decode(sample.ids) for sample in together)
 
 
+def test_settings_of_generation_do_not_change_samples(tmp_path: Path) -> None:
+    """Samples are greedy, whatever generation_config.json asks for, and the model keeps its own."""
+    folder = ARCHITECTURES["llama"].build(tmp_path)
+    model, tokenizer = load_model(folder), open_tokenizer(folder)
+    greedy = write_samples(model, tokenizer, ["The old"], 40)
+    model.generation_config.repetition_penalty = 50.0
+    model.generation_config.no_repeat_ngram_size = 1
+    assert write_samples(model, tokenizer, ["The old"], 40) == greedy
+    assert model.generation_config.repetition_penalty == 50.0
+
+
 def test_the_use_of_added_tokens_is_counted(folder: Path, tmp_path: Path) -> None:
     """The used share of added tokens, and the added share of tokens, are those of the text."""
     model = load_model(ARCHITECTURES["llama"].build_with(322, tmp_path))

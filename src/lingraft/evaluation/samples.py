@@ -10,7 +10,8 @@ vocabularies can be compared. A text of fewer than four units has no 4-gram and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,7 +130,7 @@ def _generate(
         eos_token_id=None,  # a sample ends by its size only
         bos_token_id=None,
     )
-    with torch.inference_mode():
+    with torch.inference_mode(), _replaced_generation_config(model, config):
         output = model.generate(
             torch.tensor(padded, device=model.device),
             attention_mask=torch.tensor(mask, device=model.device),
@@ -138,6 +139,21 @@ def _generate(
         )
     # `generate` goes on until all texts are long enough.
     return [_cut_at_size(ids, sizes, size) for ids in output[:, width:].tolist()]
+
+
+@contextmanager
+def _replaced_generation_config(model: Any, config: Any) -> Iterator[None]:
+    """Give a model this generation config while the block runs.
+
+    transformers takes what a given config leaves out from the model's own generation_config.json.
+    A repetition penalty there (1.1 in some Qwen models) would hide the repetition that is measured.
+    """
+    own = model.generation_config
+    model.generation_config = config
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def _cut_at_size(ids: Sequence[int], sizes: Sequence[int], size: int) -> list[int]:
