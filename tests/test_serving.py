@@ -280,6 +280,8 @@ def test_a_prompt_longer_than_the_context_is_cut_and_reported(server):
         ({"Content-Type": "text/plain"}, 415),
         ({"Content-Length": "99999999"}, 413),
         ({"Content-Length": "x"}, 411),
+        ({"Content-Length": "0" * 9 + "1" * 9}, 413),
+        ({"Content-Length": "0" * 5000 + "1"}, 413),
     ],
 )
 def test_a_request_that_is_not_the_pages_own_is_refused(server, headers, status):

@@ -43,6 +43,7 @@ HERE = Path(__file__).parent
 # The loopback address: other machines cannot connect.
 HOST = "127.0.0.1"
 MAX_REQUEST_BYTES = 64 * 1024
+MAX_LENGTH_DIGITS = 9
 MAX_GENERATED_BYTES = 4000
 CHAT_ROLES = ("system", "user", "assistant")
 TOKEN_HEADER = "X-Lingraft-Token"  # noqa: S105 - the name of a header
@@ -323,8 +324,8 @@ class Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdigit()):
             raise RequestError(HTTPStatus.LENGTH_REQUIRED, "expected a Content-Length")
-        # The first nine digits decide: int() refuses a string of thousands of digits.
-        if int(length[:9]) > MAX_REQUEST_BYTES:
+        # int() refuses a string of thousands of digits, and zeros may stand before a huge number.
+        if len(length) > MAX_LENGTH_DIGITS or int(length) > MAX_REQUEST_BYTES:
             reason = f"a request may have at most {MAX_REQUEST_BYTES:,} bytes"
             raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
         return self.rfile.read(int(length))
