@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, LlamaConfig
 
 import lingraft
+from lingraft.errors import CorpusError
 from lingraft.evaluation import BootstrapSettings, EvaluationSettings, ScoredModel, compare
 from lingraft.evaluation.byte_positions import (
     EDGES,
@@ -463,6 +464,14 @@ def test_the_in_context_gain_of_documents(tokenizer: ModelTokenizer) -> None:
         for row in rows
         if row.metric.startswith("bits per byte at") and CHANGE not in row.metric
     } == {position_metric(span) for span in SPANS[:5]}
+
+
+def test_parallel_text_without_a_language_to_compare_is_refused(tokenizer: ModelTokenizer) -> None:
+    """A premium is over English: a parallel file is never left unused because only it is there."""
+    texts = {"en": LONG[:2]}
+    settings = SETTINGS.model_copy(update={"parallel_file": "flores.jsonl"})
+    with pytest.raises(CorpusError, match=r"flores\.jsonl is compared with English, and only"):
+        compare({"source": scored(tokenizer, 1.0, texts)}, texts, settings)
 
 
 def test_short_documents_are_said_to_be_too_short(tokenizer: ModelTokenizer) -> None:

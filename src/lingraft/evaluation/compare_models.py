@@ -15,6 +15,7 @@ from typing import Any
 from lingraft.corpus import Corpus
 from lingraft.corpus.config import CorpusSettings
 from lingraft.corpus.readers import read_parallel
+from lingraft.errors import CorpusError
 from lingraft.evaluation.added_token_choice import (
     WRITTEN,
     count_written,
@@ -277,8 +278,14 @@ def _measure_premiums(
     """Yield the token premium of each language over English, if parallel text is named."""
     # English has no premium over itself; its column is read in any case.
     others = [language for language in languages if language != "en"]
-    if settings.parallel_file is None or not others:
+    if settings.parallel_file is None:
         return
+    if not others:
+        msg = (
+            f"evaluation.parallel_file: {settings.parallel_file} is compared with English, and "
+            "only English is measured; give text in another language, or leave the file out"
+        )
+        raise CorpusError(msg)
     columns = read_parallel(settings.parallel_file, others, repaired=repaired)
     for subject, model in models.items():
         yield from premium(model.tokenizer, columns, subject, settings.bootstrap)
