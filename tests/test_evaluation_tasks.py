@@ -218,6 +218,11 @@ def test_other_languages_go_by_the_data_sets_code() -> None:
     assert other is not None
     assert (other.hub.config, other.foreign_words) == ("bg", True)
     assert find_task("xnli_hi") is None
+    # Two scripts of a language are two tasks, whose scores must not share a name.
+    for code, tag in (("hin_Latn", "hi-Latn"), ("zho_Hans", "zh"), ("zho_Hant", "zh-Hant")):
+        found = find_task(f"belebele-{code}")
+        assert found is not None
+        assert found.language == tag
     flores = find_task("flores-hi")
     assert flores is not None
     assert flores.config["doc_to_text"].endswith("\nHindi:")

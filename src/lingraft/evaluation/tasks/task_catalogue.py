@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import langcodes
 import yaml
 from langcodes.registry_parser import parse_registry
 
@@ -170,14 +171,22 @@ def find_task(name: str) -> Task | None:
 
 
 def _language_tag(code: str) -> str:
-    """Return the language of a data set's code: hin_Deva is hi; other codes stay unchanged."""
+    """Return the language of a data set's code; a code that is no tag stays unchanged.
+
+    >>> [_language_tag(code) for code in ("hin_Deva", "hin_Latn", "zho_Hans", "zho_Hant")]
+    ['hi', 'hi-Latn', 'zh', 'zh-Hant']
+    """
     try:
         tag = parse_language(code)
     except RecipeError:
         return code
-    language, *rest = tag.split("-")
-    # A data set's code (hin_Deva) always has a script; in a tag (zh-Hant) it is part of the name.
-    return language if rest and "_" in code else tag
+    language = langcodes.Language.get(tag)
+    if "_" not in code or not language.script:
+        return tag
+    # Codes of data sets name every script. Another one than the usual script stays: scores have
+    # the names of their family and language, and tasks in two scripts must not share a name.
+    usual = langcodes.Language.get(language.language).maximize().script
+    return tag.replace(f"-{language.script}", "") if language.script == usual else tag
 
 
 @cache
