@@ -494,6 +494,22 @@ def test_answers_do_not_depend_on_the_batch(lm: FolderLM) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["max_gen_toks", "max_new_tokens", "max_tokens"])
+def test_a_limit_of_tokens_holds_under_each_of_its_names(lm: FolderLM, name: str) -> None:
+    """A task's own limit counts under every name that lm-eval reads, up to half of the context."""
+    limit = f"answers limited to {CONTEXT // 2} tokens, half of the context"
+    greedy = {"until": "\n\n", "do_sample": False}
+    lm.incidents.clear()
+    (short,) = lm.generate_until([ask("The", {**greedy, name: 3})])
+    assert short == slow_answer(lm, "The", ["\n\n"], 3)
+    assert not lm.incidents[limit]
+    (long,) = lm.generate_until([ask("The", {**greedy, name: 5000})])
+    assert long == slow_answer(lm, "The", ["\n\n"], CONTEXT // 2)
+    assert lm.incidents[limit] == 1
+    # One text that ends an answer may be written without a list.
+    assert not any("cannot end with '\\n'," in incident for incident in lm.incidents)
+
+
 def slow_answer(lm: FolderLM, prompt: str, stops: list[str], most: int) -> str:
     """Write greedily, one token at a time, until the text contains a stop."""
     ids = lm.prefix + lm.tokenizer.encode(prompt, add_special_tokens=False)

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from lingraft.checkpoint import load_model
@@ -192,8 +193,7 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
             )
             raise ModelError(msg)
         for request in requests:
-            self._fit_answer(request.args[1])
-            for stop in request.args[1].get("until") or ():
+            for stop in self._fit_answer(request.args[1]):
                 ids = self.tokenizer.encode(stop, add_special_tokens=False)
                 if stop not in self.tokenizer.decode(ids):
                     incident = f"answers that cannot end with {stop!r}, which the tokenizer has no "
@@ -202,12 +202,18 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
             result: list[str] = super().generate_until(requests, disable_tqdm=True)
         return result
 
-    def _fit_answer(self, kwargs: dict[str, Any]) -> None:
-        """Limit an answer to half of the context, so that the other half is left for the prompt."""
+    def _fit_answer(self, kwargs: dict[str, Any]) -> list[str]:
+        """Limit an answer to half of the context, so that the other half is left for the prompt.
+
+        Returns the texts that end the answer.
+        """
+        # Tasks write the limit under one of four names, and one text that ends an answer or a list.
+        read = normalize_gen_kwargs(kwargs, self.max_gen_toks)
         half = self.max_length // 2
-        if kwargs.get("max_gen_toks", self.max_gen_toks) > half:
-            kwargs["max_gen_toks"] = half
+        if read["max_gen_toks"] > half:
+            kwargs["max_gen_toks"] = half  # lm-eval prefers this name over the others
             self.incidents[f"answers limited to {half} tokens, half of the context"] += 1
+        return list(read["until"])
 
     def _model_generate(
         self, context: torch.Tensor, max_length: int, stop: list[str], **kwargs: Any
