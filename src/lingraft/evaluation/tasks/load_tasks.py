@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+from jinja2 import TemplateError
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
@@ -101,9 +102,22 @@ def build_task(task: Task, settings: TaskSettings) -> Any:
             {"metric": "exact_match", **MEAN_METRIC},
             {"metric": "f1", **MEAN_METRIC},
         ]
-    built = (RankingTask if task.score == "choice" else ConfigurableTask)(config=config)
+    kind = RankingTask if task.score == "choice" else ConfigurableTask
+    try:
+        built = kind(config=config)  # fills the templates with the first document
+    except TemplateError as error:
+        raise CorpusError(describe_document_fault(task.name, error)) from error
     built.set_config(key="custom_dataset", value=None)  # results.json would hold all documents
     return built
+
+
+def describe_document_fault(name: str, error: Exception) -> str:
+    """Return the message that a document has not what the templates of a task need."""
+    reason = " ".join(str(error).split())
+    return (
+        f"{name}: a document does not fit the task's template ({reason}); check the columns of "
+        "its data"
+    )
 
 
 def _as_datasets(splits: dict[str, list[Record]], **_metadata: Any) -> dict[str, Any]:

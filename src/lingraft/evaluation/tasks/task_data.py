@@ -86,7 +86,7 @@ def _rename_fields(task: Task, record: Mapping[str, Any], place: str) -> Record:
         # Copies of a data set name a column differently: the first name that has a value counts.
         for column in columns:
             if record.get(column) is not None:
-                document[field] = record[column]
+                document[field] = _text_of_number(record[column])
                 break
         else:
             msg = (
@@ -97,6 +97,12 @@ def _rename_fields(task: Task, record: Mapping[str, Any], place: str) -> Record:
     if task.labels:
         document["label"] = _label(task, document["label"], place)
     return document
+
+
+def _text_of_number(value: object) -> object:
+    """Return a number as text, as a CSV file has it: prompts are made of texts."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if is_number else value
 
 
 def _label(task: Task, value: object, place: str) -> int:

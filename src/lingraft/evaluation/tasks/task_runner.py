@@ -26,7 +26,7 @@ from lingraft.corpus.contamination import find_seen
 from lingraft.errors import CorpusError
 from lingraft.evaluation.config import BootstrapSettings
 from lingraft.evaluation.tasks.config import TaskSettings
-from lingraft.evaluation.tasks.load_tasks import load_tasks
+from lingraft.evaluation.tasks.load_tasks import describe_document_fault, load_tasks
 from lingraft.evaluation.tasks.task_catalogue import find_task
 from lingraft.evaluation.tasks.task_measurements import measure_task
 from lingraft.evaluation.tasks.task_names import quiet
@@ -83,12 +83,7 @@ def _evaluate(lm: Any, name: str, task: Any, limit: int | None, seed: int) -> di
                 lm, {"tasks": {name: task}}, limit=limit, bootstrap_iters=0, log_samples=True
             )
     except (TemplateError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        msg = (
-            f"{name}: a document does not fit the task's template ({reason}); "
-            "check the columns of its data"
-        )
-        raise CorpusError(msg) from error
+        raise CorpusError(describe_document_fault(name, error)) from error
     return part
 
 
