@@ -103,3 +103,11 @@ def test_the_version_is_an_option_and_a_command():
     result = CliRunner().invoke(app, ["--version"])
     assert (result.exit_code, result.output.count("\n")) == (0, 1)
     assert result.output.startswith("lingraft 0.")
+
+
+@pytest.mark.parametrize("value", ["", ",", " , "])
+def test_an_option_for_tasks_without_a_name_is_refused(value):
+    """`--tasks ,` is a mistake, and not an evaluation without tasks."""
+    result = CliRunner().invoke(app, ["evaluate", "m", "--text", "en=a.txt", "--tasks", value])
+    assert isinstance(result.exception, RecipeError)
+    assert "no task is named" in str(result.exception)

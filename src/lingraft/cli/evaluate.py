@@ -21,6 +21,7 @@ from lingraft.cli.options import (
     print_json,
     print_table,
 )
+from lingraft.errors import RecipeError
 
 Models = Annotated[
     list[str] | None,
@@ -99,7 +100,7 @@ def evaluate(
     from lingraft.recipe import Runtime
 
     texts = texts_by_language(text or (), text_field, language)
-    names = tuple(task for task in (tasks or "").split(",") if task)
+    names = _task_names(tasks)
     measured = models_of(models, model)
     request = pipeline.EvaluationRequest(
         measured, recipe, texts, names, parallel, reference, override or (), language
@@ -115,3 +116,12 @@ def evaluate(
     for tag, amount in heldout_text(outcome).items():
         typer.echo(f"measured in {tag} on {amount}")
     typer.echo(f"measurements  {output / 'measurements.csv'}")
+
+
+def _task_names(tasks: str | None) -> tuple[str, ...]:
+    """Return the names in the value of --tasks; raises `RecipeError` if it has none."""
+    names = tuple(filter(None, map(str.strip, (tasks or "").split(","))))
+    if tasks is not None and not names:
+        msg = f"--tasks {tasks!r}: no task is named; write TASK,TASK or auto, or leave it out"
+        raise RecipeError(msg)
+    return names
