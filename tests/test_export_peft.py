@@ -200,9 +200,12 @@ def test_what_else_is_no_adapter(tmp_path):
     with pytest.raises(ModelError, match="did not store the low-rank matrices"):
         export_peft(run, folder)
     folder.mkdir()
-    (folder / "mine.txt").write_text("mine")
-    with pytest.raises(ModelError, match="is not an adapter"):
-        export_peft(run, folder)
+    # The output of a trainer of adapters is not replaced either.
+    for name in ("mine.txt", "adapter_config.json"):
+        (folder / name).write_text("mine")
+        with pytest.raises(ModelError, match="is not an adapter of lingraft"):
+            export_peft(run, folder)
+    assert (folder / "mine.txt").read_text() == "mine"
     with pytest.raises(StoreError, match="not a finished run"):
         export_peft(run / "model", tmp_path / "other")
     with pytest.raises(ModelError, match="head has a bias for each id"):

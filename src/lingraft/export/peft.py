@@ -30,6 +30,7 @@ from lingraft.splice import Splice
 from lingraft.store import atomic_folder, copy_matching, write_json
 
 CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
+MADE_BY = "made with lingraft"
 _USAGE = """
 ```python
 from peft import PeftModel
@@ -75,11 +76,7 @@ def export_peft(run: Path, folder: Path) -> Adapter:
         import peft  # noqa: F401 - checked before anything is read
     except ModuleNotFoundError as error:
         raise MissingExtraError("peft", extra="lora") from error
-    if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
-        msg = (
-            f"{folder}: exists and is not an adapter; choose another folder, or move this one away"
-        )
-        raise ModelError(msg)
+    _check_replaceable(folder)
     record, delta = read_record(run), read_trained_delta(run, Splice.read(run))
     base = _base(record)
     with atomic_folder(folder, option="--peft") as draft:
@@ -95,6 +92,23 @@ def export_peft(run: Path, folder: Path) -> Adapter:
         delta.rank,
         (folder / WEIGHTS).stat().st_size,
     )
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raise `ModelError` for a folder with content, unless lingraft wrote it: it is replaced.
+
+    The output folder of a trainer has an adapter_config.json too, next to all of its checkpoints.
+    """
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    readme = folder / "README.md"
+    is_own = readme.is_file() and MADE_BY in readme.read_text(encoding="utf-8", errors="replace")
+    if not (is_own and (folder / CONFIG).is_file()):
+        msg = (
+            f"{folder}: exists and is not an adapter of lingraft; choose another folder, or move "
+            "this one away"
+        )
+        raise ModelError(msg)
 
 
 def _base(record: Mapping[str, Any]) -> str:
@@ -204,7 +218,7 @@ def _readme(record: Mapping[str, Any], base: str, delta: TrainedDelta) -> str:
         front_matter(record, library="peft"),
         f"# {record['name']}",
         "",
-        f"A PEFT adapter for {base}, made with lingraft: {content}.",
+        f"A PEFT adapter for {base}, {MADE_BY}: {content}.",
         f"It needs its own tokenizer, which is here too, and a base with {delta.rows:,} rows.",
     ]
     if kind not in {"hub", "folder"}:
