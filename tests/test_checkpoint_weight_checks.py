@@ -122,6 +122,24 @@ def test_a_body_that_is_not_finite_is_refused_when_it_is_opened(tiny_model, tmp_
         run(parse_recipe(Tree(recipe(source))), runtime, write_report=lambda _folder: None)
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"num_hidden_layers": 9}, r"model\.layers\.\d\.\S+ is missing, and \d+ more"),
+        ({"intermediate_size": 40}, r"has the shape \[.*\], not \[.*40.*\], and 5 more"),
+        ({"hidden_size": "32"}, "hidden_size"),
+    ],
+)
+def test_a_config_of_other_weights_is_refused(tiny_model, tmp_path, settings, said):
+    """A weight that config.json asks for and the files lack is an error, never a random one."""
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, **settings}), encoding="utf-8")
+    for opened in (load_model, load_for_training):
+        with pytest.raises(ModelError, match=said):
+            opened(folder)
+
+
 def test_large_finite_numbers_are_no_fault(tmp_path):
     """A sum or norm that overflows is not reported: float16 and float32 rows near their limit."""
     save_file(

@@ -25,6 +25,7 @@ from lingraft.checkpoint.gguf_rope import (
     check_rope,
     head_width,
 )
+from lingraft.checkpoint.model_class import UNREADABLE
 from lingraft.errors import ModelError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def complete_config(stated: Mapping[str, Any]) -> PretrainedConfig:
         raise UnknownArchitectureError(msg)
     try:
         return AutoConfig.for_model(kind, **settings)
-    except (KeyError, TypeError, ValueError) as error:
+    except UNREADABLE as error:
         msg = f"config.json: transformers refuses it ({' '.join(str(error).split())[:200]})"
         raise ModelError(msg) from error
 

@@ -9,6 +9,7 @@ checks.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,8 +115,40 @@ def _from_pretrained(folder: Path, dtype: str) -> Any:
     trusted = checked_trust_option(folder)
     try:
         # A model folder is complete, so nothing is downloaded.
-        return model_class.from_pretrained(folder, dtype=wanted, local_files_only=True, **trusted)
+        model, report = model_class.from_pretrained(
+            folder,
+            dtype=wanted,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported below, by name
+            **trusted,
+        )
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         msg = f"{folder}: cannot be loaded as a causal language model ({reason})"
         raise ModelError(msg) from error
+    _check_loaded(model, report, folder)
+    return model
+
+
+def _check_loaded(model: Any, report: Mapping[str, Any], folder: Path) -> None:
+    """Raise `ModelError` for a weight that the files lack, or have in another shape.
+
+    transformers gives such a weight random values, and only logs it.
+    """
+    weights = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    # Missing buffers are computed, for example the positions of old GPT-2 models.
+    faults = [f"{name} is missing" for name in sorted(weights & set(report["missing_keys"]))]
+    for name, stored, expected in sorted(report["mismatched_keys"]):
+        faults.append(f"{name} has the shape {list(stored)}, not {list(expected)}")
+    if faults:
+        raise ModelError(describe_misfit(folder, faults))
+
+
+def describe_misfit(folder: Path, faults: Sequence[str]) -> str:
+    """Return the message that config.json and the weights do not belong together."""
+    more = f", and {len(faults) - 1:,} more" if len(faults) > 1 else ""
+    return (
+        f"{folder}: config.json does not fit the weights: {faults[0]}{more}; use the config.json "
+        "of these weights, or download the model again"
+    )

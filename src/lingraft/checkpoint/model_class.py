@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from huggingface_hub.errors import StrictDataclassError
+
 from lingraft.errors import ModelError
 from lingraft.model_code import checked_trust_option
 
@@ -30,7 +32,15 @@ NOT_CAUSAL = {
 """Causal language models of transformers whose logits depend on later tokens or an encoder."""
 
 TEXT_ARGUMENTS = ("self", "input_ids")
-UNREADABLE = (OSError, ValueError, KeyError, AttributeError, TypeError, ImportError)
+UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    AttributeError,
+    TypeError,
+    ImportError,
+    StrictDataclassError,
+)
 """The exceptions that transformers raises for a configuration that it cannot build a model from."""
 
 

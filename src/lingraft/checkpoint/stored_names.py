@@ -12,6 +12,20 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 
+def splits_tensors(model: Any) -> bool:
+    """Return whether transformers makes several weights of one stored tensor of this model.
+
+    `stored_names` then names only the first of them.
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter
+
+    for change in get_model_conversion_mapping(model):
+        if isinstance(change, WeightConverter) and len(change.target_patterns) > 1:
+            return True
+    return False
+
+
 def stored_names(model: Any, stored: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Return, for each tensor of a model, the names in the files that it is loaded from.
 

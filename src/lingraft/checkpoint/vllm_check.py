@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lingraft.checkpoint.find_embeddings import EmbeddingNames, embedding_names
+from lingraft.checkpoint.loadable import check_config_fits
 from lingraft.checkpoint.safetensors_files import INDEX, SINGLE, Checkpoint
 from lingraft.errors import LingraftError, ModelError
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
@@ -82,10 +83,13 @@ class _Folder:
     def _read_json(self, name: str) -> Mapping[str, Any]:
         try:
             content = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             msg = f"{self.path / name}: cannot be read as JSON ({error})"
             raise ModelError(msg) from error
-        return content if isinstance(content, dict) else {}
+        if not isinstance(content, dict):
+            msg = f"{self.path / name}: not a JSON object with settings"
+            raise ModelError(msg)
+        return content
 
 
 def check_vllm_layout(folder: Path) -> list[LayoutCheck]:
@@ -127,15 +131,20 @@ def _fault(found: str, advice: str) -> Result:
 
 
 def _check_architecture(folder: _Folder) -> Iterator[Result]:
-    if "auto_map" in folder.config:
-        code = ", ".join(folder.config["auto_map"])
+    if auto_map := folder.config.get("auto_map"):
+        code = ", ".join(auto_map)
         yield _fault(f"code of its own ({code})", "vLLM runs it only with --trust-remote-code")
-    architectures = folder.config.get("architectures") or []
-    if not architectures or not isinstance(architectures[0], str):
-        advice = "vLLM chooses the model's class by it: save_pretrained writes it"
-        yield _fault("config.json names none", advice)
-    else:
+    architectures: Any = folder.config.get("architectures")
+    if _is_list_of(str, architectures):
         yield _ok(architectures[0])
+    else:
+        advice = "vLLM chooses the model's class by it: save_pretrained writes it"
+        yield _fault("config.json names none in a list", advice)
+
+
+def _is_list_of(kind: type, value: Any) -> bool:
+    """Return whether a value of a JSON file is a list with at least one entry, all of this type."""
+    return isinstance(value, list) and bool(value) and all(type(item) is kind for item in value)
 
 
 def _check_rows(folder: _Folder) -> Iterator[Result]:
@@ -240,7 +249,11 @@ def _check_end_ids(folder: _Folder) -> Iterator[Result]:
         value = config.get("eos_token_id")
         if value is None:
             continue
-        ids[name] = value if isinstance(value, list) else [value]
+        listed = value if isinstance(value, list) else [value]
+        if not _is_list_of(int, listed):
+            yield _fault(f"{json.dumps(value)} in {name}", "set an id, or a list of ids")
+            return
+        ids[name] = listed
         beyond += [f"{end_id} in {name}" for end_id in ids[name] if not 0 <= end_id < size]
     if beyond:
         advice = "generation would never end: set the id of the end token"
@@ -251,6 +264,11 @@ def _check_end_ids(folder: _Folder) -> Iterator[Result]:
         yield _note(f"{ids}, the tokenizer's own is {own}", "vLLM stops at either")
     else:
         yield _ok(str(own if own is not None else ids))
+
+
+def _check_weights(folder: _Folder) -> Iterator[Result]:
+    check_config_fits(folder.checkpoint)
+    yield _ok("as config.json says")
 
 
 def _check_files(folder: _Folder) -> Iterator[Result]:
@@ -296,6 +314,7 @@ CHECKS: Mapping[str, Callable[[_Folder], Iterator[Result]]] = {
     "chat template": _check_template,
     "data type": _check_dtype,
     "end of text": _check_end_ids,
+    "weights": _check_weights,
     "files": _check_files,
 }
 """The checks, in the order of the output."""
