@@ -139,6 +139,32 @@ def another_end(folder: Path) -> None:
 
 FAULTS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "no architecture": ("architecture", set_json("config.json", architectures=None), "names none"),
+    "architecture, no list": (
+        "architecture",
+        set_json("config.json", architectures="LlamaForCausalLM"),
+        "names none in a list",
+    ),
+    "end in words": (
+        "end of text",
+        set_json("generation_config.json", eos_token_id="319"),
+        '"319" in generation_config.json',
+    ),
+    "generation_config.json, no object": (
+        "end of text",
+        lambda folder: (folder / "generation_config.json").write_text("[319]"),
+        "not a JSON object",
+    ),
+    "setting of another type": ("rows", set_json("config.json", hidden_size="32"), "hidden_size"),
+    "missing layer": (
+        "weights",
+        set_json("config.json", num_hidden_layers=3),
+        "model.layers.2.input_layernorm.weight is missing, and 8 more",
+    ),
+    "other widths": (
+        "weights",
+        set_json("config.json", intermediate_size=40),
+        "mlp.down_proj.weight has the shape [32, 48], not [32, 40]",
+    ),
     "own code": (
         "architecture",
         set_json("config.json", auto_map={"AutoModel": "model.py"}),
@@ -238,6 +264,8 @@ def test_the_doctor_looks_at_a_model(sound, tmp_path):
 
     answer = CliRunner().invoke(app, ["doctor", "--model", str(sound), "--json"])
     assert answer.exit_code == 0
+    both = CliRunner().invoke(app, ["doctor", str(sound), "--verify"])
+    assert "leave out the model or --verify" in str(both.exception)
     assert {one["what"] for one in json.loads(answer.stdout)} == set(CHECKS)
     found_in(sound, set_json("config.json", vocab_size=500), "rows", tmp_path / "m")
     assert CliRunner().invoke(app, ["doctor", "--model", str(tmp_path / "m")]).exit_code == 2

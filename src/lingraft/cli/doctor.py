@@ -22,6 +22,7 @@ import typer
 
 from lingraft.cli.named_models import ModelOrRun, run_of
 from lingraft.cli.options import AsJson, StoreFolder, print_json, print_table
+from lingraft.errors import RecipeError
 from lingraft.formatting import counted, size
 from lingraft.progress import progress
 from lingraft.store import Store, output_damage
@@ -82,6 +83,9 @@ def doctor(
     from lingraft.recipe import Runtime
 
     if model is not None or model_option is not None:
+        if verify:
+            msg = "--verify: checks the store and not a model; leave out the model or --verify"
+            raise RecipeError(msg)
         checks = check_model(model_folder(run_of(model, model_option)))
     else:
         folder = Runtime(store=store or Path()).store
