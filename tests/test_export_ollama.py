@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from lingraft.errors import RecipeError
+from lingraft.errors import ModelError, RecipeError
 from lingraft.export import export_gguf
 from lingraft.export.ollama import find_turns
 from lingraft.tokenizer.chat_template import ChatTemplate
@@ -155,6 +155,16 @@ def test_a_path_that_cannot_be_written_is_refused_first(name, words, tmp_path):
     with pytest.raises(RecipeError, match=words):
         export_gguf(tmp_path / "model", tmp_path / name)
     assert {path.name for path in tmp_path.iterdir()} == {"m.Modelfile", "model"}
+
+
+@pytest.mark.parametrize("content", ["{", "[1]"])
+def test_a_generation_config_that_is_no_object_is_refused(content, tmp_path):
+    """Its end tokens and sampling are needed, so it is named before anything is written."""
+    model = build("llama", tmp_path / "model")
+    (model / "generation_config.json").write_text(content)
+    with pytest.raises(ModelError, match=r"generation_config\.json"):
+        export_gguf(model, tmp_path / "x.gguf")
+    assert not list(tmp_path.glob("*x.*"))
 
 
 def test_stop_strings_are_quoted_as_ollama_reads_them(tmp_path):

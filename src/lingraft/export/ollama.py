@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lingraft.bases.folder import check_generation_config
 from lingraft.errors import TokenizerError
 from lingraft.export.gguf_tokenizer import adds_bos
 from lingraft.tokenizer import ModelTokenizer
@@ -187,7 +188,11 @@ def _with_system(turns: Turns, template: ChatTemplate, bos: str) -> Turns:
 
 
 def read_generation_config(model: Path) -> dict[str, Any]:
-    """Return the content of generation_config.json, empty without one."""
+    """Return the content of generation_config.json, empty without one.
+
+    Raises `ModelError` if it is no JSON object.
+    """
+    check_generation_config(model)
     path = model / "generation_config.json"
     if not path.is_file():
         return {}
