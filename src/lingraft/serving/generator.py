@@ -205,7 +205,8 @@ class TextGenerator:
         import torch
 
         context, mask = choose_context(self.model), self._logit_mask.clone()
-        mask[list(prompt.stops)] = 0
+        # generation_config.json may name an end token that has no row: it is never written.
+        mask[[stop for stop in prompt.stops if 0 <= stop < len(mask)]] = 0
         new_ids, cache, cached = list(prompt.ids), None, 0
         while cached + len(new_ids) <= context:
             # Not around the yield: inference mode would also hold for the caller between two steps.
