@@ -27,6 +27,7 @@ from lingraft.pretokenizer import make_mark_aware
 from lingraft.pretokenizer.llama_cpp_names import llama_cpp_name
 from lingraft.pretokenizer.named_pretokenizers import NAMED_PRETOKENIZERS, use_named_pretokenizer
 from lingraft.pretokenizer.word_internal import make_letter_aware
+from lingraft.store import DiskError
 from lingraft.tokenizer import open_tokenizer
 from tests.conftest import ENGLISH, HINDI
 from tests.gguf_models import (
@@ -281,6 +282,10 @@ def test_a_token_with_a_character_that_is_no_token_is_refused(tmp_path):
         ({"model_type": "cohere2", "tie_word_embeddings": True, "head_dim": 24}, "head_dim is 24"),
         ({"model_type": "starcoder2", "use_bias": False, **TANH}, "use_bias is False"),
         ({"model_type": "gpt_neox", "attention_bias": False, **TANH}, "attention_bias is False"),
+        ({"num_hidden_layers": 9}, r"layers\.\d\.input_layernorm\.weight is missing"),
+        ({"intermediate_size": 40}, r"down_proj\.weight has the shape .*, not .*40\]"),
+        ({"vocab_size": 999}, r"weight has the shape .*, not .999"),
+        ({"hidden_size": "32"}, "config.json: transformers refuses it .*hidden_size"),
     ],
 )
 def test_what_would_compute_otherwise_is_refused(change, words, tmp_path):
@@ -331,6 +336,63 @@ def test_a_window_that_llama_cpp_lacks_bounds_the_context(pairs):
         told = fields(gguf.GGUFReader(exported.path))
         assert told[f"{exported.architecture}.context_length"] == length
         assert any("sliding-window" in note for note in exported.notes) == (length < 512)
+
+
+@pytest.mark.parametrize("limit", [1000, 100_000])
+def test_a_disk_that_becomes_full_is_named(limit, tmp_path):
+    """A full disk is one line, among the metadata and among the weights; no file is left."""
+    resource = pytest.importorskip("resource")  # not on Windows
+    model = build("llama", tmp_path / "model")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(DiskError, match=r"no space left on the disk .*--gguf"):
+            export_gguf(model, tmp_path / "m.gguf")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def with_added_tokens(kind, folder, *flags_by_token):
+    """Build a small model whose tokenizer has more added tokens, each with flags that are on."""
+    model = build(kind, folder)
+    data = json.loads((model / "tokenizer.json").read_text(encoding="utf-8"))
+    size = open_tokenizer(model).size
+    off = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    for place, (content, *flags) in enumerate(flags_by_token):
+        token = {"id": size + place, "content": content, **off, **dict.fromkeys(flags, True)}
+        data["added_tokens"].append(token)
+    (model / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("kind", "flag", "is_noted"),
+    [
+        ("llama", "lstrip", True),
+        ("llama", "rstrip", True),
+        ("llama", "single_word", True),
+        ("llama", "normalized", True),
+        ("qwen2", "rstrip", True),
+        ("qwen2", "normalized", False),  # no normalizer changes the token
+        ("qwen2", "special", False),
+    ],
+)
+def test_added_tokens_that_llama_cpp_finds_otherwise_are_noted(kind, flag, is_noted, tmp_path):
+    """GGUF has no place for these flags; the ids of text with such a token differ."""
+    model = with_added_tokens(kind, tmp_path / "phi-3", ("<x>", flag))
+    exported = export_gguf(model, tmp_path / "m.gguf")
+    assert any("'<x>' in a text" in note for note in exported.notes) == is_noted
+    # llama.cpp does not load a file with the name of Phi-3 and without its tokens.
+    assert fields(gguf.GGUFReader(exported.path))["general.name"] == "Phi 3"
+
+
+def test_tokens_that_swallow_spaces_make_a_model_phi_3(tmp_path):
+    """With the tokens of Phi-3, its name makes llama.cpp read the spaces after special tokens."""
+    tokens = [("<|endoftext|>", "special"), ("<x>", "rstrip", "special")]
+    exported = export_gguf(with_added_tokens("llama", tmp_path / "m", *tokens), tmp_path / "m.gguf")
+    assert fields(gguf.GGUFReader(exported.path))["general.name"] == "m Phi-3"
+    assert exported.notes == ()
 
 
 def test_an_unknown_number_type_is_refused(tmp_path):

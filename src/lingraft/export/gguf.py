@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,11 +23,20 @@ from lingraft.checkpoint.gguf_architectures import (
     complete_config,
 )
 from lingraft.checkpoint.gguf_settings import describe
+from lingraft.checkpoint.loadable import check_config_fits
 from lingraft.checkpoint.safetensors_files import Checkpoint
 from lingraft.errors import MissingExtraError, ModelError, RecipeError, did_you_mean
 from lingraft.export.gguf_converter import converter_advice
 from lingraft.export.gguf_tensors import TensorPlan, named_sources, plan_tensors, write_tensors
-from lingraft.export.gguf_tokenizer import UNKNOWN, GgufTokens, adds_bos, adds_eos, gguf_tokens
+from lingraft.export.gguf_tokenizer import (
+    UNKNOWN,
+    GgufTokens,
+    added_token_notes,
+    adds_bos,
+    adds_eos,
+    gguf_tokens,
+    reads_as_phi_3,
+)
 from lingraft.export.ollama import (
     llama_server,
     modelfile,
@@ -37,7 +47,6 @@ from lingraft.export.ollama import (
 from lingraft.store import atomic_file, write_files
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.chat_template import chat_template_of
-from lingraft.tokenizer.sentencepiece_bpe import SentencePieceBPE
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -95,17 +104,19 @@ def export_gguf(model: Path, path: Path, *, numbers: str = "auto") -> Exported:
     except UnknownArchitectureError as error:
         msg = f"{error}; {converter_advice(model, path)}"
         raise ModelError(msg) from error
+    check_config_fits(checkpoint)
     tokens = gguf_tokens(tokenizer, _embedding_rows(config, checkpoint))
     plans = list(plan_tensors(architecture, config, checkpoint, sources, numbers))
     ends = _end_tokens(model, tokenizer)
-    with atomic_file(path, option="--gguf") as draft:
-        writer = GGUFWriter(str(draft), architecture.name)
+    with (
+        atomic_file(path, option="--gguf") as draft,
+        closing(GGUFWriter(str(draft), architecture.name)) as writer,
+    ):
         writer.add_name(_name(model, tokenizer))
         length, notes = describe(writer, config, architecture)
         _write_types(writer, plans, numbers)
         _write_tokens(writer, tokens, tokenizer, ends)
         write_tensors(writer, plans)
-        writer.close()
     context = min(length, MAX_CONTEXT)
     write_files({written: modelfile(path, tokenizer, context, list(ends))})
     return Exported(
@@ -118,7 +129,7 @@ def export_gguf(model: Path, path: Path, *, numbers: str = "auto") -> Exported:
         tokens=len(tokens.tokens),
         tensors=len(plans),
         bytes=path.stat().st_size,
-        notes=(*tokens.notes, *notes),
+        notes=(*tokens.notes, *added_token_notes(tokenizer), *notes),
     )
 
 
@@ -158,12 +169,10 @@ def _name(model: Path, tokenizer: ModelTokenizer) -> str:
     """
     # The model folder of a run is called `model`, so the name of the run is used.
     name = model.parent.name if model.name == "model" else model.name
-    added = tokenizer.family.data.get("added_tokens") or ()
-    swallows_spaces = any(token["rstrip"] for token in added)
     named = re.search(r"(?i)phi-?3", name)
-    if swallows_spaces and not named and isinstance(tokenizer.family, SentencePieceBPE):
-        return f"{name} Phi-3"
-    return name if swallows_spaces or not named else re.sub(r"(?i)phi-?3", "Phi 3", name)
+    if not reads_as_phi_3(tokenizer):
+        return re.sub(r"(?i)phi-?3", "Phi 3", name)
+    return name if named else f"{name} Phi-3"
 
 
 def _embedding_rows(config: PretrainedConfig, checkpoint: Checkpoint) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -140,4 +142,11 @@ def write_tensors(writer: GGUFWriter, plans: list[TensorPlan]) -> None:
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     for plan in plans:
-        writer.write_tensor_data(plan.read())
+        values = plan.read()
+        try:
+            writer.write_tensor_data(values)
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            # numpy says how many values a full disk took, and has no number for the error.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error

@@ -22,6 +22,9 @@ from lingraft.tokenizer.sentencepiece_bpe import SPACE, SentencePieceBPE
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 """The values of gguf.TokenType, so that this module does not need the optional package."""
 
+PHI_3_TOKENS = frozenset({"<unk>", "<s>", "</s>", "<|endoftext|>"})
+"""The tokens that llama.cpp looks up by their text if the name of the model contains phi-3."""
+
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
@@ -77,6 +80,44 @@ def _converted(tokenizer: ModelTokenizer, rows: int) -> GgufTokens:
         )
     msg = f"llama.cpp has no {family.name} tokenizer for causal models; use transformers or vLLM"
     raise ModelError(msg)
+
+
+def reads_as_phi_3(tokenizer: ModelTokenizer) -> bool:
+    """Return whether llama.cpp tokenises this model as it should only if it takes it for Phi-3.
+
+    Special tokens then swallow the spaces after them. llama.cpp looks up four tokens of Phi-3, and
+    does not load a file without them.
+    """
+    family = tokenizer.family
+    swallows_spaces = any(token["rstrip"] for token in family.data.get("added_tokens") or ())
+    tokens = {*family.pieces, *dict(family.special).values()}
+    return swallows_spaces and isinstance(family, SentencePieceBPE) and tokens >= PHI_3_TOKENS
+
+
+def added_token_notes(tokenizer: ModelTokenizer) -> list[str]:
+    """Return a note if llama.cpp finds added tokens in a text otherwise than the tokenizer.
+
+    GGUF cannot store that a token swallows the spaces around it, or is found only as a whole word
+    or in normalised text. Text without these tokens gets equal ids, so this is no error.
+    """
+    normalizer, is_phi_3 = tokenizer.backend.normalizer, reads_as_phi_3(tokenizer)
+    names = []
+    for token in tokenizer.family.data.get("added_tokens") or ():
+        content = token["content"]
+        searched = content
+        if token["normalized"] and normalizer is not None:
+            searched = normalizer.normalize_str(content)
+        swallows = token["lstrip"] or (token["rstrip"] and not is_phi_3)
+        if swallows or token["single_word"] or searched != content:
+            names.append(content)
+    if not names:
+        return []
+    more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+    note = (
+        f"llama.cpp ignores how the tokenizer finds {names[0]!r}{more} in a text (lstrip, rstrip, "
+        "single_word or normalized); the ids are equal only if the input does not contain it"
+    )
+    return [note]
 
 
 def adds_bos(tokenizer: ModelTokenizer) -> bool:
