@@ -187,6 +187,12 @@ def test_a_large_file_is_read_again_when_asked(tmp_path, monkeypatch):
     assert "checksum differs" in output_damage(folder, trusted_from=4)
 
 
+def test_a_folder_without_stored_outputs_is_not_verified(tmp_path):
+    """A wrong --store must not look like one that is whole."""
+    with pytest.raises(StoreError, match="no stored output is there; name another store"):
+        verify_store(tmp_path / "elsewhere")
+
+
 def test_a_linked_source_that_changed_unseen_is_refused(tmp_path):
     """An output may link to a user's file; if that file has changed, nothing is built from it."""
     weights, stage = tmp_path / "weights", Stage("source", 1, {})

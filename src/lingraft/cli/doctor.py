@@ -22,7 +22,7 @@ import typer
 
 from lingraft.cli.named_models import ModelOrRun, run_of
 from lingraft.cli.options import AsJson, StoreFolder, print_json, print_table
-from lingraft.errors import RecipeError
+from lingraft.errors import RecipeError, StoreError
 from lingraft.formatting import counted, size
 from lingraft.progress import progress
 from lingraft.store import Store, output_damage
@@ -128,9 +128,13 @@ def check_machine(store: Path) -> list[MachineCheck]:
 def verify_store(store: Path) -> list[MachineCheck]:
     """Read every stored output and compare its digests.
 
-    Returns a check for each damaged output, and the number of unchanged ones.
+    Returns a check for each damaged output, and the number of unchanged ones. Raises `StoreError`
+    for a folder without any.
     """
     folders = sorted(path for path in Store(store).outputs.glob("*") if path.is_dir())
+    if not folders:
+        msg = f"{store}: no stored output is there; name another store with --store"
+        raise StoreError(msg)
     checks = []
     with progress("reading the store", len(folders), unit="outputs") as advance:
         for folder in folders:

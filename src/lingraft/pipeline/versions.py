@@ -28,7 +28,7 @@ STAGE_VERSIONS = {
     "evaluation-text": 2,
     "source-check": 2,
     "result-check": 1,
-    "scoring": 6,
+    "scoring": 7,
     "tasks": 3,
     "evaluation": 9,
     "prediction": 3,
