@@ -114,7 +114,6 @@ def error_of_another_run(
             plan,
             folder if rank == 0 else folder / "empty",
             execution=Execution(sharded=True),
-            choosing=heldout,
             seed=1,
         )
     except TrainingError as error:
@@ -170,7 +169,6 @@ if __name__ == "__main__":
                 Path(folder),
                 execution=Execution(sharded=True),
                 heldout=measured,
-                choosing=measured,
             )
             for dtype in (torch.float32, torch.bfloat16):
                 found = traffic_of(Path(model), text.target, world, dtype)

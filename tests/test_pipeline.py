@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from lingraft.errors import LingraftError, RecipeError, StoreError
 from lingraft.evaluation.tasks import auto_tasks
@@ -33,6 +35,7 @@ from lingraft.recipe import Recipe, Runtime, load_recipe, parse_recipe
 from lingraft.recipe.old_names import names_of_0_1
 from lingraft.recipe.overrides import override
 from lingraft.recipe.tree import Tree
+from lingraft.splice import Splice
 from lingraft.store import Store, file_digest
 from lingraft.tokenizer import open_tokenizer
 from tests.commands import start
@@ -298,6 +301,33 @@ def test_only_what_changed_is_made_again(recipe_values, here):
     third, made = carry_out(read(recipe_values), here)
     assert made == []
     assert file_digest(third.model_path / "model.safetensors") == weights
+
+
+def test_other_shares_of_earlier_weights_do_not_train_again(recipe_values, here):
+    """They are mixed into the stored model, with added rows as trained."""
+    trained, _ = carry_out(read(recipe_values), here)
+    recipe = read(recipe_values, "training.merge_back=[0.25]")
+    merged, made = carry_out(recipe, here)
+    assert made[0] == "merge-back"
+    assert "training" not in made
+    graph = build_graph(recipe)
+    folders = [Store(here.store).folder(node.stage) for node in (graph.embeddings, graph.training)]
+    before, after = (load_file(folder / "model" / "model.safetensors") for folder in folders)
+    added = [token.id for token in Splice.read(merged.folder).added]
+    for name, weights in load_file(merged.model_path / "model.safetensors").items():
+        expected = after[name].lerp(before[name], 0.25)
+        if "embed_tokens" in name or "lm_head" in name:
+            expected[added] = after[name][added]
+        assert torch.equal(weights, expected), name
+    chosen, made = carry_out(read(recipe_values, "training.merge_back=[0.0, 1.0]"), here)
+    assert "merge-back" in made
+    assert "training" not in made
+    notes = chosen.notes["merged model"]
+    tried = {one["share"]: sum(one["heldout"].values()) for one in notes["tried"]}
+    assert set(tried) == {0.0, 1.0}
+    assert notes["share"] == min(tried, key=tried.get)
+    whole = file_digest(chosen.model_path / "model.safetensors")
+    assert (whole == file_digest(trained.model_path / "model.safetensors")) == (not notes["share"])
 
 
 def test_another_evaluation_does_not_train_again(recipe_values, here):

@@ -25,6 +25,7 @@ from lingraft.training.column_shield import (
     frozen_masks,
     importance,
 )
+from lingraft.training.merge_back import MergeSettings, merge_models
 from lingraft.training.phase_steps import TrainingText
 from tests.conftest import ENGLISH, HINDI
 from tests.training_cases import ADDED, other_model, packed, plan_of, run, weights_of
@@ -118,11 +119,12 @@ def test_frozen_columns_stay_bit_identical(
         optimizer=optimizer,
         weight_decay=0.1,
         average_share=0.5,
-        merge_back=[0.1],
     )
     notes = run(tiny_model, TrainingText.of(*texts), plan, tmp_path)
     assert notes["replay_share"] == 0
-    before, after = weights_of(tiny_model), weights_of(tmp_path / "output" / "model")
+    trained, merged = tmp_path / "output" / "model", tmp_path / "merged"
+    merge_models(trained, tiny_model, merged, MergeSettings((0.1,)))
+    before, after = weights_of(tiny_model), weights_of(merged)
     masks = load_file(tmp_path / "work" / SHIELD.format(0))
     assert len(masks) == len(before) - 2
     for name, weight in before.items():

@@ -213,7 +213,6 @@ def test_a_run_that_is_killed_in_any_branch_ends_bit_identical(
                 "branch_and_merge": {"iterations": 3},
             },
         ],
-        merge_back=[0.1],
     )
     notes = run(tiny_model, text, plan, tmp_path / "whole", heldout=heldout)
     kills: list[tuple[Any, str, int]] = [

@@ -53,16 +53,6 @@ def test_a_fault_of_a_later_phase_is_found_before_the_first_step(
     assert not (tmp_path / "work" / "training.jsonl").exists()
 
 
-def test_shares_without_text_to_choose_by_are_refused_before_training(
-    tiny_model: Path, text: TrainingText, tmp_path: Path
-) -> None:
-    """They are mixed in at the end only."""
-    plan = plan_of(budget="2 steps", batch_tokens=128, merge_back=[0.1, 0.2])
-    with pytest.raises(RecipeError, match="no held-out text to choose one by"):
-        run(tiny_model, text, plan, tmp_path)
-    assert not (tmp_path / "work" / "training.jsonl").exists()
-
-
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("name", STRATEGIES.names())
 def test_a_strategy_prepares_a_model_without_weights_alike(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lingraft.errors import RecipeError
 from lingraft.pipeline.source_summary import source_statement
 from lingraft.recipe import Recipe
-from lingraft.training.merge_back import merge_back, set_merged
+from lingraft.training.merge_back import MergeSettings, merge_back, set_merged
 from lingraft.training.optimizer import (
     WeightAverage,
     init_state,
@@ -104,7 +104,8 @@ def test_merging_back_mixes_the_base_and_spares_added_rows(share, added):
     """The result is (1 - share) * trained + share * before; added rows stay as trained."""
     model, before = Tiny(0.0), weights(Tiny(-1.0))
     trained = weights(Tiny(1.0))
-    set_merged(model, trained, before, sorted(added), share)
+    settings = MergeSettings((share,), tuple(added))
+    set_merged(model, trained, before, settings, share, types={})
     mixed = (1 - share) - share
     for name, parameter in model.named_parameters():
         expected = torch.full_like(parameter, mixed)
@@ -122,11 +123,12 @@ def test_weights_in_bfloat16_are_merged_on_average(share):
     model.get_input_embeddings = model.get_output_embeddings = lambda: None
     trained = weights(model)
     before = {name: torch.ones_like(value) for name, value in trained.items()}
-    set_merged(model, trained, before, [], share)
+    types = {name: value.dtype for name, value in trained.items()}
+    set_merged(model.float(), trained, before, MergeSettings((share,)), share, types=types)
     moved = (model.weight == 1).float().mean().item()
     assert moved == pytest.approx(share, abs=0.01)
     assert set(model.weight.tolist()) == {1.0, 1 + 2**-7}
-    assert torch.equal(model.kept, trained["kept"])
+    assert torch.equal(model.kept, trained["kept"].float())
 
 
 def test_of_several_shares_the_best_on_held_out_text_is_taken():
@@ -138,7 +140,8 @@ def test_of_several_shares_the_best_on_held_out_text_is_taken():
         seen.append(tried.map.bias[0].item())
         return {"hi": abs(seen[-1] - 0.5), "en": 0.0}
 
-    notes = merge_back(model, weights(Tiny(0.0)), [], [0.1, 0.5, 0.9], heldout)
+    settings = MergeSettings((0.1, 0.5, 0.9), heldout=heldout)
+    notes = merge_back(model, weights(Tiny(0.0)), settings, {})
     assert seen == pytest.approx([0.9, 0.5, 0.1])
     assert notes["share"] == 0.5
     assert [trial["share"] for trial in notes["tried"]] == [0.1, 0.5, 0.9]
@@ -148,12 +151,12 @@ def test_of_several_shares_the_best_on_held_out_text_is_taken():
 def test_one_share_is_not_tried_and_several_need_held_out_text():
     """Without a choice nothing is measured; a choice without a measure is an error."""
     model = Tiny(1.0)
-    notes = merge_back(model, weights(Tiny(0.0)), [1], [0.25], None)
+    notes = merge_back(model, weights(Tiny(0.0)), MergeSettings((0.25,), (1,)), {})
     assert notes == {"share": 0.25, "tried": []}
     assert model.table.weight[0, 0].item() == pytest.approx(0.75)
     assert model.table.weight[1, 0].item() == 1.0
     with pytest.raises(RecipeError, match="no held-out text to choose one by"):
-        merge_back(model, weights(Tiny(0.0)), [], [0.1, 0.2], None)
+        MergeSettings((0.1, 0.2))
 
 
 def stepped(model: Tiny, optimizer: torch.optim.Optimizer, steps: int) -> None:

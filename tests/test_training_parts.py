@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lingraft.checkpoint import load_model
@@ -25,7 +28,7 @@ from lingraft.training.loss import (
     head_is_last,
     make_loss,
 )
-from lingraft.training.merge_back import merge_back
+from lingraft.training.merge_back import MergeSettings, merge_back, merge_models
 from lingraft.training.mfu import Utilisation
 from lingraft.training.optimizer import WeightAverage
 from lingraft.training.reference_model import ReferenceModel
@@ -259,7 +262,7 @@ def test_merging_back_takes_the_share_that_is_best_on_held_out_text(folder: Path
         )
         return {"hi": abs(float(distance) - 0.7), "en": 0.0}
 
-    found = merge_back(model, before, ADDED, (0.0, 0.3, 0.6), heldout)
+    found = merge_back(model, before, MergeSettings((0.0, 0.3, 0.6), ADDED, heldout), {})
     assert found["share"] == 0.3
     assert [one["share"] for one in found["tried"]] == [0.0, 0.3, 0.6]
     for name, parameter in model.named_parameters():
@@ -270,13 +273,32 @@ def test_merging_back_takes_the_share_that_is_best_on_held_out_text(folder: Path
         torch.testing.assert_close(moved, torch.full_like(moved, 0.7), rtol=1e-5, atol=1e-5)
 
 
-def test_a_sweep_without_held_out_text_is_refused(tiny_model: Path) -> None:
-    """Several shares and nothing to choose by: an error; one share needs no choice."""
-    model = load_model(tiny_model, dtype="stored")
-    before = dict(load_model(tiny_model, dtype="stored").named_parameters())
-    with pytest.raises(RecipeError, match="no held-out text to choose one by"):
-        merge_back(model, before, (), (0.1, 0.2), None)
-    assert merge_back(model, before, (), (0.5,), None) == {"share": 0.5, "tried": []}
+def test_folders_are_merged_in_their_data_types(folder: Path, tmp_path: Path) -> None:
+    """Each share is measured as it would be saved, and the best one is."""
+    shutil.copytree(folder, tmp_path / "trained")
+    tensors = {name: (tensor + 0.5).bfloat16() for name, tensor in weights_of(folder).items()}
+    save_file(tensors, tmp_path / "trained" / "model.safetensors", {"format": "pt"})
+    seen: dict[float, torch.Tensor] = {}
+
+    def heldout(merged: Any) -> dict[str, float]:
+        assert not merged.training
+        row = merged.get_input_embeddings().weight[5].detach().clone()
+        seen[round(float((row - start[5]).mean()), 1)] = row
+        return {"hi": float(row.mean())}
+
+    start = weights_of(folder)["model.embed_tokens.weight"]
+    settings = MergeSettings((0.2, 0.8), ADDED, heldout)
+    notes = merge_models(tmp_path / "trained", folder, tmp_path / "merged", settings)
+    assert notes["share"] == 0.8
+    assert sorted(seen) == [0.1, 0.4]
+    merged = weights_of(tmp_path / "merged")
+    trained = weights_of(tmp_path / "trained")
+    assert {tensor.dtype for tensor in merged.values()} == {torch.bfloat16}
+    rows = merged["model.embed_tokens.weight"]
+    assert torch.equal(rows[5].float(), seen[0.1])
+    assert torch.equal(rows[list(ADDED)], trained["model.embed_tokens.weight"][list(ADDED)])
+    config = json.loads((tmp_path / "merged" / "config.json").read_text())
+    assert config["use_cache"] is True
 
 
 def test_tensorboard_gets_what_the_log_gets(tiny_model: Path, tmp_path: Path) -> None:

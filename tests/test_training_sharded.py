@@ -38,7 +38,6 @@ PLAN: dict[str, Any] = {
             "branch_and_merge": {"iterations": 2},
         },
     ],
-    "merge_back": [0.0, 0.3],
 }
 
 
@@ -76,13 +75,13 @@ def test_two_processes_train_as_one_and_go_on_as_one(
 ) -> None:
     """Two processes give the losses of one, and a stopped run resumes with either number.
 
-    Each of two processes writes its own file of a checkpoint. Branches and the weights from before
-    training are merged as in one process, and all processes measure what was merged. A step reduces
-    gradients once per sharded module, in float32, however many micro-batches it has; computing in
+    Each of two processes writes its own file of a checkpoint. Branches are merged as in one
+    process, and all processes measure the merged model. A step reduces gradients once per sharded
+    module, in float32, however many micro-batches it has; computing in
     bfloat16 halves the bytes of gathered weights; and gradients are those of one process. Only rank
     0 hashes checkpoints: the others get what it found, the error of another run's checkpoint too.
     """
-    run(tiny_model, text, plan_of(**PLAN), tmp_path / "one", heldout=heldout, choosing=heldout)
+    run(tiny_model, text, plan_of(**PLAN), tmp_path / "one", heldout=heldout)
     stopped = launch(tiny_model, text, tmp_path / "two", stop=5)
     assert [code for code, _ in stopped] == [130, 130], stopped
     assert "stopped by SIGTERM after step 9 of 10" in stopped[1][1]
@@ -96,10 +95,10 @@ def test_two_processes_train_as_one_and_go_on_as_one(
     shutil.copytree(tmp_path / "two", tmp_path / "alone")
     went_on = launch(tiny_model, text, tmp_path / "two", stop=0)
     assert [code for code, _ in went_on] == [0, 0], went_on
-    # The end, two shares and their merged model: both processes measure each.
-    end = "ChunkedInsideLoss, opened shard by shard, measured 4 times, next to 0 other shards"
+    # Both processes measure the end.
+    end = "ChunkedInsideLoss, opened shard by shard, measured 1 times, next to 0 other shards"
     assert [told.splitlines()[-1] for _, told in went_on] == [end, end]
-    run(tiny_model, text, plan_of(**PLAN), tmp_path / "alone", heldout=heldout, choosing=heldout)
+    run(tiny_model, text, plan_of(**PLAN), tmp_path / "alone", heldout=heldout)
     (tmp_path / "joined").mkdir()
     shutil.copytree(tmp_path / "one" / "work", tmp_path / "joined" / "work")
     shutil.rmtree(tmp_path / "joined" / "work" / "step-00000010")
@@ -131,7 +130,7 @@ def losses(folder: Path) -> list[float]:
     """Return the losses of the steps, and those on held-out text."""
     rows = log_of(folder)
     curve = [row["heldout"]["hi"] for row in rows if "heldout" in row]
-    assert [row["step"] for row in rows if "heldout" in row] == [0, 1, 2, 3, 4, 7, 10, 10]
+    assert [row["step"] for row in rows if "heldout" in row] == [0, 1, 2, 3, 4, 7, 10]
     return [row["bits_per_byte"] for row in rows if "bits_per_byte" in row] + curve
 
 

@@ -91,7 +91,9 @@ def read_trained_delta(run: Path, splice: Splice) -> TrainedDelta:
     if names.output and not names.tied:
         output_rows = checkpoint.tensor(names.output[0])[list(ids)]
     # Merging back moves the weights this share of the way to the base, and so scales the change.
-    merged_back = float(stage_notes(record, "training").get("merge_back", {}).get("share", 0.0))
+    # In earlier versions, this was a part of training.
+    notes = stage_notes(record, "merge-back") or stage_notes(record, "training").get("merge_back")
+    merged_back = float((notes or {}).get("share", 0.0))
     layers = _sum_phases(list(_read_matrices(run, strategies)), 1 - merged_back)
     return TrainedDelta(layers, names.rows, ids, input_rows, output_rows)
 

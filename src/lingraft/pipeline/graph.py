@@ -28,6 +28,7 @@ class Graph:
     packing: Mapping[str, StageNode]
     training: StageNode | None
     received: StageNode | None
+    merged: StageNode | None
     instruct: StageNode | None
     chat_vector: StageNode | None
     scoring: tuple[StageNode, ...]
@@ -38,7 +39,8 @@ class Graph:
     @property
     def final(self) -> StageNode:
         """The stage whose model the run keeps."""
-        return self.chat_vector or self.training or self.received or self.embeddings
+        trained = self.merged or self.training or self.received
+        return self.chat_vector or trained or self.embeddings
 
     @property
     def model_nodes(self) -> tuple[StageNode, ...]:
@@ -68,6 +70,7 @@ class Graph:
             self.received,
             *self.packing.values(),
             self.training,
+            self.merged,
             self.instruct,
             self.chat_vector,
             *self.result_checks[1:],

@@ -89,7 +89,7 @@ class _Planner:
         rows += [self._packing(role, node) for role, node in graph.packing.items()]
         if graph.training is not None:
             rows.append(self._training(graph.training))
-        for node in (graph.instruct, graph.chat_vector):
+        for node in (graph.merged, graph.instruct, graph.chat_vector):
             if node is not None:
                 rows.append(self._row(node, {}, seconds=EMBEDDING_SECONDS))
         rows += self._checks(graph.result_checks[1:])

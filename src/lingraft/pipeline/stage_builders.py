@@ -185,7 +185,11 @@ def make_training(context: StageContext) -> None:
     """Continue pretraining on the packed text."""
     from lingraft.training.train import train
 
-    model, plan = context.folders["model"] / "model", context.recipe.training
+    model = context.folders["model"] / "model"
+    plan = context.recipe.training.without_merging()
+    if context.recipe.training.chooses:
+        # Held-out text that cannot be split must not be found out after the training.
+        _heldout_measure(context, model, "chosen on")
     added = [token.id for token in Splice.read(context.folders["vocabulary"]).added]
     notes = train(
         model,
@@ -199,7 +203,6 @@ def make_training(context: StageContext) -> None:
         heldout=_heldout_measure(context, model, reported_part(context.recipe))
         if plan.heldout_points
         else None,
-        choosing=_heldout_measure(context, model, "chosen on") if plan.chooses else None,
         in_context=_in_context_measure(context, model) if plan.heldout_points else None,
         prefix_dir=context.prefix_dir / curve_digest(context.recipe),
     )
@@ -213,6 +216,23 @@ def make_training(context: StageContext) -> None:
     if trained.is_dir():  # of several processes, only the first writes the model
         copy_matching(model, trained, COMPANION_FILES)
         warn_if_not_servable(context)
+
+
+def make_merged(context: StageContext) -> None:
+    """Mix weights from before training into the trained ones."""
+    from lingraft.training.merge_back import MergeSettings, merge_models
+
+    plan, before = context.recipe.training, context.folders["model"] / "model"
+    trained, merged = context.folders["trained"] / "model", context.draft.folder / "model"
+    settings = MergeSettings(
+        plan.merge_back,
+        tuple(token.id for token in Splice.read(context.folders["vocabulary"]).added),
+        _heldout_measure(context, before, "chosen on") if plan.chooses else None,
+        context.recipe.seed,
+    )
+    context.draft.note(merge_models(trained, before, merged, settings, context.execution.device))
+    copy_matching(trained, merged, COMPANION_FILES)
+    warn_if_not_servable(context)
 
 
 def curve_digest(recipe: Recipe) -> str:

@@ -9,7 +9,8 @@ result check (one of the model of `embeddings`, one of the final model): source,
 packing (one of each text): source (for its context length), vocabulary, text
 training: embeddings, packed texts, and all texts for the held-out curve
 received (in place of training): embeddings, vocabulary; the files of another engine are settings
-chat vector: the model of training (or else of embeddings), source, instruct model, vocabulary
+merged model (with `merge_back`): the model of training, embeddings, and all texts to choose on
+chat vector: the model of the stage before, source, instruct model, vocabulary
 scoring, tasks (one of each of the models of source, embeddings and the end): model, all texts
 evaluation: those models, their scores and tasks, all texts, and the packed text
 target text, mixed (of several targets, if an initialisation reads text): target texts
@@ -36,7 +37,12 @@ from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.received import ReceivedModel
 from lingraft.pipeline.stage_builders import target_roles
 from lingraft.pipeline.stage_node import StageNode, source_node, stage_node
-from lingraft.pipeline.training_stages import packed_inputs, packing_nodes, training_node
+from lingraft.pipeline.training_stages import (
+    merging_node,
+    packed_inputs,
+    packing_nodes,
+    training_node,
+)
 from lingraft.recipe import Recipe, Text
 from lingraft.vocabulary.auto_size import SIZES, AutoSize
 
@@ -68,7 +74,8 @@ def build_graph(
     training = None
     if packing and not returned:
         training = training_node(recipe, embeddings, packing, texts, replay)
-    trained = training or returned
+    merged = merging_node(recipe, training or returned, embeddings, texts, replay)
+    trained = merged or training or returned
     instruct, chat_vector = _chat_vector(recipe, source, vocabulary, trained or embeddings)
     adapted = chat_vector or trained
     # The spliced model is measured to tell the effect of initialisation from that of training.
@@ -90,6 +97,7 @@ def build_graph(
         packing=packing,
         training=training,
         received=returned,
+        merged=merged,
         instruct=instruct,
         chat_vector=chat_vector,
         scoring=measured.scoring,

@@ -1,8 +1,9 @@
-"""The stages that pack the text of training and train the model."""
+"""The stages that pack the text of training, train the model, and mix earlier weights into it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from lingraft.pipeline import stage_builders
 from lingraft.pipeline.evaluation_stages import scoring_settings
@@ -78,7 +79,7 @@ def training_node(
     replay: StageNode | None,
 ) -> StageNode:
     """Return the stage that trains the model on the packed texts."""
-    plan = recipe.training
+    plan = recipe.training.without_merging()
     settings = {
         **plan.model_dump(mode="json", exclude={"packing"}),
         "seed": recipe.seed,
@@ -89,10 +90,8 @@ def training_node(
     if len(recipe.targets) > 1:
         settings["temperature"] = recipe.vocabulary.temperature
         settings["weights"] = [text.weight for text in recipe.targets]
-    # The model depends on held-out text only if a share is chosen on it. The curve depends on it as
-    # well, but another evaluation must not train again: `stage_warnings` names the difference.
-    if plan.chooses:
-        settings["heldout"] = scoring_settings(recipe.evaluation)
+    # The curve depends on held-out text, but another evaluation must not train again:
+    # `stage_warnings` names the difference.
     return stage_node(
         "training",
         "training",
@@ -104,4 +103,32 @@ def training_node(
         **training_inputs(recipe, packing),
         replay=replay,
         **targets,
+    )
+
+
+def merging_node(
+    recipe: Recipe,
+    trained: StageNode | None,
+    embeddings: StageNode,
+    targets: Mapping[str, StageNode],
+    replay: StageNode | None,
+) -> StageNode | None:
+    """Return the stage that mixes weights from before training into the trained model, if any."""
+    plan = recipe.training
+    if trained is None or not plan.merge_back:
+        return None
+    settings: dict[str, Any] = {"shares": list(plan.merge_back), "seed": recipe.seed}
+    texts: dict[str, StageNode | None] = {}
+    if plan.chooses:
+        settings["heldout"] = scoring_settings(recipe.evaluation)
+        texts = {**targets, "replay": replay}
+    return stage_node(
+        "merged model",
+        "merge-back",
+        settings,
+        stage_builders.make_merged,
+        trained=trained,
+        model=embeddings,
+        vocabulary=embeddings.inputs["vocabulary"],
+        **texts,
     )

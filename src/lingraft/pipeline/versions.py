@@ -23,6 +23,7 @@ STAGE_VERSIONS = {
     "packing": 5,
     "training": 16,
     "received": 1,
+    "merge-back": 1,
     "chat-vector": 3,
     # Checks, measurements and predictions.
     "evaluation-text": 2,

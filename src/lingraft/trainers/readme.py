@@ -100,7 +100,9 @@ def _after_phases(plan: PlanRecord) -> Iterator[str]:
         yield "Attention stays within a document (`position_ids`)."
     if plan.merge_back:
         shares = ", ".join(f"{share:g}" for share in plan.merge_back)
-        yield f"After training, a share of the weights before training is mixed in: {shares}."
+        yield (
+            f"`lingraft receive` then mixes in a share of the weights before training: {shares}."
+        )
     if plan.chat_vector is not None:
         yield f"`lingraft receive` then adds the chat vector, with the weight {plan.chat_vector:g}."
 

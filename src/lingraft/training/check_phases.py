@@ -16,7 +16,6 @@ from torch import nn
 from lingraft.strategies import Shielded, Strategy
 from lingraft.training.column_shield import base_language_text, shielded_parameters
 from lingraft.training.job import Job
-from lingraft.training.merge_back import shares_to_try
 from lingraft.training.optimizer import execution_with, make_optimizer
 from lingraft.training.phase_steps import PhaseSteps
 from lingraft.training.prepare_model import check_quantises
@@ -28,8 +27,6 @@ def check_phases(job: Job, phases: Sequence[PhaseSteps], model: Any, processes: 
 
     That is `RecipeError`, `MissingExtraError` or `TrainingError`. `model` does not change.
     """
-    if job.plan.merge_back:
-        shares_to_try(job.plan.merge_back, job.choosing)
     for phase, steps in list(zip(job.plan.phases, phases, strict=True))[1:]:
         execution = execution_with(phase.optimizer, job.execution)
         check_quantises(phase.strategy, sharded=processes > 1)

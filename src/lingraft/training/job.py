@@ -37,7 +37,6 @@ class Job:
     heldout: Heldout | None
     prefix_dir: Path | None = None
     title: str = "training"
-    choosing: Heldout | None = None
     in_context: InContext | None = None
 
     def folder(self, phase: int, iteration: int = 0) -> Path:

@@ -1,69 +1,98 @@
 """Mix the weights from before training into the trained ones (`merge_back`), against forgetting.
 
-Weights in bfloat16 are rounded stochastically. Training often moves them by one step of bfloat16:
+It is a stage of its own after training, so that other shares need no other training. Weights that
+are saved in bfloat16 are rounded stochastically. Training often moves them by one step of bfloat16:
 rounded to the nearest number, a share below one half of such a step would change none of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lingraft.checkpoint.load_model import load_for_training
 from lingraft.errors import RecipeError
 from lingraft.store import seed_of
 from lingraft.strategies.model_parts import embedding_parameters
+from lingraft.training.job import Heldout
 from lingraft.training.optimizer import round_stochastically
+from lingraft.training.prepare_model import measured_copy
+from lingraft.training.save_model import save_final_model
+from lingraft.training.train_log import scoring
 
 
-def shares_to_try(
-    shares: Sequence[float], heldout: Callable[[Any], Mapping[str, float]] | None
-) -> Sequence[float]:
-    """Return the shares of `merge_back` that are measured: a single one needs no choice.
+@dataclass(frozen=True)
+class MergeSettings:
+    """How weights from before training are mixed into the trained ones.
 
-    Raises `RecipeError` if there are several and no held-out text.
+    Of several `shares`, the one with the lowest bits per byte by `heldout` is used, averaged over
+    the languages. The rows of the tokens `added` stay as trained, because before training they were
+    only an initialisation.
     """
-    if len(shares) == 1:
-        return ()
-    if heldout is None:
-        msg = (
-            "training.merge_back has several shares, but there is no held-out text to choose one "
-            "by; set a single share"
-        )
-        raise RecipeError(msg)
-    return shares
+
+    shares: tuple[float, ...]
+    added: tuple[int, ...] = ()
+    heldout: Heldout | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise `RecipeError` if there are several shares and no held-out text."""
+        if len(self.shares) > 1 and self.heldout is None:
+            msg = (
+                "training.merge_back has several shares, but there is no held-out text to choose "
+                "one by; set a single share"
+            )
+            raise RecipeError(msg)
+
+
+def merge_models(
+    trained: Path, before: Path, output: Path, settings: MergeSettings, device: str = "cpu"
+) -> dict[str, Any]:
+    """Mix the weights of the model folder `before` into those of `trained`; write the result.
+
+    The weights keep the data types of `trained`. Three models in float32 are in main memory at
+    once. Several shares are measured on `device`. Returns the notes of `merge_back`.
+    """
+    model, types = load_for_training(trained)
+    start, _ = load_for_training(before)
+    measure = settings.heldout
+
+    def heldout(merged: Any) -> dict[str, float]:
+        on_device = measured_copy(merged, types, device)
+        with scoring(on_device):
+            return dict(measure(on_device)) if measure else {}
+
+    chosen = replace(settings, heldout=heldout if measure else None)
+    notes = merge_back(model, dict(start.named_parameters()), chosen, types)
+    save_final_model(model, types, trained, output)
+    return notes
 
 
 def merge_back(
     model: Any,
     before: Mapping[str, Tensor],
-    added: Sequence[int],
-    shares: Sequence[float],
-    heldout: Callable[[Any], Mapping[str, float]] | None,
-    *,
-    seed: int = 0,
+    settings: MergeSettings,
+    types: Mapping[str, torch.dtype],
 ) -> dict[str, Any]:
     """Mix weights from before training into the model, against forgetting; return the notes.
 
-    merged = (1 - share) * trained + share * before, for every weight of the base. Added rows stay
-    as trained, because before training they were only an initialisation. Of several shares, the one
-    with the lowest bits per byte by `heldout`, averaged over the languages, is used. The notes are
-    the `share` and the results of all that were `tried`. Raises `RecipeError` if there are several
-    shares and no held-out text.
+    merged = (1 - share) * trained + share * before, for every weight of the base. `types` are the
+    data types in which the model is saved. The notes are the `share` and the results of all that
+    were `tried`.
     """
-    to_try = shares_to_try(shares, heldout)
-    trained = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    if to_try:
-        # Each share starts from the trained weights, so they are kept until the best one is set.
-        trained = {name: parameter.clone() for name, parameter in trained.items()}
+    trained = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     tried: dict[float, Mapping[str, float]] = {}
-    for share in to_try:
-        set_merged(model, trained, before, added, share, seed=seed)
-        tried[share] = dict(heldout(model)) if heldout else {}
-    best = min(tried, key=lambda share: sum(tried[share].values()), default=shares[0])
-    set_merged(model, trained, before, added, best, seed=seed)
+    if settings.heldout and len(settings.shares) > 1:
+        for share in settings.shares:
+            set_merged(model, trained, before, settings, share, types=types)
+            tried[share] = dict(settings.heldout(model))
+    best = min(tried, key=lambda share: sum(tried[share].values()), default=settings.shares[0])
+    set_merged(model, trained, before, settings, best, types=types)
     trials = [{"share": share, "heldout": values} for share, values in tried.items()]
     return {"share": best, "tried": trials}
 
@@ -73,28 +102,20 @@ def set_merged(
     model: Any,
     trained: Mapping[str, Tensor],
     before: Mapping[str, Tensor],
-    added: Sequence[int],
+    settings: MergeSettings,
     share: float,
     *,
-    seed: int = 0,
+    types: Mapping[str, torch.dtype],
 ) -> None:
-    """Set weights to (1 - share) * trained + share * before, and added rows to trained.
-
-    `trained` may be the weights of the model themselves.
-    """
+    """Set weights to (1 - share) * trained + share * before, and added rows to trained."""
     generator = torch.Generator()
-    generator.manual_seed(seed_of(["merge back", seed, share]))
-    rows = torch.tensor(sorted(added), dtype=torch.long)
+    generator.manual_seed(seed_of(["merge back", settings.seed, share]))
+    rows = torch.tensor(sorted(settings.added), dtype=torch.long)
     embeddings = set(embedding_parameters(model))
     for name, parameter in model.named_parameters():
-        # A measurement of an earlier share may have moved the model to another device.
-        end, start = trained[name].to(parameter), before[name].to(parameter)
-        if parameter.dtype is torch.bfloat16:
-            # On the CPU, where the generator gives the same numbers on every machine.
-            merged = torch.lerp(end.to("cpu", torch.float32), start.to("cpu", torch.float32), share)
-            merged = round_stochastically(merged, generator)
-        else:
-            merged = torch.lerp(end, start, share)
+        merged = torch.lerp(trained[name].float(), before[name].float(), share)
+        if types.get(name) is torch.bfloat16:
+            merged = round_stochastically(merged, generator).float()
         if name in embeddings:
-            merged[rows] = trained[name][rows].to(merged)
+            merged[rows] = trained[name][rows].float()
         parameter.copy_(merged)

@@ -58,6 +58,10 @@ class TrainingPlan(Settings):
         """Whether the result is chosen among several by held-out text."""
         return len(self.merge_back) > 1
 
+    def without_merging(self) -> TrainingPlan:
+        """Return what the training itself depends on: `merge_back` is a stage after it."""
+        return self.model_copy(update={"merge_back": ()})
+
     written: ClassVar[str] = "the settings of one phase, {phases: [...]}, or the name of a plan"
     left_out: ClassVar[str] = "phases"
     short_settings: ClassVar[type[Settings]] = NamedPlan

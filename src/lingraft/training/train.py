@@ -30,7 +30,6 @@ def train(
     seed: int = 0,
     execution: Execution | None = None,
     heldout: Heldout | None = None,
-    choosing: Heldout | None = None,
     in_context: InContext | None = None,
     prefix_dir: Path | None = None,
 ) -> dict[str, Any]:
@@ -39,10 +38,10 @@ def train(
     Low-rank matrices are merged into the weights and also saved (`output/low-rank-N.safetensors`
     for phase N). `added` are the ids of the added tokens. Checkpoints are in `scratch_dir`: the
     same call resumes a stopped run. `heldout` and `in_context` measure the points of the held-out
-    curve, `choosing` other text by which a share of `merge_back` is chosen. In the folder
-    `prefix_dir`, if given, runs of different length share their first steps (`shared_prefix`).
-    After SIGTERM or Ctrl-C, the progress is saved and `Interrupted` is raised. Raises
-    `TrainingError` if the loss is NaN or diverges.
+    curve. In the folder `prefix_dir`, if given, runs of different length share their first steps
+    (`shared_prefix`). `merge_back` of the plan is left to `merge_models`. After SIGTERM or Ctrl-C,
+    the progress is saved and `Interrupted` is raised. Raises `TrainingError` if the loss is NaN or
+    diverges.
     """
 
     def write(trainer: Trainer) -> None:
@@ -63,7 +62,6 @@ def train(
             execution,
             heldout,
             prefix_dir,
-            choosing=choosing,
             in_context=in_context,
         ),
         write,

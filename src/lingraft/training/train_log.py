@@ -22,7 +22,7 @@ from lingraft.progress import warn
 from lingraft.store import fsync
 from lingraft.training.config import Phase
 from lingraft.training.distributed import reshard
-from lingraft.training.job import Heldout, Job
+from lingraft.training.job import Job
 from lingraft.training.optimizer import execution_with
 from lingraft.training.phase_outline import outline_phase
 from lingraft.training.phase_steps import PhaseSteps, TrainingSteps, TrainingText
@@ -145,11 +145,6 @@ class TrainLog:
                 f"{loss_in_words(probe, self.first_gains[probe], gains[probe])}; {REMEDY}"
             )
         return {"in_context": gains, **({"lost": lost} if lost else {})}
-
-    def heldout(self, model: Any, measure: Heldout | None) -> dict[str, float]:
-        """Return the bits per byte of held-out text by language, as `measure` measures them."""
-        with scoring(model):
-            return dict(measure(model)) if measure else {}
 
 
 @contextmanager

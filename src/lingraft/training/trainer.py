@@ -8,12 +8,11 @@ are saved in the data types of the source.
 from __future__ import annotations
 
 import shutil
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lingraft.checkpoint.load_model import load_for_training
 from lingraft.formatting import counted
 from lingraft.packing.reading_plan import epochs_line
 from lingraft.progress import no_progress, progress, say, warn
@@ -25,7 +24,6 @@ from lingraft.training.check_phases import check_phases
 from lingraft.training.checkpointing import TrainingCheckpoint, checkpoint_to_resume
 from lingraft.training.distributed import ProcessGroup
 from lingraft.training.job import Job
-from lingraft.training.merge_back import merge_back, shares_to_try
 from lingraft.training.phase_outline import outline_lines, outline_phase
 from lingraft.training.phase_setup import PhaseSetup
 from lingraft.training.prepare_model import (
@@ -41,7 +39,7 @@ from lingraft.training.save_model import (
     save_phase_model,
 )
 from lingraft.training.shared_prefix import prefix_checkpoint
-from lingraft.training.state import RunState, Stopped, Totals
+from lingraft.training.state import RunState, Stopped
 from lingraft.training.step_loop import DivergenceMonitor, StepLoop
 from lingraft.training.trackers import tracking
 from lingraft.training.train_log import LOG, TrainLog, run_notes
@@ -126,11 +124,10 @@ class Trainer:
             for number in range(state.phase, len(phases)):
                 self._train_phase(number, loop, resumed)
                 resumed = None
-            merged = self._merge(state.done)
         notes = run_notes(job, self.planned, state, self.kind, self.parameters)
         if world.size > 1:
-            merged = {"processes": world.size, "opened": self.loaded.how, **merged}
-        return {**notes, **self.setup.notes, **merged}
+            notes |= {"processes": world.size, "opened": self.loaded.how}
+        return {**notes, **self.setup.notes}
 
     def _checkpoint(self) -> TrainingCheckpoint | None:
         """Return the checkpoint to resume from; if there is none, that of the shared prefix."""
@@ -244,12 +241,9 @@ class Trainer:
             if merges and not is_last:
                 save_phase_model(self.model, job.folder(number, following))
         if merges and is_last and self.log.is_due(state.done):
-            with self._shared() as model:
+            with on_every_process(self.model, self.types, self.job, self.world) as model:
                 self.log.measure(model, state.done)
         self.world.barrier()
-
-    def _shared(self) -> AbstractContextManager[Any]:
-        return on_every_process(self.model, self.types, self.job, self.world)
 
     def _load_phase(self, number: int, iteration: int) -> None:
         # The model before leaves the memory first: a device need not have room for two.
@@ -257,33 +251,6 @@ class Trainer:
         sharded = self.world.size > 1
         self.loaded = load_phase_model(self.job, number, iteration, sharded=sharded)
         self.model = self.loaded.model
-
-    def _merge(self, done: Totals) -> dict[str, Any]:
-        """Merge weights from before training into the model, if the plan has `merge_back`."""
-        shares = self.job.plan.merge_back
-        if not shares:
-            return {}
-        notes: dict[str, Any] = {}
-        choosing = (lambda _model: self._choosing()) if self.job.choosing else None
-        if self.world.is_first:
-            source, _ = load_for_training(self.job.model_folder)
-            before = dict(source.named_parameters())
-            notes = merge_back(
-                self.model, before, self.job.added, shares, choosing, seed=self.job.seed
-            )
-        else:
-            # Rank 0 merges; the others take part in its measurements.
-            for _ in shares_to_try(shares, choosing):
-                self._choosing()
-        if self.job.heldout:
-            with self._shared() as model:
-                self.log.measure(model, done, merged=notes.get("share"))
-        return {"merge_back": notes}
-
-    def _choosing(self) -> dict[str, float]:
-        """Return the bits per byte that a share of `merge_back` is chosen by."""
-        with self._shared() as model:
-            return self.log.heldout(model, self.job.choosing)
 
     def write(self, output: Path) -> None:
         """Write the finished model, the low-rank matrices merged into it, and the log."""

@@ -122,8 +122,8 @@ def plan_limits(handover: Handover) -> list[str]:
     plan, limits = handover.plan, []
     if plan.merge_back:
         limits.append(
-            f"merge_back ({', '.join(f'{share:g}' for share in plan.merge_back)}) is not applied: "
-            f"mix the weights of model/ into the trained ones yourself"
+            f"merge_back ({', '.join(f'{share:g}' for share in plan.merge_back)}) is applied by "
+            "`lingraft receive`, not by the trainer"
         )
     if plan.chat_vector is not None:
         limits.append(
