@@ -20,7 +20,7 @@ import numpy as np
 
 from lingraft.packing.mixture import IGNORED
 from lingraft.pipeline import build_graph
-from lingraft.pipeline.stage_builders import training_text
+from lingraft.pipeline.training_builders import training_text
 from lingraft.pipeline.training_stages import training_inputs
 from lingraft.recipe import Recipe, parse_recipe
 from lingraft.recipe.tree import Tree

@@ -225,6 +225,26 @@ def test_a_target_is_predicted_from_its_own_text(finished):
     assert of_both[0] == of_both[1]
 
 
+def test_a_target_that_was_hardly_read_leaves_the_others_predicted(finished):
+    """The reason names the language, and its end is not that of all languages together."""
+    records = []
+    for row in read_log(finished.folder / "training.jsonl"):
+        if row["step"] > 10 or "predicted" in row:
+            continue
+        both = {}
+        if bits := row.get("heldout", {}).get("tr"):
+            both["heldout"] = {"tr": bits, "hi": bits}
+        if "target_bytes" in row:
+            step = {"bytes": 700, "bits_per_byte": row["target_bits_per_byte"]}
+            both["targets"] = {"tr": step}
+        records.append(row | both)
+    forecast = ProgressForecast(lambda *_: 1.0, 40, targets=2)
+    found = predict_training(forecast, records, 40, MeasuringTime())
+    ends = [row["language"] for row in found["predicted"] if row["metric"] == "bits per byte"]
+    assert ends == ["tr"]
+    assert found["not predicted"]["bits per byte"].startswith("hi: 0 points of bits per byte")
+
+
 def test_the_end_of_training_is_no_prediction_of_a_model_that_is_changed_after_it(finished):
     """Only the time is predicted of a run whose weights are mixed after training."""
     content = {"rows": [], "not predicted": {}}

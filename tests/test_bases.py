@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from lingraft.bases import BASES, BuildContext, parse_model
 from lingraft.bases.tokenizer_files import complete_tokenizer, write_source_tokenizer
@@ -242,6 +243,14 @@ def test_real_tokenizers_get_a_body(assets, tmp_path, tokenizer, body, size):
     )
     assert complete_tokenizer(folder).size == size
     assert base.config()["vocab_size"] == size
+
+
+def test_a_base_that_is_trained_here_has_nothing_to_merge_back():
+    """Before its training its weights are random."""
+    pretrain = {"language": "en", "corpus": {"sources": "miniature"}}
+    training = {"budget": "2 steps", "merge_back": [0.1]}
+    with pytest.raises(ValidationError, match="before this training the weights are random"):
+        BASES.parse({"pretrain": {**pretrain, "training": training}})
 
 
 def test_a_base_trained_here(english_file, tmp_path):

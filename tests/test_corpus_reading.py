@@ -202,9 +202,10 @@ def test_data_in_a_file_that_is_named_like_text(tmp_path):
         path = tmp_path / "a.jsonl"
         compress = COMPRESS.get(kind, lambda _: parquet_bytes(pa.table({"text": TEXTS})))
         path.write_bytes(compress(b'{"text": "one"}\n'))
+        unpack = "" if kind == ".parquet" else ", or unpack it"
         assert fault(path) == (
             f"{path}: {kind} data, expected text in UTF-8; "
-            f"rename the file so that its name ends in {kind}, or unpack it"
+            f"rename the file so that its name ends in {kind}{unpack}"
         )
     path.write_text('{"text": "BZh is text"}\n', encoding="utf-8")
     assert read(path) == ["BZh is text"]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, LlamaConfig
 
 import lingraft
-from lingraft.errors import CorpusError
+from lingraft.errors import RecipeError
 from lingraft.evaluation import BootstrapSettings, EvaluationSettings, ScoredModel, compare
 from lingraft.evaluation.byte_positions import (
     EDGES,
@@ -51,7 +51,7 @@ from lingraft.measurement import (
     metric_changes,
     select,
 )
-from lingraft.pipeline.evaluation_stages import CURVE_SETTINGS, curve_settings
+from lingraft.pipeline.evaluation_stages import CURVE_SETTINGS, check_parallel, curve_settings
 from lingraft.pipeline.stage_warnings import ScoredText, other_curve_warning
 from lingraft.recipe import Evaluation
 from lingraft.store import Manifest
@@ -466,12 +466,13 @@ def test_the_in_context_gain_of_documents(tokenizer: ModelTokenizer) -> None:
     } == {position_metric(span) for span in SPANS[:5]}
 
 
-def test_parallel_text_without_a_language_to_compare_is_refused(tokenizer: ModelTokenizer) -> None:
+def test_parallel_text_without_a_language_to_compare_is_refused() -> None:
     """A premium is over English: a parallel file is never left unused because only it is there."""
-    texts = {"en": LONG[:2]}
-    settings = SETTINGS.model_copy(update={"parallel_file": "flores.jsonl"})
-    with pytest.raises(CorpusError, match=r"flores\.jsonl is compared with English, and only"):
-        compare({"source": scored(tokenizer, 1.0, texts)}, texts, settings)
+    settings = Evaluation(parallel_file="flores.jsonl")
+    with pytest.raises(RecipeError, match=r"flores\.jsonl is compared with English, and only"):
+        check_parallel(settings, ["en"])
+    check_parallel(settings, ["hi", "en"])
+    check_parallel(Evaluation(), ["en"])
 
 
 def test_short_documents_are_said_to_be_too_short(tokenizer: ModelTokenizer) -> None:

@@ -29,8 +29,8 @@ from lingraft.pipeline import (
     run,
     summary,
 )
-from lingraft.pipeline.stage_builders import curve_digest
 from lingraft.pipeline.stage_node import versioned_stage
+from lingraft.pipeline.training_builders import curve_digest
 from lingraft.recipe import Recipe, Runtime, load_recipe, parse_recipe
 from lingraft.recipe.old_names import names_of_0_1
 from lingraft.recipe.overrides import override
@@ -472,13 +472,13 @@ def test_a_failing_stage_leaves_no_run_and_keeps_what_was_done(recipe_values, he
 
     The finished stages stay for the next run.
     """
-    from lingraft.pipeline import stage_builders
+    from lingraft.pipeline import training_builders
 
     def fails(_work: object) -> None:
         msg = "no"
         raise LingraftError(msg)
 
-    monkeypatch.setattr(stage_builders, "make_training", fails)
+    monkeypatch.setattr(training_builders, "make_training", fails)
     with pytest.raises(LingraftError):
         carry_out(read(recipe_values), here)
     assert list(here.runs.iterdir()) == []
@@ -539,7 +539,7 @@ def test_a_model_that_changes_before_it_is_read_is_not_stored(recipe_values, her
     source = build_graph(recipe).source
     (folder / "generation_config.json").write_text('{"eos_token_id": 0}', encoding="utf-8")
     with pytest.raises(
-        StoreError, match=r"^source model: a file was changed while the run used it"
+        StoreError, match=r"^source model: a file that it reads changed after its hash"
     ):
         source.build(Store(here.store), recipe, here)
     assert not Store(here.store).has(source.stage)

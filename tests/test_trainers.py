@@ -91,7 +91,7 @@ def hand_over(run: Run, output: Path, source: Path | None = None, **more: object
 def phases_of(run: Run) -> list[PhaseSteps]:
     """Return the steps of lingraft's own loop for the run."""
     from lingraft.pipeline import build_graph
-    from lingraft.pipeline.stage_builders import training_text
+    from lingraft.pipeline.training_builders import training_text
     from lingraft.pipeline.training_stages import training_inputs
     from lingraft.training import Execution
     from lingraft.training.job import Job

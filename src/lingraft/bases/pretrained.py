@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from lingraft.bases.base import BASES, Base, BuildContext
@@ -65,6 +65,14 @@ class PretrainedHere(Base):
         default_factory=_default_plan, description="how the weights are trained"
     )
     seed: int = Field(default=0, description="seed of the weights and of the order of the text")
+
+    @field_validator("training")
+    @classmethod
+    def _merges_nothing(cls, value: TrainingPlan) -> TrainingPlan:
+        if value.merge_back:
+            msg = "merge_back: before this training the weights are random; leave it out"
+            raise ValueError(msg)
+        return value
 
     def chosen(self) -> dict[str, Any]:
         """Return the form in which recipes name it."""

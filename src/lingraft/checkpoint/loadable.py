@@ -18,7 +18,7 @@ from lingraft.errors import ModelError
 
 
 def check_config_fits(checkpoint: Checkpoint) -> None:
-    """Raise `ModelError` for a weight of config.json that the files lack or have in another shape.
+    """Raise `ModelError` if the files lack a weight of the model, or hold it in another shape.
 
     transformers gives a missing weight random values, and other programs refuse the model.
     """

@@ -34,8 +34,8 @@ DATASET_DICT = "dataset_dict.json"
 def read_columnar(path: TextFile, fields: Sequence[str]) -> Iterator[tuple[Record, str]]:
     """Yield the records of a parquet or arrow file, each with its place.
 
-    With `fields`, only their columns are read, if there are all, and other columns may have the
-    same name. Raises `CorpusError`.
+    With `fields`, only their columns are read, if all exist; two other columns may have one name.
+    Raises `CorpusError`.
     """
     import pyarrow as pa
 

@@ -10,13 +10,20 @@ import io
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Protocol, cast
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 from lingraft.corpus.remote_files import TextFile
 from lingraft.errors import CorpusError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+
+BLOCK = 1024
+"""Compressed bytes that are read at once: a few kB of text."""
+MAX_BLOCK = 2**25
+"""Decompressed bytes at once, of data that becomes a million times as large."""
 
 
 class _DamagedError(Exception):
@@ -34,17 +41,41 @@ class _Decompressor(Protocol):
     def unused_data(self) -> bytes:
         """What was given after the end of the stream."""
 
-    def decompress(self, data: bytes, /) -> bytes:
-        """Return the next decompressed bytes."""
+    @property
+    def needs_input(self) -> bool:
+        """Whether all that was given is decompressed."""
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        """Return the next decompressed bytes, at most `max_length` of them if it can stop there."""
+
+
+class _Frame:
+    """A frame of zstandard, which decompresses all that it is given: at most 32 MiB of a block."""
+
+    needs_input = True
+
+    def __init__(self, new: Callable[[], Any]) -> None:
+        self._decompressor = new()
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._decompressor.eof)
+
+    @property
+    def unused_data(self) -> bytes:
+        return bytes(self._decompressor.unused_data)
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:  # noqa: ARG002
+        return bytes(self._decompressor.decompress(data))
 
 
 class _Streams(io.RawIOBase):
     """Decompressed bytes of a .zst, .xz or .bz2 file, which holds one or more streams.
 
-    A truncated file raises `EOFError`, and data that begins no stream `_DamagedError`. The stream
-    reader of zstandard does not report the first. Those of lzma and bz2 do not report the second
-    after a whole stream, and leave out the rest of the file: of one that pbzip2 wrote, or of
-    several files put end to end, most of the text.
+    A truncated or empty file raises `EOFError`, and data that begins no stream `_DamagedError`. The
+    stream reader of zstandard does not report the first. Those of lzma and bz2 do not report the
+    second after a whole stream, and leave out the rest of the file: of one that pbzip2 wrote, or
+    of several files put end to end, most of the text.
     """
 
     def __init__(
@@ -75,10 +106,12 @@ class _Streams(io.RawIOBase):
 
     def _next_block(self) -> bool:
         """Decompress the next block; return whether there was one."""
-        # 1,024 compressed bytes give a few kB of text, and at most 32 MiB.
-        compressed = self._rest or self._file.read(1024)
+        if self._stream is not None and not self._stream.needs_input:
+            self._decompress(self._stream, b"")
+            return True
+        compressed = self._rest or self._file.read(BLOCK)
         if not compressed:
-            if self._stream is not None:
+            if self._stream is not None or self._is_first:
                 raise EOFError
             return False
         self._rest = b""
@@ -93,7 +126,7 @@ class _Streams(io.RawIOBase):
 
     def _decompress(self, stream: _Decompressor, compressed: bytes) -> None:
         try:
-            self._pending = memoryview(stream.decompress(compressed))
+            self._pending = memoryview(stream.decompress(compressed, MAX_BLOCK))
         except self._damaged as error:
             raise _DamagedError(str(error)) from error
         if stream.eof:
@@ -112,7 +145,8 @@ def _open_stream(file: IO[bytes], name: str) -> IO[bytes]:
 
         # The maximum is what `zstd --long=31` writes.
         decompressor = ZstdDecompressor(max_window_size=2**31)
-        streams = _Streams(file, decompressor.decompressobj, ZstdError)
+        new_frame = partial(_Frame, decompressor.decompressobj)
+        streams = _Streams(file, new_frame, ZstdError)
     elif name.endswith(".xz"):
         import lzma
 

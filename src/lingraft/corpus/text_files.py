@@ -127,7 +127,7 @@ def _folder_files(folder: Path) -> list[Path]:
             saved_in[parent] = saved_files(parent)
         # The other files in the folder of a saved data set are its description, and caches.
         listed = saved_in[parent]
-        if _is_file_or_link(path) and (listed is None or path in listed):
+        if _is_file_or_broken_link(path) and (listed is None or path in listed):
             files.append(path)
     return files
 
@@ -153,7 +153,7 @@ def _refuse_unreadable(error: OSError) -> NoReturn:
     raise CorpusError(msg) from error
 
 
-def _is_file_or_link(path: Path) -> bool:
+def _is_file_or_broken_link(path: Path) -> bool:
     """Return whether a path is a file, or a link to something that is not there."""
     return path.is_file() or (path.is_symlink() and not path_exists(path))
 
@@ -196,7 +196,7 @@ def _matches(pattern: Path) -> Iterator[Path]:
     allows_hidden = _has_hidden(rest)
     for path in literal.glob(str(wildcard)):
         is_hidden = _has_hidden(path.parts[len(literal.parts) :])
-        if _is_file_or_link(path) and (allows_hidden or not is_hidden):
+        if _is_file_or_broken_link(path) and (allows_hidden or not is_hidden):
             yield path
 
 
@@ -280,8 +280,9 @@ def _binary_kind(head: bytes) -> str:
 
 def _misnamed(path: TextFile, kind: str) -> str:
     known = (*ENDINGS, *COMPRESSIONS)
-    rename = f"rename the file so that its name ends in {kind}, or " if kind in known else ""
-    return f"{path}: {kind} data, expected text in UTF-8; {rename}unpack it"
+    advice = [f"rename the file so that its name ends in {kind}"] if kind in known else []
+    advice += ["unpack it"] if kind in (*COMPRESSIONS, ".zip") else []
+    return f"{path}: {kind} data, expected text in UTF-8; {', or '.join(advice)}"
 
 
 def _not_utf8(path: TextFile, number: int, raw: bytes, position: int, offset: int) -> str:

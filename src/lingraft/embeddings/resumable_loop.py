@@ -109,7 +109,7 @@ def _read(file: Path) -> tuple[dict[str, Tensor], str] | None:
         metadata = {}
     losses = metadata.get("losses", "")
     if not metadata or metadata.get("hash") != _hash(tensors, losses):
-        say(f"{file}: the saved progress is damaged; starting again")
+        say(f"{file}: the saved progress is damaged, or of an earlier version; starting again")
         return None
     return tensors, losses
 

@@ -15,7 +15,6 @@ from typing import Any
 from lingraft.corpus import Corpus
 from lingraft.corpus.config import CorpusSettings
 from lingraft.corpus.readers import read_parallel
-from lingraft.errors import CorpusError
 from lingraft.evaluation.added_token_choice import (
     WRITTEN,
     count_written,
@@ -37,7 +36,7 @@ from lingraft.evaluation.text_scores import TextScores
 from lingraft.evaluation.token_distribution import measure_efficiency
 from lingraft.evaluation.words_kept_whole import measure_words_kept
 from lingraft.measurement import Measurement
-from lingraft.store import digest
+from lingraft.store import digest, expanded
 from lingraft.tokenizer import open_tokenizer
 
 TEXT_DIGEST = "sha256"
@@ -259,7 +258,7 @@ def _measure_sequence_lengths(
     """Yield the normalised sequence length of each model, if a reference tokenizer is named."""
     if settings.reference_tokenizer is None:
         return
-    path = Path(settings.reference_tokenizer).expanduser()
+    path = expanded(settings.reference_tokenizer)
     # Tokenized once: the reference is the same for every model.
     tokens = list(map(len, open_tokenizer(path).encode(documents)))
     name = (path.parent if path.is_file() else path).resolve().name
@@ -280,12 +279,6 @@ def _measure_premiums(
     others = [language for language in languages if language != "en"]
     if settings.parallel_file is None:
         return
-    if not others:
-        msg = (
-            f"evaluation.parallel_file: {settings.parallel_file} is compared with English, and "
-            "only English is measured; give text in another language, or leave the file out"
-        )
-        raise CorpusError(msg)
     columns = read_parallel(settings.parallel_file, others, repaired=repaired)
     for subject, model in models.items():
         yield from premium(model.tokenizer, columns, subject, settings.bootstrap)

@@ -81,9 +81,12 @@ def predict_training(
     """
     rows, reasons = list(predict_time(records, steps, measuring)), {}
     try:
-        rows = [*predict_bits(forecast, records, steps), *rows]
+        ends, unknown = predict_bits(forecast, records, steps)
+        rows = [*ends, *rows]
     except LingraftError as error:
-        reasons[BITS] = str(error)
+        unknown = str(error)
+    if unknown:
+        reasons[BITS] = unknown
     step = max((record["step"] for record in records), default=0)
     predicted = list(map(asdict, rows))
     return {"step": step, "of_steps": steps, "predicted": predicted, "not predicted": reasons}
@@ -157,11 +160,11 @@ def predict_tokens(inputs: AddedTokens | None) -> Iterator[Prediction]:
 
 def predict_bits(
     forecast: ProgressForecast | None, seen: Sequence[LogRecord], steps: int
-) -> Iterator[Prediction]:
+) -> tuple[list[Prediction], str]:
     """Predict bits per byte of each target after training from the first part of the log.
 
-    Raises `RecipeError` without a forecast, and if this part has too few points or no held-out
-    text.
+    Also returns why those of some targets are not predicted. Raises `RecipeError` without a
+    forecast, and if this part has no held-out text.
     """
     if forecast is None:
         msg = "training has several phases or branches, whose curves do not continue one another"
@@ -171,7 +174,13 @@ def predict_bits(
         msg = "no point of the held-out curve so far; raise training.heldout_points"
         raise RecipeError(msg)
     done = max((record["step"] for record in seen), default=0)
+    ends, reasons = [], []
     for language in languages:
-        end = forecast.predict_end(seen, done, language)
+        try:
+            end = forecast.predict_end(seen, done, language)
+        except RecipeError as error:
+            reasons.append(f"{language}: {error}" if len(languages) > 1 else str(error))
+            continue
         known = known_from_log(done, steps)
-        yield Prediction(BITS, language, "bits/byte", end.value, end.low, end.high, known)
+        ends.append(Prediction(BITS, language, "bits/byte", end.value, end.low, end.high, known))
+    return ends, "; ".join(reasons)

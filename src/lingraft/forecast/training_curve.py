@@ -71,9 +71,7 @@ def _steps(records: Sequence[LogRecord], language: str) -> Iterator[tuple[int, L
     targets count: with one target, and in a log that began before they were written.
     """
     steps = records_with(records, "target_bytes")
-    has_own = len(records_with(steps, "targets")) == len(steps) and any(
-        language in record["targets"] for record in steps
-    )
+    has_own = language and len(records_with(steps, "targets")) == len(steps)
     peak, read = _peak_rate(steps), 0
     for record in steps:
         factor = record["learning_rate_added_rows"] / peak

@@ -38,8 +38,9 @@ class Batch:
     """The sequences of a step, padded to the longest: `inputs` and `labels` [sequences, tokens].
 
     `labels` are IGNORED where nothing is predicted. `texts` [sequences] is the number of the text
-    of each sequence: the targets, then replay. `tokens` and `text_bytes`, the bytes of each text,
-    count predicted text, `target_documents` only that of the targets.
+    of each sequence: the targets, of which there are `target_count`, then replay. `tokens` counts
+    the predicted tokens, `text_bytes` their bytes in each text, and `target_documents` the
+    documents of the targets.
     """
 
     inputs: Integers
@@ -47,13 +48,13 @@ class Batch:
     texts: Integers
     tokens: int
     text_bytes: tuple[int, ...]
-    targets: int
+    target_count: int
     target_documents: int
 
     @property
     def replayed(self) -> NDArray[np.bool_]:
         """Whether each sequence is replay: [sequences]."""
-        return self.texts >= self.targets
+        return self.texts >= self.target_count
 
     @property
     def bytes(self) -> int:
@@ -63,7 +64,7 @@ class Batch:
     @property
     def target_bytes(self) -> int:
         """The bytes of the target texts."""
-        return sum(self.text_bytes[: self.targets])
+        return sum(self.text_bytes[: self.target_count])
 
 
 @dataclass(frozen=True)
@@ -265,7 +266,7 @@ class Mixture:
             text_bytes=tuple(
                 int(measures[texts == text, 2].sum()) for text in range(len(self.texts))
             ),
-            targets=len(self.targets),
+            target_count=len(self.targets),
             target_documents=int(measures[self.is_target(texts), 3].sum()),
         )
 

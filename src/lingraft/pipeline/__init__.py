@@ -2,8 +2,8 @@
 
 `stages` lists the stages of a run and their inputs. `stage_node` collects what the key of a stage
 depends on: its settings, the keys of its inputs, and its version in `versions`. `lingraft.store`
-hashes this and keeps the output. `stage_builders`, `evaluation_builders` and `check_stages` build
-the outputs.
+hashes this and keeps the output. `stage_builders`, `training_builders`, `evaluation_builders` and
+`check_stages` build the outputs.
 """
 
 from lingraft.pipeline.extension import extend

@@ -19,6 +19,7 @@ from typing import Any
 from lingraft.corpus import CorpusSettings
 from lingraft.corpus.identity import file_identity
 from lingraft.corpus.text_files import find_files
+from lingraft.errors import RecipeError
 from lingraft.evaluation import BootstrapSettings
 from lingraft.evaluation.config import HeldoutPart
 from lingraft.evaluation.tasks import task_identity
@@ -118,6 +119,16 @@ def evaluation_nodes(
     )
     evaluation = replace(evaluation, read_again=identity)
     return EvaluationNodes(tuple(scoring.values()), tuple(tasks.values()), evaluation)
+
+
+def check_parallel(settings: Evaluation, languages: Iterable[str]) -> None:
+    """Raise `RecipeError` for parallel text if nothing but English is measured."""
+    if settings.parallel_file is not None and set(languages) <= {"en"}:
+        msg = (
+            f"evaluation.parallel_file: {settings.parallel_file} is compared with English, and "
+            "only English is measured; give text in another language, or leave the file out"
+        )
+        raise RecipeError(msg)
 
 
 def _prefixed(kind: str, nodes: Mapping[str, StageNode]) -> dict[str, StageNode]:

@@ -38,6 +38,7 @@ from lingraft.pipeline.build_stage import (
 )
 from lingraft.pipeline.evaluation_stages import (
     EvaluationNodes,
+    check_parallel,
     curve_settings,
     evaluation_nodes,
 )
@@ -117,6 +118,7 @@ def evaluate_models(
     evaluation = recipe.evaluation.model_copy(update={"tasks": tasks.settings})
     model_nodes = {name: _model_node(name, parse_model(path)) for name, path in models.items()}
     texts = _texts(request, recipe)
+    check_parallel(evaluation, request.languages(recipe))
     part = reported_part(recipe)
     measuring = evaluation_nodes(
         model_nodes,

@@ -89,7 +89,9 @@ class _Planner:
         rows += [self._packing(role, node) for role, node in graph.packing.items()]
         if graph.training is not None:
             rows.append(self._training(graph.training))
-        for node in (graph.merged, graph.instruct, graph.chat_vector):
+        if graph.merged is not None:
+            rows.append(self._merging(graph.merged))
+        for node in (graph.instruct, graph.chat_vector):
             if node is not None:
                 rows.append(self._row(node, {}, seconds=EMBEDDING_SECONDS))
         rows += self._checks(graph.result_checks[1:])
@@ -276,6 +278,13 @@ class _Planner:
             flops += self._flops(2, scored) or 0.0
         row = self._row(node, {"tokens": tokens}, flops=flops)
         return replace(row, notes=tuple(lines))
+
+    def _merging(self, node: StageNode) -> PlanRow:
+        # One half of the held-out text is scored with each of several shares.
+        shares = len(self.recipe.training.merge_back) if self.recipe.training.chooses else 0
+        tokens = self._scored_tokens(self._kind_of_target()) * shares // 2
+        flops = self._flops(2, tokens) if tokens else None
+        return self._row(node, {}, flops=flops, seconds=EMBEDDING_SECONDS)
 
     def _memory(self) -> list[str]:
         """Return a line about the memory of training, if it is not small."""

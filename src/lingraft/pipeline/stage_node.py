@@ -102,7 +102,7 @@ class StageNode:
         if self.read_again is None:
             return
         if versioned_stage(self.stage.name, self.read_again()).settings != self.stage.settings:
-            msg = f"{self.title}: a file was changed while the run used it; run again"
+            msg = f"{self.title}: a file that it reads changed after its hash was taken; run again"
             raise StoreError(msg)
 
 

@@ -9,7 +9,8 @@ result check (one of the model of `embeddings`, one of the final model): source,
 packing (one of each text): source (for its context length), vocabulary, text
 training: embeddings, packed texts, and all texts for the held-out curve
 received (in place of training): embeddings, vocabulary; the files of another engine are settings
-merged model (with `merge_back`): the model of training, embeddings, and all texts to choose on
+merged model (with `merge_back`): the model of training or received, embeddings, vocabulary, and
+  all texts if there are several shares
 chat vector: the model of the stage before, source, instruct model, vocabulary
 scoring, tasks (one of each of the models of source, embeddings and the end): model, all texts
 evaluation: those models, their scores and tasks, all texts, and the packed text
@@ -30,6 +31,7 @@ from lingraft.pipeline import stage_builders
 from lingraft.pipeline.check_stages import result_check, source_check
 from lingraft.pipeline.evaluation_stages import (
     EvaluationNodes,
+    check_parallel,
     evaluation_nodes,
 )
 from lingraft.pipeline.evaluation_text import evaluation_text_check
@@ -270,6 +272,8 @@ def _evaluation(
     packing: Mapping[str, StageNode],
 ) -> EvaluationNodes:
     tasks = choose_recipe_tasks(recipe).settings
+    measured = (*recipe.targets, *([recipe.replay] if recipe.replay else []))
+    check_parallel(recipe.evaluation, [text.language for text in measured])
     return evaluation_nodes(
         models,
         {**targets, "replay": replay} if replay else targets,

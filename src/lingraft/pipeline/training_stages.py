@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lingraft.pipeline import stage_builders
+from lingraft.pipeline import training_builders
 from lingraft.pipeline.evaluation_stages import scoring_settings
-from lingraft.pipeline.stage_builders import packed_roles, target_roles
+from lingraft.pipeline.stage_builders import target_roles
 from lingraft.pipeline.stage_node import StageNode, stage_node
+from lingraft.pipeline.training_builders import packed_roles
 from lingraft.recipe import Recipe, Text
 
 
@@ -64,7 +65,7 @@ def _packing(
         f"packing {text.language}",
         "packing",
         recipe.training.packing.model_dump(mode="json"),
-        stage_builders.make_packing,
+        training_builders.make_packing,
         source=source,
         vocabulary=vocabulary,
         corpus=corpus,
@@ -96,7 +97,7 @@ def training_node(
         "training",
         "training",
         settings,
-        stage_builders.make_training,
+        training_builders.make_training,
         model=embeddings,
         source=embeddings.inputs["source"],  # the probes of the curve have its words
         vocabulary=embeddings.inputs["vocabulary"],
@@ -126,7 +127,7 @@ def merging_node(
         "merged model",
         "merge-back",
         settings,
-        stage_builders.make_merged,
+        training_builders.make_merged,
         trained=trained,
         model=embeddings,
         vocabulary=embeddings.inputs["vocabulary"],

@@ -83,23 +83,27 @@ class CellGraphs:
         return keys
 
 
+FROM_HUB = {"model", "target", "extra_targets", "replay", "chat_vector", "evaluation"}
+"""The settings of a recipe that may name something on the Hub."""
+
+
 def build_cell_graphs(study: Study, folder: Path = Path()) -> CellGraphs:
     """Return the cells of a study and the stages of each."""
     cells = cells_of(study, folder)
     graphs, broken = {}, {}
     # Without a connection the Hub's client tries for 45 seconds, which once is enough.
-    failed_by_places: dict[str, str] = {}
+    hub_errors: dict[str, str] = {}
     for cell in cells:
-        places = cell.recipe.model_dump_json(include={"model", "target", "extra_targets", "replay"})
-        if places in failed_by_places:
-            broken[cell.name] = failed_by_places[places]
+        sources = cell.recipe.model_dump_json(include=FROM_HUB)
+        if sources in hub_errors:
+            broken[cell.name] = hub_errors[sources]
             continue
         try:
             graphs[cell.name] = build_graph(cell.recipe)
         except LingraftError as error:
             broken[cell.name] = str(error)
             if isinstance(error, HubError):
-                failed_by_places[places] = str(error)
+                hub_errors[sources] = str(error)
     return CellGraphs(cells, graphs, broken)
 
 

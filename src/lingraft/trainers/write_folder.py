@@ -34,9 +34,10 @@ from lingraft.pipeline.run_folder import (
     new_run_folder,
 )
 from lingraft.pipeline.runner import log_source_statement, look_at_hub_texts
-from lingraft.pipeline.stage_builders import reported_part, training_text
+from lingraft.pipeline.stage_builders import reported_part
 from lingraft.pipeline.stage_node import must_build
 from lingraft.pipeline.text_summary import recipe_text_lines
+from lingraft.pipeline.training_builders import training_text
 from lingraft.pipeline.training_stages import training_inputs
 from lingraft.progress import LogLine, discard_line, each_warning_once, warn
 from lingraft.recipe import Recipe, Runtime

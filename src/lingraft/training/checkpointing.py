@@ -99,8 +99,8 @@ def valid_checkpoints(scratch_dir: Path) -> Iterator[TrainingCheckpoint]:
     for folder in sorted(scratch_dir.glob("step-*"), reverse=True):
         try:
             content = json.loads((folder / STATE).read_text(encoding="utf-8"))
-            # Without it, a changed digit would be another place in the text. The first ones had
-            # none.
+            # The hash of state.json itself: a changed digit could resume at another place in the
+            # text. Checkpoints of earlier versions have none.
             seal = content.pop("seal", None)
             sums, state = content["sha256"], content["state"]
             valid = seal in {None, digest(content)} and sums

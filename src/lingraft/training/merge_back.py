@@ -30,9 +30,9 @@ from lingraft.training.train_log import scoring
 class MergeSettings:
     """How weights from before training are mixed into the trained ones.
 
-    Of several `shares`, the one with the lowest bits per byte by `heldout` is used, averaged over
-    the languages. The rows of the tokens `added` stay as trained, because before training they were
-    only an initialisation.
+    Of several `shares`, the one with the lowest bits per byte is used, averaged over the languages
+    that `heldout` measures. The rows of the tokens `added` stay as trained, because before training
+    they were only an initialisation.
     """
 
     shares: tuple[float, ...]
@@ -60,15 +60,15 @@ def merge_models(
     """
     model, types = load_for_training(trained)
     start, _ = load_for_training(before)
-    measure = settings.heldout
+    if measure := settings.heldout:
 
-    def heldout(merged: Any) -> dict[str, float]:
-        on_device = measured_copy(merged, types, device)
-        with scoring(on_device):
-            return dict(measure(on_device)) if measure else {}
+        def heldout(merged: Any) -> Mapping[str, float]:
+            on_device = measured_copy(merged, types, device)
+            with scoring(on_device):
+                return measure(on_device)
 
-    chosen = replace(settings, heldout=heldout if measure else None)
-    notes = merge_back(model, dict(start.named_parameters()), chosen, types)
+        settings = replace(settings, heldout=heldout)
+    notes = merge_back(model, dict(start.named_parameters()), settings, types)
     save_final_model(model, types, trained, output)
     return notes
 

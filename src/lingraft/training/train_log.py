@@ -121,9 +121,9 @@ class TrainLog:
         """Say whether the held-out curve has a point here."""
         return self.job.heldout is not None and done.step in self.measured_steps
 
-    def measure(self, model: Any, done: Totals, **more: Any) -> None:
-        """Measure held-out text and write a record, if a point is due or `more` is given."""
-        if self.job.heldout is not None and (self.is_due(done) or more):
+    def measure(self, model: Any, done: Totals) -> None:
+        """Measure held-out text and write a record, if a point of the curve is due."""
+        if self.job.heldout is not None and self.is_due(done):
             began = time.monotonic()
             with scoring(model):
                 values = self.job.heldout(model)
@@ -131,8 +131,8 @@ class TrainLog:
             self.measuring_seconds = time.monotonic() - began
             self.has_point |= done.step > 0
             gains |= values.gains if isinstance(values, HeldoutBits) else {}
-            more |= self._in_context(gains, done.step) if gains else {}
-            self.write({"step": done.step, "bytes": done.bytes, "heldout": values, **more})
+            found = self._in_context(gains, done.step) if gains else {}
+            self.write({"step": done.step, "bytes": done.bytes, "heldout": values, **found})
 
     def _in_context(self, gains: Mapping[str, Mapping[str, float]], step: int) -> dict[str, Any]:
         """Return the gains for the log; warn of what was lost since step 0."""
@@ -187,7 +187,8 @@ def step_record(
     several targets, `targets` has the bytes and the bits per byte of each that the step has.
     """
     done, replayed = state.done, batch.bytes - batch.target_bytes
-    of_targets, of_replay = result.text_bits[: batch.targets], result.text_bits[batch.targets :]
+    count = batch.target_count
+    of_targets, of_replay = result.text_bits[:count], result.text_bits[count:]
     record: dict[str, Any] = {
         "tokens": done.tokens,
         "bytes": done.bytes,
@@ -200,7 +201,7 @@ def step_record(
         record["target_bits_per_byte"] = sum(of_targets) / batch.target_bytes
     if replayed:
         record["replay_bits_per_byte"] = sum(of_replay) / replayed
-    if batch.targets > 1:
+    if count > 1:
         record["targets"] = {
             name: {"bytes": size, "bits_per_byte": bits / size}
             for name, size, bits in zip(targets, batch.text_bytes, of_targets, strict=False)

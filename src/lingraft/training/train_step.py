@@ -48,9 +48,9 @@ class StepResult:
     """The losses of a step, before its update.
 
     `nats_a_token` is the minimised loss: the mean over all predicted tokens, separators included.
-    `text_bits` are the sums over tokens of each text, without separators: the targets, then replay.
-    `replay_kl` is the mean divergence from the reference model on replay
-    text, in nats per token.
+    `text_bits` has a sum for each text (the targets, then replay), over its tokens without
+    separators. `replay_kl` is the mean divergence from the reference model on replay text, in nats
+    per token.
     """
 
     text_bits: tuple[float, ...]

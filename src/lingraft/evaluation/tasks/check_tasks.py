@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 
 from lingraft.errors import CorpusError, HubError, MissingExtraError, RecipeError, did_you_mean
 from lingraft.evaluation.tasks.config import TaskSettings
@@ -18,7 +17,7 @@ from lingraft.evaluation.tasks.task_catalogue import FOLDER, Task, expand_names,
 from lingraft.evaluation.tasks.task_data import describe_unavailable, read_local
 from lingraft.evaluation.tasks.task_names import data_of, find_manager, named_families
 from lingraft.hub_client import MALFORMED, client_errors
-from lingraft.store import digest, file_digest
+from lingraft.store import digest, expanded, file_digest
 
 
 def check_tasks(settings: TaskSettings) -> None:
@@ -90,7 +89,7 @@ def task_identity(settings: TaskSettings) -> dict[str, str]:
     for name, data in settings.data.items():
         for role, path in (("test", data.test), ("shots", data.shots)):
             if path:
-                file = Path(path).expanduser()
+                file = expanded(path)
                 if not file.is_file():
                     msg = (
                         f"evaluation.tasks.data: {path} is not a file; "
@@ -99,7 +98,7 @@ def task_identity(settings: TaskSettings) -> dict[str, str]:
                     raise CorpusError(msg)
                 identity[f"{name} {role}"] = file_digest(file)
     if settings.tasks_folder:
-        folder = Path(settings.tasks_folder).expanduser()
+        folder = expanded(settings.tasks_folder)
         digests = {}
         # All files, because a YAML file may name Python files and data next to it.
         for file in sorted(folder.rglob("*")):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import datasets
@@ -32,6 +31,7 @@ from lingraft.evaluation.tasks.task_metrics import (
     shared_words,
 )
 from lingraft.evaluation.tasks.task_names import data_of, find_manager
+from lingraft.store import expanded
 
 MEAN_METRIC = {"aggregation": "mean", "higher_is_better": True}
 
@@ -181,7 +181,7 @@ def _with_files(name: str, manager: TaskManager, files: dict[str, str | None]) -
     records = {}
     for split, file in _files_by_split(config, scored, files):
         if file:
-            records[split] = read_file(Path(file).expanduser())
+            records[split] = read_file(expanded(file))
     # These keys concern groups of tasks and the data set on the Hub, which is not read.
     for key in ("tag", "group", "dataset_kwargs"):
         config.pop(key, None)

@@ -17,6 +17,7 @@ from lingraft.corpus.records import read_records
 from lingraft.errors import CorpusError, HubError
 from lingraft.evaluation.tasks.config import TaskData
 from lingraft.evaluation.tasks.task_catalogue import Hub, Task
+from lingraft.store import expanded
 
 CHOICES = 4
 """Number of objects that a cloze task ranks, as in the paper."""
@@ -48,7 +49,7 @@ def read_splits(task: Task, data: TaskData | None) -> dict[str, list[Record]]:
 
 def read_local(task: Task, path: str) -> list[Record]:
     """Return the documents of a local file; raises `CorpusError` if they do not fit the task."""
-    records = _read_placed(Path(path).expanduser(), task.columns)
+    records = _read_placed(expanded(path), task.columns)
     return rename_fields(task, expand_records(records, task.language), path)
 
 

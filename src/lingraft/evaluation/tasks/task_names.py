@@ -21,6 +21,7 @@ from typing import Any
 from lingraft.errors import MissingExtraError, RecipeError
 from lingraft.evaluation.tasks.config import TaskData, TaskSettings
 from lingraft.evaluation.tasks.task_catalogue import expand_names, families, find_task, known_names
+from lingraft.store import expanded
 
 NOISY_LOGGERS = (
     "lm_eval",
@@ -108,13 +109,13 @@ def _manager(own: str | None, builtin: str | None) -> Any:
     except ImportError as error:
         raise MissingExtraError("lm_eval", extra="eval") from error
 
-    if own is not None and not Path(own).expanduser().is_dir():
+    if own is not None and not expanded(own).is_dir():
         msg = (
             f"evaluation.tasks.tasks_folder: {own} is not a folder; "
             "expected one with YAML files in lm-eval's format"
         )
         raise RecipeError(msg)
-    folders = [str(Path(own).expanduser())] if own else []
+    folders = [str(expanded(own))] if own else []
     with quiet():
         return TaskManager(
             include_path=[*folders, *([builtin] if builtin else [])], include_defaults=builtin == ""
