@@ -18,6 +18,7 @@ import pytest
 import zstandard
 
 from lingraft.corpus import CorpusSettings, Source, build_corpus, identity_of, text_files
+from lingraft.corpus.compression import open_compressed
 from lingraft.corpus.first_look import look_at
 from lingraft.corpus.readers import read_source
 from lingraft.corpus.text_fields import likely_text_field
@@ -192,6 +193,35 @@ def test_no_space_to_unpack_is_no_fault_of_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr("lingraft.corpus.columnar_files.shutil.copyfileobj", fail)
     with pytest.raises(DiskError, match=r"a\.parquet\.gz is unpacked: .*no space.*TMPDIR"):
         read(path)
+
+
+@pytest.mark.parametrize("kind", [".bz2", ".xz"])
+def test_data_that_compresses_a_million_times_is_not_unpacked_at_once(tmp_path, kind):
+    """A file of a few hundred bytes may be gigabytes of text."""
+    path = tmp_path / f"a.txt{kind}"
+    path.write_bytes(COMPRESS[kind](bytes(2**27)))
+    tracemalloc.start()
+    try:
+        with open_compressed(path) as stream:
+            assert stream.read(1) == b"\0"
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", [".bz2", ".xz", ".zst"])
+def test_an_empty_file_is_no_compressed_text(tmp_path, kind):
+    """A download that failed leaves one; the compression of no text has a header."""
+    path = tmp_path / f"a.txt{kind}"
+    path.write_bytes(b"")
+    with (
+        pytest.raises(CorpusError, match="the compressed data is truncated"),
+        open_compressed(path) as stream,
+    ):
+        stream.read(1)
+    path.write_bytes(COMPRESS[kind](b""))
+    with open_compressed(path) as stream:
+        assert stream.read(1) == b""
 
 
 def test_data_in_a_file_that_is_named_like_text(tmp_path):

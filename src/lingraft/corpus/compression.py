@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 BLOCK = 1024
 """Compressed bytes that are read at once: a few kB of text."""
-MAX_BLOCK = 2**25
+MAX_BLOCK = 2**23
 """Decompressed bytes at once, of data that becomes a million times as large."""
 
 

@@ -12,7 +12,7 @@ may have any name.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -24,7 +24,7 @@ from lingraft.evaluation import BootstrapSettings
 from lingraft.evaluation.config import HeldoutPart
 from lingraft.evaluation.tasks import task_identity
 from lingraft.pipeline.evaluation_builders import make_evaluation, make_scoring, make_tasks
-from lingraft.pipeline.stage_node import StageNode, stage_node
+from lingraft.pipeline.stage_node import StageNode, file_reading_node, stage_node
 from lingraft.recipe import Evaluation
 from lingraft.store import expanded, file_digest
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
@@ -105,11 +105,10 @@ def evaluation_nodes(
         scoring[name] = _scoring(name, model, text_inputs, settings, separator, part=part)
         if settings.tasks.names:
             tasks[name] = _tasks(name, model, learned_inputs, settings, seed)
-    identity = partial(_evaluation_settings, settings, repaired or {}, tuple(models), tuple(texts))
-    evaluation = stage_node(
+    evaluation = file_reading_node(
         "evaluation",
         "evaluation",
-        identity(),
+        partial(_evaluation_settings, settings, repaired or {}, tuple(models), tuple(texts)),
         partial(make_evaluation, settings, tuple(models), repaired or {}, part),
         **_prefixed("model", models),
         **_prefixed("scores", scoring),
@@ -117,7 +116,6 @@ def evaluation_nodes(
         **text_inputs,
         **(packed or {}),
     )
-    evaluation = replace(evaluation, read_again=identity)
     return EvaluationNodes(tuple(scoring.values()), tuple(tasks.values()), evaluation)
 
 

@@ -5,7 +5,7 @@ For a folder that has a tokenizer but no weights, only the tokenizer is extended
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,12 @@ from lingraft.pipeline.run_folder import (
     write_record,
 )
 from lingraft.pipeline.runner import log_source_statement, look_at_hub_texts
-from lingraft.pipeline.stage_node import StageContext, StageNode, must_build, stage_node
+from lingraft.pipeline.stage_node import (
+    StageContext,
+    StageNode,
+    file_reading_node,
+    must_build,
+)
 from lingraft.pipeline.stages import build_graph, corpus_nodes, vocabulary_node
 from lingraft.pipeline.text_summary import recipe_text_lines
 from lingraft.progress import LogLine, discard_line, each_warning_once
@@ -131,8 +136,9 @@ def _tokenizer_settings(path: Path) -> dict[str, Any]:
 def _tokenizer_extension(recipe: Recipe, folder: Path) -> _Extension:
     path = tokenizer_file(folder)
     settings = partial(_tokenizer_settings, path)
-    node = stage_node("source tokenizer", "tokenizer", settings(), partial(_make_tokenizer, path))
-    source = replace(node, read_again=settings)
+    source = file_reading_node(
+        "source tokenizer", "tokenizer", settings, partial(_make_tokenizer, path)
+    )
     texts, replay = corpus_nodes(recipe)
     vocabulary = vocabulary_node(recipe, source, texts, replay)
     before = source_check(recipe, source, texts, replay)

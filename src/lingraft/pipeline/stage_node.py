@@ -134,6 +134,17 @@ def stage_node(
     return StageNode(title, versioned_stage(name, settings, keys), make, nodes, unread)
 
 
+def file_reading_node(
+    title: str,
+    name: str,
+    settings: Callable[[], Mapping[str, Any]],
+    make: Make,
+    **inputs: StageNode | None,
+) -> StageNode:
+    """Return the node of a stage whose settings contain hashes of the user's files."""
+    return replace(stage_node(title, name, settings(), make, **inputs), read_again=settings)
+
+
 def source_node(title: str, base: Base, make: Make) -> StageNode:
     """Return the node of a stage that fetches, links or trains a model."""
     node = stage_node(title, "source", base.identity(), make)

@@ -38,7 +38,7 @@ from lingraft.pipeline.evaluation_text import evaluation_text_check
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.received import ReceivedModel
 from lingraft.pipeline.stage_builders import target_roles
-from lingraft.pipeline.stage_node import StageNode, source_node, stage_node
+from lingraft.pipeline.stage_node import StageNode, file_reading_node, source_node, stage_node
 from lingraft.pipeline.training_stages import (
     merging_node,
     packed_inputs,
@@ -170,17 +170,15 @@ def vocabulary_node(
     recipe: Recipe, source: StageNode, targets: dict[str, StageNode], replay: StageNode | None
 ) -> StageNode:
     """Return the stage that learns tokens and adds them to the tokenizer."""
-    settings = partial(_vocabulary_settings, recipe)
-    node = stage_node(
+    return file_reading_node(
         "vocabulary",
         "vocabulary",
-        settings(),
+        partial(_vocabulary_settings, recipe),
         stage_builders.make_vocabulary,
         source=source,
         replay=replay,
         **targets,
     )
-    return replace(node, read_again=settings)
 
 
 def _vocabulary_settings(recipe: Recipe) -> dict[str, Any]:
@@ -204,17 +202,15 @@ def _embeddings(
     recipe: Recipe, source: StageNode, vocabulary: StageNode, target: StageNode | None
 ) -> StageNode:
     # Vectors, dictionaries and donor models are files that it reads.
-    settings = partial(_embedding_settings, recipe)
-    node = stage_node(
+    return file_reading_node(
         "embeddings",
         "embeddings",
-        settings(),
+        partial(_embedding_settings, recipe),
         stage_builders.make_embeddings,
         source=source,
         vocabulary=vocabulary,
         target=target,
     )
-    return replace(node, read_again=settings)
 
 
 def _embedding_settings(recipe: Recipe) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lingraft.packing import PackingSettings
 from lingraft.registry import Settings
@@ -52,6 +52,13 @@ class TrainingPlan(Settings):
     heldout_points: int = Field(
         default=8, ge=0, description="points of the held-out curve, including the end"
     )
+
+    @model_validator(mode="after")
+    def _merges_what_was_trained(self) -> TrainingPlan:
+        if self.merge_back and not self.phases:
+            msg = "merge_back: nothing is trained (phases: []) that could be mixed; leave it out"
+            raise ValueError(msg)
+        return self
 
     @property
     def chooses(self) -> bool:
