@@ -665,11 +665,17 @@ def test_names_that_no_file_can_have_are_told(name):
     assert len(str(caught.value)) < 120
 
 
-def test_a_csv_with_semicolons_is_read(tmp_path):
-    """A header with semicolons and no comma names the delimiter; spreadsheets write such files."""
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+@pytest.mark.parametrize("named", [False, True])
+def test_a_csv_with_semicolons_or_tabs_is_read(tmp_path, delimiter, named):
+    """A header without a comma names the delimiter, also below `sep=`: spreadsheets write both."""
     path = tmp_path / "a.csv"
-    path.write_text('id;text\r\n1;"a, b; c"\r\n2;d\r\n', encoding="utf-8-sig")
-    assert read(path) == ["a, b; c", "d"]
+    text = f'id{delimiter}text\r\n1{delimiter}"a, b{delimiter} c"\r\n2{delimiter}d\r\n'
+    path.write_text(f"sep={delimiter}\r\n{text}" if named else text, encoding="utf-8-sig")
+    assert read(path) == [f"a, b{delimiter} c", "d"]
+    path.write_text(path.read_text(encoding="utf-8-sig") + "3\r\n", encoding="utf-8-sig")
+    with pytest.raises(CorpusError, match=f"a.csv:{5 if named else 4}: 1 cell for 2 columns"):
+        read(path)
 
 
 @pytest.mark.parametrize("named", ["", " "])

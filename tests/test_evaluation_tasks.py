@@ -701,6 +701,12 @@ def test_spbleu_is_sacrebleus(
             CorpusError,
             "numbers.jsonl:2: the label '7' is not one of 0, 1",
         ),
+        (
+            ["xcopa-ta"],
+            {"xcopa": "questions.jsonl"},
+            CorpusError,
+            "questions.jsonl:1: the question 'neden' is not one of cause, effect",
+        ),
         (["xnli-hi"], {"xnli": "broken.jsonl"}, CorpusError, "broken.jsonl:2:7: not JSON"),
         (["xnli-hi"], {"xnli": "empty.jsonl"}, CorpusError, "no documents for xnli-hi"),
         (["xcopa_tam"], {}, RecipeError, "no task called 'xcopa_tam'; did you mean 'xcopa_ta'"),
@@ -743,6 +749,7 @@ def test_data_that_cannot_be_had_is_named(
     write_rows(tmp_path / "labels.jsonl", [{**pair, "label": 0}, {**pair, "label": "maybe"}])
     choice = {"premise": "a", "choice1": "b", "choice2": "c", "question": "cause"}
     write_rows(tmp_path / "numbers.jsonl", [{**choice, "label": n} for n in (1, 7)])
+    write_rows(tmp_path / "questions.jsonl", [{**choice, "question": "neden", "label": 0}])
     (tmp_path / "broken.jsonl").write_text('{"a": 1}\n{"a": \n', encoding="utf-8")
     (tmp_path / "empty.jsonl").write_text("", encoding="utf-8")
     (tmp_path / "text.txt").write_text("text", encoding="utf-8")

@@ -46,6 +46,9 @@ class Semicolons(csv.excel):
     delimiter = ";"
 
 
+SEPARATOR_CELLS = ["sep=", ""]
+"""The line `sep=;` that tells a spreadsheet the delimiter, split at it."""
+
 DIALECTS: Mapping[str, type[csv.Dialect]] = {".csv": csv.excel, ".tsv": UnquotedTabs}
 
 
@@ -153,8 +156,8 @@ def _read_table(
         if text.strip():
             break
     texts = itertools.chain(first_lines, texts)
-    if dialect is csv.excel and not header and _has_semicolons(first_lines):
-        dialect = Semicolons
+    if dialect is csv.excel and not header and first_lines:
+        dialect = _csv_dialect(first_lines[-1])
     # Without `strict`, an unclosed quotation mark would read the rest of the file into one cell.
     reader = csv.reader(texts, dialect, strict=True)
     names: list[str] = []
@@ -163,7 +166,7 @@ def _read_table(
         for cells in reader:
             place = f"{path}:{start}"
             start = reader.line_num + 1
-            if not cells:
+            if not cells or (not names and cells == SEPARATOR_CELLS):
                 continue
             if not names:
                 has_names = not header or set(header) <= set(cells)
@@ -190,5 +193,10 @@ def _read_table(
         raise CorpusError(msg) from None
 
 
-def _has_semicolons(lines: Sequence[str]) -> bool:
-    return bool(lines) and ";" in lines[-1] and "," not in lines[-1]
+def _csv_dialect(line: str) -> type[csv.Dialect]:
+    """Return the dialect of a .csv file by its first line: comma, or semicolon or tab alone."""
+    if "," not in line:
+        for dialect in (Semicolons, csv.excel_tab):
+            if dialect.delimiter in line:
+                return dialect
+    return csv.excel

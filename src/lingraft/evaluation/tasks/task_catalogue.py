@@ -55,6 +55,7 @@ class Task:
 
     `fields` maps each field of the prompts to the columns that may hold it. `checked` are the
     fields that are searched for in training text. `labels` maps the names of labels to numbers.
+    `values` lists what a field may hold, of fields that choose the words of a prompt.
     `columns` names the columns of a local file without a header. `prepare` names the last step of
     reading, `score` the kind of score. `foreign_words` is true if the words of the prompt are
     English because the file has none in the language. `config` is the configuration for lm-eval,
@@ -70,6 +71,7 @@ class Task:
     fields: Mapping[str, tuple[str, ...]]
     checked: tuple[str, ...]
     labels: Mapping[str, int]
+    values: Mapping[str, tuple[str, ...]]
     columns: tuple[str, ...]
     prepare: str
     score: str
@@ -161,6 +163,7 @@ def find_task(name: str) -> Task | None:
         checked=tuple(own["checked"]),
         # YAML reads a label such as 1 as a number.
         labels={str(label): number for label, number in labels.items()},
+        values={name: tuple(known) for name, known in own.get("values", {}).items()},
         columns=tuple(own.get("columns", ())),
         prepare=own.get("prepare", ""),
         score=own.get("score", "choice"),

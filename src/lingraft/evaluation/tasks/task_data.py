@@ -95,6 +95,12 @@ def _rename_fields(task: Task, record: Mapping[str, Any], place: str) -> Record:
                 f"for its {field}; found {', '.join(map(str, record))}"
             )
             raise CorpusError(msg)
+    for field, known in task.values.items():
+        value = str(document[field]).strip().lower()
+        if value not in known:
+            msg = f"{place}: the {field} {document[field]!r} is not one of {', '.join(known)}"
+            raise CorpusError(msg)
+        document[field] = value
     if task.labels:
         document["label"] = _label(task, document["label"], place)
     return document
