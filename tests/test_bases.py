@@ -14,7 +14,13 @@ from pydantic import ValidationError
 from lingraft.bases import BASES, BuildContext, parse_model
 from lingraft.bases.tokenizer_files import complete_tokenizer, write_source_tokenizer
 from lingraft.corpus import CorpusSettings, Source
-from lingraft.errors import LingraftError, ModelError, StoreError, TokenizerError
+from lingraft.errors import (
+    CorpusError,
+    LingraftError,
+    ModelError,
+    StoreError,
+    TokenizerError,
+)
 from lingraft.pipeline import load_run
 from lingraft.store import Draft
 from lingraft.tokenizer import open_tokenizer
@@ -295,6 +301,15 @@ def test_identity_of_a_base_trained_here_follows_the_text(english_file):
     before = base.identity()
     english_file.write_text(english_file.read_text() + "One more line.\n")
     assert base.identity() != before
+
+
+def test_text_that_changes_after_the_identity_is_not_trained_on(english_file, tmp_path):
+    """Weights are stored under the identity of the text, so other text than that is refused."""
+    base = BASES.parse({"pretrain": {"corpus": str(english_file)}})
+    base.identity()
+    english_file.write_text(english_file.read_text() + "One more line.\n")
+    with pytest.raises(CorpusError, match="the file was changed while the run used it"):
+        materialised(base, tmp_path)
 
 
 ASK = """

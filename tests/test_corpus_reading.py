@@ -449,6 +449,18 @@ def test_parquet_columns(tmp_path):
     assert ':row 1: field "n" is a number' in fault(path, text_field="n")
 
 
+def test_parquet_text_that_is_not_utf_8_is_told_with_its_row(tmp_path):
+    """Writers do not check the bytes of a column of text; the records before are still read."""
+    values = [f"क {number}".encode() for number in range(300)]
+    values[270] = b"caf\xe9"
+    stored = pa.array(values, pa.binary()).buffers()
+    path = tmp_path / "a.parquet"
+    text = pa.StringArray.from_buffers(len(values), stored[1], stored[2])
+    path.write_bytes(parquet_bytes(pa.table({"text": text})))
+    message = f"{path}:row 271: byte 0xe9 at offset 3 of a field is not UTF-8"
+    assert fault(path).startswith(message)
+
+
 TRUNCATED = {
     "a.parquet": "cannot be read as parquet",
     "a.arrow": "cannot be read as arrow",

@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, field_validator
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from lingraft.bases.base import BASES, Base, BuildContext
 from lingraft.bases.random_weights import make_model, model_config
 from lingraft.bases.tokenizer_files import write_tokenizer
-from lingraft.corpus import Corpus, CorpusSettings, build_corpus, identity_of, look_at
+from lingraft.corpus import Corpus, CorpusSettings, build_corpus, identity_of, list_files, look_at
+from lingraft.corpus.listing import Listing
 from lingraft.packing.blocks import Blocks
 from lingraft.packing.pack import pack_corpus
 from lingraft.store import Draft, atomic_folder, remove_drafts
@@ -65,6 +66,9 @@ class PretrainedHere(Base):
         default_factory=_default_plan, description="how the weights are trained"
     )
     seed: int = Field(default=0, description="seed of the weights and of the order of the text")
+    # The files of the identity: one that changes before it is read is refused, because the weights
+    # would be stored as those of the former text.
+    _listing: Listing | None = PrivateAttr(None)
 
     @field_validator("training")
     @classmethod
@@ -82,7 +86,9 @@ class PretrainedHere(Base):
         """Return the identity of the text and all settings."""
         look_at(self.corpus, self.language)
         settings = self.model_dump(mode="json", by_alias=True, exclude={"corpus"})
-        return {"pretrain": 3, **settings, "corpus": identity_of(self.corpus, self.language)}
+        self._listing = list_files(self.corpus)
+        corpus = identity_of(self.corpus, self.language, self._listing)
+        return {"pretrain": 3, **settings, "corpus": corpus}
 
     def materialise(self, context: BuildContext) -> None:
         """Build the corpus, learn the tokenizer and train.
@@ -108,7 +114,7 @@ class PretrainedHere(Base):
         return sum(phase.budget.tokens or 0 for phase in self.training.phases)
 
     def _build_corpus(self, draft: Draft) -> None:
-        build_corpus(self.corpus, self.language, draft)
+        build_corpus(self.corpus, self.language, draft, self._listing)
 
     def _begin(self, corpus: Corpus, draft: Draft) -> None:
         learn_tokenizer(corpus, self.vocabulary_size, draft.folder)

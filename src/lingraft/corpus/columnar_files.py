@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -45,13 +45,26 @@ def read_columnar(path: TextFile, fields: Sequence[str]) -> Iterator[tuple[Recor
     try:
         with _seekable(path) as file:
             for batch in batches(file, fields, str(path)):
-                for record in batch.to_pylist():
+                for record in _records(batch):
                     number += 1
                     yield record, f"{path}:row {number}"
-    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+    except UnicodeDecodeError as error:
+        byte = f"byte 0x{error.object[error.start]:02x} at offset {error.start} of a field"
+        msg = f"{path}:row {number + 1}: {byte} is not UTF-8; correct or remove the record"
+        raise CorpusError(msg) from None
+    except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         msg = f"{path}: cannot be read as {kind} ({reason}); write it again"
         raise CorpusError(msg) from None
+
+
+def _records(batch: RecordBatch) -> Iterable[Record]:
+    """Return the records of a batch; of one with broken text, those before it are yielded."""
+    try:
+        records: list[Record] = batch.to_pylist()
+    except UnicodeDecodeError:
+        return (batch.slice(row, 1).to_pylist()[0] for row in range(batch.num_rows))
+    return records
 
 
 @contextmanager
