@@ -29,7 +29,7 @@ from lingraft.pipeline import (
     run,
     summary,
 )
-from lingraft.pipeline.stage_node import versioned_stage
+from lingraft.pipeline.stage_node import StageNode, versioned_stage
 from lingraft.pipeline.training_builders import curve_digest
 from lingraft.recipe import Recipe, Runtime, load_recipe, parse_recipe
 from lingraft.recipe.old_names import names_of_0_1
@@ -548,15 +548,22 @@ def test_a_model_that_changes_before_it_is_read_is_not_stored(recipe_values, her
     changed.build(Store(here.store), recipe, here)
 
 
-def test_every_stage_that_reads_files_of_the_user_hashes_them_again(recipe_values):
+def test_every_stage_that_reads_files_of_the_user_hashes_them_again(recipe_values, tmp_path):
     """Text has a listing of its own, in which each file is checked."""
-    graph = build_graph(read(recipe_values))
-    again = {node.stage.name: node.read_again for node in graph if node.read_again}
-    assert set(again) == {"source", "vocabulary", "embeddings", "evaluation"}
-    for node in graph:
-        if node.read_again:
-            again_settings = versioned_stage(node.stage.name, node.read_again()).settings
-            assert again_settings == node.stage.settings
+    documents = tmp_path / "questions.jsonl"
+    documents.write_text('{"premise": "a"}\n', encoding="utf-8")
+    tasks = {"names": ["xcopa-hi"], "data": {"xcopa": str(documents)}}
+    evaluation = {**recipe_values.get("evaluation", {}), "tasks": tasks}
+    graph = build_graph(read({**recipe_values, "evaluation": evaluation}))
+    again = {node.stage.name: node for node in graph if node.read_again}
+    assert set(again) == {"source", "vocabulary", "embeddings", "tasks", "evaluation"}
+
+    def read_again(node: StageNode) -> object:
+        return versioned_stage(node.stage.name, node.read_again()).settings
+
+    assert all(read_again(node) == node.stage.settings for node in again.values())
+    documents.write_text('{"premise": "b"}\n', encoding="utf-8")
+    assert read_again(again["tasks"]) != again["tasks"].stage.settings
 
 
 def test_a_killed_run_goes_on(recipe_values, here, tmp_path):

@@ -12,7 +12,7 @@ may have any name.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from lingraft.corpus.text_files import find_files
 from lingraft.errors import RecipeError
 from lingraft.evaluation import BootstrapSettings
 from lingraft.evaluation.config import HeldoutPart
-from lingraft.evaluation.tasks import task_identity
+from lingraft.evaluation.tasks import task_files, task_identity
 from lingraft.pipeline.evaluation_builders import make_evaluation, make_scoring, make_tasks
 from lingraft.pipeline.stage_node import StageNode, file_reading_node, stage_node
 from lingraft.recipe import Evaluation
@@ -164,15 +164,16 @@ def _tasks(
     name: str, model: StageNode, texts: Mapping[str, StageNode], settings: Evaluation, seed: int
 ) -> StageNode:
     # Task files are part of the key by their content (`task_identity`), not by their paths.
+    data = task_identity(settings.tasks)
     identity = {
         **settings.tasks.model_dump(mode="json", exclude={"data", "tasks_folder"}),
         "seed": seed,
-        "identity": task_identity(settings.tasks),
+        "identity": data,
     }
     # Left out at the defaults, which earlier versions always used, so that their results are found.
     if settings.bootstrap != BootstrapSettings():
         identity["bootstrap"] = settings.bootstrap.model_dump(mode="json")
-    return stage_node(
+    node = stage_node(
         f"{TASKS_OF}{name}",
         "tasks",
         identity,
@@ -181,6 +182,12 @@ def _tasks(
         # Text is read only to find task documents in it.
         **({} if settings.tasks.contaminated == "ignore" else texts),
     )
+
+    def read_again() -> dict[str, Any]:
+        # Without the Hub: scores must not be lost because it is unavailable when they are done.
+        return {**identity, "identity": data | task_files(settings.tasks)}
+
+    return replace(node, read_again=read_again)
 
 
 def _evaluation_settings(

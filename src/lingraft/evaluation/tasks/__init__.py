@@ -13,7 +13,7 @@ from typing import Any
 
 from lingraft.evaluation.config import BootstrapSettings
 from lingraft.evaluation.tasks.auto_tasks import ChosenTasks, choose_tasks
-from lingraft.evaluation.tasks.check_tasks import check_tasks, task_identity
+from lingraft.evaluation.tasks.check_tasks import check_tasks, task_files, task_identity
 from lingraft.evaluation.tasks.config import TaskData, TaskSettings
 from lingraft.evaluation.tasks.task_names import quiet
 from lingraft.measurement import Measurement
@@ -25,6 +25,7 @@ __all__ = [
     "check_tasks",
     "choose_tasks",
     "run_tasks",
+    "task_files",
     "task_identity",
 ]
 

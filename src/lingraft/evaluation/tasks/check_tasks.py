@@ -86,6 +86,12 @@ def task_identity(settings: TaskSettings) -> dict[str, str]:
     for task in filter(None, tasks):
         if data_of(task.name, settings) is None:
             identity[f"hf:{task.hub.id}"] = hub_commit(task)
+    return identity | task_files(settings)
+
+
+def task_files(settings: TaskSettings) -> dict[str, str]:
+    """Return the hashes of the user's files of tasks; raises `CorpusError` for a missing one."""
+    identity = {}
     for name, data in settings.data.items():
         for role, path in (("test", data.test), ("shots", data.shots)):
             if path:
