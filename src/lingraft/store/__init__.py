@@ -7,28 +7,22 @@ results that are either complete or absent, `link_or_copy` and `symlink_or_link`
 """
 
 from lingraft.store.digests import cached_sha256, digest, file_digest, has_cached_sha256, seed_of
+from lingraft.store.disk_errors import DiskError, check_creatable, disk_errors, temporary_folder
 from lingraft.store.files import (
-    DiskError,
     atomic_file,
     atomic_folder,
-    check_creatable,
     copy_matching,
-    disk_errors,
-    expanded,
     fsync,
-    is_folder,
-    is_valid_path,
     link_or_copy,
-    path_exists,
     remove_drafts,
     replace_folder,
     symlink_or_link,
-    temporary_folder,
     write_files,
     write_json,
 )
 from lingraft.store.locks import lock, try_lock
 from lingraft.store.manifest import MANIFEST, Manifest, checksums, find_damage, output_damage
+from lingraft.store.paths import expanded, is_folder, is_valid_path, path_exists
 from lingraft.store.stage import WARNINGS, Draft, Stage, stage_key
 from lingraft.store.store import Store
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from lingraft.errors import StoreError
 from lingraft.progress import say
 from lingraft.store.digests import digest
-from lingraft.store.files import atomic_folder, disk_errors
+from lingraft.store.disk_errors import disk_errors
+from lingraft.store.files import atomic_folder
 from lingraft.store.locks import lock, try_lock
 from lingraft.store.manifest import MANIFEST, Manifest, checksums, output_damage
 from lingraft.store.stage import Draft, Stage
