@@ -19,7 +19,7 @@ from lingraft.corpus.cleaning import Cleaner, Tally, language_filter
 from lingraft.corpus.config import CorpusSettings
 from lingraft.corpus.corpus import write_counts
 from lingraft.corpus.evaluation_sources import index_evaluation_text
-from lingraft.corpus.health import NAMED_RECORDS, HealthReport, TextHealth
+from lingraft.corpus.health import HealthReport, TextHealth
 from lingraft.corpus.health_checks import refuse
 from lingraft.corpus.hub_dataset import commit_of
 from lingraft.corpus.kept_documents import KeptDocuments
@@ -36,6 +36,9 @@ from lingraft.corpus.text_repairs import add_counts
 from lingraft.corpus.write_splits import split_writer, write_heldout, write_splits
 from lingraft.progress import progress
 from lingraft.store import Draft
+
+NAMED_RECORDS = 3
+"""Malformed records that are named; the others are only counted."""
 
 
 def build_corpus(

@@ -17,10 +17,10 @@ from pydantic import BeforeValidator, Field
 from lingraft.corpus import character_kinds as kinds
 from lingraft.corpus.chat import Conversation
 from lingraft.corpus.cut_lines import join_cut_lines
-from lingraft.corpus.health import URL
 from lingraft.corpus.markup import strip_html
 from lingraft.corpus.mojibake import repair_mojibake
 from lingraft.corpus.script_check import is_unspaced
+from lingraft.corpus.text_counts import URL
 from lingraft.registry import Settings
 
 Stripped = Literal[
