@@ -21,7 +21,7 @@ from lingraft.cli import app
 from lingraft.errors import ModelError, StoreError
 from lingraft.evaluation.samples import write_samples
 from lingraft.serving import DemoServer, find_pair, open_generators, open_server
-from lingraft.serving.server import page
+from lingraft.serving.page import page
 from lingraft.splice import AddedToken, identity_splice
 from lingraft.tokenizer import open_tokenizer
 from tests import commands

@@ -3,13 +3,14 @@
 Models with a chat template answer a conversation; other models continue a text.
 
 `model_pair` finds the two models of a run, `generator` generates with one of them and times each
-token, `server` serves the page on the loopback address. It uses http.server of the standard
-library, because there is one user and one page.
+token, `page` is the HTML, and `server` serves it on the loopback address. It uses http.server of
+the standard library, because there is one user and one page.
 """
 
 from lingraft.serving.generator import TextGenerator, open_generators
 from lingraft.serving.model_pair import ModelPair, find_pair
-from lingraft.serving.server import ChatOffer, DemoServer, open_server
+from lingraft.serving.page import ChatOffer
+from lingraft.serving.server import DemoServer, open_server
 
 __all__ = [
     "ChatOffer",

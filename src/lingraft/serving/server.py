@@ -16,153 +16,27 @@ import secrets
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
-from lingraft.display_text import language_name, language_tag, plain
 from lingraft.errors import LingraftError, StoreError
-from lingraft.page_style import page_style
-from lingraft.serving.generator import (
-    NO_TEMPLATE,
-    EncodedPrompt,
-    Event,
-    Message,
-    TextGenerator,
+from lingraft.serving.completion_request import (
+    MAX_GENERATED_BYTES,
+    CompletionRequest,
+    RequestError,
 )
+from lingraft.serving.generator import EncodedPrompt, Event, TextGenerator
 from lingraft.serving.model_pair import ModelPair
-
-HERE = Path(__file__).parent
+from lingraft.serving.page import ChatOffer, page
 
 # The loopback address: other machines cannot connect.
 HOST = "127.0.0.1"
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_LENGTH_DIGITS = 9
-MAX_GENERATED_BYTES = 4000
-CHAT_ROLES = ("system", "user", "assistant")
 TOKEN_HEADER = "X-Lingraft-Token"  # noqa: S105 - the name of a header
 CONNECTION_CLOSED = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
-
-
-@dataclass(frozen=True)
-class ChatOffer:
-    """Whether the page offers a chat; `problem` says why not, where a model has a template."""
-
-    offered: bool = False
-    problem: str = ""
-
-    @classmethod
-    def of(cls, generators: Mapping[str, TextGenerator]) -> ChatOffer:
-        """Offer a chat if the template of each model renders a message."""
-        problems = {side: generator.chat_problem for side, generator in generators.items()}
-        # Two base models need no explanation.
-        if set(problems.values()) <= {NO_TEMPLATE}:
-            return cls()
-        found = [f"{side}: {problem}" for side, problem in problems.items() if problem]
-        return cls(not found, "; ".join(found))
-
-    def describe(self) -> str:
-        """Return which mode the page opens in, and why."""
-        if self.offered:
-            return "chat through the chat template; the page can switch to continuing a text"
-        reason = f"no chat: {self.problem}" if self.problem else "the models have no chat template"
-        return f"the models continue a text ({reason})"
-
-
-def page(
-    pair: ModelPair, *, token: str, nonce: str, max_bytes: int, chat: ChatOffer | None = None
-) -> str:
-    """Return the HTML of the page.
-
-    The page sends `token` with its requests. `nonce` allows its own script in the content security
-    policy.
-    """
-    chat = chat or ChatOffer()
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    own_style = Markup((HERE / "style.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
-    script = Markup((HERE / "page.js").read_text(encoding="utf-8"))  # noqa: S704 - our own file
-    return environment.get_template("page.html.j2").render(
-        name=plain(pair.name),
-        source=plain(pair.source_name),
-        language=plain(language_name(pair.language)),
-        tag=language_tag(pair.language),
-        added=len(pair.added),
-        prompts=[plain(prompt) for prompt in pair.prompts],
-        token=token,
-        nonce=nonce,
-        max_bytes=max_bytes,
-        chat=chat.offered,
-        chat_problem=plain(chat.problem),
-        style=page_style() + own_style,
-        script=script,
-    )
-
-
-class RequestError(Exception):
-    """A request that is refused, with its HTTP status and the reason."""
-
-    def __init__(self, status: HTTPStatus, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-
-
-@dataclass(frozen=True)
-class CompletionRequest:
-    """A request of the page: which model continues a prompt, and for how many bytes.
-
-    With `messages`, the model answers this conversation instead of continuing `prompt`.
-    """
-
-    side: str
-    prompt: str
-    size: int
-    messages: tuple[Message, ...] = ()
-
-    @classmethod
-    def read(cls, body: bytes, sides: Mapping[str, Any]) -> CompletionRequest:
-        """Read the body of a request; raises `RequestError` if a value is not as expected."""
-        try:
-            values = json.loads(body)
-            side, size = values["side"], values["bytes"]
-            messages = tuple(map(_read_message, values.get("messages", ())))
-            prompt = "" if messages else values["prompt"]
-            prompt.encode("utf-8")  # fails for a lone surrogate, which is not valid text
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            reason = (
-                "expected JSON with side, bytes, and prompt (text) or messages (each with role "
-                "and content)"
-            )
-            raise RequestError(HTTPStatus.BAD_REQUEST, reason) from None
-        if side not in tuple(sides):
-            reason = f"side: expected one of {', '.join(sides)}"
-            raise RequestError(HTTPStatus.BAD_REQUEST, reason)
-        # Not isinstance: true is an int in Python.
-        if type(size) is not int or not 1 <= size <= MAX_GENERATED_BYTES:
-            reason = f"bytes: expected a whole number from 1 to {MAX_GENERATED_BYTES}"
-            raise RequestError(HTTPStatus.BAD_REQUEST, reason)
-        return cls(side, prompt, size, messages)
-
-
-def _read_message(message: Mapping[str, str]) -> Message:
-    """Return a message of a request; raises `ValueError` or `TypeError` if it is not one."""
-    role, content = message["role"], message["content"]
-    if role not in CHAT_ROLES:
-        msg = f"role: expected one of {', '.join(CHAT_ROLES)}"
-        raise ValueError(msg)
-    content.encode("utf-8")
-    return {"role": role, "content": content}
 
 
 class DemoServer(ThreadingHTTPServer):
