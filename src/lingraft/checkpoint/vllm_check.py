@@ -15,15 +15,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from lingraft.checkpoint.find_embeddings import EmbeddingNames, embedding_names
 from lingraft.checkpoint.loadable import check_config_fits
+from lingraft.checkpoint.model_folder import ModelFolder
 from lingraft.checkpoint.safetensors_files import INDEX, SINGLE, Checkpoint
-from lingraft.errors import LingraftError, ModelError
-from lingraft.tokenizer import ModelTokenizer, open_tokenizer
+from lingraft.errors import LingraftError
 from lingraft.tokenizer.edge_cases import edge_case_texts
 from lingraft.tokenizer.loaded_settings import load_auto_tokenizer
 
@@ -49,55 +47,12 @@ class LayoutCheck:
     advice: str = ""
 
 
-@dataclass(frozen=True)
-class _Folder:
-    """A model folder, each part read once."""
-
-    path: Path
-
-    @cached_property
-    def config(self) -> Mapping[str, Any]:
-        return self._read_json("config.json")
-
-    @property
-    def text_config(self) -> Mapping[str, Any]:
-        return self.config.get("text_config") or self.config
-
-    @cached_property
-    def generation_config(self) -> Mapping[str, Any]:
-        name = "generation_config.json"
-        return self._read_json(name) if (self.path / name).is_file() else {}
-
-    @cached_property
-    def checkpoint(self) -> Checkpoint:
-        return Checkpoint.open(self.path)
-
-    @cached_property
-    def names(self) -> EmbeddingNames:
-        return embedding_names(self.checkpoint)
-
-    @cached_property
-    def tokenizer(self) -> ModelTokenizer:
-        return open_tokenizer(self.path)
-
-    def _read_json(self, name: str) -> Mapping[str, Any]:
-        try:
-            content = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            msg = f"{self.path / name}: cannot be read as JSON ({error})"
-            raise ModelError(msg) from error
-        if not isinstance(content, dict):
-            msg = f"{self.path / name}: not a JSON object with settings"
-            raise ModelError(msg)
-        return content
-
-
 def check_vllm_layout(folder: Path) -> list[LayoutCheck]:
     """Run every check on a model folder.
 
     A file that cannot be read is reported as a fault of the check that needs it; nothing is raised.
     """
-    opened = _Folder(folder)
+    opened = ModelFolder(folder)
     results: list[LayoutCheck] = []
     for what, check in CHECKS.items():
         try:
@@ -130,7 +85,7 @@ def _fault(found: str, advice: str) -> Result:
     return found, "no", advice
 
 
-def _check_architecture(folder: _Folder) -> Iterator[Result]:
+def _check_architecture(folder: ModelFolder) -> Iterator[Result]:
     if auto_map := folder.config.get("auto_map"):
         code = ", ".join(auto_map)
         yield _fault(f"code of its own ({code})", "vLLM runs it only with --trust-remote-code")
@@ -147,7 +102,7 @@ def _is_list_of(kind: type, value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(type(item) is kind for item in value)
 
 
-def _check_rows(folder: _Folder) -> Iterator[Result]:
+def _check_rows(folder: ModelFolder) -> Iterator[Result]:
     names, size = folder.names, folder.text_config.get("vocab_size")
     bias = (names.output_bias,) if names.output_bias else ()
     for name in (*names.input, *names.output, *bias):
@@ -162,7 +117,7 @@ def _check_rows(folder: _Folder) -> Iterator[Result]:
         yield _note(f"{names.rows:,}, not a multiple of {MULTIPLE}", advice)
 
 
-def _check_head(folder: _Folder) -> Iterator[Result]:
+def _check_head(folder: ModelFolder) -> Iterator[Result]:
     names = folder.names
     copies = [name for name in names.input if name.endswith("lm_head.weight")]
     if copies:
@@ -174,7 +129,7 @@ def _check_head(folder: _Folder) -> Iterator[Result]:
         yield _ok(f"two matrices, the head is {names.output[0]}")
 
 
-def _check_ids(folder: _Folder) -> Iterator[Result]:
+def _check_ids(folder: ModelFolder) -> Iterator[Result]:
     rows, size = folder.names.rows, folder.tokenizer.size
     if size > rows:
         yield _fault(f"{size:,} ids, {rows:,} rows", "copy the model's own tokenizer into it")
@@ -182,7 +137,7 @@ def _check_ids(folder: _Folder) -> Iterator[Result]:
         yield _ok(f"{size:,} ids in {rows:,} rows")
 
 
-def _check_tokenizer(folder: _Folder) -> Iterator[Result]:
+def _check_tokenizer(folder: ModelFolder) -> Iterator[Result]:
     if not (folder.path / "tokenizer.json").is_file():
         yield _fault("no tokenizer.json", "`lingraft adapt` writes one")
         return
@@ -212,7 +167,7 @@ def _check_tokenizer(folder: _Folder) -> Iterator[Result]:
         yield _fault(found, advice)
 
 
-def _check_template(folder: _Folder) -> Iterator[Result]:
+def _check_template(folder: ModelFolder) -> Iterator[Result]:
     in_config = folder.tokenizer.config.get("chat_template")
     if in_config or (folder.path / "chat_template.jinja").is_file():
         yield _ok("present")
@@ -221,7 +176,7 @@ def _check_template(folder: _Folder) -> Iterator[Result]:
         yield _note("none", advice)
 
 
-def _check_dtype(folder: _Folder) -> Iterator[Result]:
+def _check_dtype(folder: ModelFolder) -> Iterator[Result]:
     config = folder.config
     # transformers 5 writes `dtype`, transformers 4 `torch_dtype`.
     dtype = folder.text_config.get("dtype") or config.get("dtype") or config.get("torch_dtype")
@@ -237,7 +192,7 @@ def _check_dtype(folder: _Folder) -> Iterator[Result]:
         yield _ok(", ".join(stored))
 
 
-def _check_end_ids(folder: _Folder) -> Iterator[Result]:
+def _check_end_ids(folder: ModelFolder) -> Iterator[Result]:
     size, own = folder.tokenizer.size, folder.tokenizer.eos_id
     configs = {
         "config.json": folder.text_config,
@@ -266,7 +221,7 @@ def _check_end_ids(folder: _Folder) -> Iterator[Result]:
         yield _ok(str(own if own is not None else ids))
 
 
-def _check_weights(folder: _Folder) -> Iterator[Result]:
+def _check_weights(folder: ModelFolder) -> Iterator[Result]:
     if "quantization_config" in folder.config:
         yield _note("quantised", "its tensors are not compared with config.json")
         return
@@ -274,7 +229,7 @@ def _check_weights(folder: _Folder) -> Iterator[Result]:
     yield _ok("as config.json says")
 
 
-def _check_files(folder: _Folder) -> Iterator[Result]:
+def _check_files(folder: ModelFolder) -> Iterator[Result]:
     checkpoint = folder.checkpoint
     used = {path.name for path in checkpoint.files}
     if checkpoint.index is not None:
@@ -308,7 +263,7 @@ def _check_index(checkpoint: Checkpoint, weight_map: Mapping[str, str]) -> Resul
     return _fault(found, "save the model again")
 
 
-CHECKS: Mapping[str, Callable[[_Folder], Iterator[Result]]] = {
+CHECKS: Mapping[str, Callable[[ModelFolder], Iterator[Result]]] = {
     "architecture": _check_architecture,
     "rows": _check_rows,
     "head": _check_head,
