@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaForCausalLM
 
 import lingraft
 from lingraft.checkpoint import resize_embeddings
@@ -159,6 +159,28 @@ def test_padding_ids_are_suppressed_and_special_ids_stay(case_of):
     assert model.generation_config.suppress_tokens == [9, *range(first, 384)]
     assert model.generation_config.eos_token_id == [319, 7]
     assert model.config.eos_token_id == 319
+
+
+@pytest.mark.parametrize("pad_id", [5, 319])
+def test_the_padding_token_takes_its_row_without_gradient_along(case_of, pad_id):
+    """Where ids close up, no gradient reaches the padding token's new id, and every other's.
+
+    319 is more than the number of rows that are left.
+    """
+    config = case_of("llama").model().config
+    config.pad_token_id = config.eos_token_id = pad_id
+    config.bos_token_id = 2
+    model = LlamaForCausalLM(config)
+    kept = [2, 3, *range(100, 300), pad_id] if pad_id > 300 else [2, 3, pad_id, *range(100, 300)]
+    dropped = tuple(sorted(set(range(320)).difference(kept)))
+    splice = lingraft.Splice(320, dict(enumerate(kept)), dropped=dropped)
+    lingraft.resize(model, splice, init="mean", pad_to=1)
+    new_id = kept.index(pad_id)
+    assert model.config.pad_token_id == model.get_input_embeddings().padding_idx == new_id
+    ids = torch.tensor([[*range(len(kept)), 0]])  # no gradient reaches the last position
+    model(input_ids=ids, labels=ids).loss.backward()
+    has_gradient = model.get_input_embeddings().weight.grad.abs().sum(dim=1) > 0
+    assert (~has_gradient).nonzero().flatten().tolist() == [new_id]
 
 
 def test_the_origins_are_a_table(case_of):

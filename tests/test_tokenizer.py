@@ -172,6 +172,19 @@ def test_compacting_closes_holes_in_order(is_sequence):
     assert processor["special_tokens"]["<s>"]["ids"] == [3]
 
 
+@pytest.mark.parametrize("kind", ["RobertaProcessing", "BertProcessing"])
+def test_compacting_moves_the_tokens_around_a_text(kind):
+    """These post-processors hold their two tokens with their ids, in another form."""
+    data = {
+        "model": {"vocab": {"a": 0, "b": 2}},
+        "added_tokens": [{"id": 5, "content": "<s>"}, {"id": 7, "content": "</s>"}],
+        "post_processor": {"type": kind, "cls": ["<s>", 5], "sep": ["</s>", 7]},
+    }
+    closed, _ = compact_ids(data)
+    assert closed["post_processor"] == {"type": kind, "cls": ["<s>", 2], "sep": ["</s>", 3]}
+    assert data["post_processor"]["cls"] == ["<s>", 5]
+
+
 def test_a_word_level_tokenizer_is_refused_by_name(tmp_path):
     """A tokenizer that is not supported is an error with its type and the supported families."""
     model = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}

@@ -48,7 +48,8 @@ def resize_model(
     check_fit(names, request.splice, tensors.folder)
     made = compute_rows(tensors, names, inits, request, pad_to, knows_tokenizer=knows_tokenizer)
     _check_shapes(model, made)
-    _renumber_configs(model, made.plan, tensors.folder)
+    generation = getattr(model, "generation_config", None)
+    _renumber_configs(model.config, generation, made.plan)
     for name, content in made.tensors.items():
         parameter = tensors.in_memory[name]
         # The content of the parameter is replaced, not the parameter: whoever refers to it (a tied
@@ -62,7 +63,7 @@ def resize_model(
 def _check_shapes(model: Any, made: ComputedRows) -> None:
     """Raise `ModelError` where a resized tensor does not fit the model of the new configuration."""
     config = copy.deepcopy(model.config)
-    set_config_rows(config, made.plan.layout.rows)
+    _renumber_configs(config, None, made.plan)
     expected = model_shapes(model, config).state_dict()
     for name, content in made.tensors.items():
         before = made.plan.checkpoint.tensors[name].shape
@@ -77,19 +78,22 @@ def _check_shapes(model: Any, made: ComputedRows) -> None:
             raise ModelError(msg)
 
 
-def _renumber_configs(model: Any, plan: ResizePlan, where: Path) -> None:
-    """Write the number of rows, and the ids that the splice moves, into the configurations."""
-    text = model.config.get_text_config(decoder=True)
-    parts = [model.config] if text is model.config else [model.config, text]
+def _renumber_configs(config: Any, generation: Any, plan: ResizePlan) -> None:
+    """Write the number of rows, and the ids that the splice moves, into the configurations.
+
+    `generation` is `None` where a model has no configuration of its generation.
+    """
+    where = plan.checkpoint.folder
+    text = config.get_text_config(decoder=True)
+    parts = [config] if text is config else [config, text]
     changed = [(part, _renumbered(part, plan.splice, where)) for part in parts]
-    generation = getattr(model, "generation_config", None)
     if generation is not None:
         changed.append((generation, _renumbered(generation, plan.splice, where)))
     # Nothing is written before all ids were found in the target.
     for part, ids in changed:
         for key, value in ids.items():
             setattr(part, key, value)
-    set_config_rows(model.config, plan.layout.rows)
+    set_config_rows(config, plan.layout.rows)
     if generation is not None:
         before = getattr(generation, "suppress_tokens", None) or []
         generation.suppress_tokens = suppressed_ids(before, plan.splice, plan.layout) or None
@@ -104,8 +108,9 @@ def _renumbered(part: Any, splice: Splice, where: Path) -> dict[str, Any]:
 
 
 def _set_sizes(model: Any, tensors: ModelTensors, made: ComputedRows) -> None:
-    """Write the number of rows into the modules that repeat it."""
+    """Write the number of rows, and the row of the padding token, into the modules with them."""
     names, rows = made.plan.names, made.plan.layout.rows
+    target_ids = {source: target for target, source in made.plan.splice.corresponding.items()}
     embeddings = (*names.input, *names.output)
     resized = {id(tensors.in_memory[name]) for name in embeddings}
     for module in model.modules():
@@ -113,6 +118,9 @@ def _set_sizes(model: Any, tensors: ModelTensors, made: ComputedRows) -> None:
             for size in ("num_embeddings", "out_features"):
                 if hasattr(module, size):
                     setattr(module, size, len(module.weight))
+            # torch gives this row no gradient: at the former id it would freeze another token.
+            if getattr(module, "padding_idx", None) is not None:
+                module.padding_idx = target_ids.get(module.padding_idx)
         # Many models compute their loss with this copy of the configuration's number.
         if vars(module).get("vocab_size") == names.vocabulary:
             module.vocab_size = rows

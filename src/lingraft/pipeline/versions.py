@@ -18,7 +18,7 @@ STAGE_VERSIONS = {
     "blend": 2,
     "text": 1,
     # What a run builds from them.
-    "vocabulary": 14,
+    "vocabulary": 15,
     "embeddings": 10,
     "packing": 5,
     "training": 16,

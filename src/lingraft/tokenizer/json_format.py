@@ -144,4 +144,7 @@ def compact_ids(data: Data) -> tuple[Data, dict[int, int]]:
     for part in (post_processor, *post_processor.get("processors", ())):
         for special in (part.get("special_tokens") or {}).values():
             special["ids"] = [new_ids[token_id] for token_id in special["ids"]]
+        for role in {"sep", "cls"} & part.keys():  # of RobertaProcessing and BertProcessing
+            content, token_id = part[role]
+            part[role] = [content, new_ids[token_id]]
     return data, new_ids
