@@ -10,11 +10,13 @@ import pytest
 from lingraft.errors import RecipeError
 from lingraft.pipeline import build_graph
 from lingraft.pipeline.stage_builders import reported_part
-from lingraft.recipe import load_recipe
+from lingraft.recipe import Recipe, load_recipe
+from lingraft.recipe.problems import STUDY_SETTINGS
 from lingraft.recipe.yaml import dump
 from lingraft.store import Store
 from lingraft.studies import cells_of, read_study
 from lingraft.studies.cells import axes_of
+from lingraft.studies.config import Study
 from lingraft.studies.study_schedule import Outcome, build_schedule
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -241,6 +243,28 @@ def test_an_override_applies_to_any_scale(recipe_file):
             (),
             "training would discard training.batch_tokens",
         ),
+        # The same setting, with and without what its path may leave out.
+        (
+            {"axes": {"training.budget": ["2 steps", "3 steps"]}},
+            ("training.phases.0.budget=4 steps",),
+            "training.budget would discard training.phases.0.budget",
+        ),
+        (
+            {"axes": {"vocabulary.size": [3, 4], "vocabulary.size.0": [5]}},
+            (),
+            "vocabulary.size.0 would discard vocabulary.size",
+        ),
+        (
+            {"axes": {"training.budget": ["1 MB", "1000 kB"]}},
+            (),
+            "the cells with training.budget 1 MB and with training.budget 1000 kB have the same",
+        ),
+        ({"axes": GRID}, ("seed=3",), "-o seed=3: a study has one seed or several"),
+        # A setting of the study in the place of one of the recipe.
+        ({"axes": GRID}, ("skip=[]",), "-o skip=[]: skip: settings of a study are not part"),
+        ({"axes": GRID}, ("skip=[]",), "-o study.skip=..."),
+        ({"axes": GRID, "settings": {"seeds": [1]}}, (), "-o study.seeds=..."),
+        ({"axes": {"scale": ["a", "b"]}}, (), "-o study.scale=..."),
         ({"axes": LABELLED}, ("base=[{vocabulary.size: 5}]",), "the axis base has no"),
         ({"axes": GRID, "recipe": "nowhere.yaml"}, (), "nowhere.yaml: cannot be read"),
     ],
@@ -251,6 +275,21 @@ def test_mistakes_are_told_in_one_line_before_anything_runs(recipe_file, values,
         cells(study_file(recipe_file, **values), *overrides)
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_every_setting_of_a_study_is_told_from_those_of_a_recipe(recipe_file):
+    """A recipe that is given a setting of a study says which command takes it."""
+    assert set(STUDY_SETTINGS) == Study.model_fields.keys() - Recipe.model_fields.keys()
+    for name in (*STUDY_SETTINGS, "study.seeds"):
+        with pytest.raises(RecipeError, match="settings of a study are not part of a recipe"):
+            load_recipe(recipe_file, [f"{name}=[3]"])
+
+
+def test_a_mistake_of_the_whole_study_is_not_told_with_the_line_of_its_scale(recipe_file):
+    """The line of the chosen scale is told for what the scale sets only."""
+    path = study_file(recipe_file, axes=GRID, cells=[{}], scales={"tiny": {"seeds": [5]}})
+    with pytest.raises(RecipeError, match=r"study\.yaml: a study has axes, or cells"):
+        read_study(path, ["scale=tiny"])
 
 
 def scheduled(path: Path, store: Path):

@@ -35,6 +35,22 @@ from lingraft.registry import Choice, Settings
 
 S = TypeVar("S", bound=Settings)
 
+STUDY_SETTINGS = (
+    "axes",
+    "cells",
+    "compare",
+    "question",
+    "recipe",
+    "sample_cells",
+    "sample_seed",
+    "scale",
+    "scales",
+    "seeds",
+    "settings",
+    "skip",
+)
+"""The settings of a study that no recipe has: messages about them say where they belong."""
+
 # What is wrong with a value, by the start of pydantic's name for the error; the longest one counts.
 WRONG = {
     "int_from_float": "is not a whole number",
@@ -184,6 +200,12 @@ def _describe(problem: _Problem, model: type[Settings]) -> str:
 def _unknown(place: Place, classes: Sequence[type[Settings]], model: type[Settings]) -> str:
     """Say that there is no such setting, with the three nearest paths."""
     *around, name = place
+    if place in {(own,) for own in (*STUDY_SETTINGS, "study")}:
+        example = "seeds" if name == "study" else name
+        return (
+            "settings of a study are not part of a recipe; in the study file they are at the top, "
+            f"and `lingraft study STUDY -o study.{example}=...` changes one"
+        )
     known: set[str] = set()
     for cls in classes:
         known.update(setting_names(cls))

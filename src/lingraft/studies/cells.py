@@ -22,7 +22,7 @@ from lingraft.recipe.old_names import current_tree
 from lingraft.recipe.overrides import Assignment, override
 from lingraft.recipe.problems import parse_settings
 from lingraft.recipe.text_needs import largest, preset_bytes, resolve_presets
-from lingraft.recipe.tree import Tree
+from lingraft.recipe.tree import Place, Tree, place_of
 from lingraft.recipe.yaml import read_file
 from lingraft.store import digest
 from lingraft.studies.config import SEED, Study
@@ -115,7 +115,28 @@ def cells_of(study: Study, folder: Path = Path()) -> list[Cell]:
     # And cells are compared on the same documents.
     if any(cell.recipe.training.chooses for cell in cells):
         cells = [replace(cell, recipe=_on_reported_half(cell.recipe)) for cell in cells]
+    _check_different(study, cells)
     return cells
+
+
+def _check_different(study: Study, cells: Sequence[Cell]) -> None:
+    """Raise `RecipeError` for cells with the same settings, such as budgets of 1 MB and 1000 kB.
+
+    Their difference would be reported as 0, as if it had been measured.
+    """
+    seen: dict[str, Cell] = {}
+    for cell in cells:
+        other = seen.setdefault(cell.recipe.model_dump_json(exclude={"name"}), cell)
+        if other is not cell:
+            msg = (
+                f"study {study.name}: the cells with {_labelled(other.labels)} and with "
+                f"{_labelled(cell.labels)} have the same settings; remove one of the two values"
+            )
+            raise RecipeError(msg)
+
+
+def _labelled(labels: Mapping[str, Label]) -> str:
+    return ", ".join(f"{axis} {label}" for axis, label in labels.items())
 
 
 def _on_reported_half(recipe: Recipe) -> Recipe:
@@ -194,8 +215,7 @@ def _cell(study: Study, tree: Tree, folder: Path, point: Point, seed: int) -> Ce
     try:
         recipe = parse_settings(current_tree(override(tree, overrides)), Recipe)
     except RecipeError as error:
-        labelled = ", ".join(f"{axis} {label}" for axis, label in labels.items())
-        msg = f"{error} (study {study.name}, the cell with {labelled})"
+        msg = f"{error} (study {study.name}, the cell with {_labelled(labels)})"
         raise RecipeError(msg) from error
     return Cell(name, labels, seed, recipe)
 
@@ -206,13 +226,19 @@ def _check_replaced(settings: Mapping[str, Any], value: Value, lines: Mapping[st
     The first setting would have no effect, and cells with different labels could be the same.
     """
     for path in value.settings:
+        place = _without_first_index(path)
         for earlier in settings:
-            if f"{earlier}.".startswith(f"{path}."):
+            if _without_first_index(earlier)[: len(place)] == place:
                 msg = (
                     f"{value.lines.get(path, 'study')}: {path} would discard {earlier}, which is "
                     f"also set ({lines[earlier]}); remove one of the two"
                 )
                 raise RecipeError(msg)
+
+
+def _without_first_index(path: str) -> Place:
+    """Return a path without what may be left out of it: the index 0, and `phases` of training."""
+    return tuple(part for part in place_of(path) if part not in {0, "phases"})
 
 
 def _cell_name(labels: Mapping[str, Label], settings: Mapping[str, Any], seed: int) -> str:

@@ -290,7 +290,8 @@ def _apply_scale(tree: Tree, file: str) -> Tree:
         scaled["axes"] = {name: values for name, values in axes.items() if values is not None}
     origins = dict(tree.origins)
     for place, line in tree.origins.items():
-        if place[:2] == ("scales", chosen):
+        # Not the line of the scale itself, which would become that of the whole study.
+        if place[:2] == ("scales", chosen) and len(place) > 2:
             origins[place[2:]] = line
     return Tree(scaled, origins, tree.problems)
 
@@ -298,6 +299,9 @@ def _apply_scale(tree: Tree, file: str) -> Tree:
 def _override_setting(tree: Tree, assignment: Assignment) -> Tree:
     """Apply an override to an axis or, if there is no such axis, to the settings of all cells."""
     path = assignment.path.removeprefix("axes.").removeprefix("settings.")
+    if path == SEED:
+        msg = f"{assignment.where}: a study has one seed or several; write -o seeds=..."
+        raise RecipeError(msg)
     value = current_assignments({path: assignment.value}, assignment.where)[path]
     axes, settings = tree.values.get("axes") or {}, tree.values.get("settings") or {}
     if not isinstance(axes, dict) or not isinstance(settings, dict):
