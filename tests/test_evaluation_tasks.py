@@ -177,7 +177,8 @@ def test_settings_read_a_plain_list() -> None:
     assert TaskSettings.model_validate(again.model_dump(mode="json")) == again
     for wrong, said in (
         (["a", "a"], "named twice: a"),
-        ({"data": {"a": "b"}}, "no tasks are named"),
+        ({"data": {"a": "b"}}, "no tasks are named, so data would have no effect; set names"),
+        ({"limit": 5, "too_long": "refuse"}, "no tasks are named, so limit, too_long would have"),
         ({"names": ["a"], "limit": 0}, "greater than 0"),
     ):
         with pytest.raises(ValueError, match=said):
@@ -312,11 +313,16 @@ def test_worked_examples_never_show_the_question(tmp_path: Path) -> None:
 
 
 def test_too_few_worked_examples_are_named(tmp_path: Path) -> None:
-    """Too few documents for the few-shot examples are an error that says how many there are."""
-    with pytest.raises(
-        CorpusError, match="flores-hi: 8 few-shot examples are wanted, but there are only 7"
-    ):
-        load_tasks(settings_for(tmp_path, "flores", num_fewshot=8))
+    """Too few documents for the few-shot examples are an error that says how many there are.
+
+    The check before a run says so, too, where the documents are in local files.
+    """
+    settings = settings_for(tmp_path, "flores", num_fewshot=8)
+    for read in (load_tasks, check_tasks):
+        with pytest.raises(
+            CorpusError, match="flores-hi: 8 few-shot examples are wanted, but there are only 7"
+        ):
+            read(settings)
 
 
 def test_the_same_seed_asks_the_same(tmp_path: Path) -> None:

@@ -415,6 +415,36 @@ def test_a_device_that_is_not_here_is_refused_before_anything_is_built(study_fil
     assert not (here.runs / "trial").exists()
 
 
+def test_a_store_that_cannot_be_written_is_one_error_of_the_study(study_file, here, tmp_path):
+    """It is told before the first cell, which would fail like all others."""
+    (tmp_path / "file").touch()
+    how = StudyRuntime(replace(here, store=tmp_path / "file" / "store"))
+    with pytest.raises(StoreError, match=r"file: cannot be written .* with --store"):
+        done(study_file, how)
+    assert not (here.runs / "trial").exists()
+
+
+def test_a_mistake_in_the_tasks_does_not_wait_for_the_training_that_cells_share(
+    study_file, here, tmp_path
+):
+    """Its cells fail before any stage is built."""
+    rows = [{"en": f"a {number}", "hi": f"b {number}"} for number in range(3)]
+    (tmp_path / "flores.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    tasks = {
+        "names": ["flores-hi"],
+        "data": {"flores": str(tmp_path / "flores.jsonl")},
+        "num_fewshot": 3,
+        "translation_metrics": ["chrF++"],
+    }
+    finished, _ = done(
+        study_file, StudyRuntime(here), f"evaluation.tasks={json.dumps(tasks)}", "seeds=[0]"
+    )
+    failures = finished.record["failures"]
+    assert len(failures) == 2
+    assert all("3 few-shot examples are wanted, but" in failed["error"] for failed in failures)
+    assert finished.record["stages"]["made"] == []
+
+
 def test_a_folder_in_the_way_is_left_alone(study_file, here):
     """A folder that is no study is never touched, and nothing runs before that is known."""
     (here.runs / "trial").mkdir(parents=True)

@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.errors import HubError, LingraftError
+from lingraft.evaluation.tasks import check_tasks
 from lingraft.formatting import duration
 from lingraft.pipeline import Graph, build_graph
 from lingraft.pipeline.run_folder import RUN, clock, remove_leftovers, run_damage
 from lingraft.pipeline.run_identity import finished_line, run_key
 from lingraft.pipeline.stage_node import must_build
+from lingraft.pipeline.stages import choose_recipe_tasks
 from lingraft.pipeline.versions import package_versions
 from lingraft.progress import LogLine, discard_line
-from lingraft.recipe import Runtime
+from lingraft.recipe import Recipe, Runtime
 from lingraft.recipe.old_names import names_of_0_1
-from lingraft.store import Store, digest, file_digest, find_damage
+from lingraft.store import Store, check_creatable, digest, file_digest, find_damage
 from lingraft.studies.cells import Cell, axes_of, cells_of
 from lingraft.studies.config import Study
 from lingraft.studies.executors import LogOutcome, Pack, Processes, Ray, run_in_this_process
@@ -196,15 +198,20 @@ def _run_cells(
     store, recipes = Store(runtime.store), {cell.name: cell.recipe for cell in cells.cells}
     unfinished: dict[str, Graph] = {}
     missing: set[str] = set()
+    broken, task_faults = dict(cells.broken), dict[str, str]()
     for name, graph in cells.graphs.items():
         if not finished_line(runtime.runs / name, recipes[name], graph):
+            # Before the stages that cells share: a mistake must not wait for their training.
+            if fault := _task_fault(recipes[name], graph, store, task_faults):
+                broken[name] = fault
+                continue
             unfinished[name] = graph
             missing |= {node.stage.key for node in graph if not node.is_cached(store)}
             if how.ray is None:  # a machine of the cluster may have the device
                 must_build(graph, runtime, store)
     schedule = build_schedule(unfinished, recipes, store)
     titles = {task.name: task.title for task in schedule.tasks}
-    finished = len(cells.cells) - len(unfinished) - len(cells.broken)
+    finished = len(cells.cells) - len(unfinished) - len(broken)
     log(f"{len(cells.cells)} cells, {finished} finished; {len(missing)} stages to build")
 
     def log_outcome(outcome: Outcome) -> None:
@@ -212,11 +219,30 @@ def _run_cells(
         log(f"[{len(schedule.outcomes)}/{len(schedule.tasks)}] {titles[outcome.task]}  {result}")
 
     if schedule.tasks:
+        check_creatable(store.root / "any", option="--store")
         how.executor()(schedule, lambda task: pack_task(task, runtime, write_report), log_outcome)
     outcomes = dict(schedule.outcomes)
-    for name, error in cells.broken.items():
+    for name, error in broken.items():
         outcomes[name] = Outcome(name, error)
     return outcomes, len(missing)
+
+
+def _task_fault(recipe: Recipe, graph: Graph, store: Store, known: dict[str, str]) -> str:
+    """Return what is wrong with the tasks of a cell, "" if nothing is; `known` are earlier checks.
+
+    Many cells have the same tasks, whose check reads their files.
+    """
+    if all(node.is_cached(store) for node in graph.tasks):
+        return ""
+    settings = choose_recipe_tasks(recipe).settings
+    key = settings.model_dump_json()
+    if key not in known:
+        try:
+            check_tasks(settings)
+            known[key] = ""
+        except LingraftError as error:
+            known[key] = str(error)
+    return known[key]
 
 
 def _description(study: Study) -> dict[str, Any]:

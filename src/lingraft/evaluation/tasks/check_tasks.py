@@ -14,8 +14,8 @@ from lingraft.errors import CorpusError, HubError, MissingExtraError, RecipeErro
 from lingraft.evaluation.tasks.config import TaskSettings
 from lingraft.evaluation.tasks.data_sets import data_set_commit
 from lingraft.evaluation.tasks.task_catalogue import FOLDER, Task, expand_names, find_task
-from lingraft.evaluation.tasks.task_data import describe_unavailable, read_local
-from lingraft.evaluation.tasks.task_names import data_of, find_manager, named_families
+from lingraft.evaluation.tasks.task_data import describe_unavailable
+from lingraft.evaluation.tasks.task_names import data_of, find_manager, named_families, quiet
 from lingraft.hub_client import MALFORMED, client_errors
 from lingraft.store import digest, expanded, file_digest
 
@@ -23,9 +23,9 @@ from lingraft.store import digest, expanded, file_digest
 def check_tasks(settings: TaskSettings) -> None:
     """Check the names and data of the tasks, and that lm-eval and sacrebleu are installed.
 
-    Without task names, nothing is done. Local files of included tasks are read and checked. For
-    data sets of the Hub, only their availability is checked. Raises `RecipeError`, `CorpusError`,
-    `HubError` or `MissingExtraError`.
+    Without task names, nothing is done. Tasks with local files are loaded: documents, templates and
+    the number of few-shot examples are then known to fit. For data sets of the Hub, only their
+    availability is checked. Raises `RecipeError`, `CorpusError`, `HubError` or `MissingExtraError`.
     """
     if not settings.names:
         return
@@ -45,20 +45,22 @@ def check_tasks(settings: TaskSettings) -> None:
             find_manager(name, settings.tasks_folder)
         else:
             _check_included(task, settings)
+    local = [name for name in expand_names(settings.names) if data_of(name, settings)]
+    if local:
+        from lingraft.evaluation.tasks.load_tasks import load_tasks  # imports lm-eval
+
+        with quiet():
+            load_tasks(settings.model_copy(update={"names": tuple(local)}))
 
 
 def _check_included(task: Task, settings: TaskSettings) -> None:
-    """Check that the documents of an included task, and spBLEU's model, are available."""
-    data = data_of(task.name, settings)
+    """Check that the data set of an included task on the Hub, and spBLEU's model, are available."""
     if task.score == "translation" and "spBLEU" in settings.translation_metrics:
         from lingraft.evaluation.tasks.task_metrics import flores200_model  # imports lm-eval
 
         flores200_model()
-    if data is None:
+    if data_of(task.name, settings) is None:
         hub_commit(task)
-        return
-    for path in filter(None, (data.test, data.shots)):
-        read_local(task, path)
 
 
 def hub_commit(task: Task) -> str:

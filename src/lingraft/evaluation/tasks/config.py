@@ -88,7 +88,18 @@ class TaskSettings(Settings):
         if twice:
             msg = f"named twice: {', '.join(twice)}; name every task once"
             raise ValueError(msg)
-        if self.data and not self.names:
-            msg = f"data is given for {', '.join(self.data)}, but no tasks are named; set names"
+        return self
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> TaskSettings:
+        # Compared with the defaults, because the recipe of a run writes every setting out.
+        unset = TaskSettings.model_construct()
+        changed = [
+            name
+            for name in TaskSettings.model_fields
+            if getattr(self, name) != getattr(unset, name)
+        ]
+        if changed and not self.names:
+            msg = f"no tasks are named, so {', '.join(changed)} would have no effect; set names"
             raise ValueError(msg)
         return self
