@@ -252,7 +252,7 @@ def test_a_file_that_is_named_is_never_left_out(tmp_path):
 
 
 def test_a_subfolder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
-    """Its text would be missing; a hidden folder is not opened."""
+    """Its text would be missing; a folder that is hidden, or left out, is not opened."""
     (tmp_path / "a.txt").write_text("one\n", encoding="utf-8")
     scandir = os.scandir
 
@@ -265,7 +265,9 @@ def test_a_subfolder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
     (tmp_path / ".closed").mkdir()
     assert read(tmp_path) == ["one"]
     (tmp_path / "closed").mkdir()
-    assert fault(tmp_path).startswith(f"{tmp_path / 'closed'}: the folder cannot be read")
+    for pattern in (tmp_path, tmp_path / "**", tmp_path / "**/*.txt", tmp_path / "*/*.txt"):
+        assert fault(pattern).startswith(f"{tmp_path / 'closed'}: the folder cannot be read")
+    assert read(tmp_path / "[ab]*") == ["one"]
 
 
 def test_names_with_characters_of_patterns(tmp_path, monkeypatch):

@@ -214,3 +214,26 @@ def test_without_any_folder_for_temporary_files(tmp_path, monkeypatch):
         temporary_folder()
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path)])
     assert temporary_folder() == tmp_path
+
+
+def test_a_device_or_a_pipe_is_not_replaced(tmp_path):
+    """A file that is renamed to /dev/null would take its place, for every program."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DiskError, match="pipe: a device or a pipe, which would be replaced"):
+        write_files({tmp_path / "pipe": "text"})
+    with (
+        pytest.raises(DiskError, match="pipe: a device or a pipe, which would be replaced"),
+        atomic_file(tmp_path / "pipe", option="--gguf"),
+    ):
+        pass
+    assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc on this system")
+def test_a_file_system_without_files_is_named():
+    """In /proc, no file can be created, which the system calls a missing file."""
+    with (
+        pytest.raises(DiskError, match=r"^/proc: cannot be written \(no file .* with --gguf"),
+        atomic_file(Path("/proc/x.gguf"), option="--gguf"),
+    ):
+        pass

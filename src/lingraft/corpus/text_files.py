@@ -9,6 +9,7 @@ import codecs
 import difflib
 import os
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NoReturn
 
@@ -148,7 +149,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 def _refuse_unreadable(error: OSError) -> NoReturn:
     msg = (
         f"{error.filename}: the folder cannot be read ({error.strerror}), and it may have text; "
-        "change its permissions, or name the files by a pattern"
+        "change its permissions, or name the files by a pattern that leaves it out"
     )
     raise CorpusError(msg) from error
 
@@ -186,22 +187,56 @@ def is_matched(pattern: str) -> bool:
 
 
 def _matches(pattern: Path) -> Iterator[Path]:
-    """Yield the matches of a pattern; `**` skips linked folders, wildcards skip hidden names."""
+    """Yield the matches of a pattern; `**` skips linked folders, wildcards skip hidden names.
+
+    A pattern with a hidden name matches hidden names everywhere. Raises `CorpusError` for a folder
+    that cannot be read: `Path.glob` would leave its text out.
+    """
     literal = literal_folder(pattern)
     rest = pattern.parts[len(literal.parts) :]
     if not rest or not is_valid_path(pattern):
         return
-    # pathlib's `**` at the end matches folders only.
-    wildcard = Path(*rest, "*") if rest[-1] == "**" else Path(*rest)
-    allows_hidden = _has_hidden(rest)
-    for path in literal.glob(str(wildcard)):
-        is_hidden = _has_hidden(path.parts[len(literal.parts) :])
-        if _is_file_or_broken_link(path) and (allows_hidden or not is_hidden):
+    # `**` at the end matches the files in all folders.
+    parts = (*rest, "*") if rest[-1] == "**" else rest
+    allows_hidden = any(part.startswith(".") for part in rest)
+    # A set: several `**` reach a file in several ways.
+    for path in set(_expanded(literal, parts, allows_hidden=allows_hidden)):
+        if _is_file_or_broken_link(path):
             yield path
 
 
-def _has_hidden(parts: Sequence[str]) -> bool:
-    return any(part.startswith(".") for part in parts)
+def _expanded(folder: Path, parts: Sequence[str], *, allows_hidden: bool) -> Iterator[Path]:
+    """Yield the paths in a folder that the parts of a pattern match."""
+    part, rest = parts[0], parts[1:]
+    if part == "**":
+        yield from _expanded(folder, rest, allows_hidden=allows_hidden)
+        for path in _entries(folder, allows_hidden=allows_hidden):
+            if path.is_dir() and not path.is_symlink():
+                yield from _expanded(path, parts, allows_hidden=allows_hidden)
+        return
+    entries = [folder / part]
+    if has_wildcards(part):
+        entries = []
+        for path in _entries(folder, allows_hidden=allows_hidden):
+            if fnmatchcase(path.name, part):
+                entries.append(path)
+    for path in entries:
+        if not rest:
+            yield path
+        elif path.is_dir():
+            yield from _expanded(path, rest, allows_hidden=allows_hidden)
+
+
+def _entries(folder: Path, *, allows_hidden: bool) -> list[Path]:
+    """Return what is in a folder."""
+    try:
+        with os.scandir(folder) as found:
+            names = [entry.name for entry in found]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        _refuse_unreadable(error)
+    return [folder / name for name in names if allows_hidden or not name.startswith(".")]
 
 
 def _nearest_sibling(path: Path) -> str:

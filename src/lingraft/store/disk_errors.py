@@ -73,6 +73,10 @@ def check_creatable(path: Path, *, option: str) -> None:
 
     `option` is the command-line option that chooses another location.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        # A rename would put the file in the place of the device: /dev/null itself, for root.
+        msg = f"{path}: a device or a pipe, which would be replaced; choose the name of a file"
+        raise DiskError(msg)
     folder = _existing(path.absolute().parent)
     with disk_errors(folder, option=option):
         try:

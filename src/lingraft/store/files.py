@@ -31,6 +31,8 @@ def atomic_file(path: Path, *, option: str | None = None) -> Iterator[Path]:
     disk errors are raised as `disk_errors` says; without it, they are left to the caller.
     """
     draft = _draft_of(path)
+    if option is not None:
+        check_creatable(path, option=option)
     with nullcontext() if option is None else disk_errors(path, option=option):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
