@@ -419,6 +419,21 @@ def test_the_plan_counts_the_tokens_of_what_was_packed(recipe_values, here):
     assert abs(planned - trained) <= 128  # a step, by which training passes its budget
 
 
+def test_the_plan_counts_the_steps_over_text_that_is_packed(recipe_values, here):
+    """They are those that the training then has, and so is the size of the model."""
+    carry_out(read(recipe_values, "training.budget=600 bytes"), here)
+    longer = read(recipe_values, "training.budget=2 epochs")
+    rows = {row.title: row for row in plan(longer, here)}
+    lines = "\n".join(rows["training"].notes)
+    finished, _ = carry_out(longer, here)
+    stages = {stage["name"]: stage for stage in finished.record["stages"]}
+    trained = stages["training"]["notes"]
+    assert f"training: {trained['steps']} steps of" in lines
+    assert "about" not in lines
+    assert rows["embeddings"].amounts["parameters"] == trained["parameters"]
+    assert rows["embeddings"].amounts["rows"] == stages["embeddings"]["notes"]["rows"] == 384
+
+
 def test_the_plan_estimates_the_tokens_of_a_text_by_its_tokenizer(recipe_values, here):
     """Text in the base language, and any without added tokens, has the tokens of the base.
 

@@ -1,6 +1,7 @@
 """The training of a recipe before it has run: its steps, tokens and epochs, and the plan's lines.
 
-The amounts of text are counted where the text is packed, and estimated otherwise.
+Where all text is packed, the steps are counted as the training does it. Otherwise they follow from
+amounts of text, which are estimates where the text is not packed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from lingraft.packing.reading_plan import PhaseLength, ReadingPlan, TextAmount, 
 from lingraft.pipeline.stage_builders import target_roles, target_shares
 from lingraft.recipe import Recipe
 from lingraft.training.phase_outline import (
-    ExpectedSteps,
+    CountedSteps,
     Texts,
     expected_steps,
     few_steps_lines,
@@ -22,6 +23,7 @@ from lingraft.training.phase_outline import (
     outline_phase,
     phase_lengths,
 )
+from lingraft.training.phase_steps import TrainingSteps
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class PlannedTraining:
     `roles` names the texts that it reads (target, replay), and `packed` gives the bytes, tokens and
     sequences of each where they are known. Sequences have at most `block` tokens. `parameters` is
     the number of parameters of the adapted model, 0 if it is not known, and `kind` its model type
-    (such as llama).
+    (such as llama). `counted` are the steps over packed text, None if some is not packed yet.
     """
 
     recipe: Recipe
@@ -40,6 +42,7 @@ class PlannedTraining:
     block: int
     parameters: int
     kind: str
+    counted: TrainingSteps | None = None
 
     @cached_property
     def texts(self) -> Texts | None:
@@ -65,8 +68,10 @@ class PlannedTraining:
         return self.texts and plan_reading(*self.texts, self.lengths)
 
     @cached_property
-    def steps(self) -> list[ExpectedSteps] | None:
-        """About how many steps each phase has; None if an unknown size decides it."""
+    def steps(self) -> Sequence[CountedSteps] | None:
+        """The steps of each phase, or about these; None if an unknown size decides it."""
+        if self.counted is not None:
+            return self.counted.phases
         # How many tokens a step has follows the size of the model.
         if not self.parameters and any(length.unit == "steps" for length in self.lengths):
             return None
@@ -101,7 +106,9 @@ class PlannedTraining:
         lines: list[str] = []
         if self.reading is not None:
             lines = [epochs_line(epochs or self.reading.epochs)]
-            lines += [f"warning: {line}" for line in self.reading.warnings]
+            # The warnings of counted steps include those of the outline.
+            warnings = self.counted.warnings if self.counted else self.reading.warnings
+            lines += [f"warning: {line}" for line in warnings]
         lines += self._outline()
         for phase in self.recipe.training.phases:
             lines += phase.plan_notes(self.parameters)
@@ -117,5 +124,7 @@ class PlannedTraining:
         outlines = []
         for phase, of_phase in zip(phases, self.steps, strict=True):
             outlines.append(outline_phase(phase, of_phase, self.kind, self.parameters))
-        few = few_steps_lines(phases, self.steps, self.recipe.training.packing, self.block)
+        few: list[str] = []
+        if self.counted is None:
+            few = few_steps_lines(phases, self.steps, self.recipe.training.packing, self.block)
         return [*outline_lines(outlines), *(f"warning: {line}" for line in few)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from lingraft.bases.tokenizer_files import rows_of
@@ -32,10 +33,15 @@ from lingraft.pipeline.stage_node import StageNode
 from lingraft.pipeline.stage_warnings import stage_warnings
 from lingraft.pipeline.stages import build_graph, choose_recipe_tasks
 from lingraft.pipeline.text_summary import health_lines, text_lines
+from lingraft.pipeline.training_builders import training_text
+from lingraft.pipeline.training_stages import training_inputs
 from lingraft.recipe import Recipe, Runtime, Text
 from lingraft.recipe.text_needs import BYTES_PER_DOCUMENT
 from lingraft.store import Manifest, Store
+from lingraft.training.execution import Execution
+from lingraft.training.job import Job
 from lingraft.training.optimizer_memory import describe_memory
+from lingraft.training.phase_steps import TrainingSteps
 
 EMBEDDING_SECONDS = 3.0
 CHECK_SECONDS = 2.0
@@ -239,6 +245,8 @@ class _Planner:
         rows = self.source_tokens and self.source_tokens + self.added
         new_parameters = self.added * self.width * (1 if self.tied else 2)
         self.adapted_parameters = self.parameters and self.parameters + new_parameters
+        if notes := self._notes(node):  # padding rows are counted, and removed ones are not
+            rows, self.adapted_parameters = notes["rows"], notes["parameters"]
         amounts = {"rows": rows, "parameters": self.adapted_parameters}
         return self._row(node, amounts, seconds=EMBEDDING_SECONDS)
 
@@ -264,8 +272,15 @@ class _Planner:
 
     def _training(self, node: StageNode) -> PlanRow:
         notes, size = self._notes(node), self.adapted_parameters or 0
-        roles = tuple(self.graph.packing)
-        planned = PlannedTraining(self.recipe, roles, self.packed_text, self.block, size, self.kind)
+        planned = PlannedTraining(
+            self.recipe,
+            tuple(self.graph.packing),
+            self.packed_text,
+            self.block,
+            size,
+            self.kind,
+            self._counted_steps(),
+        )
         tokens = notes["tokens"] if notes else planned.tokens
         lines = [*planned.lines(notes["epochs"] if notes else None), *self._memory()]
         flops = self._flops(6, tokens)
@@ -278,6 +293,18 @@ class _Planner:
             flops += self._flops(2, scored) or 0.0
         row = self._row(node, {"tokens": tokens}, flops=flops)
         return replace(row, notes=tuple(lines))
+
+    def _counted_steps(self) -> TrainingSteps | None:
+        """Return the steps over text that is packed already, `None` if some of it is not."""
+        recipe, nodes = self.recipe, training_inputs(self.recipe, self.graph.packing)
+        # The batch follows the size of the model, which `embeddings` knows.
+        needed = (self.graph.embeddings, *nodes.values())
+        if not self.with_notes or not all(node.is_cached(self.store) for node in needed):
+            return None
+        folders = {role: self.store.folder(node.stage) for role, node in nodes.items()}
+        text, unused = training_text(recipe, folders), Path()
+        job = Job(unused, text, recipe.training, unused, (), recipe.seed, Execution(), None)
+        return job.steps(self.adapted_parameters or 0)
 
     def _merging(self, node: StageNode) -> PlanRow:
         # One half of the held-out text is scored with each of several shares.
