@@ -554,6 +554,19 @@ def test_failed_cells_and_missing_numbers_are_said(tmp_path):
     assert "too few measurements to draw" in write_study_report(bare).read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("name", [TABLE, CURVES, DIFFERENCES])
+def test_a_study_folder_without_its_files_is_one_line(tmp_path, name):
+    """A table that is missing or cut off is named, as is a study.json of something else."""
+    folder = make_study(tmp_path / "s")
+    for damage in ((folder / name).unlink, lambda: (folder / name).write_bytes(b"PAR1")):
+        damage()
+        with pytest.raises(StoreError, match=rf"{name}: the table of a study cannot be read; run"):
+            write_study_report(folder)
+    (folder / STUDY).write_text('{"format": 1}', encoding="utf-8")
+    with pytest.raises(StoreError, match="not a finished study"):
+        write_study_report(folder)
+
+
 def test_a_difference_without_a_better_value_says_why(tmp_path):
     """The order may be withheld, the metric without a direction, or the interval around zero."""
     study = read_study_files(make_study(tmp_path / "s"))

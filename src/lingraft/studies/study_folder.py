@@ -97,13 +97,16 @@ class StudyFolder:
 def read_study_folder(folder: Path) -> dict[str, Any]:
     """Return the content of study.json; raises `StoreError` if a folder is not a finished study."""
     try:
-        record: dict[str, Any] = json.loads((folder / STUDY).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        record = json.loads((folder / STUDY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        record = None
+    # What `run_study` writes always has its cells.
+    if not isinstance(record, dict) or "cells" not in record:
         msg = (
             f"{folder}: not a finished study (no readable {STUDY}); create one with "
             "`lingraft study STUDY.yaml`"
         )
-        raise StoreError(msg) from error
+        raise StoreError(msg)
     return record
 
 

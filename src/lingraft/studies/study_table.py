@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lingraft.errors import StoreError
 from lingraft.measurement import Measurement, read_measurements
 from lingraft.pipeline.run_folder import read_record
 from lingraft.studies.cells import Cell
@@ -147,8 +148,13 @@ def _column(values: list[Any]) -> Any:
 
 
 def read_table(path: Path) -> list[Row]:
-    """Read the rows of a parquet table."""
+    """Read the rows of a parquet table; raises `StoreError` if it is missing or damaged."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows: list[Row] = pq.read_table(path).to_pylist()
+    try:
+        rows: list[Row] = pq.read_table(path).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        msg = f"{path}: the table of a study cannot be read; run `lingraft study` again"
+        raise StoreError(msg) from error
     return rows
