@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -127,6 +128,19 @@ def test_what_is_given_reads_back(model, tmp_path):
     assert getattr(held, "path", None) == model or getattr(held, "id", None) == model
     with pytest.raises(RecipeError, match="BCP-47"):
         commented_recipe(Given(model, "tamil!", ["x.txt"]), tmp_path / "r.yaml")
+
+
+def test_init_writes_what_other_commands_take_for_a_recipe(tmp_path, tiny_model):
+    """Its name decides whether the argument of `plan` is a recipe; a run is named in ASCII."""
+    options = ("--model", str(tiny_model), "-l", "hi", "--text", "a.txt", "--yes")
+    done = lingraft("init", "mine", *options, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: mine: a recipe ends in .yaml or .yml")
+    assert not list(tmp_path.iterdir())
+    given = Given(str(tiny_model), "hi", ["a.txt"])
+    for stem in ("हिन्दी", "n" * 200, "my recipe"):
+        text = commented_recipe(given, tmp_path / f"{stem}.yaml")
+        assert re.search(r'^name: "[A-Za-z-]{1,70}-{language}"$', text, re.MULTILINE)
 
 
 def test_doctor_works_without_a_network(tmp_path):

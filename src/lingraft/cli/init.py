@@ -59,6 +59,9 @@ def init(
     from lingraft.recipe.load import commented_recipe
     from lingraft.store import write_files
 
+    if not file.name.endswith((".yaml", ".yml")):
+        msg = f"{file}: a recipe ends in .yaml or .yml, other names are those of models; rename it"
+        raise RecipeError(msg)
     if file.exists() and not force:
         msg = f"{file}: exists already; name another file, or use --force to overwrite it"
         raise RecipeError(msg)

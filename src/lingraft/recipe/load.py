@@ -26,6 +26,9 @@ from lingraft.recipe.tree import Tree
 from lingraft.recipe.yaml import dump, read_file, read_text
 from lingraft.store import path_exists
 
+MAX_NAME = 60
+"""Characters of the name of a run that are taken from the name of a model or a file."""
+
 
 def load_recipe(
     path: Path, overrides: Sequence[str | Assignment] = (), *, trains: bool = True
@@ -164,7 +167,7 @@ def _exists(path: str) -> bool:
 def _folder_name(model: str) -> str:
     """Return the last part of a model's path or id, as a valid name of a folder."""
     last = Path(model.partition("@")[0]).name or "model"
-    return re.sub(r"[^A-Za-z0-9._-]", "-", last).lstrip("._-") or "model"
+    return re.sub(r"[^A-Za-z0-9._-]", "-", last).lstrip("._-")[:MAX_NAME] or "model"
 
 
 _RECIPE = """\
@@ -222,7 +225,7 @@ def commented_recipe(
         )
     text = _RECIPE.format(
         file=file,
-        name=_scalar(f"{file.stem}-{{language}}"),
+        name=_scalar(f"{_folder_name(file.stem)}-{{language}}"),
         model=_scalar(given.model),
         size=size,
         language=_scalar(given.language),
