@@ -28,6 +28,7 @@ from lingraft.pipeline import (
     plan_table,
     run,
     summary,
+    unused_settings,
 )
 from lingraft.pipeline.stage_node import StageNode, versioned_stage
 from lingraft.pipeline.training_builders import curve_digest
@@ -417,6 +418,22 @@ def test_the_plan_counts_the_tokens_of_what_was_packed(recipe_values, here):
         "notes"
     ]["tokens"]
     assert abs(planned - trained) <= 128  # a step, by which training passes its budget
+
+
+@pytest.mark.parametrize(
+    ("setting", "warning"),
+    [
+        ("target.weight=2", "target.weight: 2 has no effect with one target language"),
+        ("vocabulary.temperature=3", "vocabulary.temperature: 3 has no effect with one target"),
+        ("vocabulary.balance=premium", "vocabulary.balance: premium has no effect with one"),
+        ("replay.weight=2", "replay.weight: 2 has no effect; replay.share says how much"),
+    ],
+)
+def test_a_setting_for_several_languages_is_not_ignored_silently(recipe_values, setting, warning):
+    """A run and a plan say which settings have no effect with one target language."""
+    (found,) = unused_settings(read(recipe_values, setting))
+    assert found.startswith(warning)
+    assert unused_settings(read(recipe_values)) == []
 
 
 def test_the_plan_counts_the_steps_over_text_that_is_packed(recipe_values, here):

@@ -259,6 +259,12 @@ def test_an_override_applies_to_any_scale(recipe_file):
             (),
             "the cells with training.budget 1 MB and with training.budget 1000 kB have the same",
         ),
+        ({"axes": GRID, "seeds": True}, (), "seeds: true is not a number"),
+        (
+            {"axes": GRID, "compare": [{"subject": "adaptd"}]},
+            (),
+            'compare.0.subject: "adaptd" is not a value of this setting; give source, spliced or',
+        ),
         ({"axes": GRID}, ("seed=3",), "-o seed=3: a study has one seed or several"),
         # A setting of the study in the place of one of the recipe.
         ({"axes": GRID}, ("skip=[]",), "-o skip=[]: skip: settings of a study are not part"),

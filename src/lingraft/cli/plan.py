@@ -59,5 +59,7 @@ def print_plan(recipe: Recipe, runtime: Runtime, *, as_json: bool) -> None:
     typer.echo(pipeline.describe_pretokenizer_plan(recipe, runtime, graph))
     if balance := pipeline.describe_balance_plan(recipe):
         typer.echo(balance)
+    for warning in pipeline.unused_settings(recipe):
+        typer.echo(f"warning: {warning}")
     for line in pipeline.describe_limits(recipe, runtime, graph):
         typer.echo(line)

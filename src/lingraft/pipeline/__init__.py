@@ -15,6 +15,7 @@ from lingraft.pipeline.plan_notes import (
     describe_balance_plan,
     describe_limits,
     describe_pretokenizer_plan,
+    unused_settings,
 )
 from lingraft.pipeline.plan_table import PlanRow, plan_table
 from lingraft.pipeline.planner import plan
@@ -53,5 +54,6 @@ __all__ = [
     "run",
     "run_as_worker",
     "summary",
+    "unused_settings",
     "warning_lines",
 ]

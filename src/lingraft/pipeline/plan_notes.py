@@ -41,6 +41,27 @@ def describe_pretokenizer_plan(recipe: Recipe, runtime: Runtime, graph: Graph) -
     return f"pre-tokenizer: {effect} ({mode}: the recipe says so)"
 
 
+def unused_settings(recipe: Recipe) -> list[str]:
+    """Return a warning for each setting that has no effect with the number of target languages."""
+    unused = []
+    if len(recipe.targets) == 1:
+        settings = recipe.vocabulary
+        of_several = {
+            "vocabulary.balance: premium": settings.balance == "premium",
+            f"vocabulary.temperature: {settings.temperature:g}": settings.temperature != 1,
+            f"target.weight: {recipe.target.weight:g}": recipe.target.weight != 1,
+        }
+        for setting, is_set in of_several.items():
+            if is_set:
+                unused.append(f"{setting} has no effect with one target language; remove it")
+    if recipe.replay and recipe.replay.weight != 1:
+        unused.append(
+            f"replay.weight: {recipe.replay.weight:g} has no effect; replay.share says how much is "
+            "replayed"
+        )
+    return unused
+
+
 def describe_balance_plan(recipe: Recipe) -> str:
     """Return in one line how tokens are divided among several target languages.
 
@@ -51,8 +72,7 @@ def describe_balance_plan(recipe: Recipe) -> str:
     if recipe.vocabulary.adds_nothing:
         return ""
     if len(languages) < 2:
-        unused = "balance: premium has no effect with one target language"
-        return f"tokens: vocabulary.{unused}" if settings.balance == "premium" else ""
+        return ""
     if settings.balance == "size":
         power = settings.temperature
         size = "its amount of text" if power == 1 else f"(its amount of text)^(1/{power:g})"

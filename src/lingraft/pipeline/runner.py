@@ -32,6 +32,7 @@ from lingraft.pipeline.evaluation_stages import TASKS_OF, curve_settings
 from lingraft.pipeline.finished_run import Run
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.opening import describe_model, describe_run, estimate_run
+from lingraft.pipeline.plan_notes import unused_settings
 from lingraft.pipeline.received import ReceivedModel
 from lingraft.pipeline.run_folder import (
     EVIDENCE,
@@ -269,4 +270,4 @@ def log_source_statement(recipe: Recipe, folder: Path, log: LogLine) -> SourceSt
 
 def _recipe_warnings(recipe: Recipe) -> list[str]:
     """Return the warnings that follow from the recipe alone."""
-    return [NO_REPLAY] if recipe.replay is None else []
+    return [*([NO_REPLAY] if recipe.replay is None else []), *unused_settings(recipe)]

@@ -53,8 +53,8 @@ class ComparedSettings(Settings):
         description="name of a metric, as in measurements.csv; in text without spaces, "
         "`tokens per word` is tokens per syllable or per character",
     )
-    subject: str = Field(
-        default="adapted", description="measured model: source, spliced or adapted"
+    subject: Literal["source", "spliced", "adapted"] = Field(
+        default="adapted", description="measured model"
     )
     language: Literal["target", "replay"] | str = Field(  # noqa: PYI051 - shows the usual values
         default="target", description="target, replay, or a language tag"
@@ -131,7 +131,8 @@ class Study(Settings):
     @field_validator("seeds", mode="before")
     @classmethod
     def _accept_one_seed(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, int) else value
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        return (value,) if is_number else value
 
     @field_validator("seeds")
     @classmethod
