@@ -1,8 +1,10 @@
-"""What a plan says besides its stages: the pre-tokenizer, the balance of languages, exports."""
+"""What a plan says besides numbers: the source, texts, pre-tokenizer, balance, exports."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lingraft.formatting import join_words
 from lingraft.pipeline.export_limits import (
@@ -12,8 +14,12 @@ from lingraft.pipeline.export_limits import (
     why_no_gguf_architecture,
 )
 from lingraft.pipeline.graph import Graph
+from lingraft.pipeline.source_summary import source_statement
+from lingraft.pipeline.stage_node import StageNode
+from lingraft.pipeline.stage_warnings import stage_warnings
 from lingraft.pipeline.tables import pretokenizer_line
-from lingraft.recipe import Recipe, Runtime, recipe_values
+from lingraft.pipeline.text_summary import health_lines, text_lines
+from lingraft.recipe import Recipe, Runtime, Text, recipe_values
 from lingraft.store import Store
 
 
@@ -115,3 +121,47 @@ def describe_limits(recipe: Recipe, runtime: Runtime, graph: Graph) -> list[str]
         unless = reason.startswith(("if auto", "unless auto"))
         lines.append(f"no GGUF file later{' ' if unless else ': '}{reason}")
     return lines
+
+
+def source_notes(recipe: Recipe, node: StageNode, store: Store) -> tuple[str, ...]:
+    """Return lines about the source; none if its files are not on this machine yet."""
+    folder = recipe.model.tokenizer_folder()
+    if node.is_cached(store):
+        folder = store.folder(node.stage) / "model"
+    if folder is None:
+        return ()
+    statement = source_statement(recipe, folder)
+    warnings = [f"warning: {warning}" for warning in statement.warnings]
+    return (*statement.lines, *warnings)
+
+
+def text_notes(node: StageNode, text: Text, store: Store) -> tuple[str, ...]:
+    """Return lines about a text and warnings of what is in it."""
+    if node.is_cached(store):
+        warnings = stage_warnings("corpus", store.folder(node.stage)).lines
+        health = [f"warning: {warning}" for warning in warnings]
+    else:
+        health = health_lines(text)
+    unread = []
+    if node.unread:
+        amount = node.stage.settings["unread"]
+        unread.append(
+            f"text in {text.language}: {amount} were not read before, so the plan does not "
+            "know which stages are cached; a run hashes them first"
+        )
+    return (*text_lines(text), *unread, *health)
+
+
+def normaliser_notes(recipe: Recipe, notes: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Return what happens to the normaliser of the tokenizer, if the text is normalised.
+
+    `notes` are those of the stage vocabulary, `None` if it is not cached.
+    """
+    if not any(text.cleaning and text.cleaning.normalise for text in recipe.targets):
+        return ()
+    if notes:
+        return (f"normaliser: {notes['normaliser']}",)
+    if recipe.replay is None:
+        return ("normaliser: the tokenizer keeps its own, as there is no base-language text",)
+    condition = "if this leaves base-language text as it is"
+    return (f"normaliser: the stage vocabulary gives the tokenizer that of the text {condition}",)

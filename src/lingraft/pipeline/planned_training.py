@@ -9,11 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 from lingraft.packing.epoch_limits import plan_reading
 from lingraft.packing.reading_plan import PhaseLength, ReadingPlan, TextAmount, epochs_line
+from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.stage_builders import target_roles, target_shares
+from lingraft.pipeline.training_builders import training_text
+from lingraft.pipeline.training_stages import training_inputs
 from lingraft.recipe import Recipe
+from lingraft.store import Store
+from lingraft.training.execution import Execution
+from lingraft.training.job import Job
 from lingraft.training.phase_outline import (
     CountedSteps,
     Texts,
@@ -128,3 +135,21 @@ class PlannedTraining:
         if self.counted is None:
             few = few_steps_lines(phases, self.steps, self.recipe.training.packing, self.block)
         return [*outline_lines(outlines), *(f"warning: {line}" for line in few)]
+
+
+def count_steps(
+    graph: Graph, recipe: Recipe, store: Store, parameters: int
+) -> TrainingSteps | None:
+    """Return the steps over text that is packed already, `None` if some of it is not.
+
+    `parameters` is the number of parameters of the adapted model.
+    """
+    nodes = training_inputs(recipe, graph.packing)
+    # The batch follows the size of the model, which `embeddings` knows.
+    needed = (graph.embeddings, *nodes.values())
+    if not all(node.is_cached(store) for node in needed):
+        return None
+    folders = {role: store.folder(node.stage) for role, node in nodes.items()}
+    text, unused = training_text(recipe, folders), Path()
+    job = Job(unused, text, recipe.training, unused, (), recipe.seed, Execution(), None)
+    return job.steps(parameters)

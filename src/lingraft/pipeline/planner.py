@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from lingraft.bases.tokenizer_files import rows_of
@@ -16,8 +15,9 @@ from lingraft.corpus import Corpus
 from lingraft.errors import RecipeError
 from lingraft.packing.reading_plan import TextAmount
 from lingraft.pipeline.graph import Graph
+from lingraft.pipeline.plan_notes import normaliser_notes, source_notes, text_notes
 from lingraft.pipeline.plan_table import PlanRow
-from lingraft.pipeline.planned_training import PlannedTraining
+from lingraft.pipeline.planned_training import PlannedTraining, count_steps
 from lingraft.pipeline.run_estimates import (
     BYTES_PER_TOKEN,
     EFFICIENCY,
@@ -27,21 +27,14 @@ from lingraft.pipeline.run_estimates import (
     parameters_of,
     text_bytes,
 )
-from lingraft.pipeline.source_summary import download_lines, source_statement
+from lingraft.pipeline.source_summary import download_lines
 from lingraft.pipeline.stage_builders import target_roles
 from lingraft.pipeline.stage_node import StageNode
-from lingraft.pipeline.stage_warnings import stage_warnings
 from lingraft.pipeline.stages import build_graph, choose_recipe_tasks
-from lingraft.pipeline.text_summary import health_lines, text_lines
-from lingraft.pipeline.training_builders import training_text
-from lingraft.pipeline.training_stages import training_inputs
 from lingraft.recipe import Recipe, Runtime, Text
 from lingraft.recipe.text_needs import BYTES_PER_DOCUMENT
 from lingraft.store import Manifest, Store
-from lingraft.training.execution import Execution
-from lingraft.training.job import Job
 from lingraft.training.optimizer_memory import describe_memory
-from lingraft.training.phase_steps import TrainingSteps
 
 EMBEDDING_SECONDS = 3.0
 CHECK_SECONDS = 2.0
@@ -183,18 +176,7 @@ class _Planner:
         if not self.with_notes:
             return row
         downloads = [] if row.cached else download_lines(self.recipe.model)
-        return replace(row, notes=(*self._statement(node), *downloads))
-
-    def _statement(self, node: StageNode) -> tuple[str, ...]:
-        """Return lines about the source; none if its files are not on this machine yet."""
-        folder = self.recipe.model.tokenizer_folder()
-        if node.is_cached(self.store):
-            folder = self.store.folder(node.stage) / "model"
-        if folder is None:
-            return ()
-        statement = source_statement(self.recipe, folder)
-        warnings = [f"warning: {warning}" for warning in statement.warnings]
-        return (*statement.lines, *warnings)
+        return replace(row, notes=(*source_notes(self.recipe, node, self.store), *downloads))
 
     def _corpus(self, node: StageNode, text: Text) -> PlanRow:
         if node.is_cached(self.store):
@@ -203,43 +185,14 @@ class _Planner:
         else:
             size = text_bytes(text.corpus)
             row = self._row(node, {"bytes": size}, seconds=_reading_seconds(size))
-        return replace(row, notes=self._text_notes(node, text)) if self.with_notes else row
-
-    def _text_notes(self, node: StageNode, text: Text) -> tuple[str, ...]:
-        """Return lines about a text and warnings of what is in it."""
-        if node.is_cached(self.store):
-            warnings = stage_warnings("corpus", self.store.folder(node.stage)).lines
-            health = [f"warning: {warning}" for warning in warnings]
-        else:
-            health = health_lines(text)
-        unread = []
-        if node.unread:
-            amount = node.stage.settings["unread"]
-            unread.append(
-                f"text in {text.language}: {amount} were not read before, so the plan does not "
-                "know which stages are cached; a run hashes them first"
-            )
-        return (*text_lines(text), *unread, *health)
+        return replace(row, notes=text_notes(node, text, self.store)) if self.with_notes else row
 
     def _vocabulary(self, node: StageNode) -> PlanRow:
         notes = self._notes(node)
         self.added = int(notes["added"]) if notes else self.size
         seconds = 2 + (self.target_bytes or 0) * LEARNING_SECONDS_PER_BYTE
         row = self._row(node, {"tokens": self.added}, seconds=seconds)
-        return replace(row, notes=self._normaliser(notes))
-
-    def _normaliser(self, notes: Mapping[str, Any] | None) -> tuple[str, ...]:
-        """Return what happens to the normaliser of the tokenizer, if the text is normalised."""
-        if not any(text.cleaning and text.cleaning.normalise for text in self.recipe.targets):
-            return ()
-        if notes:
-            return (f"normaliser: {notes['normaliser']}",)
-        if self.recipe.replay is None:
-            return ("normaliser: the tokenizer keeps its own, as there is no base-language text",)
-        condition = "if this leaves base-language text as it is"
-        return (
-            f"normaliser: the stage vocabulary gives the tokenizer that of the text {condition}",
-        )
+        return replace(row, notes=normaliser_notes(self.recipe, notes))
 
     def _embeddings(self, node: StageNode) -> PlanRow:
         rows = self.source_tokens and self.source_tokens + self.added
@@ -272,6 +225,9 @@ class _Planner:
 
     def _training(self, node: StageNode) -> PlanRow:
         notes, size = self._notes(node), self.adapted_parameters or 0
+        counted = None
+        if self.with_notes:
+            counted = count_steps(self.graph, self.recipe, self.store, size)
         planned = PlannedTraining(
             self.recipe,
             tuple(self.graph.packing),
@@ -279,7 +235,7 @@ class _Planner:
             self.block,
             size,
             self.kind,
-            self._counted_steps(),
+            counted,
         )
         tokens = notes["tokens"] if notes else planned.tokens
         lines = [*planned.lines(notes["epochs"] if notes else None), *self._memory()]
@@ -293,18 +249,6 @@ class _Planner:
             flops += self._flops(2, scored) or 0.0
         row = self._row(node, {"tokens": tokens}, flops=flops)
         return replace(row, notes=tuple(lines))
-
-    def _counted_steps(self) -> TrainingSteps | None:
-        """Return the steps over text that is packed already, `None` if some of it is not."""
-        recipe, nodes = self.recipe, training_inputs(self.recipe, self.graph.packing)
-        # The batch follows the size of the model, which `embeddings` knows.
-        needed = (self.graph.embeddings, *nodes.values())
-        if not self.with_notes or not all(node.is_cached(self.store) for node in needed):
-            return None
-        folders = {role: self.store.folder(node.stage) for role, node in nodes.items()}
-        text, unused = training_text(recipe, folders), Path()
-        job = Job(unused, text, recipe.training, unused, (), recipe.seed, Execution(), None)
-        return job.steps(self.adapted_parameters or 0)
 
     def _merging(self, node: StageNode) -> PlanRow:
         # One half of the held-out text is scored with each of several shares.
