@@ -100,6 +100,15 @@ def test_a_recipe_may_name_the_separator(tmp_path: Path) -> None:
         separators_of(tokenizer, "</doc>")
 
 
+def test_a_separator_is_a_token_that_no_document_contains(tmp_path: Path) -> None:
+    """A line break would end documents in their middle, and its bytes would be lost."""
+    write_chat_tokenizer(tmp_path, ("<s>", "</s>"), None, bos_token="<s>", eos_token="</s>")
+    tokenizer = open_tokenizer(tmp_path)
+    token = tokenizer.backend.id_to_token(tokenizer.encode(["\n"])[0][0])
+    with pytest.raises(TokenizerError, match=r"separator: '.+' is no special token"):
+        separators_of(tokenizer, token)
+
+
 def test_packing_and_scoring_begin_documents_behind_the_same_token(tmp_path: Path) -> None:
     """Blocks hold <|endoftext|> between documents and no turn's mark, and scoring starts there."""
     write_chat_tokenizer(tmp_path / "model")

@@ -154,7 +154,7 @@ def pack(
         layout: `stream` puts documents one after another and cuts them into full blocks.
             `documents` makes a block of each document and drops what is beyond `length`.
         separator: the token between documents. auto is the BOS and EOS of pretraining, never the
-            mark of a chat turn; eos, bos, bos-eos, or the text of a token.
+            mark of a chat turn; eos, bos, bos-eos, or a special token.
         replay: documents in a language that the model knows, which limit forgetting. The blocks are
             then in the order of lingraft's training: shuffled by `seed`, with replay blocks spread
             evenly, until each block of `texts` was used once.

@@ -36,7 +36,7 @@ class PackingSettings(Settings):
         min_length=1,
         description="token between documents; auto: the BOS and EOS that the model was pretrained "
         "with, never the mark of a chat turn; eos, bos or bos-eos: as the tokenizer names them; or "
-        "the text of a token that ends each document: <|endoftext|>. Scoring puts the same token "
+        "a special token that ends each document: <|endoftext|>. Scoring puts the same token "
         "before a text",
     )
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lingraft.tokenizer.model_tokenizer import ModelTokenizer
 
 ROLES = ("auto", "eos", "bos", "bos-eos")
-"""Separators by role; any other name is the spelling of a token to put after each document."""
+"""Separators by role; any other name is a special token to put after each document."""
 
 # The names of end-of-text and start-of-text tokens in published tokenizers.
 _TEXT = r"[_▁ -]?(text|sentence|document)"
@@ -59,7 +59,7 @@ class Separators:
 def separators_of(tokenizer: ModelTokenizer, wanted: str = "auto") -> Separators:
     """Return the separators of a tokenizer: automatic, by role, or as named.
 
-    Raises `TokenizerError` where the tokenizer has no such token.
+    Raises `TokenizerError` where the tokenizer has no such special token.
     """
     bos = _content(tokenizer, tokenizer.bos_id)
     eos = _content(tokenizer, tokenizer.eos_id)
@@ -68,10 +68,18 @@ def separators_of(tokenizer: ModelTokenizer, wanted: str = "auto") -> Separators
     elif wanted in ROLES:
         separators = _by_role(wanted, bos, eos)
     else:
-        if tokenizer.backend.token_to_id(wanted) is None:
+        named = tokenizer.backend.token_to_id(wanted)
+        if named is None:
             msg = (
                 f"training.packing.separator: the tokenizer has no token {wanted!r}; name one that "
                 f"it has, or {', '.join(ROLES)}"
+            )
+            raise TokenizerError(msg)
+        # Text contains other tokens, so that documents would begin and end in their middle.
+        if named not in tokenizer.family.control:
+            msg = (
+                f"training.packing.separator: {wanted!r} is no special token, so that documents "
+                f"can contain it; name a special token, or {', '.join(ROLES)}"
             )
             raise TokenizerError(msg)
         separators = Separators(None, wanted, "training.packing.separator names it")
