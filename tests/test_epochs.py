@@ -164,6 +164,33 @@ def test_no_text_passes_its_limit_unless_all_do(texts, replay, unit, part):
         assert not ratios or max(ratios) == pytest.approx(min(ratios), rel=1e-4)
 
 
+@pytest.mark.parametrize("asked", [3.0, 4.0, 6.0])
+@pytest.mark.parametrize("limit", [None, 50.0])
+def test_a_budget_in_epochs_at_a_limit_leaves_other_shares_as_they_are(asked, limit):
+    """The text whose epochs are counted has its share, and one below its limit is not read more."""
+    texts = [
+        TextAmount("counted", 1e8, 1, 1, 1, share=0.7, max_epochs=4),
+        TextAmount("scarce", 5e6, 1, 1, 1, share=0.15, max_epochs=4),
+        TextAmount("free", 1e7, 1, 1, 1, share=0.15, max_epochs=limit),
+    ]
+    planned = plan_reading(texts, None, [PhaseLength("epochs", asked)])
+    epochs = planned.epochs
+    assert epochs["counted"] == pytest.approx(asked)
+    assert epochs["scarce"] == pytest.approx(max(asked, 4))
+    assert epochs["free"] * 1e7 / 0.15 == pytest.approx(asked * 1e8 / 0.7)
+    (line,) = [line for line in planned.warnings if "counted" in line] or [""]
+    assert ("is read for 6 epochs, more than its max_epochs (4)" in line) == (asked > 4)
+
+
+def test_epochs_of_a_single_document_are_refused_if_the_budget_counts_them():
+    """Its share cannot be lowered: the budget is a number of its epochs."""
+    counted, other = blocks_of([200]), blocks_of([7] * 20)
+    text = TrainingText((TextSource(counted, "hi"), TextSource(other, "ta")), None, True)
+    assert plan_steps(text, [PhaseLength("epochs", 1, 0.0, 4)], 0)
+    with pytest.raises(RecipeError, match="text in hi: 1 documents"):
+        plan_steps(text, [PhaseLength("epochs", 2, 0.0, 4)], 0)
+
+
 def warnings_of(amounts, budget):
     """Return the warnings of target texts of 1 MB with these shares and a limit of 4 epochs."""
     texts = []

@@ -5,7 +5,7 @@ text is worth almost as much as new text, and its value falls quickly after that
 al. 2023, arXiv 2305.16264). So each text has a limit in epochs. A text that would exceed it is read
 that often, its share is lowered, and the other texts have more. Where all target texts would exceed
 their limits, the budget takes precedence, and each is read in proportion to its limit. A budget in
-epochs overrides lower limits.
+epochs overrides lower limits, and the text whose epochs it counts (`lead_text`) keeps its share.
 """
 
 from __future__ import annotations
@@ -152,7 +152,12 @@ def _limited(
     """
     wanted = tuple(text.share for text in targets)
     # A budget in epochs reads every text that often, so it overrides a lower limit.
-    limits = [text.limit(_asked_epochs(phases)) for text in targets]
+    asked = _asked_epochs(phases)
+    limits = [text.limit(asked) for text in targets]
+    if asked:
+        # A smaller share of this text would not lower its epochs: other texts would grow without
+        # end.
+        limits[lead_text(targets)] = inf
 
     def bytes_at(level: float) -> list[float]:
         return [min(level * text.share, limit) for text, limit in zip(targets, limits, strict=True)]

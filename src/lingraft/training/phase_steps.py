@@ -138,6 +138,8 @@ def plan_steps(text: TrainingText, phases: Sequence[PhaseLength], seed: int) -> 
         return TrainingSteps(())
     targets = [source.amount() for source in text.targets]
     replay = text.replay.amount() if text.replay else None
+    # The number of epochs of this text is set by a budget, not by its share.
+    set_by_budget = lead_text(targets) if any(one.unit == "epochs" for one in phases) else None
     while True:
         reading = plan_reading(targets, replay, phases)
         mixture = _mixture(text, reading, seed)
@@ -149,7 +151,11 @@ def plan_steps(text: TrainingText, phases: Sequence[PhaseLength], seed: int) -> 
         # Fewer of its sequences in a step leave more choice, down to one, which always fits.
         if small == len(targets) and replay is not None and reading.replay is not None:
             replay = replace(replay, separable_epochs=reading.replay.epochs / 2)
-        elif len(targets) == 1 or targets[small].separable_epochs < MIN_EPOCHS:
+        elif (
+            len(targets) == 1
+            or small == set_by_budget
+            or targets[small].separable_epochs < MIN_EPOCHS
+        ):
             raise RecipeError(_too_small_message(text.targets[small], counted, small))
         else:
             # Where all texts pass their limits, it is the limits that decide the shares.
