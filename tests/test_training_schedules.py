@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from lingraft.packing import PackingSettings
 from lingraft.training.budget import FACTORS, UNITS, Budget
 from lingraft.training.config import Phase
+from lingraft.training.named_plans import named_plan
 from lingraft.training.phase_outline import ExpectedSteps, few_steps_lines
 from lingraft.training.schedules import SCHEDULES, Constant, Cosine, Linear, Schedule, Wsd
 
@@ -156,13 +157,24 @@ def test_a_written_budget_is_the_number_times_its_factor(amount, unit, letter):
         assert Budget.model_validate(written).amount == (unit, meant)
 
 
-@given(AMOUNTS, st.floats(1e-9, 1))
-def test_a_share_of_a_budget_is_at_least_one_and_keeps_the_unit(amount, share):
-    """A share of whole units is rounded, but never to nothing; of epochs it is exact."""
+@given(AMOUNTS, st.floats(1e-9, 0.99))
+def test_two_parts_of_a_budget_are_the_budget(amount, share):
+    """A share of whole units is rounded, but never to nothing, and the other part has the rest."""
     for unit in ("tokens", "bytes", "documents", "steps"):
-        part = Budget.model_validate({unit: amount}).part(share)
-        assert part.amount == (unit, max(1, round(amount * share)))
-    assert Budget(epochs=amount).part(share).amount == ("epochs", amount * share)
+        first, rest = Budget.model_validate({unit: amount}).split(share)
+        assert first.amount == (unit, max(1, round(amount * share)))
+        assert rest.amount == (unit, max(1, amount - first.amount[1]))
+    first, rest = Budget(epochs=amount).split(share)
+    assert first.amount == ("epochs", amount * share)
+    assert first.amount[1] + rest.amount[1] == pytest.approx(amount)
+
+
+@pytest.mark.parametrize("name", ["learned_then_full", "rows_then_differential"])
+@pytest.mark.parametrize("steps", [2, 15, 25, 35, 1000])
+def test_the_phases_of_a_named_plan_have_its_budget_together(name, steps):
+    """Two rounded parts of 25 steps would be 24, and of 15 steps 16."""
+    phases = named_plan(name, f"{steps} steps")["phases"]
+    assert sum(phase["budget"].steps for phase in phases) == steps
 
 
 @given(st.lists(st.sampled_from(UNITS), min_size=2, max_size=5, unique=True))

@@ -85,15 +85,19 @@ class Budget(Settings):
             raise ValueError(msg)
         return self
 
-    def part(self, share: float) -> Budget:
-        """Return a share of this budget.
+    def split(self, share: float) -> tuple[Budget, Budget]:
+        """Return a share of this budget, and the rest of it; each has at least one unit.
 
-        >>> Budget(steps=50).part(0.1), Budget(epochs=1).part(0.9).epochs
-        (Budget(tokens=None, bytes=None, documents=None, steps=5, epochs=None), 0.9)
+        >>> [part.steps for part in Budget(steps=25).split(0.1)]
+        [2, 23]
+        >>> [part.epochs for part in Budget(epochs=1).split(0.1)]
+        [0.1, 0.9]
         """
         unit, amount = self.amount
-        part = amount * share
-        return Budget.model_validate({unit: part if unit == "epochs" else max(1, round(part))})
+        first = amount * share if unit == "epochs" else max(1, round(amount * share))
+        # Not 1 - share of the amount: two rounded parts can have another sum.
+        rest = amount - first if unit == "epochs" else max(1, amount - first)
+        return Budget.model_validate({unit: first}), Budget.model_validate({unit: rest})
 
     @property
     def amount(self) -> tuple[str, float]:

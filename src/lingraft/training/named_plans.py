@@ -53,24 +53,26 @@ def _paper(budget: Budget) -> dict[str, Any]:
 
 def _learned_then_full(budget: Budget) -> dict[str, Any]:
     """Train the embeddings on a tenth (the paper's learned initialisation), then all weights."""
+    tenth, rest = budget.split(0.1)
     return {
         "phases": [
             {
                 "strategy": "embeddings",
                 "learning_rates": {"added_rows": 1e-3},
-                "budget": budget.part(0.1),
+                "budget": tenth,
             },
-            {"strategy": "full", "learning_rates": "paper", "budget": budget.part(0.9)},
+            {"strategy": "full", "learning_rates": "paper", "budget": rest},
         ]
     }
 
 
 def _rows_then_differential(budget: Budget) -> dict[str, Any]:
     """Train the added rows on a tenth of the budget, then all weights, added rows faster."""
+    tenth, rest = budget.split(0.1)
     return {
         "phases": [
-            {"strategy": "rows", "budget": budget.part(0.1)},
-            {"strategy": "differential", "budget": budget.part(0.9)},
+            {"strategy": "rows", "budget": tenth},
+            {"strategy": "differential", "budget": rest},
         ]
     }
 
