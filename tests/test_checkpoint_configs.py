@@ -204,7 +204,7 @@ def test_a_special_token_that_is_dropped_is_an_error(tmp_path):
 def test_a_special_id_that_a_new_token_would_get_is_an_error(tmp_path):
     """The source's padding id lies in its padding rows: it must not become that of a word."""
     splice = identity_splice(6, [AddedToken(6, b"ab", (1, 2))])
-    with pytest.raises(ModelError, match=r"pad_token_id is 6, .* the new token 'ab' gets this id"):
+    with pytest.raises(ModelError, match=r"pad_token_id is 6, .* the new token 'ab' would get it"):
         written(tmp_path, {"vocab_size": 8, "pad_token_id": 6}, splice, 8)
     made, _ = written(tmp_path, {"vocab_size": 8, "pad_token_id": 7}, splice, 8)
     assert made["pad_token_id"] == 7

@@ -135,7 +135,7 @@ def test_init_writes_what_other_commands_take_for_a_recipe(tmp_path, tiny_model)
     options = ("--model", str(tiny_model), "-l", "hi", "--text", "a.txt", "--yes")
     done = lingraft("init", "mine", *options, cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: mine: a recipe ends in .yaml or .yml")
+    assert done.stderr.startswith("error: mine: the name of a recipe must end in .yaml or .yml")
     assert not list(tmp_path.iterdir())
     given = Given(str(tiny_model), "hi", ["a.txt"])
     for stem in ("हिन्दी", "n" * 200, "my recipe"):

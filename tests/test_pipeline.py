@@ -426,11 +426,15 @@ def test_the_plan_counts_the_tokens_of_what_was_packed(recipe_values, here):
         ("target.weight=2", "target.weight: 2 has no effect with one target language"),
         ("vocabulary.temperature=3", "vocabulary.temperature: 3 has no effect with one target"),
         ("vocabulary.balance=premium", "vocabulary.balance: premium has no effect with one"),
-        ("replay.weight=2", "replay.weight: 2 has no effect; replay.share says how much"),
+        (
+            "replay.weight=2",
+            "replay.weight: 2 has no effect; remove it (replay.share says how much",
+        ),
+        ("evaluation.tasks.limit=5", "evaluation.tasks.limit has no effect without tasks"),
     ],
 )
-def test_a_setting_for_several_languages_is_not_ignored_silently(recipe_values, setting, warning):
-    """A run and a plan say which settings have no effect with one target language."""
+def test_a_setting_without_effect_is_not_ignored_silently(recipe_values, setting, warning):
+    """A run and a plan say which settings have no effect in a recipe."""
     (found,) = unused_settings(read(recipe_values, setting))
     assert found.startswith(warning)
     assert unused_settings(read(recipe_values)) == []

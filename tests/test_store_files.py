@@ -219,10 +219,10 @@ def test_without_any_folder_for_temporary_files(tmp_path, monkeypatch):
 def test_a_device_or_a_pipe_is_not_replaced(tmp_path):
     """A file that is renamed to /dev/null would take its place, for every program."""
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(DiskError, match="pipe: a device or a pipe, which would be replaced"):
+    with pytest.raises(DiskError, match="pipe: is a device or a pipe, and a file would replace it"):
         write_files({tmp_path / "pipe": "text"})
     with (
-        pytest.raises(DiskError, match="pipe: a device or a pipe, which would be replaced"),
+        pytest.raises(DiskError, match="pipe: is a device or a pipe, and a file would replace it"),
         atomic_file(tmp_path / "pipe", option="--gguf"),
     ):
         pass

@@ -265,7 +265,7 @@ def test_an_override_applies_to_any_scale(recipe_file):
             (),
             'compare.0.subject: "adaptd" is not a value of this setting; give source, spliced or',
         ),
-        ({"axes": GRID}, ("seed=3",), "-o seed=3: a study has one seed or several"),
+        ({"axes": GRID}, ("seed=3",), "-o seed=3: seed cannot be set in a study"),
         # A setting of the study in the place of one of the recipe.
         ({"axes": GRID}, ("skip=[]",), "-o skip=[]: skip: settings of a study are not part"),
         ({"axes": GRID}, ("skip=[]",), "-o study.skip=..."),
@@ -281,6 +281,20 @@ def test_mistakes_are_told_in_one_line_before_anything_runs(recipe_file, values,
         cells(study_file(recipe_file, **values), *overrides)
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "axis", "values"),
+    [
+        ("training.heldout_points=2", "training.phases", [[{"budget": "2 steps"}], []]),
+        ("training.heldout_points=2", "training.phases.0", [{"budget": "2 steps"}]),
+        ("training.phases.0.budget=4 steps", "training.heldout_points", [1, 2]),
+    ],
+)
+def test_settings_next_to_each_other_are_no_conflict(recipe_file, setting, axis, values):
+    """The phases of a training are not all of its settings."""
+    path = study_file(recipe_file, axes={axis: values})
+    assert len(cells(path, setting)) == len(values)
 
 
 def test_every_setting_of_a_study_is_told_from_those_of_a_recipe(recipe_file):

@@ -105,7 +105,7 @@ def test_a_separator_is_a_token_that_no_document_contains(tmp_path: Path) -> Non
     write_chat_tokenizer(tmp_path, ("<s>", "</s>"), None, bos_token="<s>", eos_token="</s>")
     tokenizer = open_tokenizer(tmp_path)
     token = tokenizer.backend.id_to_token(tokenizer.encode(["\n"])[0][0])
-    with pytest.raises(TokenizerError, match=r"separator: '.+' is no special token"):
+    with pytest.raises(TokenizerError, match=r"separator: '.+' is not a special token"):
         separators_of(tokenizer, token)
 
 

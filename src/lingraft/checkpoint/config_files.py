@@ -201,15 +201,15 @@ def _special_ids(config: dict[str, Any]) -> dict[str, Any]:
 def renumber_ids(part: dict[str, Any], splice: Splice, where: Path) -> None:
     """Replace every special id by its id in the target; an extension changes none.
 
-    Raises `ModelError` where an id has no token in the target, or the one of a new token.
+    Raises `ModelError` if the target has no token for an id, or if a new token would get it.
     """
     new = {token.id: token.text for token in splice.new}
     for key, named in named_ids(part).items():
         for token_id in named:
             if token_id >= splice.source_size and token_id in new:
                 msg = (
-                    f"{where}: {key} is {token_id}, which is no id of the source tokenizer, and "
-                    f"the new token {new[token_id]!r} gets this id; correct or remove {key}"
+                    f"{where}: {key} is {token_id}, but the source tokenizer has no such id, and "
+                    f"the new token {new[token_id]!r} would get it; correct or remove {key}"
                 )
                 raise ModelError(msg)
     # An extension keeps every id.

@@ -60,7 +60,7 @@ def init(
     from lingraft.store import write_files
 
     if not file.name.endswith((".yaml", ".yml")):
-        msg = f"{file}: a recipe ends in .yaml or .yml, other names are those of models; rename it"
+        msg = f"{file}: the name of a recipe must end in .yaml or .yml (others are read as models)"
         raise RecipeError(msg)
     if file.exists() and not force:
         msg = f"{file}: exists already; name another file, or use --force to overwrite it"

@@ -199,10 +199,13 @@ def _matches(pattern: Path) -> Iterator[Path]:
     # `**` at the end matches the files in all folders.
     parts = (*rest, "*") if rest[-1] == "**" else rest
     allows_hidden = any(part.startswith(".") for part in rest)
-    # A set: several `**` reach a file in several ways.
-    for path in set(_expanded(literal, parts, allows_hidden=allows_hidden)):
-        if _is_file_or_broken_link(path):
-            yield path
+    try:
+        # A set: several `**` reach a file in several ways.
+        for path in set(_expanded(literal, parts, allows_hidden=allows_hidden)):
+            if _is_file_or_broken_link(path):
+                yield path
+    except PermissionError as error:  # of a folder that can be listed, but not entered
+        _refuse_unreadable(error)
 
 
 def _expanded(folder: Path, parts: Sequence[str], *, allows_hidden: bool) -> Iterator[Path]:

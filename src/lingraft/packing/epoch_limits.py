@@ -5,7 +5,7 @@ text is worth almost as much as new text, and its value falls quickly after that
 al. 2023, arXiv 2305.16264). So each text has a limit in epochs. A text that would exceed it is read
 that often, its share is lowered, and the other texts have more. Where all target texts would exceed
 their limits, the budget takes precedence, and each is read in proportion to its limit. A budget in
-epochs overrides lower limits, and the text whose epochs it counts (`lead_text`) keeps its share.
+epochs overrides lower limits, and the text whose epochs it counts (`lead_text`) has no limit.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ class TextReading:
             if self.asked_epochs > limit:
                 reason = f"training.budget asks for {counted_epochs(self.asked_epochs)}"
             elif self.asked_epochs:
-                reason = "a budget in epochs counts those of this text"
+                reason = "training.budget counts the epochs of this text"
             return (
                 f"{name} is read for {counted_epochs(self.epochs)}, more than its max_epochs "
                 f"({limit:g}), because {reason}; repeated text is worth little after 4 epochs "

@@ -48,8 +48,11 @@ def describe_pretokenizer_plan(recipe: Recipe, runtime: Runtime, graph: Graph) -
 
 
 def unused_settings(recipe: Recipe) -> list[str]:
-    """Return a warning for each setting that has no effect with the number of target languages."""
-    unused = []
+    """Return a warning for each setting that has no effect in this recipe."""
+    unused = [
+        f"evaluation.tasks.{name} has no effect without tasks; name some, or remove it"
+        for name in recipe.evaluation.tasks.unused
+    ]
     if len(recipe.targets) == 1:
         settings = recipe.vocabulary
         of_several = {
@@ -62,8 +65,8 @@ def unused_settings(recipe: Recipe) -> list[str]:
                 unused.append(f"{setting} has no effect with one target language; remove it")
     if recipe.replay and recipe.replay.weight != 1:
         unused.append(
-            f"replay.weight: {recipe.replay.weight:g} has no effect; replay.share says how much is "
-            "replayed"
+            f"replay.weight: {recipe.replay.weight:g} has no effect; remove it (replay.share says "
+            "how much is replayed)"
         )
     return unused
 

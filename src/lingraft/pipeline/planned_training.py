@@ -76,7 +76,7 @@ class PlannedTraining:
 
     @cached_property
     def steps(self) -> Sequence[CountedSteps] | None:
-        """The steps of each phase, or about these; None if an unknown size decides it."""
+        """The steps of each phase, counted or estimated; None if an unknown size decides it."""
         if self.counted is not None:
             return self.counted.phases
         # How many tokens a step has follows the size of the model.

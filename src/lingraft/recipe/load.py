@@ -166,8 +166,13 @@ def _exists(path: str) -> bool:
 
 def _folder_name(model: str) -> str:
     """Return the last part of a model's path or id, as a valid name of a folder."""
-    last = Path(model.partition("@")[0]).name or "model"
-    return re.sub(r"[^A-Za-z0-9._-]", "-", last).lstrip("._-")[:MAX_NAME] or "model"
+    last = Path(model.partition("@")[0]).name
+    return _run_name(last) or "model"
+
+
+def _run_name(written: str) -> str:
+    """Return what of a name can be part of the name of a run."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", written).lstrip("._-")[:MAX_NAME]
 
 
 _RECIPE = """\
@@ -225,7 +230,7 @@ def commented_recipe(
         )
     text = _RECIPE.format(
         file=file,
-        name=_scalar(f"{_folder_name(file.stem)}-{{language}}"),
+        name=_scalar(f"{_run_name(file.stem) or 'run'}-{{language}}"),
         model=_scalar(given.model),
         size=size,
         language=_scalar(given.language),

@@ -200,7 +200,8 @@ def _describe(problem: _Problem, model: type[Settings]) -> str:
 def _unknown(place: Place, classes: Sequence[type[Settings]], model: type[Settings]) -> str:
     """Say that there is no such setting, with the three nearest paths."""
     *around, name = place
-    if place in {(own,) for own in (*STUDY_SETTINGS, "study")}:
+    of_recipe = "model" in model.model_fields  # and not a study, nor a part of one
+    if of_recipe and place in {(own,) for own in (*STUDY_SETTINGS, "study")}:
         example = "seeds" if name == "study" else name
         return (
             "settings of a study are not part of a recipe; in the study file they are at the top, "

@@ -1,4 +1,4 @@
-"""Errors of a disk that is full, read-only or forbidden, told with what to do about them."""
+"""Errors of a disk that is full, read-only or not accessible, with what to do about them."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ def check_creatable(path: Path, *, option: str) -> None:
 
     `option` is the command-line option that chooses another location.
     """
-    if path.exists() and not path.is_file() and not path.is_dir():
-        # A rename would put the file in the place of the device: /dev/null itself, for root.
-        msg = f"{path}: a device or a pipe, which would be replaced; choose the name of a file"
-        raise DiskError(msg)
-    folder = _existing(path.absolute().parent)
-    with disk_errors(folder, option=option):
+    with disk_errors(path, option=option):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            # A rename would put the file in the place of the device: /dev/null itself, for root.
+            msg = f"{path}: is a device or a pipe, and a file would replace it; name another file"
+            raise DiskError(msg)
+        folder = _existing(path.absolute().parent)
         try:
             tempfile.TemporaryFile(dir=folder).close()
         except (FileNotFoundError, NotADirectoryError) as error:

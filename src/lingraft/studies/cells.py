@@ -130,7 +130,7 @@ def _check_different(study: Study, cells: Sequence[Cell]) -> None:
         if other is not cell:
             msg = (
                 f"study {study.name}: the cells with {_labelled(other.labels)} and with "
-                f"{_labelled(cell.labels)} have the same settings; remove one of the two values"
+                f"{_labelled(cell.labels)} have the same settings; remove one of the two"
             )
             raise RecipeError(msg)
 
@@ -227,8 +227,11 @@ def _check_replaced(settings: Mapping[str, Any], value: Value, lines: Mapping[st
     """
     for path in value.settings:
         place = _without_first_index(path)
+        # The first value of a list stands for the list where only one is written.
+        groups = {place, place[:-1]} if place[-1] == 0 else {place}
         for earlier in settings:
-            if _without_first_index(earlier)[: len(place)] == place:
+            other = _without_first_index(earlier)
+            if other[: len(place)] == place or other in groups:
                 msg = (
                     f"{value.lines.get(path, 'study')}: {path} would discard {earlier}, which is "
                     f"also set ({lines[earlier]}); remove one of the two"
@@ -237,8 +240,12 @@ def _check_replaced(settings: Mapping[str, Any], value: Value, lines: Mapping[st
 
 
 def _without_first_index(path: str) -> Place:
-    """Return a path without what may be left out of it: the index 0, and `phases` of training."""
-    return tuple(part for part in place_of(path) if part not in {0, "phases"})
+    """Return a path without what may be left out of it: the index 0, and `phases` of training.
+
+    They can be left out only where a part follows: `training.phases` is not all of `training`.
+    """
+    *around, last = place_of(path)
+    return (*(part for part in around if part not in {0, "phases"}), last)
 
 
 def _cell_name(labels: Mapping[str, Label], settings: Mapping[str, Any], seed: int) -> str:

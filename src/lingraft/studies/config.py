@@ -301,7 +301,7 @@ def _override_setting(tree: Tree, assignment: Assignment) -> Tree:
     """Apply an override to an axis or, if there is no such axis, to the settings of all cells."""
     path = assignment.path.removeprefix("axes.").removeprefix("settings.")
     if path == SEED:
-        msg = f"{assignment.where}: a study has one seed or several; write -o seeds=..."
+        msg = f"{assignment.where}: seed cannot be set in a study; write -o seeds=[0]"
         raise RecipeError(msg)
     value = current_assignments({path: assignment.value}, assignment.where)[path]
     axes, settings = tree.values.get("axes") or {}, tree.values.get("settings") or {}

@@ -78,7 +78,7 @@ def separators_of(tokenizer: ModelTokenizer, wanted: str = "auto") -> Separators
         # Text contains other tokens, so that documents would begin and end in their middle.
         if named not in tokenizer.family.control:
             msg = (
-                f"training.packing.separator: {wanted!r} is no special token, so that documents "
+                f"training.packing.separator: {wanted!r} is not a special token, so documents "
                 f"can contain it; name a special token, or {', '.join(ROLES)}"
             )
             raise TokenizerError(msg)

@@ -86,7 +86,7 @@ class Budget(Settings):
         return self
 
     def split(self, share: float) -> tuple[Budget, Budget]:
-        """Return a share of this budget, and the rest of it; each has at least one unit.
+        """Return a share of this budget, and the rest; parts in whole units have at least one.
 
         >>> [part.steps for part in Budget(steps=25).split(0.1)]
         [2, 23]

@@ -91,15 +91,16 @@ class TaskSettings(Settings):
         return self
 
     @model_validator(mode="after")
-    def _has_effect(self) -> TaskSettings:
-        # Compared with the defaults, because the recipe of a run writes every setting out.
-        unset = TaskSettings.model_construct()
-        changed = [
-            name
-            for name in TaskSettings.model_fields
-            if getattr(self, name) != getattr(unset, name)
-        ]
-        if changed and not self.names:
-            msg = f"no tasks are named, so {', '.join(changed)} would have no effect; set names"
+    def _data_is_of_tasks(self) -> TaskSettings:
+        if self.data and not self.names:
+            msg = f"data is given for {', '.join(self.data)}, but no tasks are named; set names"
             raise ValueError(msg)
         return self
+
+    @property
+    def unused(self) -> list[str]:
+        """The settings that have no effect because no tasks are named."""
+        if self.names:
+            return []
+        # Not those that were set: the recipe of a run writes every setting out.
+        return sorted(self.model_dump(exclude_defaults=True))
