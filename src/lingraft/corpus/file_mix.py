@@ -17,10 +17,11 @@ from pathlib import Path, PurePosixPath
 
 import langcodes
 
+from lingraft.corpus.file_patterns import has_wildcards, literal_folder
 from lingraft.corpus.language import AMBIGUOUS_TAGS
 from lingraft.corpus.remote_files import RemoteFile, TextFile, is_url, size_of
 from lingraft.corpus.script_check import main_script
-from lingraft.corpus.text_files import find_files, has_wildcards, literal_folder
+from lingraft.corpus.text_files import find_files
 from lingraft.errors import CorpusError
 from lingraft.formatting import counted, size
 from lingraft.store import expanded

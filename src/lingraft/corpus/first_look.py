@@ -12,10 +12,11 @@ from functools import cache
 
 from lingraft.corpus.config import CorpusSettings
 from lingraft.corpus.file_mix import FileMix
+from lingraft.corpus.file_patterns import has_wildcards
 from lingraft.corpus.readers import read_file, read_source
 from lingraft.corpus.remote_files import RemoteFile, TextFile, is_url, size_of
 from lingraft.corpus.source import Source
-from lingraft.corpus.text_files import ending_of, find_files, has_wildcards
+from lingraft.corpus.text_files import ending_of, find_files
 from lingraft.errors import CorpusError
 from lingraft.store import is_folder
 

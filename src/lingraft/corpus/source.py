@@ -16,9 +16,9 @@ from pydantic import (
 
 from lingraft.corpus.chat import conversation_fields
 from lingraft.corpus.document_weight import DocumentWeight
+from lingraft.corpus.file_patterns import has_wildcards
 from lingraft.corpus.presets import preset, presets
 from lingraft.corpus.remote_files import is_url
-from lingraft.corpus.text_files import has_wildcards
 from lingraft.corpus.where import parse_condition
 from lingraft.file_kinds import ENDINGS, TEXT_KINDS, without_compression
 from lingraft.hub_client import HUB_ID

@@ -9,12 +9,16 @@ import codecs
 import difflib
 import os
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NoReturn
 
 from lingraft.corpus.columnar_files import DATASET_DICT, saved_files
 from lingraft.corpus.compression import open_compressed
+from lingraft.corpus.file_patterns import (
+    has_wildcards,
+    is_file_or_broken_link,
+    matches_of,
+    refuse_unreadable,
+)
 from lingraft.corpus.presets import presets
 from lingraft.corpus.remote_files import TextFile, is_url, list_remote
 from lingraft.errors import CorpusError
@@ -27,7 +31,6 @@ from lingraft.file_kinds import (
 )
 from lingraft.store import expanded, is_folder, is_valid_path, path_exists
 
-WILDCARDS = "*?["
 _HEAD_BYTES = 2**16
 NUL_SHARE = 0.005
 """A file with a larger share of NUL bytes at its beginning is not UTF-8."""
@@ -86,7 +89,7 @@ def find_files(pattern: str) -> Sequence[TextFile]:
         return _check_links(files)
     if path_exists(path) and path.is_file():
         return [path]
-    matches = sorted(_matches(path))
+    matches = sorted(matches_of(path))
     if matches:
         return _check_links(matches)
     if has_wildcards(pattern):
@@ -108,11 +111,6 @@ def find_files(pattern: str) -> Sequence[TextFile]:
     raise CorpusError(msg)
 
 
-def has_wildcards(text: str) -> bool:
-    """Return whether a path or a part of it is a glob pattern."""
-    return any(character in text for character in WILDCARDS)
-
-
 def _folder_files(folder: Path) -> list[Path]:
     """Return the files with text in a folder and its subfolders, sorted by name."""
     saved = saved_files(folder)
@@ -128,7 +126,7 @@ def _folder_files(folder: Path) -> list[Path]:
             saved_in[parent] = saved_files(parent)
         # The other files in the folder of a saved data set are its description, and caches.
         listed = saved_in[parent]
-        if _is_file_or_broken_link(path) and (listed is None or path in listed):
+        if is_file_or_broken_link(path) and (listed is None or path in listed):
             files.append(path)
     return files
 
@@ -138,25 +136,12 @@ def _walk(folder: Path) -> Iterator[Path]:
 
     Raises `CorpusError` for a folder that cannot be read: `Path.rglob` would leave its text out.
     """
-    for parent, folders, files in os.walk(folder, onerror=_refuse_unreadable):
+    for parent, folders, files in os.walk(folder, onerror=refuse_unreadable):
         # Copies that other programs make: ._a.txt of macOS, .ipynb_checkpoints of Jupyter.
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             if not name.startswith("."):
                 yield Path(parent, name)
-
-
-def _refuse_unreadable(error: OSError) -> NoReturn:
-    msg = (
-        f"{error.filename}: the folder cannot be read ({error.strerror}), and it may have text; "
-        "change its permissions, or name the files by a pattern that leaves it out"
-    )
-    raise CorpusError(msg) from error
-
-
-def _is_file_or_broken_link(path: Path) -> bool:
-    """Return whether a path is a file, or a link to something that is not there."""
-    return path.is_file() or (path.is_symlink() and not path_exists(path))
 
 
 def _check_links(files: list[Path]) -> list[Path]:
@@ -168,78 +153,9 @@ def _check_links(files: list[Path]) -> list[Path]:
     return files
 
 
-def literal_folder(pattern: Path) -> Path:
-    """Return the part of a pattern before its wildcards, all of a path without any.
-
-    The name of a folder may have their characters, as in `data [2024]/*.txt`.
-    """
-    folder = Path()
-    for part in pattern.parts:
-        if has_wildcards(part) and not is_folder(folder / part):
-            break
-        folder /= part
-    return folder
-
-
 def is_matched(pattern: str) -> bool:
     """Return whether a pattern matches any file."""
-    return next(_matches(expanded(pattern)), None) is not None
-
-
-def _matches(pattern: Path) -> Iterator[Path]:
-    """Yield the matches of a pattern; `**` skips linked folders, wildcards skip hidden names.
-
-    A pattern with a hidden name matches hidden names everywhere. Raises `CorpusError` for a folder
-    that cannot be read: `Path.glob` would leave its text out.
-    """
-    literal = literal_folder(pattern)
-    rest = pattern.parts[len(literal.parts) :]
-    if not rest or not is_valid_path(pattern):
-        return
-    # `**` at the end matches the files in all folders.
-    parts = (*rest, "*") if rest[-1] == "**" else rest
-    allows_hidden = any(part.startswith(".") for part in rest)
-    try:
-        # A set: several `**` reach a file in several ways.
-        for path in set(_expanded(literal, parts, allows_hidden=allows_hidden)):
-            if _is_file_or_broken_link(path):
-                yield path
-    except PermissionError as error:  # of a folder that can be listed, but not entered
-        _refuse_unreadable(error)
-
-
-def _expanded(folder: Path, parts: Sequence[str], *, allows_hidden: bool) -> Iterator[Path]:
-    """Yield the paths in a folder that the parts of a pattern match."""
-    part, rest = parts[0], parts[1:]
-    if part == "**":
-        yield from _expanded(folder, rest, allows_hidden=allows_hidden)
-        for path in _entries(folder, allows_hidden=allows_hidden):
-            if path.is_dir() and not path.is_symlink():
-                yield from _expanded(path, parts, allows_hidden=allows_hidden)
-        return
-    entries = [folder / part]
-    if has_wildcards(part):
-        entries = []
-        for path in _entries(folder, allows_hidden=allows_hidden):
-            if fnmatchcase(path.name, part):
-                entries.append(path)
-    for path in entries:
-        if not rest:
-            yield path
-        elif path.is_dir():
-            yield from _expanded(path, rest, allows_hidden=allows_hidden)
-
-
-def _entries(folder: Path, *, allows_hidden: bool) -> list[Path]:
-    """Return what is in a folder."""
-    try:
-        with os.scandir(folder) as found:
-            names = [entry.name for entry in found]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        _refuse_unreadable(error)
-    return [folder / name for name in names if allows_hidden or not name.startswith(".")]
+    return next(matches_of(expanded(pattern)), None) is not None
 
 
 def _nearest_sibling(path: Path) -> str:

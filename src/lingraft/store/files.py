@@ -58,9 +58,7 @@ def write_files(files: Mapping[Path, str | bytes]) -> None:
 
     Raises `DiskError` if the disk is full or not writable.
     """
-    for path in files:
-        check_creatable(path, option="")
-    with ExitStack() as drafts:
+    with ExitStack() as drafts:  # files are replaced when all of them are written
         for path, content in files.items():
             draft = drafts.enter_context(atomic_file(path, option=""))
             draft.write_bytes(content.encode() if isinstance(content, str) else content)
