@@ -52,10 +52,12 @@ from lingraft.trainers.indexed_files import write_indexed
 from lingraft.trainers.origin import recorded_keys
 from lingraft.trainers.write_folder import OTHER_MODEL, check_plan, check_row_length, find_engine
 from lingraft.trainers.write_folder import hand_over as hand_over_stages
+from lingraft.training.document_mask import APART, TRIAL
 from lingraft.training.phase_steps import PhaseSteps
 from tests.conftest import ENGLISH, HINDI, make_tiny_model
 from tests.models import ARCHITECTURES
 from tests.short_adapt import short_adapt
+from tests.training_cases import other_model
 
 FORMS = ["sequences", "megatron", "text"]
 PHASES = (
@@ -296,19 +298,52 @@ def test_the_same_recipe_gives_the_same_bytes(run, folder, tmp_path):
     assert checksums(tmp_path / "again") == checksums(folder)
 
 
-def test_position_ids_are_there_if_training_separates_documents(run, tmp_path):
-    """With document_attention_mask, positions start at 0 in each document."""
-    done = hand_over(
-        run,
-        tmp_path / "apart",
-        run.folder / "recipe.yaml",
-        overrides={"training.document_attention_mask": True},
-    )
+def test_position_ids_keep_documents_apart_as_in_training(run, folder, tmp_path):
+    """Positions start at 0 in each document, by default; without the mask there are none."""
+    done = Handover.read(folder)
+    assert done.plan.document_attention_mask
     (record,) = done.training_data("sequences", 0)
     before = done.model.separators.before_id
-    for row in datasets.load_from_disk(tmp_path / "apart" / record.path):
+    for row in datasets.load_from_disk(folder / record.path):
         positions = document_positions(np.array([row["input_ids"]]), before)[0]
         assert row["position_ids"] == positions.tolist()
+    off = {"training.document_attention_mask": False}
+    mixed = hand_over(run, tmp_path / "off", run.folder / "recipe.yaml", overrides=off)
+    assert not mixed.plan.document_attention_mask
+    assert "position_ids" not in mixed.training_data("sequences", 0)[0].columns
+
+
+@pytest.mark.parametrize("name", ["axolotl", "llama-factory", "megatron"])
+def test_a_trainer_that_mixes_documents_says_so(name, run, tmp_path):
+    """A mask that a recipe asks for is refused; one that is a default is told as a limit."""
+    recipe = run.folder / "recipe.yaml"
+    one_phase = {"training.phases": [{"budget": "3 steps", "strategy": "full"}]}
+    asked = {"training.document_attention_mask": True, **one_phase}
+    with pytest.raises(RecipeError, match=r"attention_mask is true, and .* auto or false"):
+        hand_over(run, tmp_path / "asked", recipe, to=name, overrides=asked)
+    assert not (tmp_path / "asked").exists()
+    done = hand_over(run, tmp_path / "out", recipe, to=name, overrides=one_phase)
+    assert done.plan.document_attention_mask
+    assert done.limits[0].startswith("attention is not kept within documents: ")
+    assert done.limits[0] in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert all("position_ids" not in (one.columns or ()) for one in done.data)
+
+
+def test_position_ids_are_of_no_use_beside_an_attention_mask():
+    """The models of transformers then let a document see the one before it, and with a cache, too.
+
+    Axolotl passes on a mask, and the Trainer of transformers 4 leaves the cache on.
+    """
+    model = other_model("llama")
+    ids, places = torch.tensor(TRIAL), torch.tensor([APART] * 2)
+    with torch.no_grad():
+        shared = {"input_ids": ids, "position_ids": places}
+        alone = model(**shared, use_cache=False).logits[:, 3:]
+        masked = model(**shared, use_cache=False, attention_mask=torch.ones_like(ids)).logits[:, 3:]
+        cached = model(**shared, use_cache=True).logits[:, 3:]
+    assert torch.equal(alone[0], alone[1])
+    for mixed in (masked, cached):
+        assert not torch.allclose(mixed[0], mixed[1], atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -538,6 +573,9 @@ def test_the_callback_refuses_a_trainer_that_differs_from_the_plan(folder, tmp_p
     with pytest.raises(RecipeError, match="has no phase 3"):
         lingraft.HandoverCallback(folder, phase=3)
     arguments = TrainingArguments(**right)
+    assert model.config.use_cache
+    plan.on_init_end(arguments, None, None, model=model)
+    assert not model.config.use_cache, "with a cache, position ids do not keep documents apart"
     with pytest.raises(RecipeError, match=r"is trained in bfloat16, .* with dtype=torch.float32"):
         plan.on_init_end(arguments, None, None, model=model.bfloat16())
     adapted = get_peft_model(deepcopy(model), LoraConfig(target_modules=["q_proj"]))

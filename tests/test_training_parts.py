@@ -15,12 +15,11 @@ from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lingraft.checkpoint import load_model
-from lingraft.errors import MissingExtraError, ModelError, RecipeError
+from lingraft.errors import MissingExtraError, RecipeError
 from lingraft.packing.mixture import IGNORED, Mixture, document_positions
 from lingraft.strategies import STRATEGIES
 from lingraft.training import Execution
 from lingraft.training.config import ReplayKl
-from lingraft.training.document_attention import DocumentAttention
 from lingraft.training.loss import (
     ChunkedInsideLoss,
     ChunkedLoss,
@@ -179,28 +178,6 @@ def test_a_change_in_one_document_does_not_move_the_next(tiny_model: Path, tmp_p
             for begin, end in pairwise(starts):
                 alone = model(input_ids=torch.from_numpy(ids[None, begin:end])).logits[0]
                 torch.testing.assert_close(row[begin:end], alone, rtol=1e-4, atol=1e-5)
-
-
-def test_a_model_that_mixes_documents_is_refused(tiny_model: Path) -> None:
-    """An architecture that does not mask attention between documents is refused before training."""
-    DocumentAttention.of(load_model(tiny_model, dtype="stored"), 318, Execution())
-    with pytest.raises(ModelError, match="does not mask attention between the documents"):
-        DocumentAttention.of(other_model("bloom"), 1, Execution())
-
-
-def test_training_apart_differs_and_runs(tiny_model: Path, tmp_path: Path) -> None:
-    """The option changes what is computed: the first step's loss is another one."""
-    text = two_streams(tiny_model, tmp_path / "text")
-    for apart in (False, True):
-        run(
-            tiny_model,
-            text,
-            plan_of(budget="3 steps", batch_tokens=512, document_attention_mask=apart),
-            tmp_path / str(apart),
-        )
-    first = [log_of(tmp_path / str(apart))[0]["bits_per_byte"] for apart in (False, True)]
-    assert first[0] != first[1]
-    assert first[0] == pytest.approx(first[1], rel=0.05)
 
 
 def test_an_average_is_the_mean_of_the_last_steps() -> None:

@@ -195,8 +195,9 @@ class LearnedInit(EmbeddingInit):
             schedule="cosine",
             batch_tokens=self.batch_tokens,
         )
-        # There is no held-out text here, so no points of a held-out curve.
-        return TrainingPlan(phases=(phase,), heldout_points=0)
+        # There is no held-out text here, so no points of a held-out curve. Masks of documents were
+        # not measured here: the figures of study-rows are without.
+        return TrainingPlan(phases=(phase,), document_attention_mask=False, heldout_points=0)
 
     def _is_learned(self, request: InitRequest, side: Side) -> bool:
         """Return whether a side trains.

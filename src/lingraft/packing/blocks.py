@@ -26,6 +26,9 @@ from lingraft.packing.shards import Integers
 
 TOKENS, SPANS, SUMMARY = "blocks.bin", "rows.bin", "blocks.json"
 
+CHUNK = 1 << 24
+"""Ids that are compared at a time."""
+
 
 @dataclass(frozen=True)
 class PackingSummary:
@@ -117,6 +120,21 @@ class Blocks:
         """The id from which the first token of a document is predicted."""
         before, after = self.summary.before, self.summary.after
         return before if before is not None else int(after or 0)
+
+    @cached_property
+    def marks_documents(self) -> bool:
+        """Whether `document_start` is nowhere but between documents.
+
+        Text never contains it, but a chat template may write it between turns (Llama 2).
+        """
+        if not self.summary.chats:
+            return True
+        found = 0
+        for first in range(0, len(self.tokens), CHUNK):
+            part = self.tokens[first : first + CHUNK]
+            found += int(np.count_nonzero(part == self.document_start))
+        # Without a separator before documents, the stream begins with the one after them.
+        return found == self.summary.documents + (self.summary.before is None)
 
     @property
     def separators(self) -> tuple[int, ...]:

@@ -44,7 +44,8 @@ class SourceStatement:
 def source_statement(recipe: Recipe, folder: Path) -> SourceStatement:
     """Describe the model in a folder and how the recipe treats it.
 
-    Raises `RecipeError` if the recipe has chat text and the model has no chat template, or one that
+    Raises `ModelError` if documents are to be masked and the model cannot mask them. Raises
+    `RecipeError` if the recipe has chat text and the model has no chat template, or one that
     document masks would cut, if an optimizer would round weights of the model that the strategy
     keeps, if the settings of a strategy do not fit the model, or if sequences or the windows of the
     evaluation exceed its context.
@@ -52,6 +53,7 @@ def source_statement(recipe: Recipe, folder: Path) -> SourceStatement:
     _check_lengths(recipe, folder)
     _check_rounding(recipe, folder)
     _check_strategies(recipe, folder)
+    _check_mask(recipe, folder)
     tokenizer = open_tokenizer(folder)
     trains = bool(recipe.training.phases)
     lines: list[str] = []
@@ -78,7 +80,7 @@ def source_statement(recipe: Recipe, folder: Path) -> SourceStatement:
         if chats:
             _check_template(tokenizer, chats)
         separators = separators_of(tokenizer, recipe.training.packing.separator)
-        if chats and recipe.training.document_attention_mask:
+        if chats and recipe.training.document_attention_mask is True:
             _check_document_start(tokenizer, separators, chats)
         lines.append(f"training reads each document as: {separators.shown}")
     return SourceStatement(tuple(lines), tuple(warnings), kind)
@@ -177,6 +179,16 @@ def _check_strategies(recipe: Recipe, folder: Path) -> None:
     model = model_of(read_config(folder)) if known else None
     for strategy in strategies if model is not None else ():
         strategy.check(model)
+
+
+def _check_mask(recipe: Recipe, folder: Path) -> None:
+    """Refuse before the text is read a mask that the model does not have."""
+    is_asked = recipe.training.phases and recipe.training.document_attention_mask is True
+    if is_asked and (folder / "config.json").is_file():
+        # A plan without this setting needs no torch.
+        from lingraft.training.document_mask import check_mask
+
+        check_mask(folder)
 
 
 def _check_document_start(

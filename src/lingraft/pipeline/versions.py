@@ -21,7 +21,7 @@ STAGE_VERSIONS = {
     "vocabulary": 15,
     "embeddings": 10,
     "packing": 5,
-    "training": 17,
+    "training": 18,
     "received": 1,
     "merge-back": 1,
     "chat-vector": 3,

@@ -118,6 +118,9 @@ class HandoverCallback(TrainerCallback):  # type: ignore[misc]
         peaks = Rates(rates.body, rates.added_rows)
         self._rates = RoleRates(others["model"], strategy, added, peaks)
         self._check_precision(others["model"])
+        # With a cache, models do not look for documents in position ids. The Trainer of
+        # transformers 4 leaves it on.
+        others["model"].config.use_cache = False
 
     def _check_settings(self, args: Any) -> None:
         """Raise `RecipeError` if a setting of the trainer differs from the plan."""

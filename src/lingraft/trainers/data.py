@@ -62,13 +62,16 @@ class HandoverText:
 
 
 def write_data(
-    text: HandoverText, kinds: Collection[DataKind], folder: Path, *, attention_mask: bool
+    text: HandoverText, kinds: Collection[DataKind], folder: Path, columns: SequenceColumns
 ) -> list[DataRecord]:
-    """Write the data in these forms into `folder/data`; return their records."""
+    """Write the data in these forms into `folder/data`; return their records.
+
+    `columns` are those of `sequences`.
+    """
     records: list[DataRecord] = []
     with progress("writing the training data"):
         if "sequences" in kinds:
-            records += _write_sequences(text, folder, attention_mask=attention_mask)
+            records += _write_sequences(text, folder, columns)
         if "megatron" in kinds:
             records += _write_megatron(text, folder)
         if "text" in kinds:
@@ -91,9 +94,8 @@ def heldout_name(language: str) -> str:
 
 
 def _write_sequences(
-    text: HandoverText, folder: Path, *, attention_mask: bool
+    text: HandoverText, folder: Path, columns: SequenceColumns
 ) -> Iterator[DataRecord]:
-    columns = SequenceColumns(text.plan.document_attention_mask, attention_mask)
     packed = text.packed.target
     for number, name in enumerate(train_names(len(text.phases))):
         steps, path = text.phases[number], f"data/sequences/{name}"

@@ -32,8 +32,8 @@ class Engine:
 
     - `name`: as the command takes it; `title`: as its authors write it.
     - `data`: the forms of the training text that it reads.
-    - `attention_mask`: whether it needs this column in `sequences`. transformers finds the
-      documents of a sequence by their position ids only without it.
+    - `attention_mask`: whether it needs this column in `sequences`.
+    - `mixes_documents`: why it cannot keep attention within documents, "" if it can.
     - `configure`: returns the files for a hand-over and its folder; raises `RecipeError` where the
       engine cannot train this model or plan.
     - `refusal`: returns why the engine cannot train a plan, "" if it can. It is asked before
@@ -46,3 +46,4 @@ class Engine:
     configure: Callable[[Handover, Path], EngineFiles]
     refusal: Callable[[TrainingPlan], str]
     attention_mask: bool = False
+    mixes_documents: str = ""

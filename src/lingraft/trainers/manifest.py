@@ -172,6 +172,8 @@ class PlanRecord:
     - `sequence_length`: the predicted tokens of a full sequence. It has one id more: the first one
       is context only.
     - `layout`: `stream` (documents one after another) or `documents` (one for each sequence).
+    - `document_attention_mask`: whether attention stays within documents; a limit says where the
+      engine cannot do this.
     - `precision`: the data type of the trained weights and of the optimizer.
     - `merge_back`: shares of the weights before training to mix in at the end.
     - `chat_vector`: the weight of a chat vector that is added after training, None without one.

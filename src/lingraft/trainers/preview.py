@@ -39,7 +39,9 @@ def preview(
         stages.append(row)
     trained = next((row.amounts.get("tokens") for row in rows if row.title == training), None)
     packed = [row.amounts.get("tokens") for row in stages if row.title in packing]
-    columns = SequenceColumns(recipe.training.document_attention_mask, engine.attention_mask)
+    # With `auto`, only the packed text and the model tell; most are masked.
+    masked = bool(recipe.training.document_attention_mask) and not engine.mixes_documents
+    columns = SequenceColumns(masked, engine.attention_mask)
     kinds = {*engine.data, *data}
     return Preview(stages, tuple(_lines(kinds, trained, packed, len(columns.names))))
 

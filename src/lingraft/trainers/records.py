@@ -32,6 +32,7 @@ from lingraft.trainers.manifest import (
     SeparatorRecord,
 )
 from lingraft.training import Phase
+from lingraft.training.document_mask import DocumentMask
 from lingraft.training.optimizer import BETAS, EPSILON
 from lingraft.training.phase_steps import CHUNK, PhaseSteps, TrainingText
 
@@ -127,7 +128,10 @@ def plan_record(
     model: ModelRecord,
     folder: Path,
 ) -> PlanRecord:
-    """Describe the training of a recipe, for the extended model in a folder."""
+    """Describe the training of a recipe, for the extended model in a folder.
+
+    Raises `ModelError` if documents shall be masked, and the model cannot mask them.
+    """
     plan, phases = recipe.training, []
     for phase, of_phase in zip(plan.phases, steps, strict=True):
         trained = count_trained(folder, phase.strategy, model.added_ids)
@@ -136,7 +140,7 @@ def plan_record(
         seed=recipe.seed,
         sequence_length=text.target.summary.block,
         layout=plan.packing.layout,
-        document_attention_mask=plan.document_attention_mask,
+        document_attention_mask=DocumentMask.of(plan, text, folder).on,
         precision=PRECISION,
         phases=tuple(phases),
         merge_back=plan.merge_back,

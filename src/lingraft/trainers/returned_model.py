@@ -70,19 +70,25 @@ def check_returned(
     splice: Splice,
     *,
     separator: str = "auto",
+    masked: bool = False,
     frozen: Frozen = "nothing",
 ) -> ReturnedModel:
     """Compare a folder that an engine trained with the model that was handed over.
 
-    `separator` is the setting `training.packing.separator`, `frozen` what the recipe does not
-    train. Raises `ModelError` if a file cannot be read.
+    `separator` is the setting `training.packing.separator`, `masked` whether attention may stay
+    within documents, and `frozen` what the recipe does not train. Raises `ModelError` if a file
+    cannot be read.
     """
     checkpoint, findings = open_weights(folder)
+    separators = _separators(extended, separator)
+    # Where another token begins the next document, nothing is predicted from the one that ends it.
+    ends_unread = masked and len(separators) > 1
     weights = compare_weights(
         checkpoint,
         extended,
         splice,
-        separators=_separators(extended, separator),
+        separators=separators,
+        unread=[*separators.values()][-1] if ends_unread else None,
         frozen=frozen,
     )
     findings += weights.findings

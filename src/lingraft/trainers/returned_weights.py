@@ -43,11 +43,13 @@ def compare_weights(
     splice: Splice,
     *,
     separators: Mapping[str, int],
+    unread: int | None = None,
     frozen: Frozen = "nothing",
 ) -> ComparedWeights:
     """Compare a returned checkpoint with the model that was handed over.
 
-    `separators` are the ids of the tokens between documents, by content. `frozen` is what the
+    `separators` are the ids of the tokens between documents, by content. `unread` is one of them
+    that no prediction depends on, so that its input embedding does not train. `frozen` is what the
     recipe does not train.
     """
     before = Checkpoint.open(extended)
@@ -63,7 +65,7 @@ def compare_weights(
     if not compared.is_refused:
         _judge_head(compared, returned)
         _judge_changes(compared, splice, frozen)
-        _judge_separators(compared, returned, before, separators, splice)
+        _judge_separators(compared, returned, before, separators, splice, unread=unread)
     return compared
 
 
@@ -205,6 +207,8 @@ def _judge_separators(
     before: Checkpoint,
     separators: Mapping[str, int],
     splice: Splice,
+    *,
+    unread: int | None,
 ) -> None:
     """Say which tokens between documents have rows that are zero or did not train."""
     added = [token.id for token in splice.added]
@@ -218,11 +222,13 @@ def _judge_separators(
         median = float(norms_V.median())
         base = mask.clone()
         base[added] = False
+        is_input_alone = handed in compared.names.input and not compared.names.tied
         for role, token_id in separators.items():
+            may_stay = is_input_alone and token_id == unread
             norm, where = float(norms_V[token_id]), f"{name}, row {token_id} ({role})"
             if norm < SHORT_ROW * median <= float(old_norms_V[token_id]):
                 what = "is zero" if not norm else f"has a norm of {norm:.2g}, median {median:.2g}"
                 compared.find("EOS row not trained", where, what, "refused")
-            elif bool(base.any()) and not bool(mask[token_id]):
+            elif bool(base.any()) and not bool(mask[token_id]) and not may_stay:
                 what = f"did not change, {int(mask.sum()):,} of {len(mask):,} rows did"
                 compared.find("EOS row not trained", where, what, "kept")

@@ -65,6 +65,7 @@ from lingraft.trainers.records import (
     origin_record,
     plan_record,
 )
+from lingraft.trainers.sequences import SequenceColumns
 from lingraft.training.execution import Execution
 from lingraft.training.job import Job
 
@@ -129,7 +130,9 @@ def hand_over(
         if "sequences" in kinds:
             check_row_length(model, text.plan, _model_folder(graph, store))
         _put_model(draft, graph, store)
-        records = write_data(text, kinds, draft, attention_mask=engine.attention_mask)
+        masked = text.plan.document_attention_mask and not engine.mixes_documents
+        columns = SequenceColumns(masked, engine.attention_mask)
+        records = write_data(text, kinds, draft, columns)
         handover = Handover(
             engine.name,
             version("lingraft"),
@@ -139,6 +142,7 @@ def hand_over(
             tuple(records),
         )
         written = engine.configure(handover, draft)
+        written = replace(written, limits=(*mask_limits(text.plan, engine), *written.limits))
         handover = replace(handover, limits=written.limits)
         write_learning_rates(handover.plan, draft / RATES)
         for name, content in {**written.files, "README.md": readme(handover, written)}.items():
@@ -162,12 +166,25 @@ def check_plan(recipe: Recipe, engine: Engine) -> None:
     if reason := engine.refusal(recipe.training):
         msg = f"--to {engine.name}: {reason}"
         raise RecipeError(msg)
+    if engine.mixes_documents and recipe.training.document_attention_mask is True:
+        msg = (
+            f"--to {engine.name}: training.document_attention_mask is true, and "
+            f"{engine.mixes_documents}; set it to auto or false, or use --to hf"
+        )
+        raise RecipeError(msg)
     if any(phase.optimizer == "adamw8bit_bfloat16" for phase in recipe.training.phases):
         msg = (
             f"--to {engine.name}: training.optimizer adamw8bit_bfloat16 cannot be handed over; "
             f"set adamw or adamw8bit"
         )
         raise RecipeError(msg)
+
+
+def mask_limits(plan: PlanRecord, engine: Engine) -> tuple[str, ...]:
+    """Return what an engine does otherwise where lingraft's loop keeps documents apart."""
+    if not (plan.document_attention_mask and engine.mixes_documents):
+        return ()
+    return (f"attention is not kept within documents: {engine.mixes_documents}",)
 
 
 def check_output(output: Path) -> None:

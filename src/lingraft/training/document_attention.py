@@ -8,7 +8,7 @@ implementations compute the same attention, except for rounding:
 - flex attention, which skips blocks of the mask in which nothing is attended to. It is compiled
   code and has a backward pass on GPUs only. There it is used where the model supports it.
 
-The implementation is no part of a recipe; whether documents are masked is.
+The implementation is no part of a recipe; whether documents are masked is (`document_mask`).
 """
 
 from __future__ import annotations
@@ -24,14 +24,17 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.masking_utils import flex_attention_mask
 
-from lingraft.errors import ModelError, one_line
+from lingraft.errors import one_line
 from lingraft.packing.mixture import document_positions
 from lingraft.packing.shards import Integers
 from lingraft.training.compiled_layers import compile_problem
+from lingraft.training.document_mask import APART, masked_influence, trial_logits
 from lingraft.training.execution import Execution
 
 FLEX = "flex_attention_autocast"
 """The name under which transformers knows `flex_attention_autocast`."""
+BFLOAT16_ROUNDING = 0.05
+"""The largest `masked_influence` that is taken for rounding in bfloat16, which has 8 bits."""
 
 
 def flex_attention_autocast(
@@ -89,24 +92,17 @@ class DocumentAttention:
 
     @classmethod
     def of(cls, model: Any, document_start: int, execution: Execution) -> DocumentAttention:
-        """Choose the implementation for a model and test it.
-
-        Raises `ModelError` if a token attends to the document before its own.
-        """
+        """Choose the implementation for a model that masks documents (`DocumentMask`)."""
         own = str(model.config._attn_implementation)  # noqa: SLF001 - has no public name
         problem = flex_problem(model, execution)
         if not problem:
             flex = cls(model, document_start, FLEX)
             problem = flex.failure()
-            if not problem:
-                flex.check()
-            # The short sequences of the checks would make torch compile for any length.
+            # The short sequences of the trial would make torch compile for any length.
             torch.compiler.reset()
             if not problem:
                 return flex
-        chosen = cls(model, document_start, own, problem)
-        chosen.check()
-        return chosen
+        return cls(model, document_start, own, problem)
 
     @property
     def note(self) -> str:
@@ -134,54 +130,20 @@ class DocumentAttention:
             self.model.set_attn_implementation(before)
 
     def failure(self) -> str:
-        """Return the error of a forward and backward pass in one line; "" if both work.
+        """Return why the implementation cannot train the model, in one line; "" if it can.
 
-        Gradients are dropped.
+        A forward and a backward pass are tried, and whether documents are kept apart. Gradients are
+        dropped.
         """
+        model, training = self.model, self.model.training
+        model.eval()
         try:
-            with self.applied():
-                self._logits().float().sum().backward()  # type: ignore[no-untyped-call]
+            with self.applied(), torch.autocast(model.device.type, torch.bfloat16):
+                trial_logits(model, APART).sum().backward()  # type: ignore[no-untyped-call]
+                mixes = masked_influence(model) > BFLOAT16_ROUNDING
         except Exception as error:  # noqa: BLE001 - whatever fails, the dense mask works
             return f"flex attention failed: {type(error).__name__}: {one_line(error)}"
         finally:
-            self.model.zero_grad(set_to_none=True)
-        return ""
-
-    @torch.no_grad()
-    def check(self) -> None:
-        """Raise `ModelError` if the logits of a document depend on the document before it."""
-        with self.applied():
-            logits = self._logits()
-        # Masked positions contribute exactly 0, so the logits are equal bit for bit.
-        if not torch.equal(logits[0, 3:], logits[1, 3:]):
-            msg = (
-                f"training.document_attention_mask: {type(self.model).__name__} does not mask "
-                f"attention between the documents of a sequence; leave the setting out, or use "
-                f"training.packing.layout: documents"
-            )
-            raise ModelError(msg)
-
-    def _logits(self) -> Tensor:
-        """Return the logits of two sequences that differ in their first documents only."""
-        model, start = self.model, self.document_start
-        size = model.get_input_embeddings().weight.shape[0]
-        # Two sequences whose first documents differ and whose second documents are the same.
-        inputs = torch.tensor(
-            [
-                [start, 2 % size, 3 % size, start, 4 % size, 5 % size],
-                [start, 6 % size, 7 % size, start, 4 % size, 5 % size],
-            ]
-        )
-        positions = self.positions(inputs.numpy()).to(model.device)
-        training = model.training
-        model.eval()
-        is_flex = self.implementation == FLEX
-        bfloat16 = torch.autocast(model.device.type, torch.bfloat16, enabled=is_flex)
-        try:
-            with bfloat16:
-                logits: Tensor = model(
-                    input_ids=inputs.to(model.device), position_ids=positions, use_cache=False
-                ).logits
-        finally:
+            model.zero_grad(set_to_none=True)
             model.train(training)
-        return logits
+        return "flex attention did not keep documents apart" if mixes else ""

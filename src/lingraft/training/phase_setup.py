@@ -21,6 +21,7 @@ from lingraft.training.column_shield import (
 from lingraft.training.compiled_layers import StepCompiler
 from lingraft.training.distributed import ProcessGroup, reshard
 from lingraft.training.document_attention import DocumentAttention
+from lingraft.training.document_mask import DocumentMask
 from lingraft.training.execution import Execution
 from lingraft.training.job import Job
 from lingraft.training.loss import make_loss
@@ -35,7 +36,8 @@ from lingraft.training.train_step import Stepper
 class PhaseSetup:
     """Prepares the model of each phase of a job; `notes` are what it chose.
 
-    `kind` and `parameters` are the type and the size of the model, on which the rates depend.
+    `mask` says whether attention stays within documents. `kind` and `parameters` are the type and
+    the size of the model, on which the rates depend.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class PhaseSetup:
         self.job, self.world, self.phases = job, world, phases
         self.kind, self.parameters, self.fingerprint = kind, parameters, fingerprint
         self.notes = {"loss": ""}
+        self.mask = DocumentMask.of(job.plan, job.text, job.model_folder)
         self._kept_reference: ReferenceModel | None = None
         self._reference_of = -1
 
@@ -129,11 +132,12 @@ class PhaseSetup:
         self._kept_reference, self._reference_of = None, -1
 
     def _document_attention(self, model: Any, execution: Execution) -> DocumentAttention | None:
-        """Return how the documents of a sequence are kept apart, if the plan says so."""
-        job = self.job
-        if not job.plan.document_attention_mask:
+        """Return how the documents of a sequence are kept apart, if they are."""
+        if not self.mask.on:
+            if self.mask.why_not:
+                self.notes["document_attention"] = f"not used: {self.mask.why_not}"
             return None
-        start = job.text.target.document_start
+        start = self.job.text.target.document_start
         attention = DocumentAttention.of(model, start, execution)
         self.notes["document_attention"] = attention.note
         return attention

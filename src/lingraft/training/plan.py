@@ -38,10 +38,11 @@ class TrainingPlan(Settings):
         default_factory=PackingSettings,
         description="how documents are packed into sequences of tokens",
     )
-    document_attention_mask: bool = Field(
-        default=False,
+    document_attention_mask: bool | Literal["auto"] = Field(
+        default="auto",
         description="attention stays within a document, and positions start at 0 in each document; "
-        "computed by flex attention on GPUs where the model supports it",
+        "auto: where documents share a sequence, the model masks them, and no chat template writes "
+        "their separator between turns",
     )
     merge_back: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         default=(),

@@ -102,6 +102,8 @@ class Trainer:
             say(self._describe(state.done.step))
             for line in self._describe_phases():
                 say(line)
+            if self.setup.mask.line:
+                say(f"{job.title}: {self.setup.mask.line}")
         iteration = self._branches(state)[0].iteration if phases else 0
         if state.phase or iteration:
             self._load_phase(state.phase, iteration)

@@ -146,5 +146,12 @@ class Phase{number}(HandoverPlugin):
     phase = {number}
 '''
 ENGINE = Engine(
-    "axolotl", "Axolotl", ("sequences",), configure, refusal=refuse_own_loop, attention_mask=True
+    "axolotl",
+    "Axolotl",
+    ("sequences",),
+    configure,
+    refusal=refuse_own_loop,
+    attention_mask=True,
+    mixes_documents="Axolotl passes on an attention mask of ones, and transformers finds documents "
+    "by their position ids only where there is none",
 )

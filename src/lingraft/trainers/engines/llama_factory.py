@@ -19,7 +19,6 @@ from lingraft.trainers.engines.transformers_settings import (
     training_settings,
 )
 from lingraft.trainers.manifest import Handover, PhaseRecord
-from lingraft.training import TrainingPlan
 
 SCRIPT = "train.py"
 WITHOUT_SCRIPT_FROZEN = (
@@ -89,17 +88,6 @@ def _comments(phase: PhaseRecord, name: str, number: int) -> list[str]:
     ]
 
 
-def refuse(plan: TrainingPlan) -> str:
-    """Return why a plan cannot be handed over, "" if it can."""
-    if plan.document_attention_mask:
-        return (
-            "training.document_attention_mask needs the position ids of a sequence, which "
-            "LLaMA-Factory does not pass on; set training.document_attention_mask: false, or use "
-            "--to hf"
-        )
-    return refuse_own_loop(plan)
-
-
 _SCRIPT = '''\
 """Makes LLaMA-Factory train as lingraft's loop would. Written by lingraft {version}.
 
@@ -122,4 +110,11 @@ run_exp(settings, callbacks=[plan])
 # LLaMA-Factory writes a tokenizer with a chat template of its own.
 plan.restore_tokenizer(settings["output_dir"])
 '''
-ENGINE = Engine("llama-factory", "LLaMA-Factory", ("sequences",), configure, refusal=refuse)
+ENGINE = Engine(
+    "llama-factory",
+    "LLaMA-Factory",
+    ("sequences",),
+    configure,
+    refusal=refuse_own_loop,
+    mixes_documents="LLaMA-Factory does not pass on the position ids of a sequence",
+)

@@ -122,8 +122,6 @@ def training_flags(handover: Handover, number: int) -> dict[str, Any]:
     if rates.added_rows != rates.body:
         flags["decoupled-lr"] = rates.added_rows
         flags["decoupled-min-lr"] = rates.added_rows * _final_factor(phase)
-    if plan.document_attention_mask:
-        flags |= {"reset-position-ids": True, "reset-attention-mask": True}
     return flags
 
 
@@ -224,11 +222,6 @@ def _limits(handover: Handover) -> list[str]:
         limits.append("the seed is 1234, because Megatron-LM refuses 0")
     if any(phase.average_steps for phase in plan.phases):
         limits.append("the weights are not averaged over the last steps")
-    if plan.document_attention_mask and model.separators.after is None:
-        limits.append(
-            "attention is not kept within documents: Megatron-LM finds them by the token that ends "
-            "them, and the separator of this model begins them"
-        )
     return limits
 
 
@@ -285,4 +278,12 @@ elif action == "export":
 else:
     sys.exit(f"{{action}}: expected import or export")
 '''
-ENGINE = Engine("megatron", "Megatron-LM", ("megatron",), configure, refusal=refuse)
+ENGINE = Engine(
+    "megatron",
+    "Megatron-LM",
+    ("megatron",),
+    configure,
+    refusal=refuse,
+    # NVIDIA/Megatron-LM, issue 2357.
+    mixes_documents="its layers of Transformer Engine ignore the mask of --reset-attention-mask",
+)
