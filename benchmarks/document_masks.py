@@ -51,7 +51,9 @@ def compare_trials() -> None:
         known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         known.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
     )
-    rounding, leaks, wrong = [0.0], [], []
+    rounding: list[float] = [0.0]
+    leaks: list[float] = []
+    wrong: list[str] = []
     for kind in sorted({**causal, **multimodal}):
         try:
             config = tiny_config(kind)
