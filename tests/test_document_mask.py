@@ -86,10 +86,11 @@ def test_auto_keeps_documents_apart_where_they_share_sequences(
         ({}, stream, DocumentMask(on=True)),
         ({"document_attention_mask": True}, stream, DocumentMask(on=True)),
         ({"document_attention_mask": False}, stream, DocumentMask(on=False)),
+        ({"packing": {"layout": "documents"}}, alone, DocumentMask(on=False)),
         (
-            {"packing": {"layout": "documents"}},
+            {"packing": {"layout": "documents"}, "document_attention_mask": True},
             alone,
-            DocumentMask(on=False, why_not="each sequence is one document"),
+            DocumentMask(on=False),
         ),
     )
     for settings, text, expected in cases:
@@ -166,7 +167,10 @@ def test_a_model_without_masks_trains_unmasked_unless_they_are_asked_for(
     reason = "BloomForCausalLM does not mask attention between the documents of a sequence"
     assert notes["document_attention"] == f"not used: {reason}"
     assert f"attention is not limited to documents: {reason}" in capsys.readouterr().err
-    asked = plan_of(budget="1 steps", document_attention_mask=True)
-    with pytest.raises(ModelError, match="leave the setting out, or use"):
-        run(folder, text, asked, tmp_path / "on", added=())
+    asked = {"budget": "1 steps", "document_attention_mask": True}
+    with pytest.raises(ModelError, match=r"leave the setting out, or use .*layout: documents"):
+        run(folder, text, plan_of(**asked), tmp_path / "on", added=())
     assert not (tmp_path / "on" / "output").exists()
+    alone = TrainingText.of(packed(folder, tmp_path / "alone", HINDI, layout="documents"))
+    followed = plan_of(**asked, packing={"layout": "documents"})
+    assert run(folder, alone, followed, tmp_path / "alone-run", added=())["steps"] == 1

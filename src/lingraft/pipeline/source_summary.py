@@ -80,7 +80,8 @@ def source_statement(recipe: Recipe, folder: Path) -> SourceStatement:
         if chats:
             _check_template(tokenizer, chats)
         separators = separators_of(tokenizer, recipe.training.packing.separator)
-        if chats and recipe.training.document_attention_mask is True:
+        plan = recipe.training
+        if chats and plan.document_attention_mask is True and plan.may_mask_documents:
             _check_document_start(tokenizer, separators, chats)
         lines.append(f"training reads each document as: {separators.shown}")
     return SourceStatement(tuple(lines), tuple(warnings), kind)
@@ -183,7 +184,8 @@ def _check_strategies(recipe: Recipe, folder: Path) -> None:
 
 def _check_mask(recipe: Recipe, folder: Path) -> None:
     """Refuse before the text is read a mask that the model does not have."""
-    is_asked = recipe.training.phases and recipe.training.document_attention_mask is True
+    plan = recipe.training
+    is_asked = plan.document_attention_mask is True and plan.may_mask_documents and plan.phases
     if is_asked and (folder / "config.json").is_file():
         # A plan without this setting needs no torch.
         from lingraft.training.document_mask import check_mask

@@ -40,7 +40,7 @@ def preview(
     trained = next((row.amounts.get("tokens") for row in rows if row.title == training), None)
     packed = [row.amounts.get("tokens") for row in stages if row.title in packing]
     # With `auto`, only the packed text and the model tell; most are masked.
-    masked = bool(recipe.training.document_attention_mask) and not engine.mixes_documents
+    masked = recipe.training.may_mask_documents and not engine.mixes_documents
     columns = SequenceColumns(masked, engine.attention_mask)
     kinds = {*engine.data, *data}
     return Preview(stages, tuple(_lines(kinds, trained, packed, len(columns.names))))

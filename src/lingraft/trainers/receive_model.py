@@ -162,7 +162,7 @@ def make_received(folder: Path, digests: Mapping[str, str], context: StageContex
         context.folders["model"] / "model",
         Splice.read(context.folders["vocabulary"]),
         separator=recipe.training.packing.separator,
-        masked=recipe.training.document_attention_mask is not False,
+        masked=recipe.training.may_mask_documents,
         frozen=frozen_part(recipe),
     )
     for finding in returned.findings:
@@ -231,6 +231,6 @@ def check_folder(
         extended,
         Splice.read(splice_folder),
         separator=recipe.training.packing.separator,
-        masked=recipe.training.document_attention_mask is not False,
+        masked=recipe.training.may_mask_documents,
         frozen=frozen_part(recipe),
     )

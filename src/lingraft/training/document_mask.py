@@ -52,20 +52,20 @@ class DocumentMask:
     def of(cls, plan: TrainingPlan, text: TrainingText, folder: Path) -> DocumentMask:
         """Decide for the model in a folder; raise `ModelError` where `true` is not possible."""
         setting = plan.document_attention_mask
-        if setting is False:
+        if not plan.may_mask_documents:
             return cls(on=False)
         if setting is True:
             check_mask(folder)
             return cls(on=True)
-        problem = text_problem(plan, text) or mask_problem(folder)
+        problem = text_problem(text) or mask_problem(folder)
         return cls(not problem, problem)
 
     @property
     def line(self) -> str:
-        """What attention sees, as a phrase; "" if the recipe says that documents are not masked.
+        """What attention sees, as a phrase; "" where a mask is not asked for or not needed.
 
-        >>> DocumentMask(False, "each sequence is one document").line
-        'attention is not limited to documents: each sequence is one document'
+        >>> DocumentMask(False, "BloomForCausalLM does not mask attention").line
+        'attention is not limited to documents: BloomForCausalLM does not mask attention'
         """
         if self.on:
             return "attention stays within documents"
@@ -82,10 +82,8 @@ def check_mask(folder: Path) -> None:
         raise ModelError(msg)
 
 
-def text_problem(plan: TrainingPlan, text: TrainingText) -> str:
-    """Return why documents need no mask, or cannot be found; "" if neither."""
-    if plan.packing.layout == "documents":
-        return "each sequence is one document"
+def text_problem(text: TrainingText) -> str:
+    """Return why it is not known where documents begin; "" where it is."""
     for source in text.sources:
         if not source.blocks.marks_documents:
             return (

@@ -62,6 +62,11 @@ class TrainingPlan(Settings):
         return self
 
     @property
+    def may_mask_documents(self) -> bool:
+        """Whether documents share sequences, and attention may stay within each of them."""
+        return self.document_attention_mask is not False and self.packing.layout == "stream"
+
+    @property
     def chooses(self) -> bool:
         """Whether the result is chosen among several by held-out text."""
         return len(self.merge_back) > 1
