@@ -17,7 +17,7 @@ import pytest
 
 from lingraft.pipeline.run_folder import new_run_folder
 from lingraft.store import DiskError, lock, try_lock
-from lingraft.trainers.write_folder import check_output
+from lingraft.trainers.handover_checks import check_output
 from tests.conftest import ROOT
 
 WITHOUT_POSIX = """

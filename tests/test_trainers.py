@@ -48,9 +48,10 @@ from lingraft.store import Store, checksums
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.trainers import Handover, indexed_files
 from lingraft.trainers.engine import Engine, EngineFiles
+from lingraft.trainers.handover_checks import check_plan, check_row_length, find_engine
 from lingraft.trainers.indexed_files import write_indexed
 from lingraft.trainers.origin import recorded_keys
-from lingraft.trainers.write_folder import OTHER_MODEL, check_plan, check_row_length, find_engine
+from lingraft.trainers.write_folder import OTHER_MODEL
 from lingraft.trainers.write_folder import hand_over as hand_over_stages
 from lingraft.training.document_mask import APART, TRIAL
 from lingraft.training.phase_steps import PhaseSteps

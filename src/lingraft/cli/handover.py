@@ -85,14 +85,9 @@ def handover(
     handover.json with all counts and hashes. Stages that are not stored yet are built.
     """
     from lingraft.recipe import Runtime
+    from lingraft.trainers.handover_checks import check_output, check_plan, find_data, find_engine
     from lingraft.trainers.origin import find_recipe, recorded_keys, store_of
-    from lingraft.trainers.write_folder import (
-        check_output,
-        check_plan,
-        find_data,
-        find_engine,
-        hand_over,
-    )
+    from lingraft.trainers.write_folder import hand_over
     from lingraft.workers import Workers
 
     engine, forms = find_engine(to), find_data(data or ())

@@ -12,9 +12,10 @@ from lingraft.library.arguments import argument_names, assignments, check_number
 from lingraft.pipeline import Run
 from lingraft.progress import LogLine, say, send_lines_to
 from lingraft.recipe import Runtime
+from lingraft.trainers.handover_checks import find_data, find_engine
 from lingraft.trainers.manifest import Handover
 from lingraft.trainers.origin import find_recipe, recorded_keys, store_of
-from lingraft.trainers.write_folder import find_data, find_engine, hand_over
+from lingraft.trainers.write_folder import hand_over
 from lingraft.workers import Workers
 
 

@@ -6,20 +6,16 @@ complete or absent.
 
 from __future__ import annotations
 
-import re
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import get_args
 
 from lingraft.bases.folder import read_config
-from lingraft.checkpoint import Checkpoint
 from lingraft.checkpoint.config_files import context_of
 from lingraft.corpus import Corpus
-from lingraft.errors import RecipeError, StoreError, did_you_mean
 from lingraft.evaluation.score_model import heldout_documents
 from lingraft.packing.blocks import Blocks
 from lingraft.packing.pack import pack_shards
@@ -28,7 +24,6 @@ from lingraft.pipeline import Graph, build_graph
 from lingraft.pipeline.build_stage import build_node, quiet_libraries
 from lingraft.pipeline.check_stages import run_certificate, write_run_certificate
 from lingraft.pipeline.run_folder import (
-    RUN,
     link_same_names,
     model_files,
     new_run_folder,
@@ -42,19 +37,23 @@ from lingraft.pipeline.training_stages import training_inputs
 from lingraft.progress import LogLine, discard_line, each_warning_once, warn
 from lingraft.recipe import Recipe, Runtime
 from lingraft.splice import Splice
-from lingraft.store import Store, check_creatable, checksums, link_or_copy, temporary_folder
+from lingraft.store import Store, checksums, link_or_copy, temporary_folder
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.separators import Separators, separators_of
 from lingraft.trainers.data import HandoverText, HeldoutText, write_data
 from lingraft.trainers.engine import Engine
-from lingraft.trainers.engines import ENGINES
+from lingraft.trainers.handover_checks import (
+    check_output,
+    check_plan,
+    check_row_length,
+    mask_limits,
+)
 from lingraft.trainers.manifest import (
     RATES,
     DataKind,
     FileRecord,
     Handover,
     ModelRecord,
-    PlanRecord,
     TextRole,
     write_learning_rates,
 )
@@ -73,27 +72,6 @@ OTHER_MODEL = (
     "the model or text of this run has changed, or another version of lingraft made it: the stages "
     "before training are built again, and their model can differ from that of the run"
 )
-
-# Tables of learned positions, as in GPT-2 and OPT.
-_POSITION_TABLE = re.compile(r"\b(wpe|embed_positions|position_embeddings?)\.weight$")
-
-
-def find_engine(name: str) -> Engine:
-    """Return an engine by its name; raises `RecipeError` with the known names."""
-    if not isinstance(name, str) or name not in ENGINES:
-        msg = f"--to {name}: no such engine; {did_you_mean(str(name), ENGINES)}"
-        raise RecipeError(msg)
-    return ENGINES[name]
-
-
-def find_data(names: Sequence[str]) -> list[DataKind]:
-    """Return forms of training data by their names; raises `RecipeError` with the known ones."""
-    known: dict[str, DataKind] = {kind: kind for kind in get_args(DataKind)}
-    for name in names:
-        if not isinstance(name, str) or name not in known:
-            msg = f"--data {name}: no such form; {did_you_mean(str(name), known)}"
-            raise RecipeError(msg)
-    return [known[name] for name in names]
 
 
 def hand_over(
@@ -153,59 +131,6 @@ def hand_over(
         handover = replace(handover, files=files)
         handover.write(draft)
     return handover
-
-
-def check_plan(recipe: Recipe, engine: Engine) -> None:
-    """Raise `RecipeError` if there is nothing to train, or the engine cannot train it."""
-    if not recipe.training.phases:
-        msg = (
-            f"{recipe.run_name}: the recipe trains nothing (training.phases is empty); `lingraft "
-            "extend` writes the extended model alone"
-        )
-        raise RecipeError(msg)
-    if reason := engine.refusal(recipe.training):
-        msg = f"--to {engine.name}: {reason}"
-        raise RecipeError(msg)
-    plan = recipe.training
-    is_asked = plan.document_attention_mask is True and plan.may_mask_documents
-    if engine.mixes_documents and is_asked:
-        msg = (
-            f"--to {engine.name}: training.document_attention_mask is true, and "
-            f"{engine.mixes_documents}; set it to auto or false, or use --to hf"
-        )
-        raise RecipeError(msg)
-    if any(phase.optimizer == "adamw8bit_bfloat16" for phase in recipe.training.phases):
-        msg = (
-            f"--to {engine.name}: training.optimizer adamw8bit_bfloat16 cannot be handed over; "
-            f"set adamw or adamw8bit"
-        )
-        raise RecipeError(msg)
-
-
-def mask_limits(plan: PlanRecord, engine: Engine) -> tuple[str, ...]:
-    """Return what an engine does otherwise where lingraft's loop keeps documents apart."""
-    if not (plan.document_attention_mask and engine.mixes_documents):
-        return ()
-    return (f"attention is not kept within documents: {engine.mixes_documents}",)
-
-
-def check_output(output: Path) -> None:
-    """Raise `StoreError` if a hand-over cannot be, or should not be, at a path."""
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        kind = "is not empty" if output.is_dir() else "is a file"
-        msg = f"{output}: {kind}; choose another folder with --output, or move it away"
-        raise StoreError(msg)
-    for parent in output.resolve().parents:
-        if (parent / RUN).is_file():
-            msg = (
-                f"{output}: inside the run {parent.name}, which `lingraft adapt` replaces as a "
-                "whole; choose a folder outside of it with --output"
-            )
-            raise StoreError(msg)
-        if parent.exists() and not parent.is_dir():
-            msg = f"{output}: {parent} is a file; choose another folder with --output"
-            raise StoreError(msg)
-    check_creatable(output, option="--output")
 
 
 def _build_stages(
@@ -278,25 +203,6 @@ def _heldout(
         role: TextRole = "replay" if node is graph.replay else "target"
         heldout.append(HeldoutText(corpus.language, role, documents, Blocks.open(folder)))
     return heldout
-
-
-def check_row_length(model: ModelRecord, plan: PlanRecord, folder: Path) -> None:
-    """Raise `RecipeError` if a row of `sequences` is longer than the positions of the model.
-
-    Rotary positions have no end, unless they are scaled by the length of the input.
-    """
-    if model.context is None or plan.sequence_length < model.context:
-        return
-    tables = [name for name in Checkpoint.open(folder).tensors if _POSITION_TABLE.search(name)]
-    config = read_config(folder)
-    rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
-    if tables or rope.get("rope_type", rope.get("type")) in {"dynamic", "longrope"}:
-        msg = (
-            f"training.packing.block_size is {plan.sequence_length}, the whole context of "
-            f"{model.architecture}: models of transformers shift labels inside, so a row has one "
-            f"id more; set training.packing.block_size: {plan.sequence_length - 1}"
-        )
-        raise RecipeError(msg)
 
 
 def _model_folder(graph: Graph, store: Store) -> Path:
