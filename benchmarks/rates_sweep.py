@@ -43,7 +43,7 @@ import lingraft
 from lingraft import pipeline
 from lingraft.recipe import Runtime
 from lingraft.studies.cells import Cell, cells_of
-from lingraft.studies.config import read_study
+from lingraft.studies.study_file import read_study
 from lingraft.studies.study_folder import STUDY as STUDY_RECORD
 from lingraft.studies.study_folder import StudyFolder
 from lingraft.training import Budget

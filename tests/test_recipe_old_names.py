@@ -24,7 +24,7 @@ from lingraft.recipe.old_names import (
 from lingraft.recipe.overrides import override
 from lingraft.recipe.yaml import dump, read_text
 from lingraft.studies.cells import cells_of
-from lingraft.studies.config import read_study
+from lingraft.studies.study_file import read_study
 
 OLD = """\
 name: old-{language}
@@ -227,7 +227,7 @@ def test_keys_of_stages_are_those_of_0_1(tmp_path):
         "body": None,
         "embeddings": None,
     }
-    assert settings["training"]["apart"] is False
+    assert settings["training"]["apart"] == "auto"
     assert settings["packing"] == {"block": None, "pack": "stream", "separator": "auto"}
     assert settings["vocabulary"]["method"] == {
         "continued": {"minimum_saving": 1, "maximum_bytes": 96, "step_cost": 10}

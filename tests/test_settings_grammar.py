@@ -19,7 +19,8 @@ from lingraft.recipe.tree import Tree, place_of
 from lingraft.recipe.yaml import dump, read_text
 from lingraft.registry import Settings
 from lingraft.studies.cells import cells_of
-from lingraft.studies.config import Study, read_study
+from lingraft.studies.config import Study
+from lingraft.studies.study_file import read_study
 
 BASIC: dict[str, Any] = {
     "name": "x",

@@ -14,8 +14,8 @@ from lingraft.recipe import Runtime
 from lingraft.recipe.tree import Tree
 from lingraft.report import write_report, write_study_report
 from lingraft.studies import StudyFolder, StudyRuntime, read_study, run_study
-from lingraft.studies.config import parse_study
 from lingraft.studies.study_command import raise_for_failures
+from lingraft.studies.study_file import parse_study
 
 
 def study(

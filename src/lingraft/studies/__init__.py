@@ -7,10 +7,11 @@ torch.
 
 from lingraft.studies.axis_ranking import ranking
 from lingraft.studies.cells import Cell, cells_of
-from lingraft.studies.config import Study, read_study
+from lingraft.studies.config import Study
 from lingraft.studies.probe import Probe, Trial, inits_of, run_probe, trials_of
 from lingraft.studies.probe_outcome import ProbeOutcome
 from lingraft.studies.statistics import Difference, better_value, differences
+from lingraft.studies.study_file import read_study
 from lingraft.studies.study_folder import StudyFolder, read_study_folder
 from lingraft.studies.study_planner import study_plan, study_plan_tables
 from lingraft.studies.study_runner import StudyRuntime, run_study
