@@ -15,7 +15,7 @@ from lingraft.recipe.problems import STUDY_SETTINGS
 from lingraft.recipe.yaml import dump
 from lingraft.store import Store
 from lingraft.studies import cells_of, read_study
-from lingraft.studies.cells import axes_of
+from lingraft.studies.axes import axes_of
 from lingraft.studies.config import Study
 from lingraft.studies.study_schedule import Outcome, build_schedule
 

@@ -2,7 +2,8 @@
 
 A message is `WHERE: SETTING: what is wrong; what to do`, one line for each problem. WHERE is the
 file and line, or the override. SETTING is the path as the user wrote it. Pydantic reports the
-places of the long form, so a `_Walk` through schema and values finds the place that was written.
+places of the long form, so a `SettingWalk` through schema and values finds the place that was
+written.
 """
 
 from __future__ import annotations
@@ -10,28 +11,22 @@ from __future__ import annotations
 import copy
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic.fields import FieldInfo
 
 from lingraft.errors import FEW_NAMES, RecipeError, either, shown
 from lingraft.recipe.catalogue import listed_paths
 from lingraft.recipe.fields import (
-    field_named,
-    item_type,
-    metadata_of,
-    methods_of,
-    models_in,
     plain,
     setting_names,
-    value_type,
 )
 from lingraft.recipe.kinds import what_to_give
+from lingraft.recipe.setting_walk import SettingWalk
 from lingraft.recipe.tree import Place, Tree, dotted, place_of
-from lingraft.registry import Choice, Settings
+from lingraft.registry import Settings
 
 S = TypeVar("S", bound=Settings)
 
@@ -95,7 +90,7 @@ def check_value(value: Any, annotation: Any, metadata: Sequence[Any], where: str
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
-        walk = _Walk(annotation, value, list(metadata))
+        walk = SettingWalk(annotation, value, list(metadata))
         texts = _messages(error, walk, Settings).values()
         raise RecipeError(_together(f"{where}: {text}" for text in texts)) from None
 
@@ -120,7 +115,7 @@ class _Problem:
     kind: str
     message: str
     value: Any
-    walk: _Walk
+    walk: SettingWalk
 
     @property
     def place(self) -> Place:
@@ -139,12 +134,14 @@ class _Problem:
 
 def _problems(error: ValidationError, model: type[Settings], tree: Tree) -> list[str]:
     lines = []
-    for place, text in _messages(error, _Walk(model, tree.values), model).items():
+    for place, text in _messages(error, SettingWalk(model, tree.values), model).items():
         lines.append(": ".join(filter(None, (tree.origin(place), text))))
     return lines
 
 
-def _messages(error: ValidationError, start: _Walk, model: type[Settings]) -> dict[Place, str]:
+def _messages(
+    error: ValidationError, start: SettingWalk, model: type[Settings]
+) -> dict[Place, str]:
     """Return path and mistake for each place; suggestions are settings of `model`."""
     problems = []
     for found in error.errors():
@@ -228,106 +225,8 @@ def _unknown(place: Place, classes: Sequence[type[Settings]], model: type[Settin
 
 def unknown_setting(place: Place, model: type[Settings], prefix: str = "") -> str:
     """Return the message for a path that names no setting."""
-    walk = _Walk(model, {})
+    walk = SettingWalk(model, {})
     for part in place[:-1]:
         walk.enter(part)
     path = dotted((*place_of(prefix), *place)) if prefix else dotted(place)
     return f"{path}: {_unknown(place, walk.classes, model)}"
-
-
-class _Walk:
-    """A walk down to a setting, through the schema and through what was written.
-
-    `place` is what was written of the way, and `written` the type of that; `absent` are the parts
-    below it that were not written. `path` is `place` without the names that may be left out.
-    `classes` may be the class of the settings at `place`; of a method, those that may be meant.
-    """
-
-    def __init__(self, annotation: Any, values: Any, metadata: list[Any] | None = None) -> None:
-        self.node: Any = values
-        self.place: Place = ()
-        self.path: Place = ()
-        self.absent: Place = ()
-        self.classes = _classes(annotation, values)
-        self.annotation: Any = annotation
-        self.metadata = metadata or []
-        self.written: tuple[Any, list[Any]] = (annotation, self.metadata)
-        self.description = ""
-        self._first_extra = 0
-        self._may_leave_out = False
-
-    def enter(self, part: str | int) -> None:
-        """Go on to a part of a place that pydantic reports."""
-        if isinstance(part, int):
-            self._enter_entry(part + self._first_extra)
-            self._first_extra = 0
-            return
-        if isinstance(self.node, list):
-            self._enter_entry(0)  # of a list of targets, the first one is `target`
-        targets = self.node.get("target") if isinstance(self.node, Mapping) else None
-        if part == "extra_targets" and isinstance(targets, list) and part not in self.node:
-            part, self._first_extra = "target", 1
-        for cls in self.classes:
-            if found := field_named(cls, part):
-                self._enter_field(cls, found, part)
-                return
-        # Otherwise it is a key of a free mapping, an unknown setting, or the branch of a union.
-        if self._descend(part):
-            inner = value_type(self.annotation)
-            self._type(inner, metadata_of(inner))
-
-    def _enter_field(self, cls: type[Settings], found: tuple[str, FieldInfo], part: str) -> None:
-        key, described = found
-        if not self._descend(key) and not self._descend(part):
-            method = cls.name if issubclass(cls, Choice) else ""
-            is_named = not method or self.place[-1:] == (method,)
-            self.absent = (key,) if is_named else (method, key)
-        self.description = described.description or ""
-        self._may_leave_out = key == cls.left_out
-        self._type(described.annotation, list(described.metadata))
-
-    def _enter_entry(self, index: int) -> None:
-        if isinstance(self.node, list) and index < len(self.node):
-            is_only = self._may_leave_out and len(self.node) == 1
-            self.node, self.place = self.node[index], (*self.place, index)
-            self.path = self.path[:-1] if is_only else (*self.path, index)
-        inner = item_type(self.annotation)
-        if inner is not None:
-            self._type(inner, metadata_of(inner))
-
-    def _descend(self, name: str) -> bool:
-        """Go down to a key of what was written, also through the name of a method."""
-        node = self.node
-        if isinstance(node, Mapping) and name not in node and len(node) == 1:
-            method, inner = next(iter(node.items()))
-            if isinstance(inner, Mapping) and name in inner:
-                node, self.place = inner, (*self.place, method)
-                self.path = (*self.path, method)
-        if not isinstance(node, Mapping) or name not in node:
-            return False
-        self.node, self.place, self.absent = node[name], (*self.place, name), ()
-        self.path = (*self.path, name)
-        return True
-
-    def _type(self, annotation: Any, metadata: list[Any]) -> None:
-        """Take over the type of the setting that was entered."""
-        self.annotation, self.metadata = annotation, metadata
-        if not self.absent:
-            self.written = (annotation, metadata)
-        # The settings around an unknown one stay known.
-        if annotation is not None:
-            self.classes = _classes(annotation, self.node)
-
-
-def _classes(annotation: Any, values: Any) -> list[type[Settings]]:
-    """Return the settings classes of a value; of a method, those that `values` names, or all."""
-    classes: list[type[Settings]] = []
-    for cls in models_in(annotation):
-        if not issubclass(cls, Choice):
-            classes.append(cls)
-            continue
-        methods = list(methods_of(cls))
-        is_name = isinstance(values, Mapping | str)
-        named = [method for method in methods if is_name and method.name in values]
-        classes += named or methods
-    return classes

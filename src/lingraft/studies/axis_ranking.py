@@ -15,7 +15,7 @@ from itertools import combinations
 
 from lingraft.formatting import counted
 from lingraft.measurement import HIGHER_IS_BETTER, LOWER_IS_BETTER, MIN_DOCUMENTS, NEUTRAL
-from lingraft.studies.cells import Label
+from lingraft.studies.axes import Label
 from lingraft.studies.config import ComparedSettings
 from lingraft.studies.statistics import (
     CONFIDENCE,

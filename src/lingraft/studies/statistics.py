@@ -20,7 +20,7 @@ from itertools import chain, combinations
 from statistics import fmean
 
 from lingraft.measurement import HIGHER_IS_BETTER, LOWER_IS_BETTER
-from lingraft.studies.cells import Label
+from lingraft.studies.axes import Label
 from lingraft.studies.config import ComparedSettings
 from lingraft.studies.study_table import AXIS, Row
 from lingraft.text_units import FERTILITY_METRICS

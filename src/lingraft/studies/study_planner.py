@@ -15,7 +15,7 @@ from lingraft.pipeline import Graph
 from lingraft.pipeline.run_identity import finished_line
 from lingraft.pipeline.stage_node import StageNode
 from lingraft.store import Store
-from lingraft.studies.cells import Label
+from lingraft.studies.axes import Label
 from lingraft.studies.config import Study
 from lingraft.studies.study_folder import CELLS, scratch_dir_of
 from lingraft.studies.study_runner import CellGraphs, StudyRuntime, build_cell_graphs

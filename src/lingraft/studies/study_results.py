@@ -12,8 +12,9 @@ from lingraft.evaluation.compare_models import TEXT_DIGEST
 from lingraft.model_card.markdown import heldout_text, stage_notes
 from lingraft.pipeline.run_folder import RUN, read_record
 from lingraft.store import WARNINGS
+from lingraft.studies.axes import axes_of
 from lingraft.studies.axis_ranking import AxisRanking, few_documents, ranking
-from lingraft.studies.cells import Cell, axes_of
+from lingraft.studies.cells import Cell
 from lingraft.studies.config import Study
 from lingraft.studies.statistics import (
     Difference,

@@ -23,7 +23,8 @@ from lingraft.progress import LogLine, discard_line
 from lingraft.recipe import Recipe, Runtime
 from lingraft.recipe.old_names import names_of_0_1
 from lingraft.store import Store, check_creatable, digest, file_digest, find_damage
-from lingraft.studies.cells import Cell, axes_of, cells_of
+from lingraft.studies.axes import axes_of
+from lingraft.studies.cells import Cell, cells_of
 from lingraft.studies.config import Study
 from lingraft.studies.executors import LogOutcome, Pack, Processes, Ray, run_in_this_process
 from lingraft.studies.run_task import WriteReport, pack_task
