@@ -54,7 +54,8 @@ from lingraft.forecast.base_comparison import BaseRun, measured_runs
 from lingraft.formatting import counted, duration, percent
 from lingraft.measurement import metric_changes
 from lingraft.pipeline.run_files import read_run
-from lingraft.report.charts import Chart, difference_dots, wrapped
+from lingraft.report.chart_labels import wrapped
+from lingraft.report.charts import Chart, difference_dots
 from lingraft.report.run_charts import charts
 from lingraft.report.study_charts import study_charts
 from lingraft.report.study_files import SIZE, StudyFiles, read_study_files

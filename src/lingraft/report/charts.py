@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import re
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +18,7 @@ from xml.sax.saxutils import escape
 
 from lingraft.display_text import plain
 from lingraft.progress import say
+from lingraft.report.chart_labels import label_axis
 
 # Readable on white and on black.
 GREY, BLUE = "#7b8494", "#2f7fd6"
@@ -28,9 +27,6 @@ COLOURS = [BLUE, "#c9671b", "#8a63d2", "#2a9461", "#c7518f", "#8d7d1f", GREY]
 # 0.88 of that, where text of `FONT_SIZE` still has more than 11 pixels.
 WIDTH, FONT_SIZE = 400, 13
 PADDING = 30
-LABEL_LINE, LABEL_LINES, LINE_HEIGHT = 20, 3, FONT_SIZE + 1
-"""The characters of a line of a wrapped label, the most lines, and the height of a line."""
-LINE_BREAK = "¶"  # in labels, where control characters are replaced
 CHART_PACKAGES = ("altair", "vl_convert")
 
 
@@ -114,65 +110,6 @@ def dashed_by(field: str, dashes: Mapping[str, Sequence[int]]) -> Any:
         sort=values,
         legend=alt.Legend(orient="top", symbolType="stroke"),
         scale=alt.Scale(domain=values, range=[list(dashes[value]) for value in values]),
-    )
-
-
-def wrapped(label: str) -> str:
-    """Return a label for `label_axis`, in lines of 20 characters, at most three.
-
-    >>> wrapped("mean of the rows of all subtokens")
-    'mean of the rows of¶all subtokens'
-    >>> wrapped("mean(weights=characters)")
-    'mean¶(weights=characters)'
-    >>> wrapped("Hindi (keep)")
-    'Hindi (keep)'
-    >>> wrapped("replay share 0.2, KL 1")
-    'replay share 0.2,¶KL 1'
-    """
-    # A method with its settings is one word, which can be divided before its bracket.
-    words = re.sub(r"(?<=\S)\(", " (", label)
-    # A number stays with its name: lines are not broken at a no-break space.
-    words = re.sub(r" (?=[\d.]+(?:,|$))", "\N{NO-BREAK SPACE}", words)
-    lines = textwrap.wrap(words, LABEL_LINE, max_lines=LABEL_LINES, placeholder=" …")
-    return LINE_BREAK.join(lines).replace("\N{NO-BREAK SPACE}", " ")
-
-
-def line_labels(names: Iterable[str]) -> dict[str, str]:
-    """Return each name with its label for `label_axis`: `wrapped`, or whole if that is taken.
-
-    Two long names may have the same beginning, and each must have its own line.
-
-    >>> begin = "the same beginning of two names, which is longer than three lines: "
-    >>> line_labels([begin + "1", begin + "2"])[begin + "2"] == begin + "2"
-    True
-    """
-    labels: dict[str, str] = {}
-    for name in names:
-        label = wrapped(name)
-        labels[name] = name if label in labels.values() else label
-    return labels
-
-
-def label_axis() -> Any:
-    """Return the vertical axis of a chart with a line for each label, which may be `wrapped`."""
-    import altair as alt
-
-    return alt.Axis(
-        labelFontWeight="bold",
-        ticks=False,
-        labelExpr=f"split(datum.label, '{LINE_BREAK}')",
-        labelLineHeight=LINE_HEIGHT,
-        # The first line of a label is at its tick: half of the others belong above.
-        labelOffset={
-            "condition": [
-                {
-                    "test": f"length(split(datum.label, '{LINE_BREAK}')) == {lines}",
-                    "value": -LINE_HEIGHT * (lines - 1) / 2,
-                }
-                for lines in range(2, LABEL_LINES + 1)
-            ],
-            "value": 0,
-        },
     )
 
 

@@ -10,15 +10,8 @@ from lingraft.display_text import language_name
 from lingraft.formatting import confidence_levels, number, percent
 from lingraft.measurement import MetricChange, find_fertility
 from lingraft.pipeline.run_files import RunFiles
-from lingraft.report.charts import (
-    BLUE,
-    GREY,
-    Chart,
-    coloured_by,
-    label_axis,
-    styled,
-    wrapped,
-)
+from lingraft.report.chart_labels import label_axis, wrapped
+from lingraft.report.charts import BLUE, GREY, Chart, coloured_by, styled
 from lingraft.report.context_charts import document_gain_chart, in_context_chart, position_chart
 from lingraft.report.engine_chart import engine_chart
 from lingraft.report.training_chart import training_chart

@@ -6,13 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lingraft.formatting import counted, signed
-from lingraft.report.charts import (
-    PADDING,
-    Chart,
-    difference_dots,
-    interval_dots,
-    line_labels,
-)
+from lingraft.report.chart_labels import line_labels
+from lingraft.report.charts import PADDING, Chart, difference_dots, interval_dots
 from lingraft.report.study_files import StudyFiles
 from lingraft.report.study_names import short
 from lingraft.studies.text_needed import TextNeeded, describe

@@ -10,12 +10,8 @@ import math
 from collections.abc import Sequence
 
 from lingraft.formatting import number, signed, with_interval
-from lingraft.report.charts import (
-    Chart,
-    difference_dots,
-    interval_dots,
-    line_labels,
-)
+from lingraft.report.chart_labels import line_labels
+from lingraft.report.charts import Chart, difference_dots, interval_dots
 from lingraft.report.speed_charts import DIFFERENCE, speed_charts
 from lingraft.report.study_files import AxisMean, StudyFiles
 from lingraft.report.study_language_charts import language_charts

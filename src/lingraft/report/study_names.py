@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from lingraft.display_text import language_name
 from lingraft.formatting import join_words
-from lingraft.report.charts import LABEL_LINE
+from lingraft.report.chart_labels import LABEL_LINE
 
 TOGETHER = "+"
 """Joins the target languages of a cell that has several."""
