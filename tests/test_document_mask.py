@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaForCausalLM,
+    LlavaConfig,
+    OPTForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from lingraft.checkpoint.load_model import load_model
 from lingraft.corpus.chat import Conversation
@@ -15,7 +22,7 @@ from lingraft.errors import ModelError
 from lingraft.packing import PackingSettings
 from lingraft.packing.blocks import Blocks
 from lingraft.packing.chat_encoder import ChatEncoder
-from lingraft.packing.pack import pack_shards
+from lingraft.packing.pack import pack_shards, pack_texts
 from lingraft.packing.shards import tokenise_in_shards
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.chat_template import chat_template_of
@@ -32,15 +39,35 @@ from tests.conftest import HINDI
 from tests.tiny_configs import tiny_config
 from tests.training_cases import log_of, packed, plan_of, run, two_streams, weights_of
 
-MASKED = ("gemma2", "gpt2", "llama", "olmoe", "qwen3_moe")
-MIXED = ("bloom", "falcon_mamba", "lfm2", "opt", "qwen3_next")
-"""No positions, a recurrence, a convolution, positions that are not passed on, and a mixture."""
+FULL, LINEAR = "full_attention", "linear_attention"
+MASKED: dict[str, dict[str, Any]] = {
+    "gemma2": {},
+    # Layers that share keys and values, the last ones of all.
+    "gemma4_text": {
+        "num_hidden_layers": 6,
+        "num_kv_shared_layers": 2,
+        "layer_types": ["sliding_attention", FULL] * 3,
+    },
+    "gpt2": {},
+    "llama": {"num_hidden_layers": 6, "intermediate_size": 200},
+    "llava": {},
+    "olmoe": {},
+    "qwen3_moe": {},
+}
+MIXED: dict[str, dict[str, Any]] = {
+    "bloom": {},  # no positions
+    "deepseek_v4": {"max_position_embeddings": 1024},  # summaries of many tokens
+    "falcon_mamba": {},  # a recurrence
+    "lfm2": {},  # a convolution
+    "opt": {},  # positions that attention does not see
+    "qwen3_next": {"num_hidden_layers": 6, "layer_types": [*[FULL] * 5, LINEAR]},
+}
 
 
 @pytest.mark.parametrize("kind", [*MASKED, *MIXED])
 def test_the_trial_tells_of_a_model_what_all_its_layers_show(kind: str, tmp_path: Path) -> None:
-    """Two layers and few ids, with other weights, have the masks of the model itself."""
-    build(kind, tmp_path)
+    """Its first layers, smaller and with other weights, have the masks of the model itself."""
+    build(kind, tmp_path, **{**MASKED, **MIXED}[kind])
     state = torch.get_rng_state()
     problem = mask_problem(tmp_path)
     assert torch.equal(torch.get_rng_state(), state)
@@ -50,6 +77,75 @@ def test_the_trial_tells_of_a_model_what_all_its_layers_show(kind: str, tmp_path
     assert not problem or problem == (
         f"{type(model).__name__} does not mask attention between the documents of a sequence"
     )
+
+
+@pytest.mark.parametrize("layers", [1, 80])
+def test_a_trial_is_small(layers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has two layers, and a layer for all images: a model of 70B is tried in seconds."""
+    sizes = []
+
+    def count(model: Any) -> float:
+        sizes.append(sum(parameter.numel() for parameter in model.parameters()))
+        return 0.0
+
+    monkeypatch.setattr("lingraft.training.document_mask.masked_influence", count)
+    text = {"model_type": "llama", "num_hidden_layers": layers, "hidden_size": 512}
+    vision = {"model_type": "clip_vision_model", "num_hidden_layers": layers, "hidden_size": 64}
+    config = LlavaConfig(
+        text_config={**text, "intermediate_size": 28672, "vocab_size": 128256},
+        vision_config={**vision, "num_attention_heads": 2, "intermediate_size": 28672},
+    )
+    config.save_pretrained(tmp_path)
+    assert mask_problem(tmp_path) == ""
+    assert sizes[0] < 5_000_000
+
+
+@pytest.mark.parametrize("broken", ["not a number", "zero"])
+def test_logits_that_tell_nothing_are_no_mask(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NaN compares with nothing, and logits of zero change with nothing."""
+    build("llama", tmp_path)
+    factor = {"not a number": float("nan"), "zero": 0.0}[broken]
+    forward = LlamaForCausalLM.forward
+
+    def spoiled(*arguments: Any, **settings: Any) -> Any:
+        output = forward(*arguments, **settings)
+        output.logits = output.logits * factor
+        return output
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", spoiled)
+    assert mask_problem(tmp_path).endswith("LlamaForCausalLM showed nothing")
+
+
+def test_layers_that_begin_as_zeros_are_tried_with_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A usual choice for the last matrix of a layer, which would hide what attention reads."""
+    build("opt", tmp_path)
+
+    def zeros(model: Any, module: Any) -> None:
+        del model
+        for parameter in module.parameters(recurse=False):
+            parameter.data.zero_()
+
+    monkeypatch.setattr(OPTForCausalLM, "_init_weights", zeros)
+    assert "does not mask attention" in mask_problem(tmp_path)
+
+
+def test_too_little_memory_is_no_property_of_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recipe would otherwise have another result on a small machine."""
+    build("llama", tmp_path)
+
+    def full(*_: Any, **__: Any) -> None:
+        msg = "[enforce fail at alloc_cpu.cpp:119] . DefaultCPUAllocator: can't allocate memory"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr("lingraft.training.document_mask.masked_influence", full)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        mask_problem(tmp_path)
 
 
 def test_the_rounding_of_experts_is_not_taken_for_attention() -> None:
@@ -72,7 +168,7 @@ def test_a_trial_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("transformers.LlamaForCausalLM.forward", refuses)
     assert mask_problem(tmp_path).startswith(
-        "masks were tried on two layers of a llama model, and failed (TypeError: forward() got"
+        "a trial of a small llama model failed (TypeError: forward() got an unexpected"
     )
 
 
@@ -130,7 +226,24 @@ def test_auto_does_not_cut_conversations(
     assert blocks.marks_documents == marks
     chosen = DocumentMask.of(plan_of(), TrainingText.of(blocks), tiny_model)
     assert chosen.on == marks
-    assert marks or "between turns (text)" in chosen.line
+    assert marks or "the token between documents is also within them (text)" in chosen.line
+
+
+def test_auto_does_not_cut_text_at_unknown_characters(tiny_model: Path, tmp_path: Path) -> None:
+    """One token may stand for the end of a text and for each character without a token."""
+    backend = Tokenizer(models.BPE(unk_token="<|endoftext|>"))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    trainer = trainers.BpeTrainer(vocab_size=60, special_tokens=["<|endoftext|>"])
+    backend.train_from_iterator(["the cat sat on the mat"] * 20, trainer)
+    roles = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
+    PreTrainedTokenizerFast(tokenizer_object=backend, **roles).save_pretrained(tmp_path)
+    for name, text in (("known", "the cat sat"), ("unknown", "the cat, 猫, sat")):
+        (tmp_path / name).mkdir()
+        settings = PackingSettings(block_size=16)
+        pack_texts([[text] * 4], open_tokenizer(tmp_path), settings, tmp_path / name)
+        packed_text = TrainingText.of(Blocks.open(tmp_path / name))
+        chosen = DocumentMask.of(plan_of(), packed_text, tiny_model)
+        assert chosen.on == (name == "known")
 
 
 def test_training_is_masked_by_default(

@@ -33,6 +33,7 @@ from typer.testing import CliRunner
 
 import lingraft
 from lingraft.bases.folder import read_config
+from lingraft.checkpoint import load_model
 from lingraft.cli.app import app
 from lingraft.errors import RecipeError, StoreError
 from lingraft.packing import PackingSettings
@@ -47,14 +48,15 @@ from lingraft.recipe.tree import Tree
 from lingraft.store import Store, checksums
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.trainers import Handover, indexed_files
+from lingraft.trainers.callback import turn_cache_off
 from lingraft.trainers.engine import Engine, EngineFiles
 from lingraft.trainers.handover_checks import check_plan, check_row_length, find_engine
 from lingraft.trainers.indexed_files import write_indexed
 from lingraft.trainers.origin import recorded_keys
 from lingraft.trainers.write_folder import OTHER_MODEL
 from lingraft.trainers.write_folder import hand_over as hand_over_stages
-from lingraft.training.document_mask import APART, TRIAL
 from lingraft.training.phase_steps import PhaseSteps
+from tests.architecture_sweep import build
 from tests.conftest import ENGLISH, HINDI, make_tiny_model
 from tests.models import ARCHITECTURES
 from tests.short_adapt import short_adapt
@@ -336,7 +338,8 @@ def test_position_ids_are_of_no_use_beside_an_attention_mask():
     Axolotl passes on a mask, and the Trainer of transformers 4 leaves the cache on.
     """
     model = other_model("llama")
-    ids, places = torch.tensor(TRIAL), torch.tensor([APART] * 2)
+    ids = torch.tensor([[1, 2, 3, 1, 4, 5], [1, 6, 7, 1, 4, 5]])
+    places = torch.tensor([[0, 1, 2, 0, 1, 2]] * 2)
     with torch.no_grad():
         shared = {"input_ids": ids, "position_ids": places}
         alone = model(**shared, use_cache=False).logits[:, 3:]
@@ -345,6 +348,17 @@ def test_position_ids_are_of_no_use_beside_an_attention_mask():
     assert torch.equal(alone[0], alone[1])
     for mixed in (masked, cached):
         assert not torch.allclose(mixed[0], mixed[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["llama", "llava", "qwen3_vl"])
+def test_the_callback_turns_the_cache_off_where_the_model_reads_it(kind, tmp_path):
+    """The language model of a multimodal one has settings of its own."""
+    model = load_model(build(kind, tmp_path))
+    turn_cache_off(model)
+    ids = torch.tensor([[1, 2, 3, 1, 4, 5], [1, 6, 7, 1, 4, 5]])
+    with torch.no_grad():
+        logits = model(input_ids=ids, position_ids=torch.tensor([[0, 1, 2, 0, 1, 2]] * 2)).logits
+    assert torch.equal(logits[0, 3:], logits[1, 3:])
 
 
 @pytest.mark.parametrize(

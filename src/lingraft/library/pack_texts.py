@@ -105,8 +105,8 @@ class PackedText:
         """Return a `datasets.Dataset` with `input_ids` and `labels`, for transformers' Trainer.
 
         With `position_ids`, attention does not cross documents in models of transformers that
-        detect packed sequences by them. Use `collate` as the data collator, and set
-        `model.config.use_cache = False`, which transformers' Trainer does from version 5 on.
+        detect packed sequences by them, if there is no cache: set `use_cache = False` in
+        `model.config.get_text_config()`. Use `collate` as the data collator.
         """
         from datasets import Dataset
 

@@ -125,10 +125,9 @@ class Blocks:
     def marks_documents(self) -> bool:
         """Whether `document_start` is nowhere but between documents.
 
-        Text never contains it, but a chat template may write it between turns (Llama 2).
+        A chat template may write it between turns (Llama 2), and a tokenizer for each character
+        that it does not know, if one token has both roles.
         """
-        if not self.summary.chats:
-            return True
         found = 0
         for first in range(0, len(self.tokens), CHUNK):
             part = self.tokens[first : first + CHUNK]

@@ -202,7 +202,7 @@ def _check_document_start(
         msg = (
             f"training.document_attention_mask: the mask takes each {start} for the start of a "
             f"document, but the chat template also writes it between turns, so that turns could "
-            f"not see earlier ones (text in {', '.join(chats)}); remove the mask, and set "
+            f"not see earlier ones (text in {', '.join(chats)}); leave the setting out, and set "
             "training.packing.layout to documents if documents must not share a sequence"
         )
         raise RecipeError(msg)

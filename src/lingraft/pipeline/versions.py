@@ -22,7 +22,7 @@ STAGE_VERSIONS = {
     "embeddings": 10,
     "packing": 5,
     "training": 18,
-    "received": 1,
+    "received": 2,
     "merge-back": 1,
     "chat-vector": 3,
     # Checks, measurements and predictions.

@@ -34,6 +34,15 @@ AVERAGE = "weight_average.safetensors"
 """The average of the weights, in a checkpoint of the trainer."""
 
 
+def turn_cache_off(model: Any) -> None:
+    """Let a model find documents by their position ids, which it does only without a cache.
+
+    The Trainer of transformers 4 leaves the cache on, and that of transformers 5 does so in the
+    language model of a multimodal one.
+    """
+    model.config.use_cache = model.config.get_text_config().use_cache = False
+
+
 class HandoverCallback(TrainerCallback):  # type: ignore[misc]
     """Trains a phase of a hand-over folder at exactly the learning rates of its plan.
 
@@ -118,9 +127,7 @@ class HandoverCallback(TrainerCallback):  # type: ignore[misc]
         peaks = Rates(rates.body, rates.added_rows)
         self._rates = RoleRates(others["model"], strategy, added, peaks)
         self._check_precision(others["model"])
-        # With a cache, models do not look for documents in position ids. The Trainer of
-        # transformers 4 leaves it on.
-        others["model"].config.use_cache = False
+        turn_cache_off(others["model"])
 
     def _check_settings(self, args: Any) -> None:
         """Raise `RecipeError` if a setting of the trainer differs from the plan."""

@@ -39,7 +39,7 @@ def preview(
         stages.append(row)
     trained = next((row.amounts.get("tokens") for row in rows if row.title == training), None)
     packed = [row.amounts.get("tokens") for row in stages if row.title in packing]
-    # With `auto`, only the packed text and the model tell; most are masked.
+    # `auto` is decided when the text is packed; the estimate assumes a mask.
     masked = recipe.training.may_mask_documents and not engine.mixes_documents
     columns = SequenceColumns(masked, engine.attention_mask)
     kinds = {*engine.data, *data}

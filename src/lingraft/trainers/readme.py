@@ -97,7 +97,7 @@ def _describe_phase(phase: PhaseRecord, plan: PlanRecord) -> str:
 def _after_phases(plan: PlanRecord) -> Iterator[str]:
     """Yield what the plan does besides its phases."""
     if plan.document_attention_mask:
-        yield "Attention stays within a document."
+        yield "lingraft's loop keeps attention within documents."
     if plan.merge_back:
         shares = ", ".join(f"{share:g}" for share in plan.merge_back)
         yield (

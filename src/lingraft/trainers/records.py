@@ -32,7 +32,6 @@ from lingraft.trainers.manifest import (
     SeparatorRecord,
 )
 from lingraft.training import Phase
-from lingraft.training.document_mask import DocumentMask
 from lingraft.training.optimizer import BETAS, EPSILON
 from lingraft.training.phase_steps import CHUNK, PhaseSteps, TrainingText
 
@@ -127,10 +126,12 @@ def plan_record(
     text: TrainingText,
     model: ModelRecord,
     folder: Path,
+    *,
+    masked: bool,
 ) -> PlanRecord:
     """Describe the training of a recipe, for the extended model in a folder.
 
-    Raises `ModelError` if documents shall be masked, and the model cannot mask them.
+    `masked` says whether attention stays within documents.
     """
     plan, phases = recipe.training, []
     for phase, of_phase in zip(plan.phases, steps, strict=True):
@@ -140,7 +141,7 @@ def plan_record(
         seed=recipe.seed,
         sequence_length=text.target.summary.block,
         layout=plan.packing.layout,
-        document_attention_mask=DocumentMask.of(plan, text, folder).on,
+        document_attention_mask=masked,
         precision=PRECISION,
         phases=tuple(phases),
         merge_back=plan.merge_back,

@@ -65,6 +65,7 @@ from lingraft.trainers.records import (
     plan_record,
 )
 from lingraft.trainers.sequences import SequenceColumns
+from lingraft.training.document_mask import DocumentMask
 from lingraft.training.execution import Execution
 from lingraft.training.job import Job
 
@@ -165,7 +166,10 @@ def _open(
     planned = job.steps(parameters)
     for warning in planned.warnings:
         warn(warning, log)
-    plan = plan_record(recipe, planned.phases, packed, model, folder)
+    mask = DocumentMask.of(recipe.training, packed, folder)
+    if mask.line:
+        log(mask.line)
+    plan = plan_record(recipe, planned.phases, packed, model, folder, masked=mask.on)
     replay = Corpus.open(store.folder(graph.replay.stage)) if graph.replay else None
     text = HandoverText(
         packed,

@@ -46,6 +46,7 @@ class PhaseSetup:
         world: ProcessGroup,
         phases: Sequence[PhaseSteps],
         *,
+        mask: DocumentMask,
         kind: str,
         parameters: int,
         fingerprint: str,
@@ -53,7 +54,7 @@ class PhaseSetup:
         self.job, self.world, self.phases = job, world, phases
         self.kind, self.parameters, self.fingerprint = kind, parameters, fingerprint
         self.notes = {"loss": ""}
-        self.mask = DocumentMask.of(job.plan, job.text, job.model_folder)
+        self.mask = mask
         self._kept_reference: ReferenceModel | None = None
         self._reference_of = -1
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from lingraft.training.branches import Branch
 from lingraft.training.check_phases import check_phases
 from lingraft.training.checkpointing import TrainingCheckpoint, checkpoint_to_resume
 from lingraft.training.distributed import ProcessGroup
+from lingraft.training.document_mask import DocumentMask
 from lingraft.training.job import Job
 from lingraft.training.phase_outline import outline_lines, outline_phase
 from lingraft.training.phase_setup import PhaseSetup
@@ -53,7 +55,11 @@ class Trainer:
     loaded: PhaseModel
 
     def __init__(self, job: Job, world: ProcessGroup) -> None:
-        self.job, self.world = job, world
+        mask = world.compute_once(partial(DocumentMask.of, job.plan, job.text, job.model_folder))
+        # A run resumes with the mask that it began with, whatever `auto` would choose then.
+        plan = job.plan.model_copy(update={"document_attention_mask": mask.on})
+        self.job = job = replace(job, plan=plan)
+        self.world = world
         self._load_phase(0, 0)
         # Of the source: later phases start from files in float32.
         self.types = self.loaded.types
@@ -71,6 +77,7 @@ class Trainer:
             job,
             world,
             self.phases,
+            mask=mask,
             kind=self.kind,
             parameters=self.parameters,
             fingerprint=self.fingerprint,
