@@ -84,7 +84,12 @@ PAGE = "findings-tables"
 QUESTIONS = ("rows", "tokens", "bases", "recipes", "forgetting", "run")
 SHARES = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)
 """Shares of the training text at which curves are compared: points of the held-out curve."""
-BASES = (("0.2M-20", "0.2M-5"), ("0.2M-80", "0.2M-5"), ("1M-5", "0.2M-5"))
+BASES = (
+    ("0.2M-20", "0.2M-5"),
+    ("0.2M-80", "0.2M-5"),
+    ("1M-20", "1M-5"),
+    ("1M-5", "0.2M-5"),
+)
 """Pairs of bases that differ in their text or in their size alone."""
 RECIPES = {
     ("default", "bytes"): "the default",

@@ -32,9 +32,9 @@ from lingraft.training.plan import TrainingPlan
 ROUNDING = 1e-5
 """The largest change of logits by another document, as a part of the change without a mask.
 
-Experts compute their tokens together, so that other documents change the rounding: by up to 1.9e-6
+Experts compute their tokens together, so that other documents change the rounding: by up to 5.7e-7
 in 150 small models of transformers. Where a convolution alone reads across documents (LFM2), it is
-9.4e-4 (benchmarks/document_masks.py).
+1.0e-3 (benchmarks/document_masks.py).
 """
 FIRST, SECOND = 150, 200
 """Tokens of the two documents of a trial. DeepSeek-V4 attends to summaries of 128 tokens."""
