@@ -167,7 +167,7 @@ def _open(
     for warning in planned.warnings:
         warn(warning, log)
     mask = DocumentMask.of(recipe.training, packed, folder)
-    if mask.line:
+    if mask.why_not:
         log(mask.line)
     plan = plan_record(recipe, planned.phases, packed, model, folder, masked=mask.on)
     replay = Corpus.open(store.folder(graph.replay.stage)) if graph.replay else None

@@ -285,5 +285,5 @@ ENGINE = Engine(
     configure,
     refusal=refuse,
     # NVIDIA/Megatron-LM, issue 2357.
-    mixes_documents="its layers of Transformer Engine ignore the mask of --reset-attention-mask",
+    mixes_documents="Megatron-LM's layers of Transformer Engine ignore --reset-attention-mask",
 )
