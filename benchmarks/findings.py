@@ -164,7 +164,7 @@ def answers(question: str, sources: Sequence[Path]) -> Iterator[Answer]:
         tables = {PAGE: table, "paper": rows_next_to_paper(study)}
         yield Answer(question, tables, study_charts(study), question)
     else:
-        study = read_study_files(sources[0])
+        study = joined([read_study_files(source) for source in sources])
         tables = {PAGE: tokens_table(study), "paper": tokens_next_to_paper(study)}
         yield Answer(question, tables, study_charts(study), question)
 
@@ -351,6 +351,9 @@ def rows_next_to_paper(study: StudyFiles) -> str:
 def tokens_next_to_paper(study: StudyFiles) -> str:
     """Return bits per byte with each number of tokens, a line for all else that is equal."""
     after = values_of(study, SIZE, BITS)
+    # Numbers in order, then `auto`, whichever study of several had them.
+    sizes = sorted(after, key=lambda size: int(size) if size.isdigit() else sys.maxsize)
+    after = {size: after[size] for size in sizes}
     lines = [f"| | {' | '.join(after)} |", f"|{'---|' * (len(after) + 1)}"]
     for others in dict.fromkeys(pair[0] for values in after.values() for pair in values):
         cells = []
