@@ -3,8 +3,8 @@
     python benchmarks/document_masks.py           # all kinds of models, small: a few minutes
     python benchmarks/document_masks.py --speed   # steps with and without a mask on a CPU
 
-The first compares the trial of `training/document_mask.py`, which has two layers and few ids, with
-the whole small model. The second takes turns, and prints the best of several rounds.
+The first compares the trial of `training/document_mask.py`, which has few layers and ids, with the
+whole small model. The second takes turns, and prints the best of several rounds.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def test_the_trial_tells_of_a_model_what_all_its_layers_show(kind: str, tmp_path
 
 @pytest.mark.parametrize("layers", [1, 80])
 def test_a_trial_is_small(layers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has two layers, and a layer for all images: a model of 70B is tried in seconds."""
+    """It has at most two layers, narrow feed-forward layers, few ids, and one layer for images."""
     sizes = []
 
     def count(model: Any) -> float:
@@ -170,6 +170,20 @@ def test_a_trial_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert mask_problem(tmp_path).startswith(
         "a trial of a small llama model failed (TypeError: forward() got an unexpected"
     )
+
+
+def test_a_configuration_that_cannot_be_made_smaller_is_tried_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Code of its own may refuse other sizes, or have other names for them."""
+    build("llama", tmp_path)
+
+    def refuse(_config: Any) -> None:
+        msg = "'OwnConfig' object has no attribute 'num_hidden_layers'"
+        raise AttributeError(msg)
+
+    monkeypatch.setattr("lingraft.training.document_mask._made_smaller", refuse)
+    assert mask_problem(tmp_path) == ""
 
 
 def test_auto_keeps_documents_apart_where_they_share_sequences(

@@ -80,8 +80,7 @@ def source_statement(recipe: Recipe, folder: Path) -> SourceStatement:
         if chats:
             _check_template(tokenizer, chats)
         separators = separators_of(tokenizer, recipe.training.packing.separator)
-        plan = recipe.training
-        if chats and plan.document_attention_mask is True and plan.may_mask_documents:
+        if chats and recipe.training.requires_document_mask:
             _check_document_start(tokenizer, separators, chats)
         lines.append(f"training reads each document as: {separators.shown}")
     return SourceStatement(tuple(lines), tuple(warnings), kind)
@@ -184,8 +183,7 @@ def _check_strategies(recipe: Recipe, folder: Path) -> None:
 
 def _check_mask(recipe: Recipe, folder: Path) -> None:
     """Refuse before the text is read a mask that the model does not have."""
-    plan = recipe.training
-    is_asked = plan.document_attention_mask is True and plan.may_mask_documents and plan.phases
+    is_asked = recipe.training.phases and recipe.training.requires_document_mask
     if is_asked and (folder / "config.json").is_file():
         # A plan without this setting needs no torch.
         from lingraft.training.document_mask import check_mask

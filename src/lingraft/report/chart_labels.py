@@ -8,7 +8,10 @@ from collections.abc import Iterable
 from typing import Any
 
 LABEL_LINE, LABEL_LINES, LINE_HEIGHT = 20, 3, 14
-"""The characters of a line of a wrapped label, the most lines, and the height of a line."""
+"""The characters of a line of a wrapped label, the most lines, and the height of a line.
+
+The height is one more than `charts.FONT_SIZE`.
+"""
 LINE_BREAK = "¶"  # in labels, where control characters are replaced
 DIVISION = "\N{ZERO WIDTH SPACE} "
 """Where a long word may be divided."""

@@ -50,9 +50,7 @@ def check_plan(recipe: Recipe, engine: Engine) -> None:
     if reason := engine.refusal(recipe.training):
         msg = f"--to {engine.name}: {reason}"
         raise RecipeError(msg)
-    plan = recipe.training
-    is_asked = plan.document_attention_mask is True and plan.may_mask_documents
-    if engine.mixes_documents and is_asked:
+    if engine.mixes_documents and recipe.training.requires_document_mask:
         msg = (
             f"--to {engine.name}: training.document_attention_mask is true, and "
             f"{engine.mixes_documents}; set it to auto or false, or use --to hf"

@@ -45,6 +45,7 @@ LARGEST_TRIAL = 10**9
 LAYERS = ("num_hidden_layers", "num_layers", "n_layers", "depth", "encoder_layers")
 """What configurations call the number of layers."""
 WIDTHS = ("intermediate_size", "moe_intermediate_size")
+"""What they call the width of feed-forward layers."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,9 @@ def mask_problem(folder: Path) -> str:
     config = read_model_config(folder)
     failure = ""
     # A whole model is tried if its configuration cannot be made smaller.
-    for size in (_made_smaller(config), config):
+    for shrink in (_made_smaller, deepcopy):
         try:
-            model = _random_model(size, folder)
+            model = _random_model(shrink(config), folder)
             influence = masked_influence(model)
         except Exception as error:
             # Too little memory says nothing of the model; its code can fail in any other way.
@@ -210,10 +211,7 @@ def _made_smaller(config: Any) -> Any:
 
 def _cut(config: Any, layers: int) -> None:
     """Lower the number of layers, and the width of what reads each token alone."""
-    for names, most in (
-        (LAYERS, layers),
-        (("intermediate_size", "moe_intermediate_size"), TRIAL_WIDTH),
-    ):
+    for names, most in ((LAYERS, layers), (WIDTHS, TRIAL_WIDTH)):
         for name in names:
             size = getattr(config, name, None)
             if isinstance(size, int):

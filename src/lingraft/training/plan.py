@@ -67,6 +67,11 @@ class TrainingPlan(Settings):
         return self.document_attention_mask is not False and self.packing.layout == "stream"
 
     @property
+    def requires_document_mask(self) -> bool:
+        """Whether documents share sequences, and attention must stay within each of them."""
+        return self.document_attention_mask is True and self.may_mask_documents
+
+    @property
     def chooses(self) -> bool:
         """Whether the result is chosen among several by held-out text."""
         return len(self.merge_back) > 1

@@ -56,7 +56,7 @@ class Trainer:
 
     def __init__(self, job: Job, world: ProcessGroup) -> None:
         mask = world.compute_once(partial(DocumentMask.of, job.plan, job.text, job.model_folder))
-        # A run resumes with the mask that it began with, whatever `auto` would choose then.
+        # The fingerprint has the choice, not `auto`: no checkpoint is resumed with another one.
         plan = job.plan.model_copy(update={"document_attention_mask": mask.on})
         self.job = job = replace(job, plan=plan)
         self.world = world
