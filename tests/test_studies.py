@@ -198,6 +198,17 @@ def test_an_override_applies_to_any_scale(recipe_file):
     assert len(cells(path, "study.scales.tiny.seeds=[8, 9]", "scale=tiny")) == 2
 
 
+def test_skip_may_name_values_of_other_scales(recipe_file):
+    """An entry of `skip` is for all scales: it may name what a scale or an override replaces."""
+    tiny = {"vocabulary.size": [5], "embeddings": ["mean"]}
+    scales = {"tiny": {"axes": tiny}, "odd": {"axes": 1}}
+    skip = [{"vocabulary.size": 10, "embeddings": "random"}, {"vocabulary.size": 5}]
+    path = study_file(recipe_file, axes=GRID, scales=scales, skip=skip)
+    assert len(cells(path)) == 5
+    assert {cell.recipe.vocabulary.size for cell in cells(path, "vocabulary.size=20")} == {20}
+    assert len(cells(path, "scale=tiny", "study.skip=[{vocabulary.size: 20}]")) == 1
+
+
 @pytest.mark.parametrize(
     ("values", "overrides", "told"),
     [
@@ -207,7 +218,13 @@ def test_an_override_applies_to_any_scale(recipe_file):
         ({"axes": {"vocabulary.size": [1, 1]}}, (), "two values called 1"),
         ({"axes": GRID, "seeds": [0, 0]}, (), "each once"),
         ({"axes": GRID, "name": "a/b"}, (), "name of a folder"),
-        ({"axes": GRID, "skip": [{"replay": 1}]}, (), "replay is no axis"),
+        ({"axes": GRID, "skip": [{"replay": 1}]}, (), "skip: replay is no axis"),
+        (
+            {"axes": GRID, "skip": [{"embeddings": ["random", "meen"]}]},
+            (),
+            "study.yaml:13: skip: the axis embeddings has no value 'meen'; did you mean 'mean'",
+        ),
+        ({"axes": LABELLED, "skip": [{"base": 3}]}, (), "axis base has no value 3; known: 1, 2"),
         (
             {"axes": GRID, "skip": [{"vocabulary.size": [10, 20]}]},
             (),

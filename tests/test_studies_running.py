@@ -427,7 +427,7 @@ def test_a_store_that_cannot_be_written_is_one_error_of_the_study(study_file, he
 def test_a_mistake_in_the_tasks_does_not_wait_for_the_training_that_cells_share(
     study_file, here, tmp_path
 ):
-    """Its cells fail before any stage is built."""
+    """Its cells fail before any stage is built, and a plan says so."""
     rows = [{"en": f"a {number}", "hi": f"b {number}"} for number in range(3)]
     (tmp_path / "flores.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     tasks = {
@@ -436,9 +436,10 @@ def test_a_mistake_in_the_tasks_does_not_wait_for_the_training_that_cells_share(
         "num_fewshot": 3,
         "translation_metrics": ["chrF++"],
     }
-    finished, _ = done(
-        study_file, StudyRuntime(here), f"evaluation.tasks={json.dumps(tasks)}", "seeds=[0]"
-    )
+    given = (f"evaluation.tasks={json.dumps(tasks)}", "seeds=[0]")
+    with pytest.raises(RecipeError, match=r"2 of 2 cells cannot run; .* 3 few-shot examples are"):
+        study_plan(read_study(study_file, given), StudyRuntime(here)).raise_for_broken()
+    finished, _ = done(study_file, StudyRuntime(here), *given)
     failures = finished.record["failures"]
     assert len(failures) == 2
     assert all("3 few-shot examples are wanted, but" in failed["error"] for failed in failures)

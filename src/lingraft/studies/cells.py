@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lingraft.errors import RecipeError
+from lingraft.errors import RecipeError, did_you_mean
 from lingraft.recipe import Recipe
 from lingraft.recipe.load import resolve_paths
 from lingraft.recipe.old_names import current_tree
@@ -25,7 +25,7 @@ from lingraft.recipe.text_needs import largest, preset_bytes, resolve_presets
 from lingraft.recipe.tree import Place, Tree, place_of
 from lingraft.recipe.yaml import read_file
 from lingraft.store import digest
-from lingraft.studies.axes import Axis, Label, Value, axes_of
+from lingraft.studies.axes import Axis, Label, Value, axes_of, axis_of
 from lingraft.studies.config import SEED, Study
 
 LONGEST_NAME = 80
@@ -116,6 +116,7 @@ def _points_of_cells(study: Study, axes: Sequence[Axis]) -> list[Point]:
 
 def _points_of_grid(study: Study, axes: Sequence[Axis]) -> list[Point]:
     """Return the grid of all axes without skipped points, or a random sample of it."""
+    _check_skip(study)
     names = [axis.name for axis in axes]
     grid: list[Point] = []
     for values in itertools.product(*[axis.values for axis in axes]):
@@ -129,26 +130,46 @@ def _points_of_grid(study: Study, axes: Sequence[Axis]) -> list[Point]:
     return [grid[index] for index in sorted(sample)]
 
 
+def _check_skip(study: Study) -> None:
+    """Raise `RecipeError` for an entry of `skip` that can match no cell of any scale."""
+    for number, entry in enumerate(study.skip):
+        for axis, skipped in entry.items():
+            where = study.line("skip", number, axis)
+            if axis not in study.axes:
+                msg = f"{where}: skip: {axis} is no axis; the axes are {', '.join(study.axes)}"
+                raise RecipeError(msg)
+            known: list[Value] = []
+            for values in study.values_written(axis):
+                known += axis_of(study, axis, values).values
+            for one in _as_list(skipped):
+                if not any(_is_value(value, one) for value in known):
+                    labels = dict.fromkeys(str(value.label) for value in known)
+                    msg = (
+                        f"{where}: skip: the axis {axis} has no value {one!r}; "
+                        f"{did_you_mean(str(one), labels)}"
+                    )
+                    raise RecipeError(msg)
+
+
 def _is_skipped(study: Study, point: Point) -> bool:
-    """Say whether an entry of `skip` matches a point; raises `RecipeError` for an unknown axis."""
-    is_skipped = False
+    """Say whether an entry of `skip` matches a point."""
     for entry in study.skip:
-        unknown = set(entry) - set(point)
-        if unknown:
-            msg = f"skip: {unknown.pop()} is no axis; the axes are {', '.join(point)}"
-            raise RecipeError(msg)
-        is_skipped |= all(_has_value(point[axis], values) for axis, values in entry.items())
-    return is_skipped
-
-
-def _has_value(value: Value, skipped: Any) -> bool:
-    """Say whether an axis value is the one that `skip` names, or is in the list that it names."""
-    for label_or_setting in skipped if isinstance(skipped, list) else [skipped]:
-        # The labels of an axis with names are text, though YAML reads 1 as a number.
-        is_label = str(value.label) == str(label_or_setting)
-        if is_label or label_or_setting in value.settings.values():
+        if all(
+            any(_is_value(point[axis], one) for one in _as_list(skipped))
+            for axis, skipped in entry.items()
+        ):
             return True
     return False
+
+
+def _is_value(value: Value, named: Any) -> bool:
+    """Say whether an axis value is the one that `skip` names, by its label or by a setting."""
+    # The labels of an axis with names are text, though YAML reads 1 as a number.
+    return str(value.label) == str(named) or named in value.settings.values()
+
+
+def _as_list(skipped: Any) -> list[Any]:
+    return skipped if isinstance(skipped, list) else [skipped]
 
 
 def _cell(study: Study, tree: Tree, folder: Path, point: Point, seed: int) -> Cell:

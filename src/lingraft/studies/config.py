@@ -96,6 +96,7 @@ class Study(Settings):
     )
 
     _lines: dict[Place, str] = PrivateAttr(default_factory=dict)
+    _written_axes: tuple[dict[str, Any], ...] = PrivateAttr(default=())
 
     def line(self, *place: str | int) -> str:
         """Return where an axis, a cell or a setting was written: file and line, or an override."""
@@ -103,6 +104,13 @@ class Study(Settings):
             if place[:length] in self._lines:
                 return self._lines[place[:length]]
         return f"study {self.name}"
+
+    def values_written(self, axis: str) -> list[Any]:
+        """Return the values of an axis, as lists or labelled sets: the used ones, then the others.
+
+        The others are those of the file and of its scales, which a scale or an override replaces.
+        """
+        return [axes[axis] for axes in (self.axes, *self._written_axes) if axes.get(axis)]
 
     @field_validator("name")
     @classmethod

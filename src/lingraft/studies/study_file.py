@@ -44,6 +44,7 @@ def read_study(path: Path, overrides: Sequence[str | Assignment] = ()) -> Study:
 def parse_study(tree: Tree, path: Path, overrides: Sequence[str | Assignment] = ()) -> Study:
     """Return the study in a tree of settings that was read from `path`; see `read_study`."""
     tree = _current(tree, ())
+    written_axes = _written_axes(tree.values)
     scales: list[Assignment] = []
     own: list[Assignment] = []
     settings: list[Assignment] = []
@@ -64,7 +65,26 @@ def parse_study(tree: Tree, path: Path, overrides: Sequence[str | Assignment] = 
         tree = _override_setting(tree, assignment)
     study = parse_settings(tree, Study)
     study._lines.update(tree.origins)  # noqa: SLF001 - lines are no setting: no dump holds them
+    study._written_axes = written_axes  # noqa: SLF001 - as the lines
     return study.model_copy(update={"recipe": str(_recipe_path(study.recipe, path))})
+
+
+def _written_axes(values: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Return the axes of a study's file and of each of its scales."""
+    scales = values.get("scales") or {}
+    parts = [values, *(scales.values() if isinstance(scales, Mapping) else ())]
+    axes = [part.get("axes") for part in parts if isinstance(part, Mapping)]
+    return tuple(_well_formed(one) for one in axes if isinstance(one, Mapping))
+
+
+def _well_formed(axes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return axes without those that are not valid, which only matters if their scale is used."""
+    return {
+        name: values
+        for name, values in axes.items()
+        if isinstance(values, list)
+        or (isinstance(values, dict) and all(isinstance(one, dict) for one in values.values()))
+    }
 
 
 def _current(tree: Tree, place: Place) -> Tree:

@@ -18,7 +18,12 @@ from lingraft.store import Store
 from lingraft.studies.axes import Label
 from lingraft.studies.config import Study
 from lingraft.studies.study_folder import CELLS, scratch_dir_of
-from lingraft.studies.study_runner import CellGraphs, StudyRuntime, build_cell_graphs
+from lingraft.studies.study_runner import (
+    CellGraphs,
+    StudyRuntime,
+    build_cell_graphs,
+    task_fault,
+)
 
 FINISHED, TO_DO = "finished", "to do"
 
@@ -95,6 +100,7 @@ def study_plan(study: Study, how: StudyRuntime, folder: Path = Path()) -> StudyP
 
 def _plan_cells(cells: CellGraphs, target: Path, store: Store) -> Iterator[CellPlan]:
     uses: Counter[str] = Counter()
+    task_faults: dict[str, str] = {}
     for graph in cells.graphs.values():
         uses.update({node.stage.key for node in graph})
     for cell in cells.cells:
@@ -113,6 +119,8 @@ def _plan_cells(cells: CellGraphs, target: Path, store: Store) -> Iterator[CellP
         runs = (target / CELLS / cell.name, scratch_dir_of(target) / CELLS / cell.name)
         is_finished = any(finished_line(run, cell.recipe, graph) for run in runs)
         state = FINISHED if is_finished else TO_DO
+        if not is_finished and (fault := task_fault(cell.recipe, graph, store, task_faults)):
+            state = fault
         cached = len(nodes) - to_do
         yield CellPlan(cell.name, labels, cell.seed, state, cached, to_do, shared)
 

@@ -203,7 +203,7 @@ def _run_cells(
     for name, graph in cells.graphs.items():
         if not finished_line(runtime.runs / name, recipes[name], graph):
             # Before the stages that cells share: a mistake must not wait for their training.
-            if fault := _task_fault(recipes[name], graph, store, task_faults):
+            if fault := task_fault(recipes[name], graph, store, task_faults):
                 broken[name] = fault
                 continue
             unfinished[name] = graph
@@ -228,7 +228,7 @@ def _run_cells(
     return outcomes, len(missing)
 
 
-def _task_fault(recipe: Recipe, graph: Graph, store: Store, known: dict[str, str]) -> str:
+def task_fault(recipe: Recipe, graph: Graph, store: Store, known: dict[str, str]) -> str:
     """Return what is wrong with the tasks of a cell, "" if nothing is; `known` are earlier checks.
 
     Many cells have the same tasks, whose check reads their files.
