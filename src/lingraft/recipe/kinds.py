@@ -29,6 +29,7 @@ PLAIN = {
     type(None): "nothing",
 }
 WITH_ARTICLE = ("whole number", "number", "size such as", "list", "mapping", "method")
+PLURALS = {"whole number": "whole numbers", "number": "numbers", "mapping": "mappings"}
 
 
 def kind_of(annotation: Any, metadata: Sequence[Any] = ()) -> str:
@@ -37,6 +38,8 @@ def kind_of(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     >>> from pydantic import Field
     >>> kind_of(int | None, [Gt(0)]), kind_of(typing.Literal["auto", "keep"])
     ('whole number above 0 or nothing', 'auto or keep')
+    >>> kind_of(tuple[int, ...])
+    'list of whole numbers'
     """
     kinds = [_kind(member, [*metadata, *metadata_of(member)]) for member in members(annotation)]
     return either(dict.fromkeys(kinds))
@@ -49,7 +52,7 @@ def _kind(annotation: Any, metadata: Sequence[Any]) -> str:
     item = item_type(bare)
     if item is not None:
         kind = kind_of(item)
-        return f"list, each entry {kind}" if kind.startswith("a ") else f"list of {kind}"
+        return f"list, each entry {kind}" if kind.startswith("a ") else f"list of {_plural(kind)}"
     if value_type(bare) is not None or bare is dict:
         return "mapping"
     if isinstance(bare, type) and issubclass(bare, Choice):
@@ -58,6 +61,13 @@ def _kind(annotation: Any, metadata: Sequence[Any]) -> str:
         return bare.written or "mapping of settings"
     words = PLAIN.get(bare, "value")
     return words + _bounds(metadata) if bare in {int, float} else words
+
+
+def _plural(kind: str) -> str:
+    for one, several in PLURALS.items():
+        if kind.startswith(one):
+            return several + kind.removeprefix(one)
+    return kind
 
 
 def _bounds(metadata: Sequence[Any]) -> str:
