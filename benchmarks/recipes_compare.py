@@ -2,6 +2,7 @@
 
     python benchmarks/recipes_compare.py tune      # rate and batch of each recipe, on Hindi
     python benchmarks/recipes_compare.py compare   # four languages, three seeds, the rates of tune
+    python benchmarks/recipes_compare.py compare --document-masks --runs runs/with-masks
     python benchmarks/recipes_compare.py tune compare --smoke    # a minute: a smoke test
 
 Run from the root of the repository; ../shared/assets must exist. english-8m learns a language with
@@ -15,6 +16,10 @@ training FLOPs of `default`: at equal bytes they would cost eight times as much.
 `compare` trains on the same number of bytes of the language, on as many tokens as the default, or
 with as many FLOPs (`lingraft.training.mfu`), replayed text included. A stopped run goes on where it
 was: finished stages are cached. Intervals over seeds are Student's t at 95%, paired by seed.
+
+`--document-masks` trains `default` and `no added tokens` with document masks, as lingraft does by
+default. The paper's recipe packs no two documents into a sequence. The folder of runs needs the
+`chosen.json` of `tune`, whose rates were chosen without masks.
 """
 
 from __future__ import annotations
@@ -67,6 +72,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES)
     parser.add_argument("--heldout", default="100 kB", help="scored in each language")
     parser.add_argument("--runs", type=Path, default=Path("runs/recipes-compare"))
+    parser.add_argument("--document-masks", action="store_true", help="see above")
     parser.add_argument("--smoke", action="store_true")
     arguments = parser.parse_args()
     if arguments.smoke:
@@ -158,6 +164,7 @@ def train(
         tokens = amount / (flops_a_token(recipe, arguments) if equal == "FLOPs" else 1)
         written = f"{round(tokens)} tokens"
     settings = settings_at(recipe, point, added=arguments.size, block=SEQUENCE)
+    masks = {"document_attention_mask": arguments.document_masks and recipe != PAPER}
     run = lingraft.adapt(
         RECIPE,
         overrides={
@@ -165,7 +172,7 @@ def train(
             "seed": seed,
             "target": texts(language, arguments, is_trial=is_trial),
             **settings,
-            "training": {"budget": written, **settings["training"]},
+            "training": {"budget": written, **masks, **settings["training"]},
             "evaluation": {
                 "heldout_bytes": arguments.heldout,
                 "context": 256,
