@@ -31,7 +31,6 @@ from lingraft.store import Manifest, Store
 from lingraft.studies.probe_outcome import SUBJECTS, ProbeOutcome, ProbeScore
 from lingraft.training import Budget, Phase
 
-INITS_BY_DEFAULT = "calibrated,mean,random"
 ONE_INIT = EmbeddingSettings.model_fields["input"].rebuild_annotation()
 
 
