@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from markdown.extensions.toc import slugify
 
 import lingraft
 from lingraft.cli import COMMANDS
@@ -27,7 +28,14 @@ from tests.conftest import HINDI, ROOT
 
 DOCS = ROOT / "docs"
 PAGES = sorted(
-    [*DOCS.glob("*.md"), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md"))]
+    [
+        *(
+            path
+            for folder in ("docs", "recipes", "benchmarks")
+            for path in (ROOT / folder).rglob("*.md")
+        ),
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
+    ]
 )
 
 
@@ -67,6 +75,22 @@ def test_files_that_pages_name_are_there(page):
         assert (page.parent / target).exists(), target
     for name in re.findall(r"`((?:recipes|tests|benchmarks|notebooks|docs)/[\w./-]+\.\w+)`", text):
         assert (ROOT / name).exists(), name
+
+
+def headings(page: Path) -> list[str]:
+    text = re.sub(
+        r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
+    return re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_headings_are_lines_of_their_own_and_links_find_them(page):
+    """A heading with the paragraph below it in one line is none, and has another anchor."""
+    assert max(map(len, headings(page)), default=0) <= 100
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*\.md)?#([^)]+)\)", page.read_text()):
+        linked = page.parent / target if target else page
+        assert anchor in {slugify(heading, "-") for heading in headings(linked)}, (target, anchor)
 
 
 BLOCKS = [
@@ -161,7 +185,8 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     """Mkdocs builds every page; a link or anchor that leads nowhere is an error."""
     site = tmp_path / "site"
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", site],
+        # Not quiet: warnings that are not printed are not counted either.
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", site],
         cwd=ROOT,
         env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
