@@ -40,13 +40,19 @@ PROBES = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--smollm2", type=Path, help="folder of SmolLM2-135M-Instruct")
+    parser.add_argument("--precision", default="auto", help="as that of lingraft adapt")
     parser.add_argument("--runs", type=Path, default=Path("runs/in-context"))
     parser.add_argument("--smoke", action="store_true")
     arguments = parser.parse_args()
     print(f"| run | hi | en | {' | '.join(PROBES)} | alarm |")
     print(f"|---|---|---|{'---|' * len(PROBES)}---|")
     for name, recipe, overrides in cases(arguments):
-        run = lingraft.adapt(recipe, runs=arguments.runs, overrides={"name": name, **overrides})
+        run = lingraft.adapt(
+            recipe,
+            runs=arguments.runs,
+            precision=arguments.precision,
+            overrides={"name": name, **overrides},
+        )
         rows = list(run.measurements)
         bits = [change(rows, "bits per byte", language) for language in ("hi", "en")]
         probes = [change(rows, probe, "") for probe in PROBES]
@@ -73,6 +79,12 @@ def cases(arguments: argparse.Namespace) -> Iterator[tuple[str, Path, dict[str, 
     trainings: dict[str, dict[str, Any]] = {
         "default": {"training.budget": "15 steps", **unset},
         "rate-3e-4": {"training.budget": "24 steps", "training.learning_rates": 3e-4},
+        "rate-3e-4-200-steps": {"training.budget": "200 steps", "training.learning_rates": 3e-4},
+        "rate-3e-4-200-steps-replay": {
+            "training.budget": "200 steps",
+            "training.learning_rates": 3e-4,
+            "replay.share": 0.2,
+        },
         "shuffled-words": {
             "training.budget": "10 steps",
             "training.learning_rates": 1e-3,

@@ -53,6 +53,7 @@ ARMS = (
     (ALONE, "bytes"),
     (ALONE, "FLOPs"),
 )
+COMPARED = tuple(f"{recipe} at equal {equal}" for recipe, equal in ARMS[1:])
 RATES = (1.3e-4, 2.6e-4, 5.2e-4, 1.04e-3, 2.08e-3)
 BATCHES = (1024, 2048, 4096)
 SEQUENCE = 256
@@ -73,6 +74,9 @@ def main() -> None:
     parser.add_argument("--heldout", default="100 kB", help="scored in each language")
     parser.add_argument("--runs", type=Path, default=Path("runs/recipes-compare"))
     parser.add_argument("--document-masks", action="store_true", help="see above")
+    parser.add_argument(
+        "--only", nargs="+", choices=COMPARED, default=COMPARED, help="with default"
+    )
     parser.add_argument("--smoke", action="store_true")
     arguments = parser.parse_args()
     if arguments.smoke:
@@ -132,9 +136,11 @@ def compare(
     arguments: argparse.Namespace, language: str, points: dict[str, Point]
 ) -> dict[tuple[str, str], list[Outcome]]:
     """Train every arm with every seed."""
-    found: dict[tuple[str, str], list[Outcome]] = {arm: [] for arm in ARMS}
+    chosen = [arm for arm, name in zip(ARMS[1:], COMPARED, strict=True) if name in arguments.only]
+    arms = [ARMS[0], *chosen]
+    found: dict[tuple[str, str], list[Outcome]] = {arm: [] for arm in arms}
     for seed in range(arguments.seeds):
-        for recipe, equal in ARMS:
+        for recipe, equal in arms:
             amount = 0.0 if equal == "bytes" else found[DEFAULT, "bytes"][seed][equal.lower()]
             outcome = train(
                 arguments, language, recipe, points[recipe], seed=seed, budget=(equal, amount)
