@@ -270,8 +270,11 @@ def test_parallel_rows_with_a_gap_are_left_out(tmp_path):
         ({"text": ["hi=nothing.txt"]}, "nothing.txt: no such file"),
         ({"compare": True}, "--compare needs two tokenizers"),
         ({"sample_bytes": 0}, "expected a number of bytes above 0"),
+        ({"learned_from": 0}, "--learned-from 0: expected a number of bytes above 0"),
         ({"parallel": "nothing.jsonl"}, "nothing.jsonl: no such file"),
         ({"html": Path("/proc/nowhere/d.html")}, "cannot be written"),
+        ({"html": Path("/proc")}, "--html /proc: is a folder; name a file"),
+        ({"html": Path()}, "--html .: is a folder; name a file"),
     ],
 )
 def test_refusals_are_one_line(place, change, words):

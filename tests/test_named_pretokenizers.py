@@ -34,6 +34,7 @@ from lingraft.tokenizer.convert import GPT2_REGEX, LLAMA3_REGEX, QWEN_REGEX
 from lingraft.vocabulary import SELECTIONS
 from lingraft.vocabulary.pretokenizer_choice import OptionScore, ScoredOption, choose_pretokenizer
 from lingraft.vocabulary.pretokenizer_options import find_named_options, find_options
+from lingraft.vocabulary.unchanged_text import BaseText
 from tests.conftest import ENGLISH, HINDI
 from tests.small_bases import byte_level
 
@@ -154,7 +155,7 @@ def choose(family, mode, base_texts=ENGLISH):
         family,
         mode,
         texts=HINDI * 20,
-        base_texts=base_texts,
+        base=BaseText(base_texts),
         selection=SELECTIONS.parse("continued"),
         size=100,
         where="made here",

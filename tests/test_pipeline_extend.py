@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -107,6 +108,29 @@ def test_a_file_of_parallel_sentences_may_have_any_name(tmp_path, monkeypatch):
     arguments = ["extend", str(ROOT / "recipes" / "demo.yaml"), "--parallel", "data #1.jsonl"]
     done = CliRunner().invoke(app, [*arguments, "--balance", "premium"])
     assert str(done.exception).startswith("data #1.jsonl: no such file")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--size", ""), "--size : vocabulary.size: "),
+        (("--balance", "foo"), "--balance foo: vocabulary.balance: "),
+    ],
+)
+def test_a_mistake_in_an_option_is_that_of_the_option(arguments, told):
+    """A message names the option that was given, also an empty one."""
+    demo = str(ROOT / "recipes" / "demo.yaml")
+    failed = CliRunner().invoke(app, ["extend", demo, *arguments])
+    assert isinstance(failed.exception, RecipeError)
+    assert str(failed.exception).startswith(told)
+
+
+def test_the_current_folder_is_not_replaced(values, here, tmp_path, monkeypatch):
+    """A folder that is replaced as a whole cannot be the one in which the command runs."""
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(StoreError, match=r"^\.: is the current folder, .* choose another folder"):
+        extended(values, here, Path())
 
 
 def test_a_tokenizer_without_weights_is_extended_alone(values, here, tmp_path, tiny_model):

@@ -25,6 +25,7 @@ from lingraft.tokenizer.json_format import build_backend
 from lingraft.vocabulary import ContinuedBPE
 from lingraft.vocabulary.pretokenizer_choice import choose_pretokenizer
 from lingraft.vocabulary.pretokenizer_options import find_options, keep_effective
+from lingraft.vocabulary.unchanged_text import BaseText
 from tests.small_bases import byte_level
 from tests.test_pretokenizer import MARK_AWARE, PATTERNS, cut, text_of_all_kinds
 
@@ -173,6 +174,6 @@ def test_only_the_forms_that_a_text_needs_are_considered(tmp_path, text, names):
     family = family_of(byte_level(pattern=QWEN_REGEX), tmp_path)
     effective = keep_effective(family, find_options(family, tmp_path), [text])
     assert [option.rewrite.name for option in effective] == names
-    request = {"base_texts": [], "selection": ContinuedBPE(), "size": 10, "where": tmp_path}
+    request = {"base": BaseText(), "selection": ContinuedBPE(), "size": 10, "where": tmp_path}
     change = choose_pretokenizer(family, "repair", texts=[text], **request).change
     assert change.rewrite == (names or ["mark-aware"])[-1]

@@ -29,6 +29,7 @@ from lingraft.recipe.schema import VocabularySettings
 from lingraft.splice import Splice, identity_splice
 from lingraft.store import Draft
 from lingraft.tokenizer import family_of, open_tokenizer
+from lingraft.tokenizer.convert import QWEN_REGEX
 from lingraft.tokenizer.json_format import build_backend
 from lingraft.tokenizer.save_tokenizer import save_tokenizer
 from lingraft.vocabulary import (
@@ -41,6 +42,7 @@ from lingraft.vocabulary import (
     extend_tokenizer,
 )
 from lingraft.vocabulary.build_splice import build_splice
+from tests.conftest import HINDI as STORY
 from tests.small_bases import BASES, ENGLISH
 
 HINDI = [
@@ -429,6 +431,33 @@ def test_much_changed_base_text_is_warned_of_with_the_price_of_protection(tmp_pa
     ]
     assert float(found[3]) == pytest.approx(100 * (tokens[1] / tokens[0] - 1), abs=0.06)
     assert not any("tokenised differently" in line for line in strict.notes.get("warnings", ()))
+
+
+def test_a_hindi_word_in_english_text_does_not_keep_hindi_cut(tmp_path):
+    """`auto` changes the pre-tokenizer if only words in the target's script get other ids.
+
+    Protected text keeps every id, so the pre-tokenizer stays as it is. So it does for text in an
+    unknown language, whose own script is not known.
+    """
+    learned = {"texts": [*ENGLISH, *STORY[:2]], "pattern": QWEN_REGEX}
+    written_base("byte-level BPE", tmp_path / "source", **learned)
+    lines = [f"{line} {i}" for i in range(40) for line in ENGLISH[:3]]
+    lines[::6] = [f"{line} the words {STORY[1]}" for line in lines[::6]]
+    hindi = [f"{line} {i}" for i in range(30) for line in STORY]
+    target = lines_corpus(tmp_path / "hi", "hi", hindi)
+
+    def reason(language, **settings):
+        name = f"{language}-{len(settings)}"
+        base = lines_corpus(tmp_path / f"base-{name}", language, lines)
+        out = tmp_path / name
+        extend(tmp_path / "source", [target], out, size=100, base=base, **settings)
+        return json.loads((out / "pretokenizer.json").read_text())["why"]
+
+    aside = r"no id in \d+ base-language documents \(without words in the target's script\)$"
+    assert re.search(aside, reason("en"))
+    assert re.fullmatch(r"a change would re-cut \d+ of \d+ base-language documents", reason("und"))
+    protected = f"a change would re-cut 20 of {len(lines)} protected documents"
+    assert reason("en", protect=True) == protected
 
 
 def test_few_held_out_documents_are_cut_into_lines_and_called_thin(tmp_path):

@@ -14,11 +14,11 @@ from lingraft.corpus import parse_language
 from lingraft.corpus.readers import read_parallel
 from lingraft.corpus.text_arguments import texts_by_language
 from lingraft.corpus.text_fields import with_where
-from lingraft.errors import CorpusError, RecipeError, StoreError
+from lingraft.errors import CorpusError, RecipeError
 from lingraft.hub_client import HUB_ID
 from lingraft.recipe import Given
 from lingraft.recipe.default_text import with_default_text
-from lingraft.store import expanded, write_files
+from lingraft.store import atomic_file, check_creatable_file, expanded
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.premiums import REFERENCE
 
@@ -49,9 +49,12 @@ def diagnose_command(
             "name the others too, or leave out --compare"
         )
         raise RecipeError(msg)
-    if sample_bytes < 1:
-        msg = f"--sample-bytes {sample_bytes}: expected a number of bytes above 0"
-        raise RecipeError(msg)
+    for option, size in (("--sample-bytes", sample_bytes), ("--learned-from", learned_from)):
+        if size is not None and size < 1:
+            msg = f"{option} {size}: expected a number of bytes above 0"
+            raise RecipeError(msg)
+    if html is not None:
+        check_creatable_file(html, option="--html")
     places = _text_places(text, text_field, language, where)
     # Text first: an error in it must not wait for a download.
     samples = [read_sample(tag, files, sample_bytes) for tag, files in places.items()]
@@ -62,7 +65,8 @@ def diagnose_command(
     health = health_of_samples(samples)
     diagnosis = diagnose(tokenizers, samples, sentences, learned_from=learned_from, health=health)
     if html is not None:
-        _write_page(html, diagnosis_page(diagnosis))
+        with atomic_file(html, option="--html") as draft:
+            draft.write_text(diagnosis_page(diagnosis), encoding="utf-8")
     return diagnosis
 
 
@@ -127,11 +131,3 @@ def _short_names(models: Sequence[str]) -> dict[str, str]:
         if len(names) == len(folders):
             return names
     return {model: model for model in folders}
-
-
-def _write_page(path: Path, page: str) -> None:
-    try:
-        write_files({path: page})
-    except OSError as error:
-        msg = f"--html {path}: cannot be written ({error.strerror}); choose another location"
-        raise StoreError(msg) from error

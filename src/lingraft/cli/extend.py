@@ -73,13 +73,21 @@ def extend(
     FOLDER/lingraft/certificate.json.
     """
     from lingraft import pipeline
-    from lingraft.recipe import Runtime, assignment
+    from lingraft.recipe import Runtime
+    from lingraft.recipe.overrides import Assignment
+    from lingraft.recipe.yaml import read_value
 
-    # A number or a word, read as -o reads it; the others are text, and may hold any character.
-    overrides = [f"vocabulary.size={size}"] if size else []
-    for setting, value in {"balance": balance, "parallel_file": parallel}.items():
-        if value:
-            overrides.append(assignment(f"vocabulary.{setting}", value))
+    overrides: list[str | Assignment] = []
+    # These two are text, and may hold any character.
+    for setting, option, value in (
+        ("parallel_file", "--parallel", parallel),
+        ("balance", "--balance", balance),
+    ):
+        if value is not None:
+            overrides.append(Assignment(f"vocabulary.{setting}", value, f"{option} {value}"))
+    if size is not None:  # a number or a word, read as -o reads it
+        where = f"--size {size}"
+        overrides.append(Assignment("vocabulary.size", read_value(size, where), where))
     # An explicit -o vocabulary.size=... comes last, so that it takes precedence over --size.
     overrides += options.override or []
     chosen = options.read(overrides, trains=False)

@@ -23,6 +23,7 @@ from lingraft.cli.options import (
 
 if TYPE_CHECKING:
     from lingraft.recipe import Given, Recipe
+    from lingraft.recipe.overrides import Assignment
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ class RecipeOptions:
     base_text_field: BaseTextField = None
     override: Override = None
 
-    def read(self, overrides: Sequence[str] | None = None, *, trains: bool = True) -> Recipe:
+    def read(
+        self, overrides: Sequence[str | Assignment] | None = None, *, trains: bool = True
+    ) -> Recipe:
         """Read the recipe file, or build a recipe from the options; then apply the overrides.
 
         `overrides` take the place of those of the command line. Without `trains`, the recipe is for

@@ -115,6 +115,8 @@ def _check_replaceable(target: Path, option: str, made_by: str) -> None:
         problem = f"was made by `{found}`, which `{made_by}` does not replace"
     elif target.exists() and any(target.iterdir()):
         found, problem = "", "exists and is not a run of lingraft"
+    elif not target.name:  # "." or ""
+        found, problem = "", "is the current folder, which would be replaced as a whole"
     else:
         return
     if found != made_by:

@@ -18,7 +18,7 @@ STAGE_VERSIONS = {
     "blend": 2,
     "text": 1,
     # What a run builds from them.
-    "vocabulary": 15,
+    "vocabulary": 16,
     "embeddings": 10,
     "packing": 5,
     "training": 18,

@@ -21,7 +21,6 @@ from lingraft.recipe.fields import (
 from lingraft.registry import Choice, Settings
 
 PLAIN = {
-    bool: "true or false",
     str: "text",
     int: "whole number",
     float: "number",
@@ -41,14 +40,24 @@ def kind_of(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     >>> kind_of(tuple[int, ...])
     'list of whole numbers'
     """
-    kinds = [_kind(member, [*metadata, *metadata_of(member)]) for member in members(annotation)]
+    kinds: list[str] = []
+    for member in members(annotation):
+        kinds += _words(member) or [_kind(member, [*metadata, *metadata_of(member)])]
     return either(dict.fromkeys(kinds))
+
+
+def _words(annotation: Any) -> list[str]:
+    """Return the words that may be written for `bool` or a `Literal`, none for other types."""
+    bare = without_metadata(annotation)
+    if bare is bool:
+        return ["true", "false"]
+    return (
+        list(map(str, typing.get_args(bare))) if typing.get_origin(bare) is typing.Literal else []
+    )
 
 
 def _kind(annotation: Any, metadata: Sequence[Any]) -> str:
     bare = without_metadata(annotation)
-    if typing.get_origin(bare) is typing.Literal:
-        return either(map(str, typing.get_args(bare)))
     item = item_type(bare)
     if item is not None:
         kind = kind_of(item)
@@ -97,7 +106,11 @@ def what_to_give(annotation: Any, metadata: Sequence[Any]) -> str:
     'give a number from 0 to 1'
     >>> what_to_give(float, [Gt(0), Lt(1)]), what_to_give(float, [Gt(0), Le(1)])
     ('give a number above 0 and below 1', 'give a number above 0 and up to 1')
+    >>> what_to_give(typing.Literal["auto"] | bool, [])
+    'give auto, true or false'
     """
+    if all(_words(member) for member in members(annotation)):
+        return f"give {kind_of(annotation)}"
     kinds: list[str] = []
     for member in members(annotation):
         kind = kind_of(member, metadata)

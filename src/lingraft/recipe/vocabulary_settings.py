@@ -57,7 +57,9 @@ class VocabularySettings(Settings):
         description="keep: the base's regex; repair: a regex that does not split words at vowel "
         "signs; named, or a name: such a regex that llama.cpp has built in and that fits the base; "
         "auto: a change if it saves over 10% of the target's tokens, less the growth of the base's "
-        "own tokens for it, and changes no base-language document; a name is preferred within 1%",
+        "own tokens for it, and moves no id of held-out base-language text, words in the target's "
+        "script aside, or with protect_replay of any base-language text; a name is preferred "
+        "within 1%",
     )
     temperature: float = Field(
         default=1.0,

@@ -7,7 +7,13 @@ results that are either complete or absent, `link_or_copy` and `symlink_or_link`
 """
 
 from lingraft.store.digests import cached_sha256, digest, file_digest, has_cached_sha256, seed_of
-from lingraft.store.disk_errors import DiskError, check_creatable, disk_errors, temporary_folder
+from lingraft.store.disk_errors import (
+    DiskError,
+    check_creatable,
+    check_creatable_file,
+    disk_errors,
+    temporary_folder,
+)
 from lingraft.store.files import (
     atomic_file,
     atomic_folder,
@@ -38,6 +44,7 @@ __all__ = [
     "atomic_folder",
     "cached_sha256",
     "check_creatable",
+    "check_creatable_file",
     "checksums",
     "copy_matching",
     "digest",

@@ -87,6 +87,14 @@ def check_creatable(path: Path, *, option: str) -> None:
             raise PermissionError(errno.EACCES, reason, str(folder)) from error
 
 
+def check_creatable_file(path: Path, *, option: str) -> None:
+    """Raise `DiskError` as `check_creatable` does, and for a folder, which no file replaces."""
+    if path.is_dir():
+        msg = f"{option} {path}: is a folder; name a file"
+        raise DiskError(msg)
+    check_creatable(path, option=option)
+
+
 def temporary_folder() -> Path:
     """Return the folder of temporary files; raises `DiskError` if none can be written."""
     try:

@@ -50,11 +50,15 @@ class Schedule(Choice, ABC):
 
         >>> Cosine(warmup=0.03).rise_reason(1000), Cosine(warmup=0.03).rise_reason(60)
         ('3% of the steps', 'at least 5 steps')
+        >>> Cosine(warmup=0.03).rise_reason(3), Cosine(warmup=0.5).rise_reason(3)
+        ('at most half of the steps', '50% of the steps')
         """
         if not self.warmup:
             return "none is set"
-        rise = self.rise(steps)
-        if self.warmup < 1 and rise == math.ceil(self.warmup * steps):
+        rise, share = self.rise(steps), self.warmup * steps
+        # Few steps: rounding up makes one step of a small part of a step.
+        is_share = rise == math.ceil(share) and (rise >= MIN_WARMUP or rise - share <= 0.5)
+        if self.warmup < 1 and is_share:
             return f"{percent(self.warmup)} of the steps"
         if rise == steps // 2 and rise < (self.warmup if self.warmup >= 1 else MIN_WARMUP):
             return "at most half of the steps"

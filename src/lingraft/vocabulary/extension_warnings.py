@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from lingraft.certificate import BASE_LOSS, Claim
 from lingraft.certificate.text_claims import BASE_IDENTICAL
 from lingraft.corpus import Corpus
+from lingraft.display_text import UNKNOWN_LANGUAGE
 from lingraft.errors import RecipeError
 from lingraft.store import Draft
 from lingraft.vocabulary.auto_size import AutoSize
@@ -116,8 +117,9 @@ def _changed_base_text(changed: Claim, language: str, cost: float | None) -> str
     price = "at a cost that this method cannot predict"
     if cost is not None:
         price = f"for {cost:.1%} more tokens in the target text"
+    place = "of the base language" if language == UNKNOWN_LANGUAGE else f"in {language}"
     return (
-        f"vocabulary: {changed.value:,} of {changed.of:,} held-out texts in {language} "
+        f"vocabulary: {changed.value:,} of {changed.of:,} held-out texts {place} "
         f"({changed.value / changed.of:.1%}) are tokenised differently than before; "
-        f"vocabulary.protect_replay: true keeps all training text in {language} as it was, {price}"
+        f"vocabulary.protect_replay: true keeps all training text {place} as it was, {price}"
     )

@@ -30,6 +30,7 @@ from lingraft.vocabulary.pretokenizer_choice import (
     choose_pretokenizer,
     keep_pretokenizer,
 )
+from lingraft.vocabulary.unchanged_text import unchanged_text
 from lingraft.vocabulary.whole_words import Nothing
 from lingraft.workers import HERE, Workers
 
@@ -100,7 +101,7 @@ def learn_tokens(
         source.family,
         extension.pretokenizer,
         texts=_sample_texts(corpora),
-        base_texts=base.documents("heldout") if base else (),
+        base=unchanged_text(base, corpora, protect=extension.protect),
         selection=extension.selection,
         size=extension.max_size,
         where=source.folder,

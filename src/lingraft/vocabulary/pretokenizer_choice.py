@@ -10,7 +10,7 @@ Two numbers are measured on a sample of the target text, as shares of its tokens
 Both leave out the base tokens that only the changed pre-tokenizer produces (see
 `pretokenizer.reachable_tokens`). The rows of these tokens were never trained, so they are worth no
 more than new tokens. `auto` changes the pre-tokenizer if saving - growth is above `THRESHOLD` and
-no base-language document changes.
+no base-language document changes (see `unchanged_text`).
 
 Of the options (see `pretokenizer_options`), `auto` prefers one with a name in llama.cpp that needs
 at most `NAMED_TOLERANCE` more tokens than the best one, because llama.cpp loads the result.
@@ -36,6 +36,7 @@ from lingraft.vocabulary.pretokenizer_options import (
     find_requested_option,
     keep_effective,
 )
+from lingraft.vocabulary.unchanged_text import BaseText
 
 SAMPLE_BYTES = 2_000_000
 
@@ -104,7 +105,7 @@ def choose_pretokenizer(
     mode: str,
     *,
     texts: Iterable[str],
-    base_texts: Iterable[str],
+    base: BaseText,
     selection: Selection,
     size: int,
     where: Path,
@@ -134,13 +135,11 @@ def choose_pretokenizer(
     named = find_named_options(family, where)
     options += keep_effective(family, named.options, sample.texts)
     scored = [ScoredOption(option, score_option(family, option, sample)) for option in options]
-    decision = _decide(family, scored, base_texts)
+    decision = _decide(family, scored, base)
     return replace(decision, change=replace(decision.change, unnamed=named.reason))
 
 
-def _decide(
-    family: Family, scored: list[ScoredOption], base_texts: Iterable[str]
-) -> PretokenizerDecision:
+def _decide(family: Family, scored: list[ScoredOption], base: BaseText) -> PretokenizerDecision:
     """Apply the rule of `auto`: the first option in order of preference that changes no document.
 
     The order is: a name within `NAMED_TOLERANCE` of the best, then the largest net saving.
@@ -150,13 +149,13 @@ def _decide(
     best = by_saving[0]
     candidates = [entry for entry in by_saving if entry.score.net > THRESHOLD]
     candidates.sort(key=lambda entry: not entry.is_named_within(best.score))
-    recut, documents = _count_changed_documents(family, candidates, base_texts)
+    recut, documents = _count_changed_documents(family, candidates, base.documents)
     chosen = next((entry for entry in candidates if not recut[entry.name]), None)
     if chosen is None:
-        reason = _why_kept(best, recut.get(best.name), documents)
+        reason = _why_kept(best, recut.get(best.name), f"{documents} {base.kind}")
         decision = keep_pretokenizer(family, reason, best.score)
     else:
-        reason = _why_changed(chosen, best, documents)
+        reason = _why_changed(chosen, best, f"{documents} {base.kind}" if documents else "")
         decision = change_pretokenizer(family, chosen.option, reason, chosen.score)
     considered = [ConsideredPretokenizer("keep", 0.0, 0.0, 0, find_llama_cpp_name(family.data))]
     for entry in scored:
@@ -169,10 +168,10 @@ def _decide(
     return replace(decision, change=change)
 
 
-def _why_kept(best: ScoredOption, recut: int | None, documents: int) -> str:
+def _why_kept(best: ScoredOption, recut: int | None, documents: str) -> str:
     score = best.score
     if recut:
-        return f"a change would re-cut {recut} of {documents} base-language documents"
+        return f"a change would re-cut {recut} of {documents}"
     cost = ""
     if score.growth > 0:
         cost = f", but the base's own tokens for it grow by {score.growth:.1%}"
@@ -182,7 +181,7 @@ def _why_kept(best: ScoredOption, recut: int | None, documents: int) -> str:
     )
 
 
-def _why_changed(chosen: ScoredOption, best: ScoredOption, documents: int) -> str:
+def _why_changed(chosen: ScoredOption, best: ScoredOption, documents: str) -> str:
     score = chosen.score
     parts = [f"saves {score.saving:.1%} of the target's tokens"]
     if chosen is not best and chosen.option.llama_cpp:
@@ -193,7 +192,7 @@ def _why_changed(chosen: ScoredOption, best: ScoredOption, documents: int) -> st
             f"the base's own tokens for the target grow by {score.growth:.1%} before any is added"
         )
     if documents:
-        parts.append(f"the change alone moves no id in {documents} base-language documents")
+        parts.append(f"the change alone moves no id in {documents}")
     else:
         parts.append("no base text was given")
     return "; ".join(parts)

@@ -13,7 +13,7 @@ from itertools import islice
 import regex
 
 from lingraft.corpus import Corpus
-from lingraft.display_text import text_in
+from lingraft.display_text import UNKNOWN_LANGUAGE, text_in
 from lingraft.formatting import counted
 from lingraft.measurement import MIN_DOCUMENTS
 from lingraft.store import Draft
@@ -50,16 +50,19 @@ def enough_texts(documents: Iterable[str]) -> Iterator[str]:
         texts = parts_of_all
 
 
-def warn_of_thin_evidence(corpora: Sequence[Corpus], draft: Draft) -> None:
+def warn_of_thin_evidence(corpora: Sequence[Corpus], base: Corpus | None, draft: Draft) -> None:
     """Warn of languages with few held-out documents, on which claims and results rest."""
-    for corpus in corpora:
+    for corpus in (*corpora, base) if base else corpora:
         held_out = corpus.counts("heldout")
         if held_out.documents >= MIN_DOCUMENTS:
             continue
         texts = sum(1 for _ in enough_texts(corpus.documents("heldout")))
+        is_unknown = corpus is base and corpus.language == UNKNOWN_LANGUAGE
+        what = "base text" if is_unknown else text_in(corpus.language)
         draft.warn(
-            f"{text_in(corpus.language)}: {counted(held_out.documents, 'held-out document')} "
+            f"{what}: {counted(held_out.documents, 'held-out document')} "
             f"({held_out.bytes:,} bytes), too few to judge an improvement or a loss (at least "
             f"{MIN_DOCUMENTS}); the certificate also checks their lines and sentences ("
-            f"{counted(texts, 'text')}); give more text, or raise heldout_share"
+            f"{counted(texts, 'text')}); give more text, a larger heldout_share or, where held-out "
+            "text is named, more of it"
         )

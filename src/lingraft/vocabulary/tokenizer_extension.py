@@ -112,7 +112,7 @@ def extend_tokenizer(
         premiums.write(draft.path(PREMIUMS))
         others.append(premiums.claim())
     certificate = _check_certificate(evidence, others, extension, draft)
-    warn_of_thin_evidence(_all_corpora(corpora, base), draft)
+    warn_of_thin_evidence(corpora, base, draft)
     if base and learned.words and not extension.protect:
         learn_protected = partial(select_protected, learned, extension, base)
         suggest_protection(certificate.claims, selected, learn_protected, base, draft)
