@@ -20,7 +20,7 @@ VALUES = {
     ("generation speed", "hi", "bytes/s"): (186.7, 1088.2, 1047.0),
     ("generation speed", "en", "bytes/s"): (855.0, 767.0, 781.0),
 }
-CHANGES = ["7.87x fewer", "0", "-0.498 (-0.703 to -0.384)", "+2.6%", "-34.3%", "5.61x", "0.91x"]
+CHANGES = ["7.87x fewer", "0", "-0.498 (-0.703 to -0.384)", "+2.6%", "-34.3 points", "5.61x", "0.91x"]
 
 
 def measurements():
@@ -89,10 +89,8 @@ def test_a_share_that_is_not_all_never_reads_100_percent():
 
 def test_a_change_from_or_to_0_has_no_factor():
     """A change from 0 names the new value, a change to 0 is written as such."""
-    nothing, some = (
-        Measurement("repetition", "source", value, "share", "en") for value in (0, 0.25)
-    )
-    assert (change(nothing, some), change(some, nothing)) == ("from 0 to 25%", "to 0")
+    nothing, some = (Measurement("loops", "source", value, "loops", "en") for value in (0, 25))
+    assert (change(nothing, some), change(some, nothing)) == ("from 0 to 25", "to 0")
 
 
 def test_the_change_of_a_run_without_training_is_that_of_the_spliced_model():

@@ -516,7 +516,8 @@ def test_the_answer_is_made_from_the_numbers(tmp_path):
     )
     assert said[2].startswith("Bits per byte on English rose from 1.64 to 1.84")
     assert said[-1] == (
-        "The certified claim about the tokenizer holds, except for information: added tokens used."
+        "The certified claim about the tokenizer holds. Not required, with exceptions: "
+        "added tokens used (2 of 9)."
     )
 
 

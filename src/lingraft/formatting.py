@@ -104,10 +104,11 @@ def percent(share: float) -> str:
 def signed_percent(share: float) -> str:
     """Return a relative change as a percentage.
 
-    >>> signed_percent(-0.3612), signed_percent(0.005)
-    ('-36.1%', '+0.5%')
+    >>> signed_percent(-0.3612), signed_percent(0.005), signed_percent(-0.0004)
+    ('-36.1%', '+0.5%', '0.0%')
     """
-    return f"{share:+.1%}"
+    text = f"{share:+.1%}"
+    return text[1:] if text[1:] == "0.0%" else text
 
 
 def factor(value: float) -> str:
@@ -179,7 +180,7 @@ def change(
 
     A speed is shown as a factor, and so are tokens if they change by `LARGE_FACTOR` or more. Other
     metrics show the paired `difference` with its interval if it was measured, otherwise a
-    percentage.
+    percentage. Shares change by percentage points.
 
     >>> tokens = [Measurement("tokens per word", "source", n, "tok/word") for n in (13.06, 1.659)]
     >>> bits = [Measurement("bits per byte", "source", n, "bits/byte") for n in (1.379, 0.881)]
@@ -188,11 +189,15 @@ def change(
     >>> paired = Measurement("m", "adapted", -0.498, "bits/byte", low=-0.7031, high=-0.3842)
     >>> change(*bits, paired)
     '-0.498 (-0.703 to -0.384)'
+    >>> change(Measurement("m", "source", 0.022, "share"), Measurement("m", "adapted", 0.178, ""))
+    '+15.6 points'
     """
     if before is None or after is None:
         return ""
     if before.value == after.value:
         return "0"
+    if before.unit == "share":
+        return points(before.value, after.value, difference)
     tokens, speed = before.metric.startswith("tokens"), before.unit.endswith("/s")
     if difference is not None and not tokens and not speed:
         return signed(difference.value, difference.low, difference.high)
@@ -203,6 +208,19 @@ def change(
         return f"{factor(1 / times)} fewer"
     is_factor = speed or (tokens and times >= LARGE_FACTOR)
     return factor(times) if is_factor else signed_percent(times - 1)
+
+
+def points(before: float, after: float, difference: Measurement | None) -> str:
+    """Return the change of a share in percentage points, with the interval of the difference.
+
+    >>> points(0.5, 0.25, Measurement("m", "adapted", -0.25, "share", low=-0.4, high=-0.1))
+    '-25.0 points (-40.0 to -10.0)'
+    """
+    value = 100 * (after - before)
+    if difference is None or difference.low is None or difference.high is None:
+        return f"{signed(value)} points"
+    change, interval = signed(value, 100 * difference.low, 100 * difference.high).split(" ", 1)
+    return f"{change} points {interval}"
 
 
 def size(count: float) -> str:
