@@ -122,6 +122,7 @@ def test_plan_says_that_plain_text_may_cost_the_chat(place: Path, tmp_path: Path
     assert "adapted directly, on plain text alone" in shown.output
     assert "warning: the source is a chat model and no chat text is trained on" in shown.output
     assert "training reads each document as: document <|endoftext|>" in shown.output
+    assert "attention stays within documents if the model and the text allow it" in shown.output
 
 
 def test_chat_text_needs_a_model_with_a_template(place: Path, tmp_path: Path) -> None:

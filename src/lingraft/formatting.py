@@ -192,10 +192,8 @@ def change(
     >>> change(Measurement("m", "source", 0.022, "share"), Measurement("m", "adapted", 0.178, ""))
     '+15.6 points'
     """
-    if before is None or after is None:
-        return ""
-    if before.value == after.value:
-        return "0"
+    if before is None or after is None or before.value == after.value:
+        return "0" if before and after else ""
     if before.unit == "share":
         return points(before.value, after.value, difference)
     tokens, speed = before.metric.startswith("tokens"), before.unit.endswith("/s")

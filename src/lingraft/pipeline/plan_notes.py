@@ -21,6 +21,7 @@ from lingraft.pipeline.tables import pretokenizer_line
 from lingraft.pipeline.text_summary import health_lines, text_lines
 from lingraft.recipe import Recipe, Runtime, Text, recipe_values
 from lingraft.store import Store
+from lingraft.training import TrainingPlan
 
 
 def describe_pretokenizer_plan(recipe: Recipe, runtime: Runtime, graph: Graph) -> str:
@@ -135,7 +136,19 @@ def source_notes(recipe: Recipe, node: StageNode, store: Store) -> tuple[str, ..
         return ()
     statement = source_statement(recipe, folder)
     warnings = [f"warning: {warning}" for warning in statement.warnings]
-    return (*statement.lines, *warnings)
+    return (*statement.lines, *_mask_lines(recipe.training), *warnings)
+
+
+def _mask_lines(training: TrainingPlan) -> list[str]:
+    if not training.phases or not training.may_mask_documents:
+        return []
+    line = "attention stays within documents"
+    if not training.requires_document_mask:
+        line += (
+            " if the model and the text allow it, which training finds out and says "
+            "(training.document_attention_mask: auto)"
+        )
+    return [line]
 
 
 def text_notes(node: StageNode, text: Text, store: Store) -> tuple[str, ...]:
