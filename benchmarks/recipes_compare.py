@@ -17,6 +17,9 @@ training FLOPs of `default`: at equal bytes they would cost eight times as much.
 with as many FLOPs (`lingraft.training.mfu`), replayed text included. A stopped run goes on where it
 was: finished stages are cached. Intervals over seeds are Student's t at 95%, paired by seed.
 
+A step of the paper's recipe is counted with the padding of its sequences, of which each holds one
+document: a batch of 1,024 are four sequences, as many as in the other recipes.
+
 `--document-masks` trains `default` and `no added tokens` with document masks, as lingraft does by
 default. The paper's recipe packs no two documents into a sequence. The folder of runs needs the
 `chosen.json` of `tune`, whose rates were chosen without masks.
@@ -58,6 +61,8 @@ RATES = (1.3e-4, 2.6e-4, 5.2e-4, 1.04e-3, 2.08e-3)
 BATCHES = (1024, 2048, 4096)
 SEQUENCE = 256
 """Tokens of a sequence, as the base was trained; no batch is smaller."""
+DOCUMENT = 45
+"""Mean tokens of a document of these texts after 3,000 tokens are added, for `PAPER`."""
 
 Outcome = dict[str, Any]
 
@@ -169,6 +174,8 @@ def train(
     if equal != "bytes":
         tokens = amount / (flops_a_token(recipe, arguments) if equal == "FLOPs" else 1)
         written = f"{round(tokens)} tokens"
+    if recipe == PAPER:  # a recipe counts a step without padding
+        point = Point(point.rate, point.batch // SEQUENCE * DOCUMENT)
     settings = settings_at(recipe, point, added=arguments.size, block=SEQUENCE)
     masks = {"document_attention_mask": arguments.document_masks and recipe != PAPER}
     run = lingraft.adapt(
