@@ -170,6 +170,19 @@ def _folder_name(model: str) -> str:
     return _run_name(last) or "model"
 
 
+def _name_with_language(name: str, language: str) -> str:
+    """Return the name of a run that ends with its language.
+
+    >>> _name_with_language("delhi", "hi"), _name_with_language("news_hi", "hi")
+    ('delhi-{language}', 'news_{language}')
+    >>> _name_with_language("hi", "hi")
+    '{language}'
+    """
+    before, own = name[: -len(language)], name[-len(language) :]
+    ends_with_it = own == language and (not before or before[-1] in "-_.")
+    return f"{before if ends_with_it else f'{name}-'}{{language}}"
+
+
 def _run_name(written: str) -> str:
     """Return what of a name can be part of the name of a run."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", written).lstrip("._-")[:MAX_NAME]
@@ -230,7 +243,7 @@ def commented_recipe(
         )
     text = _RECIPE.format(
         file=file,
-        name=_scalar(f"{_run_name(file.stem) or 'run'}-{{language}}"),
+        name=_scalar(_name_with_language(_run_name(file.stem) or "run", str(given.language))),
         model=_scalar(given.model),
         size=size,
         language=_scalar(given.language),

@@ -27,7 +27,7 @@ WRITTEN = re.compile(
 class Budget(Settings):
     """The length of a phase; exactly one unit is set, by default 1 epoch.
 
-    Recipes write `20M tokens`, `1 MB`, `0.1 epochs`, or `{bytes: 1000000}`.
+    Recipes write `20M tokens`, `1 MB`, `1 epoch`, or `{bytes: 1000000}`.
 
     >>> Budget.model_validate("1.5 MB").bytes, Budget.model_validate("20M tokens").amount
     (1500000, ('tokens', 20000000))
@@ -51,7 +51,7 @@ class Budget(Settings):
         default=None, gt=0, description="passes over the target text, excluding replay"
     )
 
-    written: ClassVar[str] = "'20M tokens', '1 MB', '500 steps' or '0.1 epochs'"
+    written: ClassVar[str] = "'20M tokens', '1 MB', '500 steps' or '1 epoch'"
 
     @classmethod
     def long_form(cls, value: Any) -> Any:
