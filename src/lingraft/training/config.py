@@ -121,7 +121,7 @@ class Phase(Settings):
     )
     budget: Budget = Field(
         default_factory=Budget,
-        description="length of the phase, by default 1 epoch: as '20M tokens', '1 MB' or '500 steps'",
+        description="length of the phase (default: 1 epoch): '20M tokens', '1 MB', '500 steps'",
     )
     learning_rates: LearningRates = Field(
         default_factory=LearningRates,
