@@ -61,8 +61,8 @@ RATES = (1.3e-4, 2.6e-4, 5.2e-4, 1.04e-3, 2.08e-3)
 BATCHES = (1024, 2048, 4096)
 SEQUENCE = 256
 """Tokens of a sequence, as the base was trained; no batch is smaller."""
-DOCUMENT = 45
-"""Mean tokens of a document of these texts after 3,000 tokens are added, for `PAPER`."""
+DOCUMENT = {"hi": 45, "ar": 20, "tr": 44, "ta": 46}
+"""Mean tokens of a document of each text under `PAPER`, with 3,000 tokens added."""
 
 Outcome = dict[str, Any]
 
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/recipes-compare"))
     parser.add_argument("--document-masks", action="store_true", help="see above")
     parser.add_argument(
-        "--only", nargs="+", choices=COMPARED, default=COMPARED, help="with default"
+        "--only", nargs="+", choices=COMPARED, default=COMPARED, help="what is compared"
     )
     parser.add_argument("--smoke", action="store_true")
     arguments = parser.parse_args()
@@ -174,8 +174,9 @@ def train(
     if equal != "bytes":
         tokens = amount / (flops_a_token(recipe, arguments) if equal == "FLOPs" else 1)
         written = f"{round(tokens)} tokens"
+    sequences = point.batch // SEQUENCE
     if recipe == PAPER:  # a recipe counts a step without padding
-        point = Point(point.rate, point.batch // SEQUENCE * DOCUMENT)
+        point = Point(point.rate, sequences * DOCUMENT[language])
     settings = settings_at(recipe, point, added=arguments.size, block=SEQUENCE)
     masks = {"document_attention_mask": arguments.document_masks and recipe != PAPER}
     run = lingraft.adapt(
@@ -197,6 +198,10 @@ def train(
     )
     record = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
     notes = next(stage["notes"] for stage in record["stages"] if stage["name"] == "training")
+    read = notes["phases"][0]["rows_of_a_step"]
+    if recipe == PAPER and read != sequences and not arguments.smoke:
+        msg = f"{run.folder}: a step has {read} documents instead of {sequences}; mend DOCUMENT"
+        raise SystemExit(msg)
     return {
         **{subject: bits(run, subject, language) for subject in ("source", "adapted")},
         "tokens": notes["tokens"],

@@ -87,8 +87,12 @@ def headings(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_headings_are_lines_of_their_own_and_links_find_them(page):
     """A heading with the paragraph below it in one line is none, and has another anchor."""
-    assert max(map(len, headings(page)), default=0) <= 100
-    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*\.md)?#([^)]+)\)", page.read_text()):
+    for heading in headings(page):
+        assert len(heading) <= 100
+        assert not re.search(r"[a-z`)]\. [A-Z]|\.$", heading), heading
+    for target, anchor in re.findall(
+        r"\]\((?!https?:)([^)#]*\.md)?#([^)]+)\)", page.read_text(encoding="utf-8")
+    ):
         linked = page.parent / target if target else page
         assert anchor in {slugify(heading, "-") for heading in headings(linked)}, (target, anchor)
 

@@ -173,7 +173,7 @@ def test_auto_prefers_a_name_and_says_what_it_compared():
     assert change.documents == len(ENGLISH)
     assert str(change.considered[0]) == "the base's own: qwen2 in llama.cpp"
     assert str(change.considered[1]).endswith(
-        "changes the ids of 0 base-language documents, no name in llama.cpp"
+        "changes the ids of 0 compared base-language documents, no name in llama.cpp"
     )
     line = str(change)
     assert "than mark-aware, which has no name" in line

@@ -113,7 +113,9 @@ def test_a_file_of_parallel_sentences_may_have_any_name(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--size", ""), "--size : vocabulary.size: "),
+        (("--size", ""), "--size: is empty; "),
+        (("--parallel", ""), "--parallel: is empty; "),
+        (("--size", "x"), "--size x: vocabulary.size: "),
         (("--balance", "foo"), "--balance foo: vocabulary.balance: "),
     ],
 )
@@ -129,8 +131,9 @@ def test_the_current_folder_is_not_replaced(values, here, tmp_path, monkeypatch)
     """A folder that is replaced as a whole cannot be the one in which the command runs."""
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    with pytest.raises(StoreError, match=r"^\.: is the current folder, .* choose another folder"):
-        extended(values, here, Path())
+    for folder in (Path(), Path.cwd(), Path("../empty")):
+        with pytest.raises(StoreError, match=r"is the current folder, .* name another one$"):
+            extended(values, here, folder)
 
 
 def test_a_tokenizer_without_weights_is_extended_alone(values, here, tmp_path, tiny_model):

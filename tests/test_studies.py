@@ -201,12 +201,15 @@ def test_an_override_applies_to_any_scale(recipe_file):
 def test_skip_may_name_values_of_other_scales(recipe_file):
     """An entry of `skip` is for all scales: it may name what a scale or an override replaces."""
     tiny = {"vocabulary.size": [5], "embeddings": ["mean"]}
-    scales = {"tiny": {"axes": tiny}, "odd": {"axes": 1}}
+    twice, gone = {"embeddings": ["mean", "mean"]}, {"embeddings": None}
+    scales = {"tiny": {"axes": tiny}, "odd": {"axes": 1}, "twice": {"axes": twice}}
+    scales["gone"] = {"axes": gone}
     skip = [{"vocabulary.size": 10, "embeddings": "random"}, {"vocabulary.size": 5}]
     path = study_file(recipe_file, axes=GRID, scales=scales, skip=skip)
     assert len(cells(path)) == 5
     assert {cell.recipe.vocabulary.size for cell in cells(path, "vocabulary.size=20")} == {20}
     assert len(cells(path, "scale=tiny", "study.skip=[{vocabulary.size: 20}]")) == 1
+    assert len(cells(path, "scale=gone")) == 2
 
 
 @pytest.mark.parametrize(

@@ -436,8 +436,8 @@ def test_much_changed_base_text_is_warned_of_with_the_price_of_protection(tmp_pa
 def test_a_hindi_word_in_english_text_does_not_keep_hindi_cut(tmp_path):
     """`auto` changes the pre-tokenizer if only words in the target's script get other ids.
 
-    Protected text keeps every id, so the pre-tokenizer stays as it is. So it does for text in an
-    unknown language, whose own script is not known.
+    Protected text keeps every id, so the pre-tokenizer then stays as it is, at the price that the
+    warning without protection gives.
     """
     learned = {"texts": [*ENGLISH, *STORY[:2]], "pattern": QWEN_REGEX}
     written_base("byte-level BPE", tmp_path / "source", **learned)
@@ -446,18 +446,25 @@ def test_a_hindi_word_in_english_text_does_not_keep_hindi_cut(tmp_path):
     hindi = [f"{line} {i}" for i in range(30) for line in STORY]
     target = lines_corpus(tmp_path / "hi", "hi", hindi)
 
-    def reason(language, **settings):
+    def extended(language, **settings):
         name = f"{language}-{len(settings)}"
         base = lines_corpus(tmp_path / f"base-{name}", language, lines)
-        out = tmp_path / name
-        extend(tmp_path / "source", [target], out, size=100, base=base, **settings)
-        return json.loads((out / "pretokenizer.json").read_text())["why"]
+        out, given = tmp_path / name, tmp_path / "source"
+        draft, _, _ = extend(given, [target], out, size=100, base=base, **settings)
+        tokens = json.loads((out / "curve.json").read_text())["tokens"][-1]
+        why = json.loads((out / "pretokenizer.json").read_text())["why"]
+        return why, tokens, str(draft.notes.get("warnings"))
 
-    aside = r"no id in \d+ base-language documents \(without words in the target's script\)$"
-    assert re.search(aside, reason("en"))
-    assert re.fullmatch(r"a change would re-cut \d+ of \d+ base-language documents", reason("und"))
-    protected = f"a change would re-cut 20 of {len(lines)} protected documents"
-    assert reason("en", protect=True) == protected
+    aside = (
+        r"no id in \d+ base-language documents \(without words in the script of the target text\)"
+    )
+    for language in ("en", "und"):  # text in an unknown language has the script of most letters
+        why, free, warnings = extended(language)
+        assert re.search(aside, why)
+    why, strict, _ = extended("en", protect=True)
+    assert re.fullmatch(r"a change would re-cut \d\d of \d+ protected or held-out documents", why)
+    price = re.search(r"protect_replay: true.* for ([\d.]+)% more tokens", warnings)[1]
+    assert float(price) == pytest.approx(100 * (strict / free - 1), abs=0.06)
 
 
 def test_few_held_out_documents_are_cut_into_lines_and_called_thin(tmp_path):

@@ -192,10 +192,18 @@ def change(
     >>> change(Measurement("m", "source", 0.022, "share"), Measurement("m", "adapted", 0.178, ""))
     '+15.6 points'
     """
-    if before is None or after is None or before.value == after.value:
-        return "0" if before and after else ""
+    if before is None or after is None:
+        return ""
+    if before.value == after.value:
+        return "0"
     if before.unit == "share":
         return points(before.value, after.value, difference)
+    return _change_of_value(before, after, difference)
+
+
+def _change_of_value(
+    before: Measurement, after: Measurement, difference: Measurement | None
+) -> str:
     tokens, speed = before.metric.startswith("tokens"), before.unit.endswith("/s")
     if difference is not None and not tokens and not speed:
         return signed(difference.value, difference.low, difference.high)
@@ -214,11 +222,12 @@ def points(before: float, after: float, difference: Measurement | None) -> str:
     >>> points(0.5, 0.25, Measurement("m", "adapted", -0.25, "share", low=-0.4, high=-0.1))
     '-25.0 points (-40.0 to -10.0)'
     """
-    value = 100 * (after - before)
+    value = difference.value if difference else after - before
     if difference is None or difference.low is None or difference.high is None:
-        return f"{signed(value)} points"
-    change, interval = signed(value, 100 * difference.low, 100 * difference.high).split(" ", 1)
-    return f"{change} points {interval}"
+        return f"{100 * value:+.1f} points"
+    return (
+        f"{100 * value:+.1f} points ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
+    )
 
 
 def size(count: float) -> str:

@@ -73,11 +73,16 @@ def extend(
     FOLDER/lingraft/certificate.json.
     """
     from lingraft import pipeline
+    from lingraft.errors import RecipeError
     from lingraft.recipe import Runtime
     from lingraft.recipe.overrides import Assignment
     from lingraft.recipe.yaml import read_value
 
     overrides: list[str | Assignment] = []
+    for option, given in (("--size", size), ("--balance", balance), ("--parallel", parallel)):
+        if given == "":
+            msg = f"{option}: is empty; give a value, or leave the option out"
+            raise RecipeError(msg)
     # These two are text, and may hold any character.
     for setting, option, value in (
         ("parallel_file", "--parallel", parallel),

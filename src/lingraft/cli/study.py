@@ -47,7 +47,9 @@ StudyOverride = Annotated[
 ]
 StudyDryRun = Annotated[
     bool,
-    typer.Option("--dry-run", help="Only show the cells and stages, and which are cached."),
+    typer.Option(
+        "--dry-run", help="Only show the cells and stages, which are cached, and what cannot run."
+    ),
 ]
 TaskCount = Annotated[
     int,

@@ -162,6 +162,17 @@ def scripts_of(language: str, declared: Sequence[str] = ()) -> tuple[str, ...]:
     return tuple(scripts) if _letter_scripts().groupindex.keys() >= set(scripts) else ()
 
 
+def most_used_scripts(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return the codes of the script of more than half of the letters of a sample, if there is one.
+
+    >>> most_used_scripts(["one two", "नमस्ते"]), most_used_scripts(["12"])
+    (('Latn',), ())
+    """
+    shares = _shares(_count_letters(texts))
+    found = max(shares, key=shares.__getitem__)
+    return _COMBINED.get(found, (found,)) if shares[found] > 0.5 else ()
+
+
 def is_unspaced(language: str, declared: tuple[str, ...] = ()) -> bool:
     """Return whether a language, or one of its declared scripts, has no spaces between words.
 

@@ -59,7 +59,8 @@ def extend_tokenizer(
             `{language: texts}` for several languages.
         size: number of tokens to add (10,000), or "auto".
         base_texts: documents in a language that the model knows. The certificate reports how many
-            of them change; a changed pre-tokenizer must not change any of them.
+            of them change; see `vocabulary.pretokenizer` in the settings for those that a changed
+            pre-tokenizer must not change.
         language: BCP-47 tag of `texts`, for messages.
         method: how tokens are chosen ("continued").
         pretokenizer: "auto", "keep", "repair", "named", or the name of a mark-aware pre-tokenizer

@@ -144,11 +144,8 @@ def _mask_lines(training: TrainingPlan) -> list[str]:
         return []
     line = "attention stays within documents"
     if not training.requires_document_mask:
-        line += (
-            " if the model and the text allow it, which training finds out and says "
-            "(training.document_attention_mask: auto)"
-        )
-    return [line]
+        line += " if the model and the text allow it; training checks this and reports it"
+    return [f"{line} (training.document_attention_mask)"]
 
 
 def text_notes(node: StageNode, text: Text, store: Store) -> tuple[str, ...]:

@@ -107,6 +107,11 @@ def new_run_folder(target: Path, option: str = "--runs", *, made_by: str = ADAPT
 
 def _check_replaceable(target: Path, option: str, made_by: str) -> None:
     """Raise `StoreError` if a folder holds anything but a result of the same command."""
+    if target.resolve() == Path.cwd():
+        msg = (
+            f"{target}: is the current folder, which would be replaced as a whole; name another one"
+        )
+        raise StoreError(msg)
     # A record that cannot be read may be that of a run, which is the most work to lose.
     found = ADAPT
     if (target / RUN).is_file():
@@ -115,8 +120,6 @@ def _check_replaceable(target: Path, option: str, made_by: str) -> None:
         problem = f"was made by `{found}`, which `{made_by}` does not replace"
     elif target.exists() and any(target.iterdir()):
         found, problem = "", "exists and is not a run of lingraft"
-    elif not target.name:  # "." or ""
-        found, problem = "", "is the current folder, which would be replaced as a whole"
     else:
         return
     if found != made_by:

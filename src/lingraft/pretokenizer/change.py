@@ -77,8 +77,8 @@ class ConsideredPretokenizer:
     """A pre-tokenizer that `auto` compared: the base's own ("keep"), or that of a rewrite.
 
     `saving` and `growth` are as in `PretokenizerChange`. `recut` counts the base-language documents
-    that get other ids; it is `None` if the saving was too small to count them. `llama_cpp` is
-    llama.cpp's name.
+    that get other ids, of those that are compared; it is `None` if the saving was too small to
+    count them. `llama_cpp` is llama.cpp's name.
     """
 
     name: str
@@ -94,7 +94,7 @@ class ConsideredPretokenizer:
             return f"the base's own: {name}"
         recut = ""
         if self.recut is not None:
-            recut = f", changes the ids of {counted(self.recut, 'base-language document')}"
+            recut = f", changes the ids of {counted(self.recut, 'compared base-language document')}"
         return f"{self.name}: saves {self.saving:.1%} of the target's tokens{recut}, {name}"
 
 
@@ -111,8 +111,9 @@ class PretokenizerChange:
     added tokens. `growth` is the share by which the base's own tokens for the target grow before
     any token is added. Both are `None` where they were not measured.
 
-    `considered` lists what `auto` compared, over `documents` base-language documents. `unnamed` is
-    the reason why no mark-aware pre-tokenizer of llama.cpp fits the base, "" if one does.
+    `considered` lists what `auto` compared, and `documents` on how many base-language documents.
+    `unnamed` is the reason why no mark-aware pre-tokenizer of llama.cpp fits the base, "" if one
+    does.
     """
 
     why: str

@@ -47,13 +47,15 @@ def kind_of(annotation: Any, metadata: Sequence[Any] = ()) -> str:
 
 
 def _words(annotation: Any) -> list[str]:
-    """Return the words that may be written for `bool` or a `Literal`, none for other types."""
+    """Return the words for `bool`, `None` or a `Literal`, none for other types."""
     bare = without_metadata(annotation)
     if bare is bool:
         return ["true", "false"]
-    return (
-        list(map(str, typing.get_args(bare))) if typing.get_origin(bare) is typing.Literal else []
-    )
+    if bare is type(None):
+        return [PLAIN[bare]]
+    if typing.get_origin(bare) is typing.Literal:
+        return list(map(str, typing.get_args(bare)))
+    return []
 
 
 def _kind(annotation: Any, metadata: Sequence[Any]) -> str:

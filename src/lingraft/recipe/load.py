@@ -178,8 +178,9 @@ def _name_with_language(name: str, language: str) -> str:
     >>> _name_with_language("hi", "hi")
     '{language}'
     """
-    before, own = name[: -len(language)], name[-len(language) :]
-    ends_with_it = own == language and (not before or before[-1] in "-_.")
+    own = language.rpartition(":")[2]  # of domain:law
+    before = name[: -len(own)]
+    ends_with_it = name.lower().endswith(own.lower()) and before[-1:] in {"", "-", "_", "."}
     return f"{before if ends_with_it else f'{name}-'}{{language}}"
 
 

@@ -35,7 +35,7 @@ class Axis:
 def axes_of(study: Study) -> list[Axis]:
     """Return the axes with their values; for a list of cells, an axis for each setting they set."""
     if not study.cells:
-        return [axis_of(study, name, values) for name, values in study.axes.items()]
+        return [_axis(study, name, values) for name, values in study.axes.items()]
     values_by_path: dict[str, list[Any]] = {}
     lines: dict[str, list[str]] = {}
     for number, cell in enumerate(study.cells):
@@ -57,8 +57,16 @@ def axes_of(study: Study) -> list[Axis]:
     return [_axis_of_list(path, values, lines[path]) for path, values in values_by_path.items()]
 
 
-def axis_of(study: Study, name: str, values: list[Any] | Mapping[str, Mapping[str, Any]]) -> Axis:
-    """Return an axis of a study with the given values; raises `RecipeError` for equal labels."""
+def values_of(name: str, values: list[Any] | Mapping[str, Mapping[str, Any]]) -> list[Value]:
+    """Return the values of an axis as a file has them: not checked, and without their lines."""
+    if isinstance(values, Mapping):
+        return [Value(str(label), settings) for label, settings in values.items()]
+    return [
+        Value(label, {name: value}) for label, value in zip(_labels(values), values, strict=True)
+    ]
+
+
+def _axis(study: Study, name: str, values: list[Any] | Mapping[str, Mapping[str, Any]]) -> Axis:
     if not isinstance(values, Mapping):
         lines = [study.line("axes", name, index) for index in range(len(values))]
         return _axis_of_list(name, values, lines)

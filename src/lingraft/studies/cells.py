@@ -12,6 +12,7 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from lingraft.recipe.text_needs import largest, preset_bytes, resolve_presets
 from lingraft.recipe.tree import Place, Tree, place_of
 from lingraft.recipe.yaml import read_file
 from lingraft.store import digest
-from lingraft.studies.axes import Axis, Label, Value, axes_of, axis_of
+from lingraft.studies.axes import Axis, Label, Value, axes_of, values_of
 from lingraft.studies.config import SEED, Study
 
 LONGEST_NAME = 80
@@ -131,16 +132,15 @@ def _points_of_grid(study: Study, axes: Sequence[Axis]) -> list[Point]:
 
 
 def _check_skip(study: Study) -> None:
-    """Raise `RecipeError` for an entry of `skip` that can match no cell of any scale."""
+    """Raise `RecipeError` for an entry of `skip` with an axis or a value that no scale has."""
     for number, entry in enumerate(study.skip):
         for axis, skipped in entry.items():
             where = study.line("skip", number, axis)
-            if axis not in study.axes:
+            written = study.values_written(axis)
+            if not written:
                 msg = f"{where}: skip: {axis} is no axis; the axes are {', '.join(study.axes)}"
                 raise RecipeError(msg)
-            known: list[Value] = []
-            for values in study.values_written(axis):
-                known += axis_of(study, axis, values).values
+            known = list(chain.from_iterable(values_of(axis, values) for values in written))
             for one in _as_list(skipped):
                 if not any(_is_value(value, one) for value in known):
                     labels = dict.fromkeys(str(value.label) for value in known)
@@ -153,13 +153,14 @@ def _check_skip(study: Study) -> None:
 
 def _is_skipped(study: Study, point: Point) -> bool:
     """Say whether an entry of `skip` matches a point."""
-    for entry in study.skip:
-        if all(
-            any(_is_value(point[axis], one) for one in _as_list(skipped))
-            for axis, skipped in entry.items()
-        ):
-            return True
-    return False
+    return any(_matches(entry, point) for entry in study.skip)
+
+
+def _matches(entry: Mapping[str, Any], point: Point) -> bool:
+    for axis, skipped in entry.items():
+        if axis not in point or not any(_is_value(point[axis], one) for one in _as_list(skipped)):
+            return False
+    return True
 
 
 def _is_value(value: Value, named: Any) -> bool:

@@ -120,7 +120,8 @@ def _plan_cells(cells: CellGraphs, target: Path, store: Store) -> Iterator[CellP
         is_finished = any(finished_line(run, cell.recipe, graph) for run in runs)
         state = FINISHED if is_finished else TO_DO
         if not is_finished and (fault := task_fault(cell.recipe, graph, store, task_faults)):
-            state = fault
+            yield CellPlan(cell.name, labels, cell.seed, fault, 0, 0, 0)
+            continue
         cached = len(nodes) - to_do
         yield CellPlan(cell.name, labels, cell.seed, state, cached, to_do, shared)
 

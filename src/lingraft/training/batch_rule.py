@@ -87,23 +87,23 @@ def rate_factor(sequences_per_step: int, block: int) -> float:
 
 
 def batch_reason(
-    sequences_per_step: int, block: int, parameters: int, *, asked: int | None = None
+    sequences_per_step: int, block: int, parameters: int, *, batch_tokens: int | None = None
 ) -> str:
-    """Return why a step has so many sequences; `asked` are the tokens that the recipe sets.
+    """Return why a step has so many sequences; `batch_tokens` is what the recipe sets.
 
     >>> batch_reason(1, 512, 8_000_000)  # doctest: +NORMALIZE_WHITESPACE
     'one sequence, the least; 2,048 at 8M parameters, less for 200 steps; measured at 8.6M
     parameters'
     >>> batch_reason(256, 512, 7_000_000_000)
     'by the size of 7B parameters; not measured at this size'
-    >>> batch_reason(2, 252, 8_000_000, asked=512)
-    '2 sequences of 252 for the 512 of the recipe'
+    >>> batch_reason(2, 252, 8_000_000, batch_tokens=512)
+    '2 sequences of 252 tokens on average, for the 512 tokens that the recipe sets'
     """
-    if asked is not None:
-        if asked == sequences_per_step * block:
+    if batch_tokens is not None:
+        if batch_tokens == sequences_per_step * block:
             return "as the recipe says"
-        sequences = counted(sequences_per_step, "sequence")
-        return f"{sequences} of {block:,} for the {asked:,} of the recipe"
+        sequences = f"{counted(sequences_per_step, 'sequence')} of {block:,} tokens on average"
+        return f"{sequences}, for the {batch_tokens:,} tokens that the recipe sets"
     by_size = sequences_by_size(block, parameters)
     model, evidence = model_size(parameters), measured_near(parameters, MEASURED_SIZES)
     if sequences_per_step >= by_size:

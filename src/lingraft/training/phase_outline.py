@@ -122,7 +122,7 @@ def outline_phase(phase: Phase, steps: CountedSteps, kind: str, parameters: int)
     return PhaseOutline(
         steps.steps,
         per_step * tokens,
-        batch_reason(per_step, tokens, parameters, asked=phase.batch_tokens),
+        batch_reason(per_step, tokens, parameters, batch_tokens=phase.batch_tokens),
         phase.schedule.rise(scheduled),
         phase.schedule.rise_reason(scheduled),
         phase.rates(kind, parameters, tokens, per_step),

@@ -50,19 +50,19 @@ class Schedule(Choice, ABC):
 
         >>> Cosine(warmup=0.03).rise_reason(1000), Cosine(warmup=0.03).rise_reason(60)
         ('3% of the steps', 'at least 5 steps')
-        >>> Cosine(warmup=0.03).rise_reason(3), Cosine(warmup=0.5).rise_reason(3)
-        ('at most half of the steps', '50% of the steps')
+        >>> Cosine(warmup=0.03).rise_reason(3), Cosine(warmup=0.4).rise_reason(3)
+        ('at most half of the steps', '40% of the steps')
         """
         if not self.warmup:
             return "none is set"
-        rise, share = self.rise(steps), self.warmup * steps
-        # Few steps: rounding up makes one step of a small part of a step.
-        is_share = rise == math.ceil(share) and (rise >= MIN_WARMUP or rise - share <= 0.5)
-        if self.warmup < 1 and is_share:
-            return f"{percent(self.warmup)} of the steps"
-        if rise == steps // 2 and rise < (self.warmup if self.warmup >= 1 else MIN_WARMUP):
+        rise, half = self.rise(steps), steps // 2
+        if self.warmup >= 1:
+            return "at most half of the steps" if rise < self.warmup else "a number of steps"
+        if rise == half < MIN_WARMUP and self.warmup * steps < half:
             return "at most half of the steps"
-        return f"at least {MIN_WARMUP} steps" if self.warmup < 1 else "a number of steps"
+        if rise == math.ceil(self.warmup * steps):
+            return f"{percent(self.warmup)} of the steps"
+        return f"at least {MIN_WARMUP} steps"
 
     def short_warmup(self, steps: int) -> str | None:
         """Return what to set if the warm-up of a phase of `steps` steps is short.

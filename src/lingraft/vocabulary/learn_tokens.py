@@ -97,15 +97,7 @@ def learn_tokens(
     if not extension.max_size or isinstance(extension.selection, Nothing):
         decision = keep_pretokenizer(source.family, "nothing is added")
         return LearnedVocabulary(source.folder, decision, (), Selected(()), Selected(()))
-    decision = choose_pretokenizer(
-        source.family,
-        extension.pretokenizer,
-        texts=_sample_texts(corpora),
-        base=unchanged_text(base, corpora, protect=extension.protect),
-        selection=extension.selection,
-        size=extension.max_size,
-        where=source.folder,
-    )
+    decision = _choose_pretokenizer(source, corpora, extension, base)
     words = []
     for corpus in corpora:
         words.append(count_words(decision.family, corpus, extension.workers, MAX_WORDS))
@@ -114,6 +106,20 @@ def learn_tokens(
     report_special_tokens(words, draft)
     check_number_found(selected, extension.size, corpora, draft)
     return LearnedVocabulary(source.folder, decision, words, full, selected)
+
+
+def _choose_pretokenizer(
+    source: ModelTokenizer, corpora: Sequence[Corpus], extension: Extension, base: Corpus | None
+) -> PretokenizerDecision:
+    return choose_pretokenizer(
+        source.family,
+        extension.pretokenizer,
+        texts=_sample_texts(corpora),
+        base=unchanged_text(base, corpora, protect=extension.protect),
+        selection=extension.selection,
+        size=extension.max_size,
+        where=source.folder,
+    )
 
 
 def _sample_texts(corpora: Sequence[Corpus]) -> Iterator[str]:
@@ -164,9 +170,20 @@ def _select(
     return full, full.first(extension.size.choose(full, extension.serving))
 
 
-def select_protected(learned: LearnedVocabulary, extension: Extension, base: Corpus) -> Selected:
-    """Select tokens again, with base-language text protected."""
-    protecting = replace(extension, protect=True)
-    family = learned.pretokenizer.family
-    _, selected = _select(family, learned.words, protecting, base, learned.where)
+def select_protected(
+    source: ModelTokenizer,
+    corpora: Sequence[Corpus],
+    learned: LearnedVocabulary,
+    extension: Extension,
+    base: Corpus,
+) -> Selected:
+    """Select tokens again, with base-language text protected, if need be by the old regex."""
+    protecting, words = replace(extension, protect=True), learned.words
+    decision = learned.pretokenizer
+    if decision.change.changed:
+        decision = _choose_pretokenizer(source, corpora, protecting, base)
+    if decision.change.rewrite != learned.pretokenizer.change.rewrite:
+        family, workers = decision.family, extension.workers
+        words = [count_words(family, corpus, workers, MAX_WORDS) for corpus in corpora]
+    _, selected = _select(decision.family, words, protecting, base, learned.where)
     return selected

@@ -152,10 +152,10 @@ def _decide(family: Family, scored: list[ScoredOption], base: BaseText) -> Preto
     recut, documents = _count_changed_documents(family, candidates, base.documents)
     chosen = next((entry for entry in candidates if not recut[entry.name]), None)
     if chosen is None:
-        reason = _why_kept(best, recut.get(best.name), f"{documents} {base.kind}")
+        reason = _why_kept(best, recut.get(best.name), base.count(documents))
         decision = keep_pretokenizer(family, reason, best.score)
     else:
-        reason = _why_changed(chosen, best, f"{documents} {base.kind}" if documents else "")
+        reason = _why_changed(chosen, best, base.count(documents) if documents else "")
         decision = change_pretokenizer(family, chosen.option, reason, chosen.score)
     considered = [ConsideredPretokenizer("keep", 0.0, 0.0, 0, find_llama_cpp_name(family.data))]
     for entry in scored:
@@ -194,7 +194,7 @@ def _why_changed(chosen: ScoredOption, best: ScoredOption, documents: str) -> st
     if documents:
         parts.append(f"the change alone moves no id in {documents}")
     else:
-        parts.append("no base text was given")
+        parts.append("there was no base-language text to compare")
     return "; ".join(parts)
 
 

@@ -114,7 +114,7 @@ def extend_tokenizer(
     certificate = _check_certificate(evidence, others, extension, draft)
     warn_of_thin_evidence(corpora, base, draft)
     if base and learned.words and not extension.protect:
-        learn_protected = partial(select_protected, learned, extension, base)
+        learn_protected = partial(select_protected, source, corpora, learned, extension, base)
         suggest_protection(certificate.claims, selected, learn_protected, base, draft)
     write_samples(source, target, corpora, draft.path("samples.json"))
     write_curve(learned.full, draft.path("curve.json"))

@@ -9,7 +9,8 @@ from itertools import chain
 import regex
 
 from lingraft.corpus import Corpus
-from lingraft.corpus.script_check import scripts_of
+from lingraft.corpus.script_check import most_used_scripts, scripts_of
+from lingraft.formatting import counted
 from lingraft.text_units import letters_in
 
 _SPACE = regex.compile(r"(\s+)")
@@ -19,35 +20,45 @@ _SPACE = regex.compile(r"(\s+)")
 class BaseText:
     """The base-language documents in which a changed pre-tokenizer must move no id.
 
-    `kind` says what they are, in messages.
+    `kind` and `note` say what they are, in messages.
     """
 
     documents: Iterable[str] = ()
-    kind: str = "base-language documents"
+    kind: str = "base-language document"
+    note: str = ""
+
+    def count(self, documents: int) -> str:
+        """Return how many documents were compared, in words."""
+        return f"{counted(documents, self.kind)}{self.note}"
 
 
 def unchanged_text(base: Corpus | None, corpora: Sequence[Corpus], *, protect: bool) -> BaseText:
-    """Return the base-language text that `auto` must not change: protected text, or held-out text.
+    """Return the base-language text that `auto` must not change: held-out and protected text.
 
-    Held-out text is read without the words in the scripts of the target languages, unless the base
-    language has the same script or is not known. New tokens change these words, too, and a Hindi
-    word in one of thousands of English documents would otherwise keep all Hindi words cut.
+    Protected text is compared whole. Held-out text is read without the words in the scripts of the
+    target languages, if the base language has another script. New tokens change these words, too,
+    and a Hindi word in one of thousands of English documents would otherwise keep all Hindi words
+    cut.
     """
     if base is None:
         return BaseText()
-    heldout = base.documents("heldout")
-    if protect:
-        return BaseText(chain(heldout, base.documents("train")), "protected documents")
-    own = scripts_of(base.language, base.scripts)
-    others: set[str] = set()
-    for corpus in corpora:
-        others.update(scripts_of(corpus.language, corpus.scripts))
-    others.difference_update(own)
-    if not own or not others:
-        return BaseText(heldout)
-    letters = regex.compile(letters_in(frozenset(others)))
-    kind = "base-language documents (without words in the target's script)"
-    return BaseText((_without_words(text, letters) for text in heldout), kind)
+    heldout, note = base.documents("heldout"), ""
+    own = _scripts(base)
+    others = set(chain.from_iterable(map(_scripts, corpora))).difference(own)
+    if own and others:
+        letters = regex.compile(letters_in(frozenset(others)))
+        heldout = (_without_words(text, letters) for text in heldout)
+        note = " (without words in the script of the target text)"
+    if not protect:
+        return BaseText(heldout, note=note)
+    documents = chain(base.documents("train"), heldout)
+    return BaseText(documents, "protected or held-out document")
+
+
+def _scripts(corpus: Corpus) -> tuple[str, ...]:
+    """Return the scripts of a text; those of most letters if its language is not known."""
+    known = scripts_of(corpus.language, corpus.scripts)
+    return known or most_used_scripts(corpus.documents("train"))
 
 
 def _without_words(text: str, letters: regex.Pattern[str]) -> str:
