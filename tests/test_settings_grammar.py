@@ -91,7 +91,7 @@ def example_of(path: str) -> Any:
     for start, example in {**examples, "mapping": {}}.items():
         if kind.startswith(start):
             return example
-    return kind.partition(" or ")[0]
+    return re.split(", | or ", kind)[0]
 
 
 def needed_for(path: str) -> list[str]:
