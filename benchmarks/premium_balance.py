@@ -32,6 +32,7 @@ from lingraft.vocabulary.corpus_words import CorpusWords
 from lingraft.vocabulary.language_shares import mix_counts
 from lingraft.vocabulary.premium_balance import PremiumBalance
 from lingraft.vocabulary.pretokenizer_choice import choose_pretokenizer
+from lingraft.vocabulary.unchanged_text import BaseText
 
 ASSETS = Path("../shared/assets")
 LANGUAGES = ("hi", "ta", "te", "bn", "th", "ar", "tr", "sw")
@@ -146,7 +147,7 @@ def prepare(base: str, size: int, megabytes: float, files: dict[str, Path]) -> S
         family,
         "auto",
         texts=sample,
-        base_texts=columns["en"],
+        base=BaseText(columns["en"]),
         selection=ContinuedBPE(),
         size=size,
         where=folder,
