@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from lingraft.formatting import change, value_of
 from lingraft.measurement import Measurement, metric_changes
+from lingraft.measurement_text import change, value_of
 from lingraft.model_card.sections import measurement_table
 from lingraft.pipeline import Run
 from lingraft.pipeline.tables import before_after

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import lingraft
-from lingraft.formatting import measured
+from lingraft.measurement_text import measured
 from lingraft.model_card import CARD, card_text, write_card
 from lingraft.model_card.markdown import escape_markdown, front_matter
 from lingraft.model_card.sections import limits_section

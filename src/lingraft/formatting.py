@@ -1,19 +1,12 @@
-"""Formats numbers, measurements and changes, the same in every output.
+"""Formats numbers, amounts and lists of words, the same in every output.
 
-The terminal, the model card and the report use these functions, so the same measurement and the
-same change have the same text in all of them. A number has three significant digits.
+A number has three significant digits. `measurement_text` formats measurements with them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any
-
-from lingraft.measurement import Measurement
-
-# A change in tokens is written as a factor from here on, and as a percentage below.
-LARGE_FACTOR = 1.5
 
 
 def number(value: float | None) -> str:
@@ -129,105 +122,6 @@ def with_interval(value: float, low: float | None, high: float | None) -> str:
     if low is None or high is None or low == high:
         return number(value)
     return f"{number(value)} ({number(low)} to {number(high)})"
-
-
-def value_of(row: Measurement, value: float | None = None) -> str:
-    """Return the value of a measurement, or `value` in its unit; a share is a percentage.
-
-    >>> value_of(Measurement("m", "s", 0.256, "share")), value_of(Measurement("m", "s", 13.49, "x"))
-    ('25.6%', '13.5')
-    """
-    shown = row.value if value is None else value
-    return percent(shown) if row.unit == "share" else number(shown)
-
-
-def interval_of(row: Measurement | None) -> str:
-    """Return the interval of a measurement, empty if there is none or it is a single point.
-
-    >>> interval_of(Measurement("m", "s", 1.5, "u", low=1.25, high=1.75, confidence=0.95))
-    '1.25 to 1.75'
-    """
-    if row is None or row.low is None or row.high is None or row.low == row.high:
-        return ""
-    return f"{value_of(row, row.low)} to {value_of(row, row.high)}"
-
-
-def confidence_levels(levels: Iterable[float | None]) -> str:
-    """Return the levels of intervals, each once; `None` is the level of no interval.
-
-    >>> confidence_levels([0.9, None, 0.9]), confidence_levels([0.9, 0.95]), confidence_levels([])
-    ('90%', '90% and 95%', '')
-    """
-    return join_words([percent(level) for level in dict.fromkeys(levels) if level is not None])
-
-
-def measured(row: Measurement | None) -> str:
-    """Return the value of a measurement with its interval.
-
-    >>> measured(Measurement("m", "s", 0.5, "share", low=0.25, high=0.75)), measured(None)
-    ('50% (25% to 75%)', '')
-    """
-    if row is None:
-        return ""
-    interval = interval_of(row)
-    return value_of(row) + (f" ({interval})" if interval else "")
-
-
-def change(
-    before: Measurement | None, after: Measurement | None, difference: Measurement | None = None
-) -> str:
-    """Return the change between two measurements of one metric in one language.
-
-    A speed is shown as a factor, and so are tokens if they change by `LARGE_FACTOR` or more. Other
-    metrics show the paired `difference` with its interval if it was measured, otherwise a
-    percentage. Shares change by percentage points.
-
-    >>> tokens = [Measurement("tokens per word", "source", n, "tok/word") for n in (13.06, 1.659)]
-    >>> bits = [Measurement("bits per byte", "source", n, "bits/byte") for n in (1.379, 0.881)]
-    >>> change(*tokens), change(*bits), change(bits[0], bits[0]), change(bits[0], None)
-    ('7.87x fewer', '-36.1%', '0', '')
-    >>> paired = Measurement("m", "adapted", -0.498, "bits/byte", low=-0.7031, high=-0.3842)
-    >>> change(*bits, paired)
-    '-0.498 (-0.703 to -0.384)'
-    >>> change(Measurement("m", "source", 0.022, "share"), Measurement("m", "adapted", 0.178, ""))
-    '+15.6 points'
-    """
-    if before is None or after is None:
-        return ""
-    if before.value == after.value:
-        return "0"
-    if before.unit == "share":
-        return points(before.value, after.value, difference)
-    return _change_of_value(before, after, difference)
-
-
-def _change_of_value(
-    before: Measurement, after: Measurement, difference: Measurement | None
-) -> str:
-    tokens, speed = before.metric.startswith("tokens"), before.unit.endswith("/s")
-    if difference is not None and not tokens and not speed:
-        return signed(difference.value, difference.low, difference.high)
-    if not before.value or not after.value:
-        return f"from 0 to {value_of(after)}" if after.value else "to 0"
-    times = after.value / before.value
-    if tokens and times <= 1 / LARGE_FACTOR:
-        return f"{factor(1 / times)} fewer"
-    is_factor = speed or (tokens and times >= LARGE_FACTOR)
-    return factor(times) if is_factor else signed_percent(times - 1)
-
-
-def points(before: float, after: float, difference: Measurement | None) -> str:
-    """Return the change of a share in percentage points, with the interval of the difference.
-
-    >>> points(0.5, 0.25, Measurement("m", "adapted", -0.25, "share", low=-0.4, high=-0.1))
-    '-25.0 points (-40.0 to -10.0)'
-    """
-    value = difference.value if difference else after - before
-    if difference is None or difference.low is None or difference.high is None:
-        return f"{100 * value:+.1f} points"
-    return (
-        f"{100 * value:+.1f} points ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
-    )
 
 
 def size(count: float) -> str:

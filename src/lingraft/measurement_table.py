@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, overload
 
 from rich.table import Table
 
-from lingraft.formatting import change, confidence_levels, measured
 from lingraft.measurement import CHANGE, Measurement, arrow_table, select
+from lingraft.measurement_text import change, confidence_levels, measured
 from lingraft.table_display import as_html, as_text
 
 if TYPE_CHECKING:

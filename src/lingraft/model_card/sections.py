@@ -9,8 +9,9 @@ from typing import Any
 
 from lingraft.corpus.presets import preset_of
 from lingraft.embeddings import INITS
-from lingraft.formatting import change, confidence_levels, counted, measured, percent
+from lingraft.formatting import counted, percent
 from lingraft.measurement import SUBJECTS, Measurement, metric_changes
+from lingraft.measurement_text import change, confidence_levels, measured
 from lingraft.model_card.markdown import (
     bullets,
     escape_markdown,

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 
 from lingraft.display_text import language_name
 from lingraft.formatting import (
-    LARGE_FACTOR,
     counted,
     join_words,
     number,
@@ -18,6 +17,7 @@ from lingraft.formatting import (
     size,
 )
 from lingraft.measurement import MIN_DOCUMENTS, MetricChange, find_change, find_fertility
+from lingraft.measurement_text import LARGE_FACTOR
 from lingraft.model_card.markdown import heldout_text
 from lingraft.model_card.sections import chat_statement, received_statement
 from lingraft.pipeline.run_files import RunFiles

@@ -8,8 +8,9 @@ from typing import Any
 
 from rich.table import Table
 
-from lingraft.formatting import change, confidence_levels, counted, join_words, number, value_of
+from lingraft.formatting import counted, join_words, number
 from lingraft.measurement import SUBJECTS, MetricChange, metric_changes
+from lingraft.measurement_text import change, confidence_levels, value_of
 from lingraft.model_card.markdown import heldout_text
 from lingraft.pipeline.finished_run import Run
 from lingraft.pipeline.run_files import read_json

@@ -9,8 +9,9 @@ from typing import Any
 from lingraft.display_text import language_name
 from lingraft.evaluation.byte_positions import EARLY, IN_CONTEXT_GAINS, position_spans
 from lingraft.evaluation.in_context_probes import KNOWN
-from lingraft.formatting import confidence_levels, join_words, number, percent
+from lingraft.formatting import join_words, number, percent
 from lingraft.measurement import MIN_DOCUMENTS, MetricChange
+from lingraft.measurement_text import confidence_levels
 from lingraft.model_card.markdown import stage_notes
 from lingraft.pipeline.evaluation_stages import CURVE_LEVEL
 from lingraft.pipeline.run_files import RunFiles

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lingraft.errors import StoreError
-from lingraft.formatting import confidence_levels
 from lingraft.measurement import MetricChange, find_change, metric_changes
+from lingraft.measurement_text import confidence_levels
 from lingraft.model_card import write_card
 from lingraft.page_style import page_style
 from lingraft.pipeline.run_files import read_run

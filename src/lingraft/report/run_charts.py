@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from lingraft.display_text import language_name
-from lingraft.formatting import confidence_levels, number, percent
+from lingraft.formatting import number, percent
 from lingraft.measurement import MetricChange, find_fertility
+from lingraft.measurement_text import confidence_levels
 from lingraft.pipeline.run_files import RunFiles
 from lingraft.report.chart_labels import label_axis, wrapped
 from lingraft.report.charts import BLUE, GREY, Chart, coloured_by, styled

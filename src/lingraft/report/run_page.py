@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from lingraft import display_text, formatting
+from lingraft import display_text, formatting, measurement_text
 from lingraft.evaluation import forgetting
 from lingraft.forecast.prediction import check_predictions
 from lingraft.measurement import SUBJECTS, MetricChange, metric_changes
@@ -152,15 +152,15 @@ def environment() -> Environment:
         "change": _change,
         "signed": formatting.signed,
         "signed_percent": formatting.signed_percent,
-        "interval": formatting.interval_of,
-        "shown": formatting.value_of,
+        "interval": measurement_text.interval_of,
+        "shown": measurement_text.value_of,
         "invisible_as_escapes": display_text.invisible_as_escapes,
     }
     return jinja
 
 
 def _change(entry: MetricChange) -> str:
-    return formatting.change(entry.before, entry.last, entry.difference)
+    return measurement_text.change(entry.before, entry.last, entry.difference)
 
 
 def _make_plain(value: Any) -> Any:
