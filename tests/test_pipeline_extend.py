@@ -132,7 +132,9 @@ def test_the_current_folder_is_not_replaced(values, here, tmp_path, monkeypatch)
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     for folder in (Path(), Path.cwd(), Path("../empty")):
-        with pytest.raises(StoreError, match=r"is the current folder, .* name another one$"):
+        with pytest.raises(
+            StoreError, match=r"is the current working directory, .* folder with --output$"
+        ):
             extended(values, here, folder)
 
 

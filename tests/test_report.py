@@ -516,8 +516,8 @@ def test_the_answer_is_made_from_the_numbers(tmp_path):
     )
     assert said[2].startswith("Bits per byte on English rose from 1.64 to 1.84")
     assert said[-1] == (
-        "The certified claim about the tokenizer holds. Not required, and with exceptions: "
-        "added tokens used (2 of 9 are not)."
+        "The certified claim about the tokenizer holds. For information only, these hold in part: "
+        "added tokens used (except 2 of 9)."
     )
 
 

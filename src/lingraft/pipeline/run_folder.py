@@ -107,9 +107,11 @@ def new_run_folder(target: Path, option: str = "--runs", *, made_by: str = ADAPT
 
 def _check_replaceable(target: Path, option: str, made_by: str) -> None:
     """Raise `StoreError` if a folder holds anything but a result of the same command."""
+    choose = "name with --name" if option == "--runs" else f"folder with {option}"
     if target.resolve() == Path.cwd():
         msg = (
-            f"{target}: is the current folder, which would be replaced as a whole; name another one"
+            f"{target}: this is the current working directory, and writing it would replace all "
+            f"that is in it; choose another {choose}"
         )
         raise StoreError(msg)
     # A record that cannot be read may be that of a run, which is the most work to lose.
@@ -123,7 +125,6 @@ def _check_replaceable(target: Path, option: str, made_by: str) -> None:
     else:
         return
     if found != made_by:
-        choose = "name with --name" if option == "--runs" else f"folder with {option}"
         msg = f"{target}: {problem}; choose another {choose}, or move it away"
         raise StoreError(msg)
 

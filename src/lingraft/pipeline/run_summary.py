@@ -205,13 +205,15 @@ def _certificate_sentence(run: RunFiles) -> str:
         # A claim about 0 items was not checked, so it does not count as one that holds.
         holds = claim["holds"] and claim.get("of", 1)
         if not claim.get("fatal", True):
-            exceptions = f"{claim['name']} ({claim['value']:,} of {claim['of']:,} are not)"
+            exceptions = f"{claim['name']} (except {claim['value']:,} of {claim['of']:,})"
             informative += [] if claim["holds"] else [exceptions]
             continue
         count += 1
         broken += [] if holds else [str(claim["name"])]
     others = (
-        f" Not required, and with exceptions: {join_words(informative)}." if informative else ""
+        f" For information only, these hold in part: {join_words(informative)}."
+        if informative
+        else ""
     )
     if not broken:
         what = f"All {count} certified claims" if count > 1 else "The certified claim"

@@ -33,12 +33,12 @@ class BaseText:
 
 
 def unchanged_text(base: Corpus | None, corpora: Sequence[Corpus], *, protect: bool) -> BaseText:
-    """Return the base-language text that `auto` must not change: held-out and protected text.
+    """Return the base-language text whose ids must stay the same for `auto` to take a new regex.
 
-    Protected text is compared whole. Held-out text is read without the words in the scripts of the
-    target languages, if the base language has another script. New tokens change these words, too,
-    and a Hindi word in one of thousands of English documents would otherwise keep all Hindi words
-    cut.
+    With `protect` these are all documents; protected text is checked in full. From held-out text,
+    words in a script of the target languages are removed first, unless the base language has that
+    script, too. Added tokens change the ids of these words anyway, and one Hindi word among
+    thousands of English documents would make `auto` keep a regex that splits every Hindi word.
     """
     if base is None:
         return BaseText()
