@@ -356,7 +356,7 @@ def test_the_plan_names_every_stage_and_what_is_cached(recipe_values, here):
     by_title = {row.title: row for row in rows}
     assert by_title["source model"].amounts == {"tokens": 320, "parameters": 39_072}
     assert by_title["vocabulary"].amounts["tokens"] == 20
-    assert by_title["embeddings"].amounts["rows"] == 340
+    assert by_title["embeddings"].amounts["rows"] == 384
     assert by_title["training"].flops is not None
     assert all(row.seconds for row in rows)
     carry_out(recipe, here)
@@ -373,6 +373,27 @@ def test_a_plan_for_another_machine_leaves_the_times_of_its_device_open(recipe_v
     assert all(row.seconds is None for row in rows if row.flops is not None)
 
 
+def test_the_plan_counts_the_tokens_that_models_write(recipe_values, here, monkeypatch):
+    """Writing takes a step for each token, and the source has the most tokens of the new text."""
+    monkeypatch.setattr("lingraft.pipeline.planner.writing_seconds", lambda *_: 1e6)
+
+    def steps(*overrides):
+        settings = {"generation": GENERATION, "in_context": None}
+        written = [f"evaluation.{name}={json.dumps(value)}" for name, value in settings.items()]
+        rows = plan(read(recipe_values, *written, *overrides), here)
+        return {row.title: round(row.seconds / 1e6) for row in rows if row.seconds > 1e5}
+
+    once = steps()
+    assert set(once) == {"scoring source", "scoring spliced", "scoring adapted", "evaluation"}
+    assert once["scoring source"] > once["scoring spliced"] == once["scoring adapted"] > 0
+    twice = steps(
+        f"evaluation.generation.sample_bytes={2 * GENERATION['sample_bytes']}",
+        f"evaluation.generation.timed_repeats={2 * GENERATION['timed_repeats']}",
+    )
+    assert twice == {title: pytest.approx(2 * count, abs=1) for title, count in once.items()}
+    assert not steps("evaluation.generation=null")
+
+
 def test_the_plan_says_what_ways_against_forgetting_take(recipe_values, here, monkeypatch):
     """The model before training is in memory and reads replay text; branches take disk.
 
@@ -385,14 +406,14 @@ def test_the_plan_says_what_ways_against_forgetting_take(recipe_values, here, mo
         return rows["training"], "\n".join(rows["training"].notes)
 
     (plain, _), (compared, lines) = training(), training("training.replay_kl=1")
-    # 29,472 weights are multiplied with a token, twice in a forward pass.
-    replayed = (compared.flops - plain.flops) / 2 / 29_472
+    # 30,880 weights are multiplied with a token, twice in a forward pass.
+    replayed = (compared.flops - plain.flops) / 2 / 30_880
     assert replayed == pytest.approx(0.2 * plain.amounts["tokens"], rel=0.5)
-    assert "(optimizer adamw), and 161 kB for the model before training (replay_kl)" in lines
+    assert "(optimizer adamw), and 173 kB for the model before training (replay_kl)" in lines
     _, lines = training("training.branch_and_merge={}", "training.budget=200 steps")
     assert "200 steps of 128 tokens (as the recipe says), in 2 iterations of 2 branches" in lines
     assert "warm-up 5 steps of each branch (at least 5 steps)" in lines
-    assert "up to 4 more models in float32 on the disk while it trains (646 kB)" in lines
+    assert "up to 4 more models in float32 on the disk while it trains (691 kB)" in lines
     assert "few" not in lines
     _, lines = training("training.branch_and_merge={}", "training.budget=199 steps")
     assert "warning: training.branch_and_merge: a branch has 49 steps, which are few" in lines

@@ -5,27 +5,31 @@ Nothing is built for a plan: the size of text is estimated from the sizes of its
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from lingraft.bases.tokenizer_files import rows_of
 from lingraft.checkpoint.config_files import context_of
+from lingraft.checkpoint.resized_tensors import ROW_MULTIPLE
 from lingraft.corpus import Corpus
 from lingraft.errors import RecipeError
 from lingraft.packing.reading_plan import TextAmount
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.plan_notes import normaliser_notes, source_notes, text_notes
 from lingraft.pipeline.plan_table import PlanRow
+from lingraft.pipeline.planned_evaluation import PlannedEvaluation
 from lingraft.pipeline.planned_training import PlannedTraining, count_steps
 from lingraft.pipeline.run_estimates import (
     BYTES_PER_TOKEN,
     EFFICIENCY,
     LEARNING_SECONDS_PER_BYTE,
     READING_SECONDS_PER_BYTE,
+    ModelSize,
     flops_per_second,
-    parameters_of,
     text_bytes,
+    writing_seconds,
 )
 from lingraft.pipeline.source_summary import download_lines
 from lingraft.pipeline.stage_builders import target_roles
@@ -97,7 +101,7 @@ class _Planner:
         rows += self._scoring(graph)
         rows += [self._row(node, {}) for node in graph.tasks]
         task_lines = choose_recipe_tasks(self.recipe).lines if self.with_notes else ()
-        rows.append(replace(self._timing(graph.evaluation), notes=task_lines))
+        rows.append(replace(self._comparing(graph.evaluation), notes=task_lines))
         return rows
 
     def _texts(self) -> list[PlanRow]:
@@ -136,22 +140,31 @@ class _Planner:
         amounts: Mapping[str, int | None],
         *,
         flops: float | None = None,
+        steps: int = 0,
         seconds: float | None = None,
     ) -> PlanRow:
+        """Return a row; `steps` write one token each, in addition to the operations."""
         known = {name: amount for name, amount in amounts.items() if amount is not None}
         cached = node.is_cached(self.store)
         if flops is not None and not cached:
-            seconds = self._computing_seconds(flops)
+            seconds = self._computing_seconds(flops, steps)
         key = None if node.unread else node.stage.key
         return PlanRow(node.title, key, cached, known, flops, 0.0 if cached else seconds)
 
-    def _computing_seconds(self, flops: float) -> float | None:
-        """Return the time of so many operations; `None` on a device that this machine lacks."""
+    def _computing_seconds(self, flops: float, steps: int) -> float | None:
+        """Return the time of so many operations and written tokens.
+
+        It is `None` on a device that this machine lacks.
+        """
         try:
             device = self.runtime.available_device()
         except RecipeError:
             return None  # a plan for another machine, whose speed cannot be measured here
-        return flops / (flops_per_second(device) * EFFICIENCY)
+        seconds = flops / (flops_per_second(device) * EFFICIENCY)
+        if steps:
+            weights = (self.adapted_parameters or 0) * self._loaded_bytes()
+            seconds += steps * writing_seconds(self.layers, weights, device)
+        return seconds
 
     def _source(self, node: StageNode) -> PlanRow:
         notes = self._notes(node)
@@ -159,11 +172,13 @@ class _Planner:
         self.block = self.recipe.training.packing.sequence_length(context_of(config))
         self.kind = str(config.get("model_type", ""))
         self.stored_dtype = str(config.get("dtype") or config.get("torch_dtype"))
-        total, self.input_parameters = parameters_of(config) if config else (None, 0)
-        self.parameters = notes["parameters"] if notes else total
-        self.source_tokens = notes["tokens"] if notes else rows_of(config)
+        size = ModelSize.of(config)
+        self.input_parameters, self.layers = size.input_parameters, size.layers
+        self.parameters = notes["parameters"] if notes else size.parameters
+        self.source_rows = rows_of(config)
+        self.source_tokens = notes["tokens"] if notes else self.source_rows
         self.tied = bool(config.get("tie_word_embeddings"))
-        self.width = self.input_parameters // max(rows_of(config) or 1, 1)
+        self.width = self.input_parameters // max(self.source_rows or 1, 1)
         # Only a model that is trained here, instead of downloaded, needs computing.
         tokens = self.recipe.model.training_tokens()
         flops = 6.0 * tokens * (self.parameters or 0) if tokens else None
@@ -195,11 +210,16 @@ class _Planner:
         return replace(row, notes=normaliser_notes(self.recipe, notes))
 
     def _embeddings(self, node: StageNode) -> PlanRow:
-        rows = self.source_tokens and self.source_tokens + self.added
-        new_parameters = self.added * self.width * (1 if self.tied else 2)
+        rows = self.source_rows
+        if self.source_rows and self.source_tokens and self.added:
+            needed = self.source_tokens + self.added
+            rows = max(self.source_rows, math.ceil(needed / ROW_MULTIPLE) * ROW_MULTIPLE)
+        new_parameters = ((rows or 0) - (self.source_rows or 0)) * self.width
+        new_parameters *= 1 if self.tied else 2
         self.adapted_parameters = self.parameters and self.parameters + new_parameters
         if notes := self._notes(node):  # padding rows are counted, and removed ones are not
             rows, self.adapted_parameters = notes["rows"], notes["parameters"]
+        self.adapted_rows = rows or 0
         amounts = {"rows": rows, "parameters": self.adapted_parameters}
         return self._row(node, amounts, seconds=EMBEDDING_SECONDS)
 
@@ -245,7 +265,7 @@ class _Planner:
         if flops is not None and self.recipe.training.heldout_points:
             # Each point of the held-out curve scores what the final table scores.
             points = self.recipe.training.heldout_points + 1
-            scored = self._scored_tokens(self._kind_of_target()) * points
+            scored = self._evaluation.scored_tokens() * points
             flops += self._flops(2, scored) or 0.0
         row = self._row(node, {"tokens": tokens}, flops=flops)
         return replace(row, notes=tuple(lines))
@@ -253,7 +273,7 @@ class _Planner:
     def _merging(self, node: StageNode) -> PlanRow:
         # One half of the held-out text is scored with each of several shares.
         shares = len(self.recipe.training.merge_back) if self.recipe.training.chooses else 0
-        tokens = self._scored_tokens(self._kind_of_target()) * shares // 2
+        tokens = self._evaluation.scored_tokens() * shares // 2
         flops = self._flops(2, tokens) if tokens else None
         return self._row(node, {}, flops=flops, seconds=EMBEDDING_SECONDS)
 
@@ -277,38 +297,32 @@ class _Planner:
         """Return which tokens the adapted model has for target text."""
         return "after" if self.added else "before"
 
-    def _scored_tokens(self, kind: str) -> int:
-        """Return roughly how many tokens of held-out text a model is scored on."""
-        size, targets = int(self.recipe.evaluation.heldout_bytes), len(self.recipe.targets)
-        others = 1 if self.recipe.replay else 0
-        return round(
-            targets * size / BYTES_PER_TOKEN[kind] + others * size / BYTES_PER_TOKEN["base"]
-        )
+    @property
+    def _evaluation(self) -> PlannedEvaluation:
+        return PlannedEvaluation(self.recipe, bool(self.added), len(self.graph.scoring))
 
     def _scoring(self, graph: Graph) -> Iterator[PlanRow]:
         """Yield a row for each model; the source needs more tokens for target text than others."""
         size, others = int(self.recipe.evaluation.heldout_bytes), 1 if self.recipe.replay else 0
         targets = len(graph.targets)
         for node in graph.scoring:
-            kind = "before" if node.inputs["model"] is graph.source else self._kind_of_target()
-            tokens = self._scored_tokens(kind)
+            is_source = node.inputs["model"] is graph.source
+            tokens = self._evaluation.scored_tokens(is_source=is_source)
+            steps = self._evaluation.sample_steps(is_source=is_source)
             amounts = {"bytes": size * (targets + others)}
-            yield self._row(node, amounts, flops=self._flops(2, tokens))
+            yield self._row(node, amounts, flops=self._flops(2, tokens), steps=steps)
 
-    def _timing(self, node: StageNode) -> PlanRow:
-        generation = self.recipe.evaluation.generation
-        if not generation:  # only the scores are put together
-            return self._row(node, {}, seconds=CHECK_SECONDS)
-        repeats = generation.timed_repeats + 1
-        tokens = 3 * generation.timed_prompts * generation.timed_bytes * repeats
-        return self._row(node, {}, flops=self._flops(2, tokens))
+    def _comparing(self, node: StageNode) -> PlanRow:
+        flops = self._flops(2, self._evaluation.compared_tokens)
+        steps = self._evaluation.timed_steps
+        return self._row(node, {}, flops=flops, steps=steps, seconds=CHECK_SECONDS)
 
     def _flops(self, per_parameter: int, tokens: int | None) -> float | None:
         if tokens is None or not self.adapted_parameters:
             return None
         # An input embedding is a lookup, which multiplies nothing. If it is tied, its matrix counts
         # because it is also the output head.
-        lookup = 0 if self.tied else self.input_parameters + self.added * self.width
+        lookup = 0 if self.tied else self.adapted_rows * self.width
         return float(per_parameter) * tokens * (self.adapted_parameters - lookup)
 
 

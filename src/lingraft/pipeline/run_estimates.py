@@ -2,12 +2,15 @@
 
 Training takes 6 FLOPs for each token and each parameter, scoring takes 2; the parameters of the
 input embedding do not count, as they are only looked up. To get seconds, FLOPs are divided by the
-measured speed of a matrix product on this machine, times the share of it that models reach.
+measured speed of a matrix product on this machine, times the share of it that models reach. A model
+that writes reads all its weights for every token, so the speed of memory decides.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -29,6 +32,9 @@ LEARNING_SECONDS_PER_BYTE = 1.2e-6
 READING_SECONDS_PER_BYTE = 0.5e-6
 STORY_BYTES = 300
 """Bytes of a story of the built-in miniature corpus."""
+
+LAYER_SECONDS = 1e-3
+"""Time of a layer that reads one token, in addition to that of reading its weights."""
 
 EFFICIENCY = 0.45
 """Share of the speed of a large matrix product that small models reach in training and scoring."""
@@ -64,16 +70,23 @@ def _source_bytes(source: Source) -> int | None:
     return min(round(total), limit) if limit else round(total)
 
 
-def parameters_of(config: dict[str, Any]) -> tuple[int | None, int]:
-    """Return the parameters of a model of this configuration, and those of its input embedding.
+@dataclass(frozen=True)
+class ModelSize:
+    """The parameters of a model and of its input embedding, and its layers, as far as known."""
 
-    They are not known (`None`, 0) for a model that `model_of` does not build.
-    """
-    model = model_of(config)
-    if model is None:
-        return None, 0
-    total = sum(parameter.numel() for parameter in model.parameters())
-    return total, model.get_input_embeddings().weight.numel()
+    parameters: int | None = None
+    input_parameters: int = 0
+    layers: int = 0
+
+    @classmethod
+    def of(cls, config: dict[str, Any]) -> ModelSize:
+        """Return the size by a configuration; that of a model `model_of` lacks is not known."""
+        model = model_of(config) if config else None
+        if model is None:
+            return cls()
+        total = sum(parameter.numel() for parameter in model.parameters())
+        layers = getattr(model.config.get_text_config(), "num_hidden_layers", 0)
+        return cls(total, model.get_input_embeddings().weight.numel(), layers)
 
 
 def model_of(config: dict[str, Any]) -> Any | None:
@@ -93,19 +106,38 @@ def model_of(config: dict[str, Any]) -> Any | None:
 
 @cache
 def flops_per_second(device: str) -> float:
-    """Measure the float32 matrix product of this machine.
-
-    The fastest of half a second counts: other processes slow down single products.
-    """
+    """Measure the float32 matrix product of this machine."""
     import torch
 
     size = 512 if device == "cpu" else 4096
     left = torch.rand(size, size, device=device)
-    left @ left
+    return 2 * size**3 / _fastest(lambda: float((left @ left)[0, 0]))
+
+
+def writing_seconds(layers: int, weight_bytes: int, device: str) -> float:
+    """Return the time in which a model of so many layers and bytes writes a token."""
+    return layers * LAYER_SECONDS + weight_bytes / _bytes_per_second(device)
+
+
+@cache
+def _bytes_per_second(device: str) -> float:
+    """Measure how fast this machine reads a matrix that no cache holds, times a vector."""
+    import torch
+
+    size = 4096 if device == "cpu" else 16384
+    matrix, vector = torch.rand(size, size, device=device), torch.rand(size, device=device)
+    return 4 * size**2 / _fastest(lambda: float((matrix @ vector)[0]))
+
+
+def _fastest(compute: Callable[[], object]) -> float:
+    """Return the fastest of half a second: other processes slow down single computations.
+
+    `compute` reads a number of its result, as an accelerator computes asynchronously.
+    """
+    compute()  # the first is slower: memory is allocated, kernels are chosen
     begin, fastest = time.perf_counter(), float("inf")
     while time.perf_counter() - begin < 0.5:
         started = time.perf_counter()
-        # Reading a number waits for the product: an accelerator computes asynchronously.
-        float((left @ left)[0, 0])
+        compute()
         fastest = min(fastest, time.perf_counter() - started)
-    return 2 * size**3 / fastest
+    return fastest
