@@ -9,7 +9,14 @@ import sys
 import pytest
 
 from lingraft import progress as module
-from lingraft.progress import each_warning_once, progress, quiet_import_notes, say, warn
+from lingraft.progress import (
+    each_warning_once,
+    progress,
+    quiet_import_notes,
+    say,
+    stage_progress,
+    warn,
+)
 
 
 def test_off_a_terminal_the_latest_note_makes_a_line_now_and_then(
@@ -31,6 +38,19 @@ def test_off_a_terminal_the_latest_note_makes_a_line_now_and_then(
         "training: 1 min 10 s",
         "counting: 2 min 10 s",
     ]
+
+
+def test_the_lines_of_a_stage_are_indented_and_leave_its_time_to_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A stage prints its own time, so blocks in it print notes only."""
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    with stage_progress(), progress("training", 4, unit="steps") as advance:
+        now[0] = 31.0
+        advance(1, "a note")
+        now[0] = 40.0
+    assert capsys.readouterr().err == "  training: 1 of 4 steps, a note\n"
 
 
 def test_a_block_within_another_one_prints_nothing(

@@ -29,6 +29,7 @@ IMPORT_NOTES = {
 }
 
 _in_progress: ContextVar[bool] = ContextVar("in_progress", default=False)
+_in_stage: ContextVar[bool] = ContextVar("in_stage", default=False)
 _printed_warnings: ContextVar[set[str] | None] = ContextVar("printed_warnings", default=None)
 
 
@@ -130,6 +131,19 @@ def warn(warning: str, log: LogLine = say) -> None:
 
 
 @contextmanager
+def stage_progress() -> Iterator[None]:
+    """Indent the notes of blocks of progress in a stage, and leave out their times.
+
+    The stage has a line of its own, with its time.
+    """
+    token = _in_stage.set(True)
+    try:
+        yield
+    finally:
+        _in_stage.reset(token)
+
+
+@contextmanager
 def progress(title: str, total: float | None = None, *, unit: str = "") -> Iterator[Advance]:
     """Show a bar on standard error while the block runs.
 
@@ -156,7 +170,7 @@ def progress(title: str, total: float | None = None, *, unit: str = "") -> Itera
 @contextmanager
 def _lines(title: str, total: float | None, unit: str) -> Iterator[Advance]:
     started = last_line = time.monotonic()
-    done = 0.0
+    done, indent = 0.0, "  " if _in_stage.get() else ""
 
     def advance(amount: float, note: str = "", /) -> None:
         nonlocal done, last_line
@@ -164,11 +178,11 @@ def _lines(title: str, total: float | None, unit: str) -> Iterator[Advance]:
         if note and time.monotonic() - last_line >= LINE_SECONDS:
             last_line = time.monotonic()
             of = f" of {total:g}" if total else ""
-            say(f"{title}: {done:g}{of} {unit}, {note}")
+            say(f"{indent}{title}: {done:g}{of} {unit}, {note}")
 
     yield advance
     seconds = time.monotonic() - started
-    if seconds > MIN_SECONDS:
+    if seconds > MIN_SECONDS and not _in_stage.get():
         say(f"{title}: {duration(seconds)}")
 
 

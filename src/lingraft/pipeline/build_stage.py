@@ -9,7 +9,13 @@ from typing import Any
 from lingraft.formatting import duration
 from lingraft.pipeline.stage_node import StageNode
 from lingraft.pipeline.stage_warnings import ScoredText, StageWarnings, stage_warnings
-from lingraft.progress import LogLine, each_warning_once, quiet_import_notes, warn
+from lingraft.progress import (
+    LogLine,
+    each_warning_once,
+    quiet_import_notes,
+    stage_progress,
+    warn,
+)
 from lingraft.recipe import Recipe, Runtime
 from lingraft.store import Manifest, Store
 
@@ -52,7 +58,8 @@ def build_node(
     cached = node.is_cached(store)
     # A stage that is built now prints its own warnings at once.
     with each_warning_once():
-        folder = node.build(store, recipe, runtime)
+        with stage_progress():
+            folder = node.build(store, recipe, runtime)
         manifest = Manifest.read(folder)
         log(f"{node.title:<24} {'from the store' if cached else duration(manifest.seconds)}")
         warnings = stage_warnings(node.stage.name, folder, scored)
