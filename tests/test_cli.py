@@ -83,6 +83,9 @@ def test_settings_lists_the_settings_of_a_recipe(tmp_path):
     done = lingraft("settings", "vocabulry", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert "did you mean vocabulary," in done.stderr
+    done = lingraft("settings", "=3", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no setting before `=`" in done.stderr
 
 
 def test_adapt_without_a_recipe(basic, tmp_path):

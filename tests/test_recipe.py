@@ -286,7 +286,7 @@ def test_a_device_that_torch_does_not_find_is_refused_when_it_is_needed(device):
 
 
 def test_the_runtime_bears_no_identity_and_checks_its_words(monkeypatch, tmp_path):
-    """Store and device are execution; unknown words are refused with the nearest."""
+    """Store and device are execution; unknown words and files for folders are refused."""
     monkeypatch.delenv("LINGRAFT_STORE", raising=False)
     assert Runtime(runs=tmp_path).store == tmp_path / ".store"
     monkeypatch.setenv("LINGRAFT_STORE", "elsewhere")
@@ -300,6 +300,11 @@ def test_the_runtime_bears_no_identity_and_checks_its_words(monkeypatch, tmp_pat
         Runtime(trackers=("wandb", "tensorbord"))
     with pytest.raises(RecipeError, match="--checkpoint-seconds 0: expected a number above 0"):
         Runtime(checkpoint_seconds=0)
+    file = tmp_path / "file"
+    file.touch()
+    for option in ("runs", "store"):
+        with pytest.raises(RecipeError, match=f"^--{option} .*file: is a file, where a folder"):
+            Runtime(**{option: file})
 
 
 def test_every_setting_is_described_once():

@@ -444,12 +444,21 @@ def test_an_inlined_drawing_keeps_only_shapes():
     assert 'aria-label="a &quot;label&quot;"' in made
 
 
+def leave_out(folder, name):
+    """Remove a file of a run; without its log, the run did not train."""
+    (folder / name).unlink()
+    if name == "training.jsonl":
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        record["stages"] = [stage for stage in record["stages"] if stage["name"] != "training"]
+        (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+
+
 @pytest.mark.parametrize("absent", [*OPTIONAL, None])
 def test_what_a_recipe_leaves_out_is_said(tmp_path, absent):
     """A stage that did not apply leaves no file; the page says so and is whole."""
     folder = make_run(tmp_path / "run")
     for name in OPTIONAL if absent is None else (absent,):
-        (folder / name).unlink()
+        leave_out(folder, name)
     page = html_of(folder)
     said = {
         "training.jsonl": "the recipe has no training",
@@ -469,6 +478,10 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(StoreError, match="lingraft adapt"):
         write_report(tmp_path)
     folder = make_run(tmp_path / "run")
+    (folder / "training.jsonl").rename(tmp_path / "log")
+    with pytest.raises(StoreError, match=r"training.jsonl: missing, and the run has trained"):
+        write_report(folder)
+    (tmp_path / "log").rename(folder / "training.jsonl")
     (folder / "samples.json").write_text("{", encoding="utf-8")
     with pytest.raises(StoreError, match=r"samples.json, line 1: not JSON"):
         write_report(folder)
@@ -780,7 +793,7 @@ def test_charts_of_an_earlier_report_do_not_stay(tmp_path):
         "<title>Bar chart of tokens per word: Hindi 13.1 before"
         in (folder / "charts" / "fertility.svg").read_text()
     )
-    (folder / "training.jsonl").unlink()
+    leave_out(folder, "training.jsonl")
     html_of(folder)
     assert sorted(file.name for file in (folder / "charts").iterdir()) == [
         "fertility.png",

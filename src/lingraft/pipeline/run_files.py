@@ -72,6 +72,11 @@ def read_run(folder: Path) -> RunFiles:
         if field not in record:
             msg = f"{folder / 'run.json'}: no field `{field}`; run `lingraft adapt` again"
             raise StoreError(msg)
+    trained = any(stage.get("name") == "training" for stage in record.get("stages", ()))
+    log = folder / "training.jsonl"
+    if trained and not log.is_file():
+        msg = f"{log}: missing, and the run has trained; run `lingraft adapt` again"
+        raise StoreError(msg)
     certificate = read_json(folder / "certificate.json")
     splice = read_json(folder / "splice.json")
     try:
@@ -79,7 +84,7 @@ def read_run(folder: Path) -> RunFiles:
             folder,
             record,
             _measurements(folder),
-            _lines(folder / "training.jsonl"),
+            _lines(log),
             None if splice is None else Splice.from_json(splice),
             None if certificate is None else certificate["claims"],
             read_json(folder / "samples.json"),

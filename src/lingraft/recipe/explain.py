@@ -29,6 +29,9 @@ def explained(
     path = path.strip().strip(".")
     first, _, rest = path.partition(".")
     models = dict(others or {})
+    if not path and has_value:
+        msg = f"{asked}: no setting before `=`; write its path, as in training.budget=4MB"
+        raise RecipeError(msg)
     if not path:
         settings = catalogue(Recipe)
         for name, model in models.items():
