@@ -5,14 +5,11 @@ Nothing is built for a plan: the size of text is estimated from the sizes of its
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lingraft.bases.tokenizer_files import rows_of
 from lingraft.checkpoint.config_files import context_of
-from lingraft.checkpoint.resized_tensors import ROW_MULTIPLE
 from lingraft.corpus import Corpus
 from lingraft.errors import RecipeError
 from lingraft.packing.reading_plan import TextAmount
@@ -20,13 +17,13 @@ from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.plan_notes import normaliser_notes, source_notes, text_notes
 from lingraft.pipeline.plan_table import PlanRow
 from lingraft.pipeline.planned_evaluation import PlannedEvaluation
+from lingraft.pipeline.planned_model import PlannedModel
 from lingraft.pipeline.planned_training import PlannedTraining, count_steps
 from lingraft.pipeline.run_estimates import (
     BYTES_PER_TOKEN,
     EFFICIENCY,
     LEARNING_SECONDS_PER_BYTE,
     READING_SECONDS_PER_BYTE,
-    ModelSize,
     flops_per_second,
     text_bytes,
     writing_seconds,
@@ -162,8 +159,8 @@ class _Planner:
             return None  # a plan for another machine, whose speed cannot be measured here
         seconds = flops / (flops_per_second(device) * EFFICIENCY)
         if steps:
-            weights = (self.adapted_parameters or 0) * self._loaded_bytes()
-            seconds += steps * writing_seconds(self.layers, weights, device)
+            weights = (self.adapted.parameters or 0) * self._loaded_bytes()
+            seconds += steps * writing_seconds(self.adapted.layers, weights, device)
         return seconds
 
     def _source(self, node: StageNode) -> PlanRow:
@@ -172,19 +169,17 @@ class _Planner:
         self.block = self.recipe.training.packing.sequence_length(context_of(config))
         self.kind = str(config.get("model_type", ""))
         self.stored_dtype = str(config.get("dtype") or config.get("torch_dtype"))
-        size = ModelSize.of(config)
-        self.input_parameters, self.layers = size.input_parameters, size.layers
-        self.parameters = notes["parameters"] if notes else size.parameters
-        self.source_rows = rows_of(config)
-        self.source_tokens = notes["tokens"] if notes else self.source_rows
-        self.tied = bool(config.get("tie_word_embeddings"))
-        self.width = self.input_parameters // max(self.source_rows or 1, 1)
+        self.source = PlannedModel.of(config)
+        self.source_tokens = self.source.rows
+        if notes:
+            self.source = replace(self.source, parameters=notes["parameters"])
+            self.source_tokens = notes["tokens"]
         # Only a model that is trained here, instead of downloaded, needs computing.
         tokens = self.recipe.model.training_tokens()
-        flops = 6.0 * tokens * (self.parameters or 0) if tokens else None
+        flops = 6.0 * tokens * (self.source.parameters or 0) if tokens else None
         row = self._row(
             node,
-            {"tokens": self.source_tokens, "parameters": self.parameters},
+            {"tokens": self.source_tokens, "parameters": self.source.parameters},
             flops=flops,
             seconds=2.0,
         )
@@ -210,17 +205,10 @@ class _Planner:
         return replace(row, notes=normaliser_notes(self.recipe, notes))
 
     def _embeddings(self, node: StageNode) -> PlanRow:
-        rows = self.source_rows
-        if self.source_rows and self.source_tokens and self.added:
-            needed = self.source_tokens + self.added
-            rows = max(self.source_rows, math.ceil(needed / ROW_MULTIPLE) * ROW_MULTIPLE)
-        new_parameters = ((rows or 0) - (self.source_rows or 0)) * self.width
-        new_parameters *= 1 if self.tied else 2
-        self.adapted_parameters = self.parameters and self.parameters + new_parameters
-        if notes := self._notes(node):  # padding rows are counted, and removed ones are not
-            rows, self.adapted_parameters = notes["rows"], notes["parameters"]
-        self.adapted_rows = rows or 0
-        amounts = {"rows": rows, "parameters": self.adapted_parameters}
+        self.adapted = self.source.extended(self.source_tokens, self.added)
+        if notes := self._notes(node):  # removed rows are not counted
+            self.adapted = replace(self.adapted, rows=notes["rows"], parameters=notes["parameters"])
+        amounts = {"rows": self.adapted.rows, "parameters": self.adapted.parameters}
         return self._row(node, amounts, seconds=EMBEDDING_SECONDS)
 
     def _packing(self, role: str, node: StageNode) -> PlanRow:
@@ -244,7 +232,7 @@ class _Planner:
         return self._row(node, {"tokens": tokens, "rows": rows}, seconds=_reading_seconds(size))
 
     def _training(self, node: StageNode) -> PlanRow:
-        notes, size = self._notes(node), self.adapted_parameters or 0
+        notes, size = self._notes(node), self.adapted.parameters or 0
         counted = None
         if self.with_notes:
             counted = count_steps(self.graph, self.recipe, self.store, size)
@@ -259,14 +247,14 @@ class _Planner:
         )
         tokens = notes["tokens"] if notes else planned.tokens
         lines = [*planned.lines(notes["epochs"] if notes else None), *self._memory()]
-        flops = self._flops(6, tokens)
+        flops = self.adapted.flops(6, tokens)
         if flops is not None:
-            flops += self._flops(2, planned.reference_tokens) or 0.0
+            flops += self.adapted.flops(2, planned.reference_tokens) or 0.0
         if flops is not None and self.recipe.training.heldout_points:
             # Each point of the held-out curve scores what the final table scores.
             points = self.recipe.training.heldout_points + 1
             scored = self._evaluation.scored_tokens() * points
-            flops += self._flops(2, scored) or 0.0
+            flops += self.adapted.flops(2, scored) or 0.0
         row = self._row(node, {"tokens": tokens}, flops=flops)
         return replace(row, notes=tuple(lines))
 
@@ -274,18 +262,18 @@ class _Planner:
         # One half of the held-out text is scored with each of several shares.
         shares = len(self.recipe.training.merge_back) if self.recipe.training.chooses else 0
         tokens = self._evaluation.scored_tokens() * shares // 2
-        flops = self._flops(2, tokens) if tokens else None
+        flops = self.adapted.flops(2, tokens) if tokens else None
         return self._row(node, {}, flops=flops, seconds=EMBEDDING_SECONDS)
 
     def _memory(self) -> list[str]:
         """Return a line about the memory of training, if it is not small."""
         phases = self.recipe.training.phases
-        if not phases or not self.adapted_parameters:
+        if not phases or not self.adapted.parameters:
             return []
         optimizers = [phase.optimizer for phase in phases]
         has_reference = any(phase.replay_kl for phase in phases)
         reference_bytes = self._loaded_bytes() if has_reference else 0
-        memory = describe_memory(optimizers, self.adapted_parameters, reference_bytes)
+        memory = describe_memory(optimizers, self.adapted.parameters, reference_bytes)
         return [memory] if memory else []
 
     def _loaded_bytes(self) -> int:
@@ -310,20 +298,12 @@ class _Planner:
             tokens = self._evaluation.scored_tokens(is_source=is_source)
             steps = self._evaluation.sample_steps(is_source=is_source)
             amounts = {"bytes": size * (targets + others)}
-            yield self._row(node, amounts, flops=self._flops(2, tokens), steps=steps)
+            yield self._row(node, amounts, flops=self.adapted.flops(2, tokens), steps=steps)
 
     def _comparing(self, node: StageNode) -> PlanRow:
-        flops = self._flops(2, self._evaluation.compared_tokens)
+        flops = self.adapted.flops(2, self._evaluation.compared_tokens)
         steps = self._evaluation.timed_steps
         return self._row(node, {}, flops=flops, steps=steps, seconds=CHECK_SECONDS)
-
-    def _flops(self, per_parameter: int, tokens: int | None) -> float | None:
-        if tokens is None or not self.adapted_parameters:
-            return None
-        # An input embedding is a lookup, which multiplies nothing. If it is tied, its matrix counts
-        # because it is also the output head.
-        lookup = 0 if self.tied else self.adapted_rows * self.width
-        return float(per_parameter) * tokens * (self.adapted_parameters - lookup)
 
 
 def _reading_seconds(size: int | None) -> float:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -68,25 +67,6 @@ def _source_bytes(source: Source) -> int | None:
     for file in files:
         total += size_of(file) * (COMPRESSION if file.suffix in COMPRESSIONS else 1)
     return min(round(total), limit) if limit else round(total)
-
-
-@dataclass(frozen=True)
-class ModelSize:
-    """The parameters of a model and of its input embedding, and its layers, as far as known."""
-
-    parameters: int | None = None
-    input_parameters: int = 0
-    layers: int = 0
-
-    @classmethod
-    def of(cls, config: dict[str, Any]) -> ModelSize:
-        """Return the size by a configuration; that of a model `model_of` lacks is not known."""
-        model = model_of(config) if config else None
-        if model is None:
-            return cls()
-        total = sum(parameter.numel() for parameter in model.parameters())
-        layers = getattr(model.config.get_text_config(), "num_hidden_layers", 0)
-        return cls(total, model.get_input_embeddings().weight.numel(), layers)
 
 
 def model_of(config: dict[str, Any]) -> Any | None:

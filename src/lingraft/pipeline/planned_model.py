@@ -1,0 +1,56 @@
+"""The size of a model before a run, as far as its configuration says it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lingraft.bases.tokenizer_files import rows_of
+from lingraft.checkpoint.resized_tensors import ROW_MULTIPLE
+from lingraft.pipeline.run_estimates import model_of
+
+
+@dataclass(frozen=True)
+class PlannedModel:
+    """The parameters, embedding rows, their width, and the layers of a model.
+
+    `tied` says whether the output embedding is the input embedding. Parameters are `None`, width
+    and layers are 0 for a model that `model_of` does not build.
+    """
+
+    parameters: int | None
+    rows: int | None
+    width: int
+    layers: int
+    tied: bool
+
+    @classmethod
+    def of(cls, config: dict[str, Any]) -> PlannedModel:
+        """Return the size of the model of a configuration; an empty one says nothing."""
+        rows, tied = rows_of(config), bool(config.get("tie_word_embeddings"))
+        model = model_of(config) if config else None
+        if model is None:
+            return cls(None, rows, 0, 0, tied)
+        total = sum(parameter.numel() for parameter in model.parameters())
+        width = model.get_input_embeddings().weight.numel() // max(rows or 1, 1)
+        layers = getattr(model.config.get_text_config(), "num_hidden_layers", 0)
+        return cls(total, rows, width, layers, tied)
+
+    def extended(self, tokens: int | None, added: int) -> PlannedModel:
+        """Return the size with rows for `added` tokens after the first `tokens`, padded."""
+        if not added or self.rows is None or tokens is None:
+            return self
+        padded = math.ceil((tokens + added) / ROW_MULTIPLE) * ROW_MULTIPLE
+        rows = max(self.rows, padded)
+        grown = (rows - self.rows) * self.width * (1 if self.tied else 2)
+        return replace(self, rows=rows, parameters=self.parameters and self.parameters + grown)
+
+    def flops(self, per_parameter: int, tokens: int | None) -> float | None:
+        """Return the operations on so many tokens; `None` if they are not known."""
+        if tokens is None or not self.parameters:
+            return None
+        # An input embedding is a lookup, which multiplies nothing. If it is tied, its matrix counts
+        # because it is also the output head.
+        lookup = 0 if self.tied else (self.rows or 0) * self.width
+        return float(per_parameter) * tokens * (self.parameters - lookup)
