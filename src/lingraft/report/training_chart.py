@@ -114,16 +114,15 @@ def _logged_steps(run: RunFiles) -> dict[str, list[tuple[int, float]]]:
 def smoothed(values: Sequence[float]) -> list[float]:
     """Return the moving average over `SMOOTHED_SHARE` of the values, centred on each of them.
 
-    Near both ends the window is smaller, so that the curve starts and ends at measured values.
+    At both ends, half of the window is left: a single step would end the curve with a spike.
 
     >>> smoothed([4.0, 2.0, 0.0, 8.0, 1.0, 3.0])
-    [4.0, 2.0, 3.0, 2.8, 4.0, 3.0]
+    [2.0, 3.5, 3.0, 2.8, 3.0, 4.0]
     """
     half = max(MIN_REACH, int(len(values) * SMOOTHED_SHARE / 2))
     means = []
     for place in range(len(values)):
-        reach = min(half, place, len(values) - 1 - place)
-        window = values[place - reach : place + reach + 1]
+        window = values[max(0, place - half) : place + half + 1]
         means.append(sum(window) / len(window))
     return means
 
