@@ -23,6 +23,7 @@ from lingraft.pipeline import (
     Run,
     before_after,
     build_graph,
+    describe_run,
     load_run,
     plan,
     plan_table,
@@ -423,6 +424,44 @@ def test_the_plan_says_what_ways_against_forgetting_take(recipe_values, here, mo
     assert f"warning: the training will be refused: training.{refused}" in lines
     _, lines = training("training.strategy=shielded", "replay.share=0")
     assert re.search(r"training reads hi for [0-9.]+ epochs, en in no step", lines)
+
+
+def test_the_plan_of_documents_counts_the_text_that_is_left_of_them(recipe_values, here):
+    """Documents are cut at the length of a sequence; a byte has as many tokens as before."""
+    carry_out(read(recipe_values), here)  # so that the number of documents is known
+
+    def bytes_per_token(*overrides):
+        rows = plan(read(recipe_values, "training.budget=600 bytes", *overrides), here)
+        return 600 / next(row for row in rows if row.title == "training").amounts["tokens"]
+
+    cut = "training.packing={layout: documents, block_size: 8}"
+    whole = "training.packing={layout: documents, block_size: 64}"
+    assert bytes_per_token(cut) == pytest.approx(bytes_per_token(whole), rel=0.2)
+
+
+def test_the_plan_counts_the_documents_of_a_limit(recipe_values, here):
+    """Before a text is read, its first documents say how large a number of them is."""
+    limited = read(recipe_values, "target.limit.documents=10")
+    before = {row.title: row for row in plan(limited, here)}["text in hi"].amounts["bytes"]
+    carry_out(limited, here)
+    after = {row.title: row for row in plan(limited, here)}["text in hi"].amounts["bytes"]
+    assert before == pytest.approx(after, rel=0.3)
+
+
+@pytest.mark.parametrize(("method", "rows"), [("prune", 320), ("replace", 320)])
+def test_the_plan_of_removed_tokens(recipe_values, here, method, rows):
+    """Removed tokens are not added: text is as long as the base reads it, and rows become fewer."""
+    del recipe_values["training"]["heldout_points"]
+    recipe = read(recipe_values, f"vocabulary={{method: {method}, size: 10}}")
+    planned = {row.title: row for row in plan(recipe, here)}
+    finished, _ = carry_out(recipe, here)
+    stages = {stage["name"]: stage["notes"] for stage in finished.record["stages"]}
+    added = stages["vocabulary"]["added"]
+    assert planned["vocabulary"].amounts["tokens"] == added == {"prune": 0, "replace": 10}[method]
+    assert planned["embeddings"].amounts["rows"] == stages["embeddings"]["rows"] == rows
+    assert planned["embeddings"].amounts["parameters"] == stages["embeddings"]["parameters"]
+    done = {"prune": "removed", "replace": "replaced"}[method]
+    assert f"10 tokens {done}" in describe_run(recipe)
 
 
 def test_the_plan_counts_the_tokens_of_what_was_packed(recipe_values, here):

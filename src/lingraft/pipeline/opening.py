@@ -13,7 +13,6 @@ from lingraft.pipeline.plan_table import PlanRow
 from lingraft.pipeline.planner import plan
 from lingraft.pipeline.received import ReceivedModel
 from lingraft.recipe import Recipe, Runtime, recipe_values
-from lingraft.vocabulary.whole_words import Nothing
 
 
 def describe_model(model: Mapping[str, Any]) -> str:
@@ -37,12 +36,14 @@ def describe_run(recipe: Recipe, received: ReceivedModel | None = None) -> str:
     source = describe_model(recipe_values(recipe)["model"])
     target = join_words([language_name(text.language) for text in recipe.targets])
     wanted = recipe.vocabulary.size
-    if wanted == 0 or isinstance(recipe.vocabulary.method, Nothing):
+    method = recipe.vocabulary.method
+    done = "added" if not method.removes else "replaced" if method.adds else "removed"
+    if recipe.vocabulary.adds_nothing:
         added = "no token added"
     elif isinstance(wanted, int):
-        added = f"{counted(wanted, 'token')} added"
+        added = f"{counted(wanted, 'token')} {done}"
     else:
-        added = f"up to {counted(wanted.max_size, 'token')} added (rule {wanted.rule})"
+        added = f"up to {counted(wanted.max_size, 'token')} {done} (rule {wanted.rule})"
     trained = _training(recipe) if received is None else received.described
     return f"{recipe.run_name}: {source} learns {target}: {added}, {trained}"
 

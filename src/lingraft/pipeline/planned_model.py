@@ -37,12 +37,19 @@ class PlannedModel:
         layers = getattr(model.config.get_text_config(), "num_hidden_layers", 0)
         return cls(total, rows, width, layers, tied)
 
-    def extended(self, tokens: int | None, added: int) -> PlannedModel:
-        """Return the size with rows for `added` tokens after the first `tokens`, padded."""
-        if not added or self.rows is None or tokens is None:
+    def resized(self, tokens: int | None, added: int, dropped: int = 0) -> PlannedModel:
+        """Return the size with tokens added to, and dropped from, the first `tokens`, padded.
+
+        Rows beyond the vocabulary stay unless tokens are dropped (`checkpoint.rewrite.lay_out`).
+
+        >>> PlannedModel(1000, 100, width=2, layers=1, tied=True).resized(90, 20)
+        PlannedModel(parameters=1056, rows=128, width=2, layers=1, tied=True)
+        """
+        if self.rows is None or tokens is None or not (added or dropped):
             return self
-        padded = math.ceil((tokens + added) / ROW_MULTIPLE) * ROW_MULTIPLE
-        rows = max(self.rows, padded)
+        rows, needed = self.rows, tokens + added - dropped
+        if dropped or needed > rows:
+            rows = math.ceil(needed / ROW_MULTIPLE) * ROW_MULTIPLE
         grown = (rows - self.rows) * self.width * (1 if self.tied else 2)
         return replace(self, rows=rows, parameters=self.parameters and self.parameters + grown)
 

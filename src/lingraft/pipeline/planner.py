@@ -11,7 +11,7 @@ from typing import Any
 
 from lingraft.checkpoint.config_files import context_of
 from lingraft.corpus import Corpus
-from lingraft.errors import RecipeError
+from lingraft.errors import LingraftError, RecipeError
 from lingraft.packing.reading_plan import TextAmount
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.plan_notes import normaliser_notes, source_notes, text_notes
@@ -35,6 +35,7 @@ from lingraft.pipeline.stages import build_graph, choose_recipe_tasks
 from lingraft.recipe import Recipe, Runtime, Text
 from lingraft.recipe.text_needs import BYTES_PER_DOCUMENT
 from lingraft.store import Manifest, Store
+from lingraft.tokenizer import open_tokenizer
 from lingraft.training.optimizer_memory import describe_memory
 
 EMBEDDING_SECONDS = 3.0
@@ -68,10 +69,6 @@ class _Planner:
         self.text_bytes: dict[str, int | None] = {}
         self.text_documents: dict[str, int | None] = {}
         self.packed_text: dict[str, TextAmount] = {}
-        size = recipe.vocabulary.size
-        self.size = size if isinstance(size, int) else size.max_size
-        if recipe.vocabulary.adds_nothing:
-            self.size = 0
 
     def rows(self) -> list[PlanRow]:
         """Return a row for each stage."""
@@ -170,7 +167,7 @@ class _Planner:
         self.kind = str(config.get("model_type", ""))
         self.stored_dtype = str(config.get("dtype") or config.get("torch_dtype"))
         self.source = PlannedModel.of(config)
-        self.source_tokens = self.source.rows
+        self.source_tokens = self._read_source_tokens() or self.source.rows
         if notes:
             self.source = replace(self.source, parameters=notes["parameters"])
             self.source_tokens = notes["tokens"]
@@ -188,25 +185,39 @@ class _Planner:
         downloads = [] if row.cached else download_lines(self.recipe.model)
         return replace(row, notes=(*source_notes(self.recipe, node, self.store), *downloads))
 
+    def _read_source_tokens(self) -> int | None:
+        """Return the tokens of the source, if its files are here: the matrix may have more rows."""
+        folder = self.recipe.model.tokenizer_folder() if self.with_notes else None
+        try:
+            return open_tokenizer(folder).size if folder else None
+        except LingraftError:  # the stage says what is wrong with it
+            return None
+
     def _corpus(self, node: StageNode, text: Text) -> PlanRow:
         if node.is_cached(self.store):
             counts = Corpus.open(self.store.folder(node.stage)).counts("train")
             row = self._row(node, {"documents": counts.documents, "bytes": counts.bytes})
         else:
-            size = text_bytes(text.corpus)
+            size = text_bytes(text.corpus, text.language)
             row = self._row(node, {"bytes": size}, seconds=_reading_seconds(size))
         return replace(row, notes=text_notes(node, text, self.store)) if self.with_notes else row
 
     def _vocabulary(self, node: StageNode) -> PlanRow:
         notes = self._notes(node)
-        self.added = int(notes["added"]) if notes else self.size
+        settings = self.recipe.vocabulary
+        size = settings.size if isinstance(settings.size, int) else settings.size.max_size
+        size = 0 if settings.adds_nothing else size
+        self.added = size if settings.method.adds else 0
+        self.dropped = size if settings.method.removes else 0
+        if notes:
+            self.added, self.dropped = int(notes["added"]), int(notes["dropped"])
         seconds = 2 + (self.target_bytes or 0) * LEARNING_SECONDS_PER_BYTE
         row = self._row(node, {"tokens": self.added}, seconds=seconds)
         return replace(row, notes=normaliser_notes(self.recipe, notes))
 
     def _embeddings(self, node: StageNode) -> PlanRow:
-        self.adapted = self.source.extended(self.source_tokens, self.added)
-        if notes := self._notes(node):  # removed rows are not counted
+        self.adapted = self.source.resized(self.source_tokens, self.added, self.dropped)
+        if notes := self._notes(node):
             self.adapted = replace(self.adapted, rows=notes["rows"], parameters=notes["parameters"])
         amounts = {"rows": self.adapted.rows, "parameters": self.adapted.parameters}
         return self._row(node, amounts, seconds=EMBEDDING_SECONDS)
@@ -220,10 +231,11 @@ class _Planner:
         rows = notes["rows"] if notes else None
         known = self.text_documents[role]
         is_padded = self.recipe.training.packing.layout == "documents"
-        if is_padded and not notes and known and tokens:
-            rows, tokens = known, min(tokens, known * self.block)
+        if is_padded and not notes and known and tokens and size:
+            # Fewer bytes than the text has, as long documents are truncated.
+            kept = min(1.0, known * self.block / tokens)
+            rows, tokens, size = known, round(tokens * kept), round(size * kept)
         if text is not None and size and tokens:
-            # Fewer bytes than the text has, if long documents were truncated.
             size = notes["bytes"] if notes else size
             documents = notes["documents"] if notes else known or size / BYTES_PER_DOCUMENT
             counts = (size, tokens, documents, rows or tokens / self.block)

@@ -10,15 +10,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import cache
+from itertools import islice
+from statistics import fmean
 from typing import Any
 
 from lingraft.checkpoint.load_model import meta_model
 from lingraft.corpus import CorpusSettings, Source
+from lingraft.corpus.readers import read_source
 from lingraft.corpus.remote_files import size_of
+from lingraft.corpus.source import Limit
 from lingraft.corpus.text_files import find_files
 from lingraft.errors import LingraftError
 from lingraft.file_kinds import COMPRESSIONS
+from lingraft.recipe.text_needs import BYTES_PER_DOCUMENT
 
 COMPRESSION = 4.0
 """Bytes of text per byte of a compressed file: 3.6 (English) to 6.2 (Tamil) in news text."""
@@ -31,6 +37,8 @@ LEARNING_SECONDS_PER_BYTE = 1.2e-6
 READING_SECONDS_PER_BYTE = 0.5e-6
 STORY_BYTES = 300
 """Bytes of a story of the built-in miniature corpus."""
+READ_DOCUMENTS = 100
+"""Documents that are read where a limit counts documents."""
 
 LAYER_SECONDS = 1e-3
 """Time of a layer that reads one token, in addition to that of reading its weights."""
@@ -39,34 +47,54 @@ EFFICIENCY = 0.45
 """Share of the speed of a large matrix product that small models reach in training and scoring."""
 
 
-def text_bytes(settings: CorpusSettings) -> int | None:
+def text_bytes(settings: CorpusSettings, language: str) -> int | None:
     """Return an estimate of the bytes of text of a corpus, `None` if nothing is known about it."""
-    bounds: list[int] = []
-    if settings.limit and settings.limit.bytes:
-        bounds.append(settings.limit.bytes)
+    bounds = _limits(settings.limit, settings.sources[0], language)
     total: int | None = 0
     for source in settings.sources:
-        size = _source_bytes(source)
+        size = _source_bytes(source, language)
         total = None if total is None or size is None else total + size
     if total is not None:
         bounds.append(total)
     return min(bounds, default=None)
 
 
-def _source_bytes(source: Source) -> int | None:
-    limit = source.limit.bytes if source.limit and source.limit.bytes else None
+def _source_bytes(source: Source, language: str) -> int | None:
+    bounds = _limits(source.limit, source, language)
     if source.miniature is not None:
-        return limit or source.miniature.stories * STORY_BYTES
-    if source.path is None:
-        return limit
-    try:
-        files = find_files(source.path)
-    except LingraftError:
-        return limit
-    total = 0.0
-    for file in files:
-        total += size_of(file) * (COMPRESSION if file.suffix in COMPRESSIONS else 1)
-    return min(round(total), limit) if limit else round(total)
+        bounds.append(source.miniature.stories * STORY_BYTES)
+    elif source.path is not None:
+        total = 0.0
+        try:
+            for file in find_files(source.path):
+                total += size_of(file) * (COMPRESSION if file.suffix in COMPRESSIONS else 1)
+        except LingraftError:  # the stage that reads the text says what is wrong
+            return min(bounds, default=None)
+        bounds.append(round(total))
+    return min(bounds, default=None)
+
+
+def _limits(limit: Limit | None, source: Source, language: str) -> list[int]:
+    """Return the bounds of a limit in bytes; documents are as large as the first of a source."""
+    bounds: list[int] = []
+    if limit and limit.bytes:
+        bounds.append(limit.bytes)
+    if limit and limit.documents:
+        bounds.append(round(limit.documents * _document_bytes(source, language)))
+    return bounds
+
+
+def _document_bytes(source: Source, language: str) -> float:
+    """Return the mean size of the first documents, or a usual one if they are not here."""
+    if source.hub is None:
+        try:
+            with closing(read_source(source, language)) as documents:
+                sizes = [len(text.encode()) for text in islice(documents, READ_DOCUMENTS)]
+        except LingraftError:  # as above
+            sizes = []
+        if sizes:
+            return fmean(sizes)
+    return BYTES_PER_DOCUMENT / 2
 
 
 def model_of(config: dict[str, Any]) -> Any | None:

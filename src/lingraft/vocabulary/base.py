@@ -92,11 +92,14 @@ class Selected:
 class Selection(Choice):
     """A selection method.
 
-    `needs_base` says whether it also reads base-language text, `balances` whether it can choose
-    tokens so that the premiums of several languages become equal, and `is_predicted` whether the
-    fertility curve is that of its tokens.
+    `adds` and `removes` say what it does with the number of tokens that it is given. `needs_base`
+    says whether it also reads base-language text, `balances` whether it can choose tokens so that
+    the premiums of several languages become equal, and `is_predicted` whether the fertility curve
+    is that of its tokens.
     """
 
+    adds: ClassVar[bool] = True
+    removes: ClassVar[bool] = False
     needs_base: ClassVar[bool] = False
     balances: ClassVar[bool] = False
     is_predicted: ClassVar[bool] = False

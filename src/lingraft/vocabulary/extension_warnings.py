@@ -34,7 +34,7 @@ def warn_of_lost_characters(claims: Iterable[Claim], draft: Draft) -> None:
 def check_number_found(
     selected: Selected, size: int | AutoSize, corpora: Sequence[Corpus], draft: Draft
 ) -> None:
-    """Warn if clearly fewer tokens were found than requested.
+    """Warn if clearly fewer tokens were found, or can be removed, than requested.
 
     Raises `RecipeError` if a number was requested and no token was found.
     """
@@ -46,7 +46,16 @@ def check_number_found(
                 "set vocabulary.size to a number to add tokens anyway"
             )
         return
-    if found >= MIN_FOUND_SHARE * size or selected.dropped:
+    if selected.dropped:
+        removed = len(selected.dropped)
+        if removed < MIN_FOUND_SHARE * size:
+            draft.warn(
+                f"vocabulary: {removed:,} of {size:,} tokens were removed ({removed / size:.1%}): "
+                "special tokens, bytes, single characters and tokens of protected text stay; set "
+                f"vocabulary.size: {removed}"
+            )
+        return
+    if found >= MIN_FOUND_SHARE * size:
         return
     reason = _why_few(selected, corpora)
     if not found:

@@ -79,6 +79,7 @@ class _Pruning(Selection):
     """The common part of both methods: choosing the leaves to remove."""
 
     needs_base: ClassVar[bool] = True
+    removes: ClassVar[bool] = True
 
     def _choose(self, request: SelectionRequest) -> list[int]:
         family = request.family
@@ -100,6 +101,7 @@ class Prune(_Pruning):
     """Remove `size` tokens: the least used in base and target text from which nothing is built."""
 
     name: ClassVar[str] = "prune"
+    adds: ClassVar[bool] = False
     reference: ClassVar[str] = (
         "leaf-based vocabulary pruning: Purason et al. 2025, arXiv 2512.03989"
     )
