@@ -253,6 +253,16 @@ def _wrapped_layers(folder: Path, _handed: HandedOver) -> None:
     edit_weights(folder, change)
 
 
+def _other_weights(folder: Path, _: HandedOver) -> None:
+    """A model of the same shape that was trained from another base."""
+    torch.manual_seed(2)
+    tensors = load_file(folder / WEIGHTS)
+    for name, tensor in tensors.items():
+        if tensor.dim() > 1 and name != EMBEDDING:
+            tensors[name] = torch.randn_like(tensor) * tensor.std()
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+
 BREAKS: Mapping[str, tuple[tuple[Callable[[Path, HandedOver], None], str], ...]] = {
     "changed pre-tokenizer": ((_class_of_gpt2, "repaired"),),
     "padded rows": (
@@ -282,6 +292,9 @@ BREAKS: Mapping[str, tuple[tuple[Callable[[Path, HandedOver], None], str], ...]]
     "nothing trained": ((_untrained, "refused"),),
     "damaged weights": ((_nan, "refused"),),
     "tensor names with a prefix": ((_wrapped, "refused"), (_wrapped_layers, "refused")),
-    "another model": ((_other_theta, "refused"),),
+    "another model": (
+        (_other_theta, "refused"),
+        (_other_weights, "refused"),
+    ),
 }
 """What makes each fault, and the outcome; adapters and frozen parts have tests of their own."""

@@ -3,7 +3,7 @@
 Every tensor is read once, in blocks. Both sides are compared in the data type of the returned
 tensor, so that a model that was only saved in another type counts as unchanged.
 
-Shape suffixes: V rows.
+Shape suffixes: V rows, N numbers of a tensor.
 """
 
 from __future__ import annotations
@@ -30,11 +30,16 @@ from lingraft.pipeline.received import Frozen
 from lingraft.splice import Splice
 from lingraft.trainers.compared_weights import ComparedWeights, listed
 from lingraft.trainers.returned_names import match_names
+from lingraft.trainers.row_order import MAX_ROWS, MIN_ROWS, moved_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _BLOCK = 4096  # rows compared at a time, which bounds the memory
+_FIRST_ROWS = 256  # rows of each matrix that show whether the body is another one
+
+MIN_COSINE = 0.1
+"""Cosine of the body's matrices with those handed over: 0.99 after 4 MB of Hindi on english-8m."""
 
 
 def compare_weights(
@@ -63,6 +68,8 @@ def compare_weights(
         if old is not None and _same_shape(compared, place, old, splice):
             _compare(compared, place, old, splice)
     if not compared.is_refused:
+        _judge_origin(compared, returned, before)
+        _judge_order(compared, returned, before, splice)
         _judge_head(compared, returned)
         _judge_changes(compared, splice, frozen)
         _judge_separators(compared, returned, before, separators, splice, unread=unread)
@@ -150,6 +157,45 @@ def _differing_rows(block: Tensor, old_block: Tensor) -> Tensor:
     first = block.reshape(len(block), -1).contiguous().view(torch.uint8)
     second = old_block.reshape(len(block), -1).contiguous().view(torch.uint8)
     return (first != second).any(dim=1)
+
+
+def _judge_origin(compared: ComparedWeights, returned: Checkpoint, before: Checkpoint) -> None:
+    """Refuse a body that was not trained from the one that was handed over."""
+    import torch
+
+    product = squares = old_squares = 0.0
+    for name in (*compared.changed, *compared.unchanged):
+        place, old = returned.tensors[name], before.tensors[compared.renamed.get(name, name)]
+        if len(place.shape) < 2 or place.dtype not in FLOATS:  # norms and biases are all alike
+            continue
+        for block, old_block in _blocks(place, old, min(place.shape[0], _FIRST_ROWS)):
+            new_N, old_N = block.reshape(-1).float(), old_block.reshape(-1).float()
+            product += float(torch.dot(new_N, old_N))
+            squares += float(torch.dot(new_N, new_N))
+            old_squares += float(torch.dot(old_N, old_N))
+    size = (squares * old_squares) ** 0.5
+    if size and product / size < MIN_COSINE:
+        cosine = max(0.0, product / size)
+        what = f"the weights have a cosine of {cosine:.2f} with those handed over"
+        compared.find("another model", "model.safetensors", f"{what}, 1 is equal", "refused")
+
+
+def _judge_order(
+    compared: ComparedWeights, returned: Checkpoint, before: Checkpoint, splice: Splice
+) -> None:
+    """Refuse added rows that belong to other added tokens, as after a renumbering."""
+    ids = [token.id for token in splice.added][:MAX_ROWS]
+    if len(ids) < MIN_ROWS:
+        return
+    for name in compared.changed_rows:
+        handed = compared.renamed.get(name, name)
+        place, old = returned.tensors[name], before.tensors.get(handed)
+        if old is None or len(place.shape) != 2 or place.dtype not in FLOATS:
+            continue
+        moved = moved_rows(map_tensor(place)[ids], map_tensor(old)[ids])
+        if moved > len(ids) / 2:
+            what = f"{moved} of {len(ids)} added rows are closer to the row of another added token"
+            compared.find("another model", name, what, "refused")
 
 
 def _judge_head(compared: ComparedWeights, returned: Checkpoint) -> None:
