@@ -12,6 +12,7 @@ import tracemalloc
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -113,7 +114,7 @@ def test_a_json_file_may_hold_lines(tmp_path):
 
 
 def test_a_cell_of_a_table_is_a_document(tmp_path):
-    """A quoted .csv cell may have delimiters, quotes, line ends and 200 KB; .tsv has no quoting."""
+    """A quoted .csv cell may have delimiters, quotes, line ends and 200 KB."""
     long = "word " * 40_000
     path = tmp_path / "a.csv"
     path.write_text(
@@ -121,8 +122,20 @@ def test_a_cell_of_a_table_is_a_document(tmp_path):
     )
     assert read(path) == ['a, "b"\nc', long, ""]
     assert read(path, text_field="id") == ["1", "2", "3"]
-    (tmp_path / "a.tsv").write_text('text\n"a" b\n', encoding="utf-8")
-    assert read(tmp_path / "a.tsv") == ['"a" b']
+
+
+def test_quotation_marks_of_tsv_are_text_unless_cells_are_quoted_with_them(tmp_path):
+    """Pandas and csv write tables with tabs that quote as CSV does; other .tsv has no quoting."""
+    path = tmp_path / "a.tsv"
+    path.write_text('text\n"a" b\n"c"\n', encoding="utf-8")
+    assert read(path) == ['"a" b', '"c"']
+    texts = ['he said "no" again', "two\nlines", 'a\ttab, "quoted"', "plain"]
+    pd.DataFrame({"text": texts, "id": range(4)}).to_csv(path, sep="\t", index=False)
+    assert read(path) == texts
+    lines = ["text", *['"b" c'] * 300_000, '"he said ""no"" again"']
+    path.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(CorpusError, match=r"a.tsv:300002: a cell is quoted as in CSV"):
+        read(path)
 
 
 def test_a_table_may_begin_with_blank_lines_and_have_other_columns_of_one_name(tmp_path):

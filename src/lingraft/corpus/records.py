@@ -34,8 +34,15 @@ HEAD_BYTES = 4096
 """Bytes that show whether a JSON file starts with a list."""
 
 
+HEAD_CHARACTERS = 2**20
+"""Characters of a table that show its delimiter, and in TSV whether cells are quoted."""
+
+
 class UnquotedTabs(csv.excel_tab):
-    """TSV without quoting: data sets use quotation marks as plain text."""
+    """TSV without quoting: data sets use quotation marks as plain text.
+
+    A file in which a cell is quoted as in CSV (`is_quoted`) is read as such.
+    """
 
     quoting = csv.QUOTE_NONE
 
@@ -150,14 +157,13 @@ def _read_table(
     """Read CSV or TSV; a quoted cell may span several lines, and its place is the first line."""
     csv.field_size_limit(MAX_DOCUMENT_BYTES)  # a long document exceeds the default of 128 KiB
     texts: Iterator[str] = (text for _, text in read_raw_lines(path))
-    first_lines = []  # up to the names of the columns
-    for text in texts:
-        first_lines.append(text)
-        if text.strip():
-            break
-    texts = itertools.chain(first_lines, texts)
-    if dialect is csv.excel and not header and first_lines:
-        dialect = _csv_dialect(first_lines[-1])
+    head = list(_first_characters(texts, HEAD_CHARACTERS))
+    texts = itertools.chain(head, texts)
+    if dialect is UnquotedTabs:
+        dialect = _tsv_dialect(head)
+    elif not header:
+        # Up to the names of the columns.
+        dialect = _csv_dialect(next((line for line in head if line.strip()), ","))
     # Without `strict`, an unclosed quotation mark would read the rest of the file into one cell.
     reader = csv.reader(texts, dialect, strict=True)
     names: list[str] = []
@@ -174,23 +180,74 @@ def _read_table(
                 if has_names:
                     check_unambiguous(names, fields or header, place)
                     continue
-            if len(cells) > len(names):
-                msg = (
-                    f"{place}: {len(cells)} cells for {len(names)} columns ({', '.join(names)}); "
-                    "quote the cells that contain the delimiter"
-                )
-                raise CorpusError(msg)
-            if missing := [name for name in fields if name in names[len(cells) :]]:
-                msg = (
-                    f"{place}: {counted(len(cells), 'cell')} for {len(names)} columns "
-                    f"({', '.join(names)}), and {missing[0]!r} is not one of them; complete the "
-                    "row, or remove it"
-                )
-                raise CorpusError(msg)
+            _check_row(cells, names, fields, place, is_unquoted=dialect is UnquotedTabs)
             yield dict(zip(names, cells, strict=False)), place
     except csv.Error as error:
         msg = f"{path}:{start}: not CSV ({error}); write the file again with a CSV library"
         raise CorpusError(msg) from None
+
+
+def _check_row(
+    cells: Sequence[str],
+    names: Sequence[str],
+    fields: Sequence[str],
+    place: str,
+    *,
+    is_unquoted: bool,
+) -> None:
+    """Raise `CorpusError` for a row whose cells are not those of the columns."""
+    if is_unquoted and any(map(is_quoted, cells)):
+        msg = (
+            f"{place}: a cell is quoted as in CSV, and those before are not; quote all cells with "
+            "quotation marks, or none"
+        )
+        raise CorpusError(msg)
+    if len(cells) > len(names):
+        msg = (
+            f"{place}: {len(cells)} cells for {len(names)} columns ({', '.join(names)}); quote the "
+            "cells that contain the delimiter"
+        )
+        raise CorpusError(msg)
+    if missing := [name for name in fields if name in names[len(cells) :]]:
+        msg = (
+            f"{place}: {counted(len(cells), 'cell')} for {len(names)} columns "
+            f"({', '.join(names)}), and {missing[0]!r} is not one of them; complete the row, or "
+            "remove it"
+        )
+        raise CorpusError(msg)
+
+
+def is_quoted(cell: str) -> bool:
+    """Return whether a cell of a TSV file is in quotation marks, with those inside it doubled.
+
+    Spreadsheets and CSV libraries quote a cell that has quotation marks. Text with marks around it
+    has single ones inside.
+
+    >>> is_quoted('"she said ""no"" again"'), is_quoted('"no"'), is_quoted('"no", she said')
+    (True, False, False)
+    """
+    if len(cell) < 2 or not cell.startswith('"') or not cell.endswith('"'):
+        return False
+    inner = cell[1:-1]
+    return '""' in inner and '"' not in inner.replace('""', "")
+
+
+def _tsv_dialect(head: Sequence[str]) -> type[csv.Dialect]:
+    """Return the dialect of a .tsv file by its first lines: unquoted, or as CSV with tabs."""
+    for line in head:
+        if any(map(is_quoted, line.rstrip("\r\n").split("\t"))):
+            return csv.excel_tab
+    return UnquotedTabs
+
+
+def _first_characters(texts: Iterator[str], size: int) -> Iterator[str]:
+    """Yield the first lines with about so many characters."""
+    read = 0
+    for text in texts:
+        yield text
+        read += len(text)
+        if read >= size:
+            return
 
 
 def _csv_dialect(line: str) -> type[csv.Dialect]:

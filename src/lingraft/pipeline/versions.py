@@ -14,7 +14,7 @@ STAGE_VERSIONS = {
     "source": 7,
     "tokenizer": 7,
     "advised model": 7,
-    "corpus": 3,
+    "corpus": 4,
     "blend": 2,
     "text": 1,
     # What a run builds from them.
