@@ -13,7 +13,7 @@ import yaml
 
 from lingraft.checkpoint import resize_embeddings
 from lingraft.embeddings import INITS
-from lingraft.errors import ModelError, StoreError
+from lingraft.errors import ModelError, StoreError, TokenizerError
 from lingraft.export import export_peft
 from lingraft.tokenizer import open_tokenizer
 from lingraft.training import Execution, TrainingPlan
@@ -195,7 +195,18 @@ def test_what_else_is_no_adapter(tmp_path):
     (run / "splice.json").write_text(splice.replace("[[0, 0, 320]]", "[[0, 1, 319], [319, 0, 1]]"))
     with pytest.raises(ModelError, match=r"renumbered \(id 0 was 1 in the base\)"):
         export_peft(run, folder)
-    (run / "splice.json").write_text(splice)
+    for damaged, said in (("{}", "damaged"), (None, "missing")):
+        (run / "splice.json").unlink()
+        if damaged:
+            (run / "splice.json").write_text(damaged)
+        with pytest.raises(StoreError, match=rf"splice.json: {said}"):
+            export_peft(run, folder)
+        (run / "splice.json").write_text(splice)
+    (run / "model" / "tokenizer.json").rename(tmp_path / "tokenizer.json")
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json"):
+        export_peft(run, folder)
+    (tmp_path / "tokenizer.json").rename(run / "model" / "tokenizer.json")
+    assert not folder.exists()
     (run / "low-rank-0.safetensors").unlink()
     with pytest.raises(ModelError, match="did not store the low-rank matrices"):
         export_peft(run, folder)

@@ -19,6 +19,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lingraft.errors import StoreError
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -218,8 +220,19 @@ class Splice:
 
     @classmethod
     def read(cls, folder: Path) -> Splice:
-        """Read splice.json of a run, an extension or the output of the vocabulary stage."""
-        return cls.from_json(json.loads((folder / "splice.json").read_text(encoding="utf-8")))
+        """Read splice.json of a run, an extension or the output of the vocabulary stage.
+
+        Raises `StoreError` if it is missing or damaged.
+        """
+        path = folder / "splice.json"
+        try:
+            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError as error:
+            msg = f"{path}: missing; make the folder again (lingraft adapt, or lingraft extend)"
+            raise StoreError(msg) from error
+        except (KeyError, TypeError, ValueError) as error:
+            msg = f"{path}: damaged ({error!r}); make the folder again"
+            raise StoreError(msg) from error
 
     def dumps(self) -> str:
         """Return the JSON text of the splice, with each added token on its own line."""

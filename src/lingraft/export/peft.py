@@ -28,6 +28,7 @@ from lingraft.pipeline.opening import describe_model
 from lingraft.pipeline.run_folder import read_record
 from lingraft.splice import Splice
 from lingraft.store import atomic_folder, copy_matching, write_json
+from lingraft.tokenizer import open_tokenizer
 
 CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
 MADE_BY = "made with lingraft"
@@ -78,6 +79,7 @@ def export_peft(run: Path, folder: Path) -> Adapter:
         raise MissingExtraError("peft", extra="lora") from error
     _check_replaceable(folder)
     record, delta = read_record(run), read_trained_delta(run, Splice.read(run))
+    open_tokenizer(run / "model")  # the adapter needs it; raises if it is missing or damaged
     base = _base(record)
     with atomic_folder(folder, option="--peft") as draft:
         _write_adapter(delta, base, run / "model", draft)
