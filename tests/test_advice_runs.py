@@ -434,6 +434,18 @@ def test_a_probe_counts_the_held_out_documents_that_its_end_is_for(tiny_model, t
     assert end.forecast.low < end.forecast.value < end.forecast.high
 
 
+def test_a_probe_of_too_few_steps_says_so_before_it_trains(
+    tiny_model, hindi_file, english_file, tmp_path
+):
+    """A prediction needs five steps after a warm-up of five; the message says what to give."""
+    here = Runtime(tmp_path / "runs", tmp_path / "store", "cpu")
+    text = (str(hindi_file),)
+    given = AdviceRequest("hi", text, base_text=(str(english_file),)).given(str(tiny_model))
+    with pytest.raises(RecipeError, match=r"--probe 10 bytes: 1 step of training.*such as --probe"):
+        probe(given, 20, 10, 10**6, here)
+    assert not list((tmp_path / "store" / "answers").glob("training-*"))
+
+
 def test_bases_are_ranked_by_their_predicted_end():
     """A lower end is better only where the intervals do not meet."""
     ranked = rank_bases(probed_bases(20))

@@ -14,6 +14,7 @@ far apart bases end is predicted from their bits per byte now (`forecast.base_co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from lingraft.corpus import Corpus
+from lingraft.errors import RecipeError
 from lingraft.evaluation import BootstrapSettings, DocumentScores, bits_per_byte
 from lingraft.evaluation.bootstrap import ratio_interval
 from lingraft.evaluation.score_model import heldout_documents
@@ -35,16 +37,20 @@ from lingraft.forecast.base_comparison import (
     measured_seeds,
     validate,
 )
-from lingraft.forecast.loss_forecast import Forecast, predict_end
+from lingraft.forecast.loss_forecast import MIN_POINTS, Forecast, predict_end
 from lingraft.forecast.predict_fertility import FertilityCurve, tokens_per_byte
 from lingraft.forecast.training_curve import heldout_points, read_log, train_points
+from lingraft.formatting import counted, size
 from lingraft.pipeline import build_graph
 from lingraft.pipeline.build_stage import build_node, quiet_libraries
+from lingraft.pipeline.graph import Graph
+from lingraft.pipeline.planned_training import count_steps
 from lingraft.pipeline.stage_node import must_build
 from lingraft.progress import discard_line
-from lingraft.recipe import Given, Runtime, assignment, chosen_recipe
+from lingraft.recipe import Given, Recipe, Runtime, assignment, chosen_recipe
 from lingraft.recipe.old_names import current_log
-from lingraft.store import Store
+from lingraft.store import Manifest, Store
+from lingraft.training.schedules import MIN_WARMUP
 from lingraft.vocabulary import AutoSize, ServingCost
 
 # Near the lowest cost the curve is flat: sizes that cost at most this share more are equally good.
@@ -198,6 +204,21 @@ def interval_of(scores: DocumentScores) -> tuple[float, float, float]:
     return value, low, high
 
 
+def _check_probe_steps(graph: Graph, recipe: Recipe, store: Store, probe_bytes: int) -> None:
+    """Raise `RecipeError` before a training that is too short to predict from."""
+    notes = Manifest.read(store.folder(graph.embeddings.stage)).notes
+    planned = count_steps(graph, recipe, store, notes["parameters"])
+    steps = sum(phase.steps for phase in planned.phases) if planned else 0
+    needed = MIN_WARMUP + MIN_POINTS
+    if planned and steps < needed:
+        enough = size(math.ceil(probe_bytes * 2 * needed / max(steps, 1)))
+        msg = (
+            f"--probe {size(probe_bytes)}: {counted(steps, 'step')} of training, and a prediction "
+            f"needs {needed}; give more text, such as --probe '{enough}'"
+        )
+        raise RecipeError(msg)
+
+
 def probe(given: Given, size: int, probe_bytes: int, end_bytes: int, runtime: Runtime) -> ProbedEnd:
     """Adapt a base on `probe_bytes` of text and predict its bits per byte after `end_bytes`.
 
@@ -214,6 +235,8 @@ def probe(given: Given, size: int, probe_bytes: int, end_bytes: int, runtime: Ru
     if must_build(graph.model_nodes, runtime, store):
         quiet_libraries()
     for node in graph.model_nodes:
+        if node is graph.training:
+            _check_probe_steps(graph, recipe, store, probe_bytes)
         build_node(node, recipe, runtime, store, discard_line)
     path = store.folder((graph.training or graph.final).stage) / "training.jsonl"
     log = current_log(read_log(path))
