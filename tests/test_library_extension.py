@@ -149,6 +149,23 @@ def test_files_are_read_where_the_object_still_equals_them(base, tiny_model):
     assert [token.id for token in extension.tokens] == [321, 322, 323]
 
 
+def test_settings_of_the_object_are_kept(tiny_model):
+    """What was set on a tokenizer in memory is in the result; it does not save all of it."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    changes = {"padding_side": "left", "truncation_side": "left", "model_max_length": 77}
+    for name, value in changes.items():
+        setattr(tokenizer, name, value)
+    extended = lingraft.extend_tokenizer(tokenizer, TEXTS, size=5, language="hi").tokenizer
+    assert {name: getattr(extended, name) for name in changes} == changes
+
+
+def test_a_file_is_text_wherever_documents_are(base, hindi_file):
+    """`diagnose` and `pack` read a path as `extend_tokenizer` does."""
+    documents = Path(hindi_file).read_text(encoding="utf-8").splitlines()
+    given = lingraft.diagnose(base, {"hi": Path(hindi_file)})
+    assert str(given) == str(lingraft.diagnose(base, {"hi": documents}))
+
+
 def test_texts_of_several_languages_are_a_mapping(base):
     """Each language of a mapping is a corpus of its own; a missing value is an empty document."""
     texts = {"hi": [None, math.nan, pd.NA, *TEXTS], "en": ENGLISH_TEXTS}

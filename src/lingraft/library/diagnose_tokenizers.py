@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def _is_plain(value: Any) -> bool:
 
 def diagnose(
     tokenizer: TokenizerLike | Mapping[str, TokenizerLike],
-    texts: Mapping[str, Iterable[str]],
+    texts: Mapping[str, Iterable[str] | os.PathLike[str]],
     *,
     parallel: Mapping[str, Sequence[str]] | None = None,
     sample_bytes: int = SAMPLE_BYTES,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -63,7 +64,7 @@ class EvaluationReport(MeasurementTable):
 
 def evaluate(
     models: Mapping[str, ModelLike],
-    texts: Mapping[str, Iterable[str]],
+    texts: Mapping[str, Iterable[str] | os.PathLike[str]],
     *,
     tasks: Sequence[str] = (),
     generation: bool = False,
@@ -231,7 +232,9 @@ def _folder_name(name: str, number: int, folder: Path) -> str:
     return plain if not (folder / plain).exists() else f"{plain}-{number}"
 
 
-def _documents(language: str, texts: Iterable[str], settings: Evaluation) -> list[str]:
+def _documents(
+    language: str, texts: Iterable[str] | os.PathLike[str], settings: Evaluation
+) -> list[str]:
     """Return the documents that are scored; raises `CorpusError` without text."""
     given = filter(str.strip, read_documents(texts, f"texts: {language}"))
     documents = list(cut_documents(given, int(settings.heldout_bytes)))

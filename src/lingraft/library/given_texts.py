@@ -19,7 +19,7 @@ import yaml
 
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus
 from lingraft.corpus.language import parse_language
-from lingraft.corpus.readers import repair_parallel
+from lingraft.corpus.readers import read_source, repair_parallel
 from lingraft.display_text import UNKNOWN_LANGUAGE
 from lingraft.errors import CorpusError, RecipeError
 from lingraft.library.arguments import assignments
@@ -34,11 +34,13 @@ Texts: TypeAlias = Iterable[str | None] | os.PathLike[str] | CorpusSettings
 
 
 def read_documents(texts: Any, name: str) -> Iterator[str]:
-    """Yield the documents of an iterable; a missing value (`None`, NaN) is an empty one.
+    """Yield the documents of an iterable or a file; a missing value (`None`, NaN) is an empty one.
 
-    `name` is the argument that errors name. Raises `CorpusError` for anything but an iterable of
-    text, and if there is no document, as in a generator that was read before.
+    `name` is the argument that errors name. Raises `CorpusError` for anything else, and if there is
+    no document, as in a generator that was read before.
     """
+    if isinstance(texts, os.PathLike):
+        texts = _documents_of_file(texts)
     if isinstance(texts, str | bytes):
         msg = (
             f"{name}: one string, but an iterable of documents is needed; give [text], "
@@ -77,6 +79,12 @@ def read_documents(texts: Any, name: str) -> Iterator[str]:
     if number < 0:
         msg = f"{name}: contains no document; give text (a generator can be read only once)"
         raise CorpusError(msg)
+
+
+def _documents_of_file(path: os.PathLike[str]) -> Iterator[str]:
+    settings = parse_settings(Tree({"sources": [os.fspath(path)]}), CorpusSettings)
+    for source in settings.sources:
+        yield from read_source(source, UNKNOWN_LANGUAGE)
 
 
 def only_corpus(corpora: Sequence[Corpus], name: str) -> Corpus:

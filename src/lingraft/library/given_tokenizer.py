@@ -115,8 +115,17 @@ def _save(tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
             "fast tokenizer, or the folder of its files"
         )
         raise TokenizerError(msg) from error
+    _save_attributes(tokenizer, folder / "tokenizer_config.json")
     with named_errors(folder, name_of(tokenizer)):
         return tokenizer_file(folder)
+
+
+def _save_attributes(tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
+    """Write settings that were changed on the object, which `save_pretrained` leaves out."""
+    if file.is_file():
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        settings |= {name: getattr(tokenizer, name) for name in NAMES}
+        file.write_text(json.dumps(settings, ensure_ascii=False, indent=2), encoding="utf-8")
 
 
 def _unchanged_files(tokenizer: PreTrainedTokenizerBase) -> Path | None:

@@ -7,6 +7,7 @@ that shift labels by one, as those of transformers do.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -132,7 +133,7 @@ class PackedText:
 
 def pack(
     tokenizer: TokenizerLike,
-    texts: Iterable[str],
+    texts: Iterable[str] | os.PathLike[str],
     length: int = 1024,
     *,
     layout: Literal["stream", "documents"] = "stream",
@@ -199,7 +200,10 @@ def pack(
 
 
 def _pack(
-    texts: Iterable[str], tokenizer: ModelTokenizer, settings: PackingSettings, folder: Path
+    texts: Iterable[str] | os.PathLike[str],
+    tokenizer: ModelTokenizer,
+    settings: PackingSettings,
+    folder: Path,
 ) -> Blocks:
     folder.mkdir()
     documents = read_documents(texts, folder.name)
