@@ -437,7 +437,7 @@ def test_a_probe_counts_the_held_out_documents_that_its_end_is_for(tiny_model, t
 def test_a_probe_of_too_few_steps_says_so_before_it_trains(
     tiny_model, hindi_file, english_file, tmp_path
 ):
-    """A prediction needs five steps after a warm-up of five; the message says what to give."""
+    """The message says what to give."""
     here = Runtime(tmp_path / "runs", tmp_path / "store", "cpu")
     text = (str(hindi_file),)
     given = AdviceRequest("hi", text, base_text=(str(english_file),)).given(str(tiny_model))

@@ -160,10 +160,14 @@ def test_settings_of_the_object_are_kept(tiny_model):
 
 
 def test_a_file_is_text_wherever_documents_are(base, hindi_file):
-    """`diagnose` and `pack` read a path as `extend_tokenizer` does."""
+    """`diagnose` and `pack` read a path as `extend_tokenizer` does; one without text is named."""
     documents = Path(hindi_file).read_text(encoding="utf-8").splitlines()
     given = lingraft.diagnose(base, {"hi": Path(hindi_file)})
     assert str(given) == str(lingraft.diagnose(base, {"hi": documents}))
+    packed = list(map(str, lingraft.pack(base, Path(hindi_file), length=32)))
+    assert packed == list(map(str, lingraft.pack(base, documents, length=32)))
+    with pytest.raises(lingraft.LingraftError, match=r"texts: hi: /no/file.txt does not exist"):
+        lingraft.diagnose(base, {"hi": Path("/no/file.txt")})
 
 
 def test_texts_of_several_languages_are_a_mapping(base):

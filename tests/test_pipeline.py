@@ -448,20 +448,32 @@ def test_the_plan_counts_the_documents_of_a_limit(recipe_values, here):
     assert before == pytest.approx(after, rel=0.3)
 
 
-@pytest.mark.parametrize(("method", "rows"), [("prune", 320), ("replace", 320)])
-def test_the_plan_of_removed_tokens(recipe_values, here, method, rows):
-    """Removed tokens are not added: text is as long as the base reads it, and rows become fewer."""
-    del recipe_values["training"]["heldout_points"]
+@pytest.mark.parametrize("method", ["prune", "replace"])
+def test_the_plan_of_removed_tokens(recipe_values, here, method):
+    """Removed tokens are not added, so that pruning leaves text as long as the base reads it."""
     recipe = read(recipe_values, f"vocabulary={{method: {method}, size: 10}}")
     planned = {row.title: row for row in plan(recipe, here)}
     finished, _ = carry_out(recipe, here)
     stages = {stage["name"]: stage["notes"] for stage in finished.record["stages"]}
     added = stages["vocabulary"]["added"]
     assert planned["vocabulary"].amounts["tokens"] == added == {"prune": 0, "replace": 10}[method]
-    assert planned["embeddings"].amounts["rows"] == stages["embeddings"]["rows"] == rows
+    assert planned["embeddings"].amounts["rows"] == stages["embeddings"]["rows"]
     assert planned["embeddings"].amounts["parameters"] == stages["embeddings"]["parameters"]
+    rate = {"prune": 1.6, "replace": 6.5}[method]
+    text = planned["text in hi"].amounts["bytes"]
+    assert planned["packing hi"].amounts["tokens"] == round(text / rate)
     done = {"prune": "removed", "replace": "replaced"}[method]
     assert f"10 tokens {done}" in describe_run(recipe)
+
+
+def test_the_plan_removes_no_more_tokens_than_there_are(recipe_values, here):
+    """A number that is too large is a warning of the run; the plan has no negative sizes."""
+    recipe = read(recipe_values, "vocabulary={method: prune, size: 100000}")
+    rows = plan(recipe, here)
+    assert all(amount >= 0 for row in rows for amount in row.amounts.values())
+    assert all(row.seconds >= 0 for row in rows)
+    finished, _ = carry_out(recipe, here)
+    assert any("of 100,000 tokens were removed" in line for line in finished.record["warnings"])
 
 
 def test_the_plan_counts_the_tokens_of_what_was_packed(recipe_values, here):

@@ -228,7 +228,7 @@ class Splice:
         try:
             return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError as error:
-            msg = f"{path}: missing; make the folder again (lingraft adapt, or lingraft extend)"
+            msg = f"{path}: missing; make the folder again"
             raise StoreError(msg) from error
         except (KeyError, TypeError, ValueError) as error:
             msg = f"{path}: damaged ({error!r}); make the folder again"

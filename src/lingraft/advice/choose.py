@@ -40,7 +40,8 @@ from lingraft.forecast.base_comparison import (
 from lingraft.forecast.loss_forecast import MIN_POINTS, Forecast, predict_end
 from lingraft.forecast.predict_fertility import FertilityCurve, tokens_per_byte
 from lingraft.forecast.training_curve import heldout_points, read_log, train_points
-from lingraft.formatting import counted, size
+from lingraft.formatting import counted
+from lingraft.formatting import size as byte_size
 from lingraft.pipeline import build_graph
 from lingraft.pipeline.build_stage import build_node, quiet_libraries
 from lingraft.pipeline.graph import Graph
@@ -50,7 +51,6 @@ from lingraft.progress import discard_line
 from lingraft.recipe import Given, Recipe, Runtime, assignment, chosen_recipe
 from lingraft.recipe.old_names import current_log
 from lingraft.store import Manifest, Store
-from lingraft.training.schedules import MIN_WARMUP
 from lingraft.vocabulary import AutoSize, ServingCost
 
 # Near the lowest cost the curve is flat: sizes that cost at most this share more are equally good.
@@ -204,19 +204,22 @@ def interval_of(scores: DocumentScores) -> tuple[float, float, float]:
     return value, low, high
 
 
-def _check_probe_steps(graph: Graph, recipe: Recipe, store: Store, probe_bytes: int) -> None:
-    """Raise `RecipeError` before a training that is too short to predict from."""
+def _probe_steps(graph: Graph, recipe: Recipe, store: Store) -> int:
+    """Return the steps of the training that packed text allows."""
     notes = Manifest.read(store.folder(graph.embeddings.stage)).notes
     planned = count_steps(graph, recipe, store, notes["parameters"])
-    steps = sum(phase.steps for phase in planned.phases) if planned else 0
-    needed = MIN_WARMUP + MIN_POINTS
-    if planned and steps < needed:
-        enough = size(math.ceil(probe_bytes * 2 * needed / max(steps, 1)))
-        msg = (
-            f"--probe {size(probe_bytes)}: {counted(steps, 'step')} of training, and a prediction "
-            f"needs {needed}; give more text, such as --probe '{enough}'"
-        )
-        raise RecipeError(msg)
+    return sum(phase.steps for phase in planned.phases) if planned else 0
+
+
+def _too_little(graph: Graph, recipe: Recipe, store: Store, probe_bytes: int) -> str:
+    """Return the message about a training that is too short to predict from."""
+    steps = _probe_steps(graph, recipe, store)
+    # Up to half of the steps are the warm-up; as many again, so that the advice is enough.
+    enough = byte_size(math.ceil(probe_bytes * 4 * MIN_POINTS / max(steps, 1)))
+    return (
+        f"--probe {byte_size(probe_bytes)}: {counted(steps, 'step')} of training, too few to "
+        f"predict from; give more text, such as --probe '{enough}'"
+    )
 
 
 def probe(given: Given, size: int, probe_bytes: int, end_bytes: int, runtime: Runtime) -> ProbedEnd:
@@ -235,12 +238,16 @@ def probe(given: Given, size: int, probe_bytes: int, end_bytes: int, runtime: Ru
     if must_build(graph.model_nodes, runtime, store):
         quiet_libraries()
     for node in graph.model_nodes:
-        if node is graph.training:
-            _check_probe_steps(graph, recipe, store, probe_bytes)
+        if node is graph.training and _probe_steps(graph, recipe, store) < MIN_POINTS // 2:
+            raise RecipeError(_too_little(graph, recipe, store, probe_bytes))
         build_node(node, recipe, runtime, store, discard_line)
     path = store.folder((graph.training or graph.final).stage) / "training.jsonl"
     log = current_log(read_log(path))
     heldout = heldout_points(log, recipe.target.language)
     corpus = Corpus.open(store.folder(graph.targets[0].stage))
     documents = heldout_documents(corpus, int(recipe.evaluation.heldout_bytes))
-    return ProbedEnd(predict_end(train_points(log), end_bytes, heldout=heldout), len(documents))
+    try:
+        forecast = predict_end(train_points(log), end_bytes, heldout=heldout)
+    except RecipeError as error:
+        raise RecipeError(_too_little(graph, recipe, store, probe_bytes)) from error
+    return ProbedEnd(forecast, len(documents))

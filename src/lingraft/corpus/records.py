@@ -41,7 +41,7 @@ HEAD_CHARACTERS = 2**20
 class UnquotedTabs(csv.excel_tab):
     """TSV without quoting: data sets use quotation marks as plain text.
 
-    A file in which a cell is quoted as in CSV (`is_quoted`) is read as such.
+    A file whose cells are quoted as in CSV is read as such (`_tsv_dialect`).
     """
 
     quoting = csv.QUOTE_NONE
@@ -158,9 +158,10 @@ def _read_table(
     csv.field_size_limit(MAX_DOCUMENT_BYTES)  # a long document exceeds the default of 128 KiB
     texts: Iterator[str] = (text for _, text in read_raw_lines(path))
     head = list(_first_characters(texts, HEAD_CHARACTERS))
-    texts = itertools.chain(head, texts)
+    following = next(texts, None)
+    texts = itertools.chain(head, [] if following is None else [following], texts)
     if dialect is UnquotedTabs:
-        dialect = _tsv_dialect(head)
+        dialect = _tsv_dialect(head, is_whole=following is None)
     elif not header:
         # Up to the names of the columns.
         dialect = _csv_dialect(next((line for line in head if line.strip()), ","))
@@ -180,7 +181,7 @@ def _read_table(
                 if has_names:
                     check_unambiguous(names, fields or header, place)
                     continue
-            _check_row(cells, names, fields, place, is_unquoted=dialect is UnquotedTabs)
+            _check_row(cells, names, fields, place)
             yield dict(zip(names, cells, strict=False)), place
     except csv.Error as error:
         msg = f"{path}:{start}: not CSV ({error}); write the file again with a CSV library"
@@ -188,20 +189,9 @@ def _read_table(
 
 
 def _check_row(
-    cells: Sequence[str],
-    names: Sequence[str],
-    fields: Sequence[str],
-    place: str,
-    *,
-    is_unquoted: bool,
+    cells: Sequence[str], names: Sequence[str], fields: Sequence[str], place: str
 ) -> None:
     """Raise `CorpusError` for a row whose cells are not those of the columns."""
-    if is_unquoted and any(map(is_quoted, cells)):
-        msg = (
-            f"{place}: a cell is quoted as in CSV, and those before are not; quote all cells with "
-            "quotation marks, or none"
-        )
-        raise CorpusError(msg)
     if len(cells) > len(names):
         msg = (
             f"{place}: {len(cells)} cells for {len(names)} columns ({', '.join(names)}); quote the "
@@ -217,27 +207,29 @@ def _check_row(
         raise CorpusError(msg)
 
 
-def is_quoted(cell: str) -> bool:
-    """Return whether a cell of a TSV file is in quotation marks, with those inside it doubled.
+def _tsv_dialect(head: Sequence[str], *, is_whole: bool) -> type[csv.Dialect]:
+    """Return the dialect of a .tsv file by its first lines: unquoted, or as CSV with tabs.
 
-    Spreadsheets and CSV libraries quote a cell that has quotation marks. Text with marks around it
-    has single ones inside.
-
-    >>> is_quoted('"she said ""no"" again"'), is_quoted('"no"'), is_quoted('"no", she said')
-    (True, False, False)
+    They are quoted if they can be read as CSV, every row has the cells of the first, and a cell is
+    in quotation marks that it needs: for a tab, for marks inside it, which are doubled, or for a
+    line end in a table of several columns. `is_whole` says that no line follows.
     """
-    if len(cell) < 2 or not cell.startswith('"') or not cell.endswith('"'):
-        return False
-    inner = cell[1:-1]
-    return '""' in inner and '"' not in inner.replace('""', "")
-
-
-def _tsv_dialect(head: Sequence[str]) -> type[csv.Dialect]:
-    """Return the dialect of a .tsv file by its first lines: unquoted, or as CSV with tabs."""
-    for line in head:
-        if any(map(is_quoted, line.rstrip("\r\n").split("\t"))):
-            return csv.excel_tab
-    return UnquotedTabs
+    rows, is_needed = [], False
+    text = "".join(head)
+    try:
+        for cells in csv.reader(head, csv.excel_tab, strict=True):
+            rows.append(cells)
+            for cell in cells:
+                is_marked = '"' in cell and '"' + cell.replace('"', '""') + '"' in text
+                is_needed |= is_marked or "\t" in cell or ("\n" in cell and len(cells) > 1)
+    except csv.Error:
+        # The last row may go on after the first lines.
+        if is_whole or "unexpected end" not in str(sys.exception()):
+            return UnquotedTabs
+    if not is_whole:
+        rows = rows[:-1]
+    widths = {len(cells) for cells in rows if cells}
+    return csv.excel_tab if is_needed and len(widths) == 1 else UnquotedTabs
 
 
 def _first_characters(texts: Iterator[str], size: int) -> Iterator[str]:

@@ -40,7 +40,8 @@ def read_documents(texts: Any, name: str) -> Iterator[str]:
     no document, as in a generator that was read before.
     """
     if isinstance(texts, os.PathLike):
-        texts = _documents_of_file(texts)
+        yield from _documents_of_file(texts, name)
+        return
     if isinstance(texts, str | bytes):
         msg = (
             f"{name}: one string, but an iterable of documents is needed; give [text], "
@@ -81,10 +82,20 @@ def read_documents(texts: Any, name: str) -> Iterator[str]:
         raise CorpusError(msg)
 
 
-def _documents_of_file(path: os.PathLike[str]) -> Iterator[str]:
-    settings = parse_settings(Tree({"sources": [os.fspath(path)]}), CorpusSettings)
-    for source in settings.sources:
-        yield from read_source(source, UNKNOWN_LANGUAGE)
+def _documents_of_file(path: os.PathLike[str], name: str) -> Iterator[str]:
+    """Yield the documents of a file or a folder; raises `CorpusError` if there are none."""
+    if not Path(path).exists():
+        msg = f"{name}: {os.fspath(path)} does not exist; give a file or a folder of text"
+        raise CorpusError(msg)
+    settings = parse_settings(Tree({"sources": [{"path": os.fspath(path)}]}), CorpusSettings)
+    (source,) = settings.sources
+    is_empty = True
+    for text in read_source(source, UNKNOWN_LANGUAGE):
+        is_empty = False
+        yield text
+    if is_empty:
+        msg = f"{name}: {os.fspath(path)} contains no document; give a file with text"
+        raise CorpusError(msg)
 
 
 def only_corpus(corpora: Sequence[Corpus], name: str) -> Corpus:

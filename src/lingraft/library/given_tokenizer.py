@@ -122,10 +122,9 @@ def _save(tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
 
 def _save_attributes(tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
     """Write settings that were changed on the object, which `save_pretrained` leaves out."""
-    if file.is_file():
-        settings = json.loads(file.read_text(encoding="utf-8"))
-        settings |= {name: getattr(tokenizer, name) for name in NAMES}
-        file.write_text(json.dumps(settings, ensure_ascii=False, indent=2), encoding="utf-8")
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    settings |= {name: getattr(tokenizer, name) for name in NAMES}
+    file.write_text(json.dumps(settings, ensure_ascii=False, indent=2), encoding="utf-8")
 
 
 def _unchanged_files(tokenizer: PreTrainedTokenizerBase) -> Path | None:

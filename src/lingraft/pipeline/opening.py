@@ -41,7 +41,7 @@ def describe_run(recipe: Recipe, received: ReceivedModel | None = None) -> str:
     if recipe.vocabulary.adds_nothing:
         added = "no token added"
     elif isinstance(wanted, int):
-        added = f"{counted(wanted, 'token')} {done}"
+        added = f"{'up to ' if method.removes else ''}{counted(wanted, 'token')} {done}"
     else:
         added = f"up to {counted(wanted.max_size, 'token')} {done} (rule {wanted.rule})"
     trained = _training(recipe) if received is None else received.described

@@ -28,13 +28,14 @@ class PlannedModel:
     @classmethod
     def of(cls, config: dict[str, Any]) -> PlannedModel:
         """Return the size of the model of a configuration; an empty one says nothing."""
-        rows, tied = rows_of(config), bool(config.get("tie_word_embeddings"))
-        model = model_of(config) if config else None
+        rows, model = rows_of(config), model_of(config) if config else None
         if model is None:
-            return cls(None, rows, 0, 0, tied)
+            return cls(None, rows, 0, 0, bool(config.get("tie_word_embeddings")))
+        text = model.config.get_text_config()
+        tied = bool(text.tie_word_embeddings)  # many files leave out what is the default of a type
         total = sum(parameter.numel() for parameter in model.parameters())
         width = model.get_input_embeddings().weight.numel() // max(rows or 1, 1)
-        layers = getattr(model.config.get_text_config(), "num_hidden_layers", 0)
+        layers = getattr(text, "num_hidden_layers", 0)
         return cls(total, rows, width, layers, tied)
 
     def resized(self, tokens: int | None, added: int, dropped: int = 0) -> PlannedModel:
@@ -44,6 +45,8 @@ class PlannedModel:
 
         >>> PlannedModel(1000, 100, width=2, layers=1, tied=True).resized(90, 20)
         PlannedModel(parameters=1056, rows=128, width=2, layers=1, tied=True)
+        >>> PlannedModel(1000, 100, width=2, layers=1, tied=True).resized(90, 0, dropped=30)
+        PlannedModel(parameters=928, rows=64, width=2, layers=1, tied=True)
         """
         if self.rows is None or tokens is None or not (added or dropped):
             return self

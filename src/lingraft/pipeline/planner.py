@@ -1,6 +1,7 @@
 """Predicts what a run would do: its stages, which of them are cached, sizes, FLOPs and time.
 
-Nothing is built for a plan: the size of text is estimated from the sizes of its files.
+Nothing is built for a plan: the size of text is estimated from the sizes of its files, and where a
+limit counts documents, from the first of them.
 """
 
 from __future__ import annotations
@@ -207,8 +208,10 @@ class _Planner:
         settings = self.recipe.vocabulary
         size = settings.size if isinstance(settings.size, int) else settings.size.max_size
         size = 0 if settings.adds_nothing else size
+        self.dropped = 0
+        if settings.method.removes:
+            self.dropped = size = min(size, self.source_tokens or size)
         self.added = size if settings.method.adds else 0
-        self.dropped = size if settings.method.removes else 0
         if notes:
             self.added, self.dropped = int(notes["added"]), int(notes["dropped"])
         seconds = 2 + (self.target_bytes or 0) * LEARNING_SECONDS_PER_BYTE
@@ -313,8 +316,9 @@ class _Planner:
             yield self._row(node, amounts, flops=self.adapted.flops(2, tokens), steps=steps)
 
     def _comparing(self, node: StageNode) -> PlanRow:
-        flops = self.adapted.flops(2, self._evaluation.compared_tokens)
-        steps = self._evaluation.timed_steps
+        tokens, steps = self._evaluation.compared_tokens, self._evaluation.timed_steps
+        # Without either, only the scores are put together.
+        flops = self.adapted.flops(2, tokens) if tokens or steps else None
         return self._row(node, {}, flops=flops, steps=steps, seconds=CHECK_SECONDS)
 
 

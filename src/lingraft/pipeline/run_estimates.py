@@ -18,7 +18,7 @@ from typing import Any
 
 from lingraft.checkpoint.load_model import meta_model
 from lingraft.corpus import CorpusSettings, Source
-from lingraft.corpus.readers import read_source
+from lingraft.corpus.readers import read_documents
 from lingraft.corpus.remote_files import size_of
 from lingraft.corpus.source import Limit
 from lingraft.corpus.text_files import find_files
@@ -37,11 +37,16 @@ LEARNING_SECONDS_PER_BYTE = 1.2e-6
 READING_SECONDS_PER_BYTE = 0.5e-6
 STORY_BYTES = 300
 """Bytes of a story of the built-in miniature corpus."""
-READ_DOCUMENTS = 100
+FIRST_DOCUMENTS = 100
 """Documents that are read where a limit counts documents."""
+MEAN_DOCUMENT_BYTES = BYTES_PER_DOCUMENT / 2
+"""The mean of web text, for documents that are not on this machine."""
 
 LAYER_SECONDS = 1e-3
-"""Time of a layer that reads one token, in addition to that of reading its weights."""
+"""Time of a layer that reads one token, in addition to that of reading its weights.
+
+Measured on one busy CPU core: 0.3 ms in stories260K, 1.7 ms in english-8m.
+"""
 
 EFFICIENCY = 0.45
 """Share of the speed of a large matrix product that small models reach in training and scoring."""
@@ -86,15 +91,15 @@ def _limits(limit: Limit | None, source: Source, language: str) -> list[int]:
 
 def _document_bytes(source: Source, language: str) -> float:
     """Return the mean size of the first documents, or a usual one if they are not here."""
-    if source.hub is None:
-        try:
-            with closing(read_source(source, language)) as documents:
-                sizes = [len(text.encode()) for text in islice(documents, READ_DOCUMENTS)]
-        except LingraftError:  # as above
-            sizes = []
-        if sizes:
-            return fmean(sizes)
-    return BYTES_PER_DOCUMENT / 2
+    if source.hub is not None or "://" in (source.path or ""):
+        return MEAN_DOCUMENT_BYTES
+    try:
+        with closing(read_documents(source, language)) as documents:
+            first = list(islice(documents, FIRST_DOCUMENTS))
+    except LingraftError:  # as above
+        return MEAN_DOCUMENT_BYTES
+    sizes = [len(document.text.encode()) for document in first if document.passes]
+    return fmean(sizes) if sizes else MEAN_DOCUMENT_BYTES
 
 
 def model_of(config: dict[str, Any]) -> Any | None:
@@ -129,10 +134,10 @@ def writing_seconds(layers: int, weight_bytes: int, device: str) -> float:
 
 @cache
 def _bytes_per_second(device: str) -> float:
-    """Measure how fast this machine reads a matrix that no cache holds, times a vector."""
+    """Measure how fast this machine reads a matrix that few caches hold, times a vector."""
     import torch
 
-    size = 4096 if device == "cpu" else 16384
+    size = 8192 if device == "cpu" else 16384
     matrix, vector = torch.rand(size, size, device=device), torch.rand(size, device=device)
     return 4 * size**2 / _fastest(lambda: float((matrix @ vector)[0]))
 

@@ -11,7 +11,7 @@ from lingraft.display_text import UNKNOWN_LANGUAGE
 from lingraft.errors import RecipeError
 from lingraft.store import Draft
 from lingraft.vocabulary.auto_size import AutoSize
-from lingraft.vocabulary.base import Selected
+from lingraft.vocabulary.base import Selected, Selection
 from lingraft.vocabulary.intermediate_tokens import INTERMEDIATE
 
 # Warn if fewer than this share of the requested tokens was found.
@@ -32,11 +32,15 @@ def warn_of_lost_characters(claims: Iterable[Claim], draft: Draft) -> None:
 
 
 def check_number_found(
-    selected: Selected, size: int | AutoSize, corpora: Sequence[Corpus], draft: Draft
+    selected: Selected,
+    size: int | AutoSize,
+    method: Selection,
+    corpora: Sequence[Corpus],
+    draft: Draft,
 ) -> None:
     """Warn if clearly fewer tokens were found, or can be removed, than requested.
 
-    Raises `RecipeError` if a number was requested and no token was found.
+    Raises `RecipeError` if a number was requested and no token was found or can be removed.
     """
     found = len(selected.surfaces)
     if isinstance(size, AutoSize):
@@ -46,15 +50,9 @@ def check_number_found(
                 "set vocabulary.size to a number to add tokens anyway"
             )
         return
-    if selected.dropped:
-        removed = len(selected.dropped)
-        if removed < MIN_FOUND_SHARE * size:
-            draft.warn(
-                f"vocabulary: {removed:,} of {size:,} tokens were removed ({removed / size:.1%}): "
-                "special tokens, bytes, single characters and tokens of protected text stay; set "
-                f"vocabulary.size: {removed}"
-            )
-        return
+    if method.removes:
+        _check_number_removed(len(selected.dropped), size, draft)
+        size = len(selected.dropped) if method.adds else 0
     if found >= MIN_FOUND_SHARE * size:
         return
     reason = _why_few(selected, corpora)
@@ -68,6 +66,19 @@ def check_number_found(
         f"vocabulary: {found:,} of {size:,} tokens were added ({found / size:.0%}), {reason}; give "
         f"more text, or set vocabulary.size: {found}"
     )
+
+
+def _check_number_removed(removed: int, size: int, draft: Draft) -> None:
+    """Warn if clearly fewer tokens can be removed than requested, raise `RecipeError` for none."""
+    kept = "special tokens, bytes, single characters and tokens of protected text stay"
+    if not removed:
+        msg = f"vocabulary: 0 of {size:,} tokens can be removed: {kept}; choose another method"
+        raise RecipeError(msg)
+    if removed < MIN_FOUND_SHARE * size:
+        draft.warn(
+            f"vocabulary: {removed:,} of {size:,} tokens were removed ({removed / size:.1%}): "
+            f"{kept}; set vocabulary.size: {removed}"
+        )
 
 
 def _why_few(selected: Selected, corpora: Sequence[Corpus]) -> str:

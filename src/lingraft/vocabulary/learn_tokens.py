@@ -104,7 +104,7 @@ def learn_tokens(
         report_left_out(words[-1], draft)
     full, selected = _select(decision.family, words, extension, base, source.folder)
     report_special_tokens(words, draft)
-    check_number_found(selected, extension.size, corpora, draft)
+    check_number_found(selected, extension.size, extension.selection, corpora, draft)
     return LearnedVocabulary(source.folder, decision, words, full, selected)
 
 
