@@ -216,15 +216,19 @@ def _tsv_dialect(head: Sequence[str], *, is_whole: bool) -> type[csv.Dialect]:
     """
     rows, is_needed = [], False
     text = "".join(head)
+    written = {cell for line in head for cell in line.rstrip("\r\n").split("\t")}
     try:
         for cells in csv.reader(head, csv.excel_tab, strict=True):
             rows.append(cells)
             for cell in cells:
-                is_marked = '"' in cell and '"' + cell.replace('"', '""') + '"' in text
-                is_needed |= is_marked or "\t" in cell or ("\n" in cell and len(cells) > 1)
-    except csv.Error:
+                quoted = '"' + cell.replace('"', '""') + '"'
+                # Searching all of the text is slow, so only cells of several lines are looked for.
+                is_there = quoted in written or ("\n" in cell and quoted in text)
+                is_needed |= "\t" in cell or ('"' in cell and is_there)
+                is_needed |= "\n" in cell and len(cells) > 1
+    except csv.Error as error:
         # The last row may go on after the first lines.
-        if is_whole or "unexpected end" not in str(sys.exception()):
+        if is_whole or "unexpected end" not in str(error):
             return UnquotedTabs
     if not is_whole:
         rows = rows[:-1]
