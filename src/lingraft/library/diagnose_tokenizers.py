@@ -84,7 +84,7 @@ def diagnose(
     Args:
         tokenizer: a tokenizer of transformers or of `tokenizers`, a model folder, a tokenizer file,
             or owner/name on the Hub; or several of them by name, to compare them.
-        texts: documents by language.
+        texts: documents, or the path of a file, by language.
         parallel: the same sentences by language, with `en` among them, to measure the premium: the
             number of tokens divided by that of English.
         sample_bytes: bytes of text per language that are measured; a random sample of all text.

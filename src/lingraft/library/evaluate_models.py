@@ -83,8 +83,9 @@ def evaluate(
         models: by name, `(model, tokenizer)` of transformers; or a model folder, a finished run, or
             owner/name on the Hub. A model in memory is measured on its device and in its data type;
             it is in evaluation mode only while it is measured.
-        texts: documents by language. Blank documents are left out. Every model is scored on the
-            same first 500 kB of each language (`settings={"heldout_bytes": "2 MB"}`).
+        texts: documents, or the path of a file, by language. Blank documents are left out. Every
+            model is scored on the same first 500 kB of each language
+            (`settings={"heldout_bytes": "2 MB"}`).
         tasks: tasks to run in addition, such as `xcopa-ta`, or any task of lm-eval.
         generation: also measure the speed of generation and write samples. This takes longest, and
             loads all models at the same time.

@@ -45,7 +45,7 @@ def read_documents(texts: Any, name: str) -> Iterator[str]:
     if isinstance(texts, str | bytes):
         msg = (
             f"{name}: one string, but an iterable of documents is needed; give [text], "
-            "or the texts of a file"
+            "or the path of a file (pathlib.Path)"
         )
         raise CorpusError(msg)
     if isinstance(texts, Mapping) or not isinstance(texts, Iterable):

@@ -138,7 +138,7 @@ def pack(
     *,
     layout: Literal["stream", "documents"] = "stream",
     separator: str = "auto",
-    replay: Iterable[str] | None = None,
+    replay: Iterable[str] | os.PathLike[str] | None = None,
     replay_share: float = 0.2,
     seed: int = 0,
     log: LogLine | None = None,
@@ -151,15 +151,15 @@ def pack(
     Args:
         tokenizer: a tokenizer of transformers or of `tokenizers`, a model folder, a tokenizer file,
             or owner/name on the Hub.
-        texts: the documents.
+        texts: the documents, or the path of a file.
         length: ids per block, at most the context length of the model.
         layout: `stream` puts documents one after another and cuts them into full blocks.
             `documents` makes a block of each document and drops what is beyond `length`.
         separator: the token between documents. auto is the BOS and EOS of pretraining, never the
             mark of a chat turn; eos, bos, bos-eos, or a special token.
-        replay: documents in a language that the model knows, which limit forgetting. The blocks are
-            then in the order of lingraft's training: shuffled by `seed`, with replay blocks spread
-            evenly, until each block of `texts` was used once.
+        replay: documents, or the path of a file, in a language that the model knows, which limit
+            forgetting. The blocks are then in the order of lingraft's training: shuffled by `seed`,
+            with replay blocks spread evenly, until each block of `texts` was used once.
         replay_share: the share of bytes that are replay text.
         seed: the seed of the order with replay. Without replay, blocks have the order of the text.
         log: receives the lines of progress. By default, they go to standard error.
