@@ -49,10 +49,9 @@ class Runtime:
                 self, "store", Path(os.environ.get("LINGRAFT_STORE") or self.runs / ".store")
             )
         for option, folder in (("--runs", self.runs), ("--store", self.store)):
-            for part in (folder, *folder.parents):
-                if os.path.isfile(part):  # noqa: PTH113 - Path raises for a name that is too long
-                    msg = f"{option} {folder}: {part} is a file, not a folder; use another path"
-                    raise RecipeError(msg)
+            if folder.exists() and not folder.is_dir():
+                msg = f"{option} {folder}: is a file, where a folder is expected; use another path"
+                raise RecipeError(msg)
         # A device may name a number, too: cuda:1.
         _check_known("device", self.device.split(":")[0], DEVICES)
         _check_known("precision", self.precision, PRECISIONS)
