@@ -31,6 +31,7 @@ from lingraft.pipeline import (
     summary,
     unused_settings,
 )
+from lingraft.pipeline.planned_model import PlannedModel
 from lingraft.pipeline.stage_node import StageNode, versioned_stage
 from lingraft.pipeline.training_builders import curve_digest
 from lingraft.recipe import Recipe, Runtime, load_recipe, parse_recipe
@@ -464,6 +465,21 @@ def test_the_plan_of_removed_tokens(recipe_values, here, method):
     assert planned["packing hi"].amounts["tokens"] == round(text / rate)
     done = {"prune": "removed", "replace": "replaced"}[method]
     assert f"10 tokens {done}" in describe_run(recipe)
+
+
+@pytest.mark.parametrize(
+    ("settings", "matrices"),
+    [
+        ({"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 2}, 1),
+        ({"model_type": "llama", "hidden_size": 32, "num_attention_heads": 2}, 2),
+    ],
+)
+def test_the_plan_ties_embeddings_where_the_type_of_a_model_does(settings, matrices):
+    """The configuration need not say it; transformers builds the model."""
+    before = PlannedModel.of({"vocab_size": 320, **settings})
+    after = PlannedModel.of({"vocab_size": 384, **settings})
+    assert after.parameters - before.parameters == matrices * 64 * 32
+    assert before.resized(320, 20) == after
 
 
 def test_the_plan_removes_no_more_tokens_than_there_are(recipe_values, here):

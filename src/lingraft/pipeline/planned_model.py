@@ -31,11 +31,12 @@ class PlannedModel:
         rows, model = rows_of(config), model_of(config) if config else None
         if model is None:
             return cls(None, rows, 0, 0, bool(config.get("tie_word_embeddings")))
-        text = model.config.get_text_config()
-        tied = bool(text.tie_word_embeddings)  # many files leave out what is the default of a type
+        weight, output = model.get_input_embeddings().weight, model.get_output_embeddings()
+        # Many configurations leave out whether they tie, which is the default of their type.
+        tied = getattr(output, "weight", None) is weight
         total = sum(parameter.numel() for parameter in model.parameters())
-        width = model.get_input_embeddings().weight.numel() // max(rows or 1, 1)
-        layers = getattr(text, "num_hidden_layers", 0)
+        width = weight.numel() // max(rows or 1, 1)
+        layers = getattr(model.config.get_text_config(), "num_hidden_layers", 0)
         return cls(total, rows, width, layers, tied)
 
     def resized(self, tokens: int | None, added: int, dropped: int = 0) -> PlannedModel:
