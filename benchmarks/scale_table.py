@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import argparse
 
-from lingraft.advice.costs import UTILISATION, Gpus, Shape, cost_of
+from lingraft.advice.costs import UTILISATION, Gpus, cost_of
+from lingraft.pipeline.model_shape import Shape
 from lingraft.training.mfu import SPEEDS
 
 SHAPES = {  # parameters, rows, width, layers, tied, as the models' configurations say
@@ -53,7 +54,8 @@ def main() -> None:
     )
     for name, shape in SHAPES.items():
         for text in arguments.gpus or ("H100:8", "H100:16", "H100:64"):
-            extended, gpus = shape.extended(arguments.added), Gpus.parse(text)
+            gpus = Gpus.parse(text)
+            extended = shape.resized(shape.rows, arguments.added)
             print(row(name, extended, gpus, round(arguments.tokens), arguments.price))
     print(f"\nGPUs known: {', '.join(SPEEDS)}")
 

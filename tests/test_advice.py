@@ -234,9 +234,10 @@ def test_shapes_are_those_of_the_model(tmp_path, tied):
     assert shape.parameters == model.num_parameters()
     linear = sum(weight.numel() for name, weight in model.named_parameters() if "embed" not in name)
     assert shape.multiplied == linear + (320 * 32 if tied else 0)
-    model.resize_token_embeddings(350, mean_resizing=False)
-    assert shape.extended(30).parameters == model.num_parameters()
-    assert shape.extended(30).multiplied == shape.multiplied + 30 * 32
+    model.resize_token_embeddings(350, mean_resizing=False, pad_to_multiple_of=64)
+    extended = shape.resized(320, 30)
+    assert extended.parameters == model.num_parameters()
+    assert extended.multiplied == shape.multiplied + 64 * 32
 
 
 def test_costs_add_up():
@@ -261,7 +262,8 @@ def test_costs_add_up():
 def test_a_gain_is_net_of_the_larger_head():
     """Half the tokens are less than twice as cheap, by just the head's growth."""
     gain = serving_gain(LLAMA, 0.4, 0.2, 20_000)
-    assert gain == pytest.approx(2 * LLAMA.multiplied / LLAMA.extended(20_000).multiplied)
+    larger = LLAMA.multiplied + 20_000 * LLAMA.width
+    assert gain == pytest.approx(2 * LLAMA.multiplied / larger)
     assert 1.9 < gain < 2
 
 

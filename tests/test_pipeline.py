@@ -31,7 +31,7 @@ from lingraft.pipeline import (
     summary,
     unused_settings,
 )
-from lingraft.pipeline.planned_model import PlannedModel
+from lingraft.pipeline.model_shape import Shape
 from lingraft.pipeline.stage_node import StageNode, versioned_stage
 from lingraft.pipeline.training_builders import curve_digest
 from lingraft.recipe import Recipe, Runtime, load_recipe, parse_recipe
@@ -476,8 +476,8 @@ def test_the_plan_of_removed_tokens(recipe_values, here, method):
 )
 def test_the_plan_ties_embeddings_where_the_type_of_a_model_does(settings, matrices):
     """The configuration need not say it; transformers builds the model."""
-    before = PlannedModel.of({"vocab_size": 320, **settings})
-    after = PlannedModel.of({"vocab_size": 384, **settings})
+    before = Shape.of_config({"vocab_size": 320, **settings})
+    after = Shape.of_config({"vocab_size": 384, **settings})
     assert after.parameters - before.parameters == matrices * 64 * 32
     assert before.resized(320, 20) == after
 

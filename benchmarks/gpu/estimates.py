@@ -19,7 +19,8 @@ from typing import Any
 
 from benchmarks.gpu.results import MACHINE, read_results
 from benchmarks.gpu.shapes import ADDED, SHAPES, SOURCE_ROWS
-from lingraft.advice.costs import Gpus, Shape, cost_of
+from lingraft.advice.costs import Gpus, cost_of
+from lingraft.pipeline.model_shape import Shape
 from lingraft.vocabulary import ServingCost
 
 HEADING = (

@@ -22,13 +22,14 @@ from benchmarks.gpu.jobs import Done, Job, run_jobs
 from benchmarks.gpu.recipes import Base, Sizes, tuned_recipe
 from benchmarks.gpu.results import Column, Results
 from lingraft import pipeline
-from lingraft.advice.costs import Shape
 from lingraft.measurement import select
 from lingraft.pipeline.build_stage import build_node
+from lingraft.pipeline.model_shape import Shape
 from lingraft.pipeline.stages import build_graph
 from lingraft.progress import discard_line
 from lingraft.recipe import Runtime
 from lingraft.store import Manifest, Store
+from lingraft.tokenizer import open_tokenizer
 from lingraft.training.mfu import flops_per_token
 
 TITLE = "Recipes at their own best rate and batch, Hindi"
@@ -216,10 +217,12 @@ def budget_of(base: Base, arm: str, equal: str, tokens: int) -> str:
     if equal == "bytes":
         return f"{base.sizes.tuned_megabytes} MB"
     sizes = Shape.of(base.folder)
-    added = base.sizes.tuned_added
+    tokens_of_base, added = open_tokenizer(base.folder).size, base.sizes.tuned_added
     of_default, of_arm = (
         flops_per_token(shape.multiplied, shape.multiplied)
-        for shape in (sizes.extended(added), sizes.extended(0 if arm == ALONE else added))
+        for shape in (
+            sizes.resized(tokens_of_base, count) for count in (added, 0 if arm == ALONE else added)
+        )
     )
     return f"{round(tokens * of_default / of_arm)} tokens"
 

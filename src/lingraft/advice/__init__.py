@@ -9,7 +9,7 @@ from lingraft.advice.advice_request import AdviceRequest, parse_request
 from lingraft.advice.advice_tables import advice_json, advice_tables
 from lingraft.advice.advise import Advice, BaseAdvice, advise
 from lingraft.advice.choose import SizeAdvice, advise_size
-from lingraft.advice.costs import Cost, Gpus, Shape, cost_of, serving_gain
+from lingraft.advice.costs import Cost, Gpus, cost_of, serving_gain
 from lingraft.advice.diagnose_command import diagnose_command
 from lingraft.advice.diagnosis import Diagnosis, LanguageFinding, Rank, TokenizerFindings, diagnose
 from lingraft.advice.diagnosis_json import diagnosis_json
@@ -25,6 +25,7 @@ from lingraft.forecast.prediction import (
     check_predictions,
     read_predictions,
 )
+from lingraft.pipeline.model_shape import Shape
 
 __all__ = [
     "Advice",

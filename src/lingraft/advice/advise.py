@@ -24,7 +24,7 @@ from lingraft.advice.choose import (
     probe,
     score_base,
 )
-from lingraft.advice.costs import Cost, Shape, cost_of, serving_gain
+from lingraft.advice.costs import Cost, cost_of, serving_gain
 from lingraft.advice.diagnosis import diagnose, health_of_samples, sample_notes
 from lingraft.advice.text_sample import TextSample, read_sample
 from lingraft.bases import BuildContext, parse_model
@@ -33,6 +33,7 @@ from lingraft.errors import RecipeError
 from lingraft.forecast.loss_forecast import Forecast
 from lingraft.forecast.predict_fertility import text_bytes
 from lingraft.pipeline.model_evaluation import shortest_names
+from lingraft.pipeline.model_shape import Shape
 from lingraft.pipeline.stage_node import versioned_stage
 from lingraft.recipe import Runtime
 from lingraft.store import Draft, Store, expanded
@@ -177,7 +178,8 @@ def _advise_base(
         base_bits = interval_of(base_scores[0]) if base_scores else None
     if shape and size:
         tokens = _training_tokens(request, budget, size, tokenizer, base)
-        cost = cost_of(shape.extended(size.size), tokens, request.gpus)
+        extended = shape.resized(tokenizer.size, size.size)
+        cost = cost_of(extended, tokens, request.gpus)
         gain = serving_gain(shape, now, size.tokens[0], size.size)
     advised = BaseAdvice(
         name,

@@ -1,7 +1,7 @@
 """Estimate the cost of an adaptation: FLOPs, GPU-hours, memory and disk; and the gain in serving.
 
-Training costs 6 FLOPs per token and parameter that the token is multiplied with. The input
-embedding is looked up, not multiplied. Memory is the sum of three parts: the training state, split
+Training costs 6 FLOPs per token and parameter that the token is multiplied with
+(`pipeline.model_shape`). Memory is the sum of three parts: the training state, split
 evenly over the devices; the activations and logits of a micro-batch; and, with several devices, the
 parameters that each device gathers. The estimate ignores communication.
 """
@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from lingraft.errors import RecipeError, did_you_mean
+from lingraft.pipeline.model_shape import Shape
 from lingraft.training.execution import WHOLE_GRADIENTS
 from lingraft.training.mfu import SPEEDS, flops_per_token
 from lingraft.training.optimizer_memory import STATE_BYTES, OptimizerName
-from lingraft.vocabulary import ServingCost
 
 UTILISATION = 0.4
 """Share of a GPU's data-sheet speed in training of dense models; well-tuned ones reach half."""
@@ -63,69 +62,6 @@ class Gpus:
     def memory(self) -> float:
         """The memory of each GPU in bytes."""
         return SPEEDS[self.kind][1]
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The sizes of a model.
-
-    Attributes:
-        parameters: all parameters, with the embeddings.
-        rows: the rows of the embedding.
-        width: the size of a hidden state.
-        layers: the number of transformer layers; 0 if the config does not name it.
-        tied: whether the output embedding is the input embedding.
-    """
-
-    parameters: int
-    rows: int
-    width: int
-    layers: int
-    tied: bool
-
-    @classmethod
-    def of(cls, folder: Path) -> Shape:
-        """Read the sizes of a model folder."""
-        from lingraft.bases.folder import read_config
-        from lingraft.checkpoint import Checkpoint, embedding_names
-        from lingraft.checkpoint.config_files import text_parts
-
-        checkpoint = Checkpoint.open(folder)
-        names, config = embedding_names(checkpoint), read_config(folder)
-        text = text_parts(config)[-1]
-        layers = 0
-        for key in ("num_layers", "n_layer", "num_hidden_layers"):  # the last one takes precedence
-            if key in text:
-                layers = int(text[key])
-        return cls(checkpoint.parameters, names.rows, names.width, layers, names.tied)
-
-    def extended(self, added: int) -> Shape:
-        """Return the sizes with `added` rows more."""
-        grown = added * self.width * (1 if self.tied else 2)
-        return Shape(self.parameters + grown, self.rows + added, self.width, self.layers, self.tied)
-
-    @property
-    def body(self) -> int:
-        """Parameters that are not in an embedding."""
-        return self.parameters - self.rows * self.width * (1 if self.tied else 2)
-
-    @property
-    def whole(self) -> int:
-        """Parameters that a device gathers at once: input and output embedding, and two layers.
-
-        The next layer is gathered while the current one is computed.
-        """
-        return self.parameters - self.body + 2 * self.body // max(1, self.layers)
-
-    @property
-    def multiplied(self) -> int:
-        """Parameters that a token is multiplied with: the body and the output embedding."""
-        return self.body + self.rows * self.width
-
-    @property
-    def serving(self) -> ServingCost:
-        """The FLOPs of serving a token, as a function of the added rows."""
-        return ServingCost(2.0 * self.body, 2.0 * self.width, self.rows)
 
 
 @dataclass(frozen=True)
@@ -189,7 +125,9 @@ def cost_of(
     activations = micro_tokens * shape.width * (ACTIVATION_BYTES + 2.0 * shape.layers)
     memory = states / (gpus.count if gpus else 1) + activations + LOGITS_BYTES
     if gpus and gpus.count > 1:
-        memory += GATHERED_BYTES * shape.whole
+        # The embeddings, and two layers: the next is gathered while the current one is computed.
+        gathered = shape.parameters - shape.body + 2 * shape.body // max(1, shape.layers)
+        memory += GATHERED_BYTES * gathered
         # A step of several micro-batches reduces gradients once where whole ones fit.
         gradients = 4.0 * trained
         memory += gradients if gradients <= WHOLE_GRADIENTS * gpus.memory else 0

@@ -15,10 +15,10 @@ from lingraft.corpus import Corpus
 from lingraft.errors import LingraftError, RecipeError
 from lingraft.packing.reading_plan import TextAmount
 from lingraft.pipeline.graph import Graph
+from lingraft.pipeline.model_shape import Shape
 from lingraft.pipeline.plan_notes import normaliser_notes, source_notes, text_notes
 from lingraft.pipeline.plan_table import PlanRow
 from lingraft.pipeline.planned_evaluation import PlannedEvaluation
-from lingraft.pipeline.planned_model import PlannedModel
 from lingraft.pipeline.planned_training import PlannedTraining, count_steps
 from lingraft.pipeline.run_estimates import (
     BYTES_PER_TOKEN,
@@ -135,18 +135,18 @@ class _Planner:
         amounts: Mapping[str, int | None],
         *,
         flops: float | None = None,
-        steps: int = 0,
+        written: tuple[int, Shape] | None = None,
         seconds: float | None = None,
     ) -> PlanRow:
-        """Return a row; `steps` write one token each, in addition to the operations."""
+        """Return a row; `written` are tokens that a model writes one by one, next to `flops`."""
         known = {name: amount for name, amount in amounts.items() if amount is not None}
         cached = node.is_cached(self.store)
         if flops is not None and not cached:
-            seconds = self._computing_seconds(flops, steps)
+            seconds = self._computing_seconds(flops, written)
         key = None if node.unread else node.stage.key
         return PlanRow(node.title, key, cached, known, flops, 0.0 if cached else seconds)
 
-    def _computing_seconds(self, flops: float, steps: int) -> float | None:
+    def _computing_seconds(self, flops: float, written: tuple[int, Shape] | None) -> float | None:
         """Return the time of so many operations and written tokens.
 
         It is `None` on a device that this machine lacks.
@@ -156,9 +156,10 @@ class _Planner:
         except RecipeError:
             return None  # a plan for another machine, whose speed cannot be measured here
         seconds = flops / (flops_per_second(device) * EFFICIENCY)
-        if steps:
-            weights = (self.adapted.parameters or 0) * self._loaded_bytes()
-            seconds += steps * writing_seconds(self.adapted.layers, weights, device)
+        if written:
+            steps, shape = written
+            weights = shape.multiplied * self._loaded_bytes()
+            seconds += steps * writing_seconds(shape.layers, weights, device)
         return seconds
 
     def _source(self, node: StageNode) -> PlanRow:
@@ -167,17 +168,17 @@ class _Planner:
         self.block = self.recipe.training.packing.sequence_length(context_of(config))
         self.kind = str(config.get("model_type", ""))
         self.stored_dtype = str(config.get("dtype") or config.get("torch_dtype"))
-        self.source = PlannedModel.of(config)
+        self.source = Shape.of_config(config)
         self.source_tokens = self._read_source_tokens() or self.source.rows
         if notes:
             self.source = replace(self.source, parameters=notes["parameters"])
             self.source_tokens = notes["tokens"]
         # Only a model that is trained here, instead of downloaded, needs computing.
         tokens = self.recipe.model.training_tokens()
-        flops = 6.0 * tokens * (self.source.parameters or 0) if tokens else None
+        flops = self.source.flops(6, tokens) if tokens else None
         row = self._row(
             node,
-            {"tokens": self.source_tokens, "parameters": self.source.parameters},
+            {"tokens": self.source_tokens or None, "parameters": self.source.parameters or None},
             flops=flops,
             seconds=2.0,
         )
@@ -222,7 +223,8 @@ class _Planner:
         self.adapted = self.source.resized(self.source_tokens, self.added, self.dropped)
         if notes := self._notes(node):
             self.adapted = replace(self.adapted, rows=notes["rows"], parameters=notes["parameters"])
-        amounts = {"rows": self.adapted.rows, "parameters": self.adapted.parameters}
+        sizes = {"rows": self.adapted.rows, "parameters": self.adapted.parameters}
+        amounts = {name: size or None for name, size in sizes.items()}
         return self._row(node, amounts, seconds=EMBEDDING_SECONDS)
 
     def _packing(self, role: str, node: StageNode) -> PlanRow:
@@ -247,7 +249,7 @@ class _Planner:
         return self._row(node, {"tokens": tokens, "rows": rows}, seconds=_reading_seconds(size))
 
     def _training(self, node: StageNode) -> PlanRow:
-        notes, size = self._notes(node), self.adapted.parameters or 0
+        notes, size = self._notes(node), self.adapted.parameters
         counted = None
         if self.with_notes:
             counted = count_steps(self.graph, self.recipe, self.store, size)
@@ -313,13 +315,16 @@ class _Planner:
             tokens = self._evaluation.scored_tokens(is_source=is_source)
             steps = self._evaluation.sample_steps(is_source=is_source)
             amounts = {"bytes": size * (targets + others)}
-            yield self._row(node, amounts, flops=self.adapted.flops(2, tokens), steps=steps)
+            model = self.source if is_source else self.adapted
+            written = (steps, model)
+            yield self._row(node, amounts, flops=model.flops(2, tokens), written=written)
 
     def _comparing(self, node: StageNode) -> PlanRow:
         tokens, steps = self._evaluation.compared_tokens, self._evaluation.timed_steps
         # Without either, only the scores are put together.
         flops = self.adapted.flops(2, tokens) if tokens or steps else None
-        return self._row(node, {}, flops=flops, steps=steps, seconds=CHECK_SECONDS)
+        written = (steps, self.adapted)
+        return self._row(node, {}, flops=flops, written=written, seconds=CHECK_SECONDS)
 
 
 def _reading_seconds(size: int | None) -> float:

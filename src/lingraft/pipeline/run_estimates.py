@@ -1,7 +1,7 @@
 """Rough estimates of the cost of a stage before it has run.
 
-Training takes 6 FLOPs for each token and each parameter, scoring takes 2; the parameters of the
-input embedding do not count, as they are only looked up. To get seconds, FLOPs are divided by the
+Training takes 6 FLOPs for each token and each parameter that it is multiplied with, scoring takes 2
+(`model_shape.Shape`). To get seconds, FLOPs are divided by the
 measured speed of a matrix product on this machine, times the share of it that models reach. A model
 that writes reads all its weights for every token, so the speed of memory decides.
 """
@@ -14,9 +14,7 @@ from contextlib import closing
 from functools import cache
 from itertools import islice
 from statistics import fmean
-from typing import Any
 
-from lingraft.checkpoint.load_model import meta_model
 from lingraft.corpus import CorpusSettings, Source
 from lingraft.corpus.readers import read_documents
 from lingraft.corpus.remote_files import size_of
@@ -100,21 +98,6 @@ def _document_bytes(source: Source, language: str) -> float:
         return MEAN_DOCUMENT_BYTES
     sizes = [len(document.text.encode()) for document in first if document.passes]
     return fmean(sizes) if sizes else MEAN_DOCUMENT_BYTES
-
-
-def model_of(config: dict[str, Any]) -> Any | None:
-    """Return the model of a configuration without weights, on the meta device.
-
-    Returns `None` for a type that transformers does not have: its code comes with the model and
-    must not run for a plan.
-    """
-    from transformers import AutoConfig
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-
-    if config["model_type"] not in CONFIG_MAPPING_NAMES:
-        return None
-    settings = dict(config)
-    return meta_model(AutoConfig.for_model(settings.pop("model_type"), **settings))
 
 
 @cache

@@ -19,7 +19,7 @@ from lingraft.checkpoint.config_files import context_of
 from lingraft.checkpoint.safetensors_files import torch_dtype
 from lingraft.errors import RecipeError
 from lingraft.formatting import size
-from lingraft.pipeline.run_estimates import model_of
+from lingraft.pipeline.model_shape import model_of
 from lingraft.recipe import Recipe, Text
 from lingraft.strategies import Strategy
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lingraft.bases import Base, BuildContext
@@ -26,12 +25,13 @@ from lingraft.errors import named_errors
 from lingraft.evaluation.config import HeldoutPart
 from lingraft.forecast.prediction import PREDICTION
 from lingraft.forecast.run_predictions import AddedTokens, predict_before_training
+from lingraft.pipeline.model_shape import Shape
 from lingraft.pipeline.stage_node import StageContext
 from lingraft.recipe import Recipe, Text
 from lingraft.splice import Splice
 from lingraft.store import Manifest, write_json
 from lingraft.tokenizer import open_tokenizer
-from lingraft.vocabulary import ServingCost, extend_tokenizer
+from lingraft.vocabulary import extend_tokenizer
 from lingraft.vocabulary.language_shares import compute_shares
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def make_vocabulary(context: StageContext) -> None:
     extension = settings.extension(
         balance=settings.premium_balance(languages, context.recipe.repaired),
         weights=tuple(text.weight for text in context.recipe.targets),
-        serving=serving_cost(source) if settings.weighs_serving_cost else None,
+        serving=Shape.of(source).serving if settings.weighs_serving_cost else None,
         workers=context.runtime.workers,
     )
     extend_tokenizer(source, _targets(context), extension, context.draft, base=replay)
@@ -123,14 +123,6 @@ def _targets(context: StageContext) -> list[Corpus]:
 def target_roles(recipe: Recipe) -> list[str]:
     """Return the input role of each target language: target, target1, target2 and so on."""
     return [f"target{index}" if index else "target" for index in range(len(recipe.targets))]
-
-
-def serving_cost(folder: Path) -> ServingCost:
-    """Return the FLOPs of generating a token: 2 for each parameter that multiplies it."""
-    checkpoint = Checkpoint.open(folder)
-    names = embedding_names(checkpoint)
-    body = checkpoint.parameters - names.rows * names.width * (1 if names.tied else 2)
-    return ServingCost(body=2.0 * body, head_per_row=2.0 * names.width, rows=names.rows)
 
 
 def make_embeddings(context: StageContext) -> None:

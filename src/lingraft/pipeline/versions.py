@@ -18,7 +18,7 @@ STAGE_VERSIONS = {
     "blend": 2,
     "text": 1,
     # What a run builds from them.
-    "vocabulary": 16,
+    "vocabulary": 17,
     "embeddings": 10,
     "packing": 5,
     "training": 18,

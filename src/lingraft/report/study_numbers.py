@@ -80,7 +80,8 @@ def _serving_cost(of_cell: Mapping[ValueKey, float]) -> float | None:
     parameter (forward pass, Kaplan et al. 2020, arXiv 2001.08361), the larger embedding and head
     included. At batch size 1 the time to generate goes with the weights that a token reads, and so
     with the same number. As in `COST`, an input embedding that is not tied to the head counts too,
-    though it is only looked up, so that there the number is slightly too high. Attention to earlier
+    though it is only looked up, so that there the number is slightly too high; and all experts of a
+    mixture count, which makes added rows look a little cheaper than they are. Attention to earlier
     tokens is left out: it costs less where text has fewer tokens.
 
     >>> before = {("tokens per byte", "source", "target"): 0.8, ("parameters", "source", ""): 8e6}

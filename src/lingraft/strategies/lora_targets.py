@@ -13,20 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lingraft.checkpoint.experts import experts_per_token
 from lingraft.errors import RecipeError
 from lingraft.strategies.model_parts import layer_stack
 from lingraft.strategies.quantised_layers import is_quantised
 
 WHERE = "training.strategy.lora"
-
-# The settings of architectures for the number of experts that process a token.
-EXPERTS_PER_TOKEN = (
-    "num_experts_per_tok",
-    "num_experts_per_token",
-    "moe_topk",
-    "moe_k",
-    "top_k_experts",
-)
 
 
 @dataclass(frozen=True)
@@ -118,12 +110,7 @@ def expert_rank(model: Any, rank: int) -> int:
     A token then uses as many trained parameters as in a dense layer (Schulman et al. 2025, LoRA
     Without Regret).
     """
-    config = model.config.get_text_config()
-    for name in EXPERTS_PER_TOKEN:
-        experts_per_token = getattr(config, name, None)
-        if isinstance(experts_per_token, int):
-            return max(1, rank // max(1, experts_per_token))
-    return max(1, rank)
+    return max(1, rank // (experts_per_token(model.config.get_text_config()) or 1))
 
 
 def make_peft_config(targets: Targets, model: Any, settings: Mapping[str, Any]) -> Any:

@@ -3,8 +3,8 @@
 For each weight, a token costs 2 FLOPs in the forward pass, 2 for the gradient of the input, and 2
 for the gradient of the weight if it trains: 6 where all weights train (Kaplan et al. 2020, arXiv
 2001.08361; MFU: Chowdhery et al. 2022, arXiv 2204.02311). An input embedding is looked up and not
-multiplied. The products of queries, keys and values are not counted, so the true share is a little
-higher.
+multiplied, and of the experts of a layer, only those that a token goes through count. The products
+of queries, keys and values are not counted, so the true share is a little higher.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from lingraft.checkpoint.experts import active_share, is_expert
 
 if TYPE_CHECKING:
     from lingraft.training.execution import Execution
@@ -88,14 +90,16 @@ class Utilisation:
 
         head, looked_up = model.get_output_embeddings(), model.get_input_embeddings().weight
         tied = head is not None and head.weight is looked_up
-        weights, trained = 0, 0
-        for parameter in model.parameters():
+        weights, trained, active = 0.0, 0.0, active_share(model)
+        for name, parameter in model.named_parameters():
             # An input embedding is looked up and not multiplied, unless it is the head as well.
             if parameter is looked_up and not tied:
                 continue
             quantised = hasattr(parameter, "quant_state")  # a 4-bit weight packs two numbers a byte
-            weights += parameter.quant_state.shape.numel() if quantised else parameter.numel()
-            trained += parameter.numel() if parameter.requires_grad else 0
+            count = parameter.quant_state.shape.numel() if quantised else parameter.numel()
+            count *= active if is_expert(name) else 1
+            weights += count
+            trained += count if parameter.requires_grad else 0
         flops = flops_per_token(weights, trained)
         known = execution.device.startswith("cuda") and execution.computes_in_bfloat16()
         peak = peak_of(cuda.get_device_name(execution.device)) if known else None

@@ -1,0 +1,56 @@
+"""Mixtures of experts: which parameters are experts, and how many of them a token goes through.
+
+Experts that every token goes through (`shared_experts`) are like any other layer and not meant.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+# The settings of architectures for the number of experts of a layer, and for those of a token.
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+EXPERTS_PER_TOKEN = (
+    "num_experts_per_tok",
+    "num_experts_per_token",
+    "moe_topk",
+    "moe_k",
+    "top_k_experts",
+)
+
+
+def experts_per_token(config: Any) -> int | None:
+    """Return how many experts process a token, `None` if a text configuration does not say it."""
+    return _first_number(config, EXPERTS_PER_TOKEN)
+
+
+def is_expert(name: str) -> bool:
+    """Whether a parameter belongs to the experts of a layer, by its name in the model.
+
+    >>> is_expert("model.layers.0.mlp.experts.gate_up_proj"), is_expert("mlp.experts.3.w1.weight")
+    (True, True)
+    >>> is_expert("model.layers.0.mlp.shared_experts.up_proj.weight"), is_expert("mlp.gate.weight")
+    (False, False)
+    """
+    return re.search(r"(^|\.)experts\.", name) is not None
+
+
+def active_share(model: Any) -> float:
+    """Return the share of a layer's experts that a token goes through, 1.0 if it is not known."""
+    config = model.config.get_text_config()
+    experts, active = _first_number(config, EXPERTS), experts_per_token(config)
+    return min(1.0, active / experts) if experts and active else 1.0
+
+
+def idle_parameters(model: Any) -> int:
+    """Return how many parameters of experts a token does not go through."""
+    share = active_share(model)
+    experts = 0
+    for name, parameter in model.named_parameters():
+        experts += parameter.numel() if is_expert(name) else 0
+    return round((1 - share) * experts)
+
+
+def _first_number(config: Any, names: tuple[str, ...]) -> int | None:
+    values = (getattr(config, name, None) for name in names)
+    return next((value for value in values if isinstance(value, int) and value > 0), None)
