@@ -41,6 +41,16 @@ def test_a_token_is_multiplied_with_the_experts_that_it_goes_through(kind):
     assert shape.serving.per_token(0) == 2 * shape.multiplied
 
 
+@pytest.mark.parametrize("kind", ["gemma3", "mistral3", "llama4"])
+def test_text_does_not_go_through_the_encoder_of_images(kind):
+    """What a token is multiplied with is that of the language model alone."""
+    config = tiny_config(kind)
+    shape = Shape.of_config(config.to_dict())
+    text = Shape.of_config(config.get_text_config().to_dict())
+    assert shape.multiplied == text.multiplied
+    assert shape.parameters > text.parameters
+
+
 def test_of_an_unknown_type_only_rows_and_layers_are_known():
     """Its code comes with the model; nothing of it runs."""
     config = {"model_type": "unheard_of", "vocab_size": 320, "num_hidden_layers": 4}

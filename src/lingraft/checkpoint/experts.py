@@ -42,15 +42,6 @@ def active_share(model: Any) -> float:
     return min(1.0, active / experts) if experts and active else 1.0
 
 
-def idle_parameters(model: Any) -> int:
-    """Return how many parameters of experts a token does not go through."""
-    share = active_share(model)
-    experts = 0
-    for name, parameter in model.named_parameters():
-        experts += parameter.numel() if is_expert(name) else 0
-    return round((1 - share) * experts)
-
-
 def _first_number(config: Any, names: tuple[str, ...]) -> int | None:
     values = (getattr(config, name, None) for name in names)
     return next((value for value in values if isinstance(value, int) and value > 0), None)

@@ -11,9 +11,9 @@ from lingraft.bases.folder import read_config
 from lingraft.bases.tokenizer_files import rows_of
 from lingraft.checkpoint import Checkpoint, embedding_names
 from lingraft.checkpoint.config_files import text_parts
-from lingraft.checkpoint.experts import idle_parameters
 from lingraft.checkpoint.load_model import meta_model
 from lingraft.checkpoint.resized_tensors import ROW_MULTIPLE
+from lingraft.training.mfu import multiplied_weights
 from lingraft.vocabulary import ServingCost
 
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
@@ -30,7 +30,8 @@ class Shape:
         width: the size of a hidden state.
         layers: the number of transformer layers.
         tied: whether the output embedding is the input embedding.
-        idle: the parameters of experts that a token does not go through.
+        idle: parameters that text does not go through: of experts, on average, and of encoders for
+            images or sound.
     """
 
     parameters: int = 0
@@ -59,14 +60,17 @@ class Shape:
             text = text_parts(config)[-1]
             return cls(rows=rows, layers=int(next((text[n] for n in LAYERS if n in text), 0)))
         weight, output = model.get_input_embeddings().weight, model.get_output_embeddings()
+        # Many configurations leave out whether they tie, which is the default of their type.
+        tied = getattr(output, "weight", None) is weight
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        multiplied = round(sum(count for _, count in multiplied_weights(model)))
         return cls(
-            parameters=sum(parameter.numel() for parameter in model.parameters()),
-            rows=rows,
+            parameters,
+            rows,
             width=weight.numel() // max(rows, 1),
             layers=getattr(model.config.get_text_config(), "num_hidden_layers", 0),
-            # Many configurations leave out whether they tie, which is the default of their type.
-            tied=getattr(output, "weight", None) is weight,
-            idle=idle_parameters(model),
+            tied=tied,
+            idle=parameters - multiplied - (0 if tied else weight.numel()),
         )
 
     def resized(self, tokens: int, added: int, dropped: int = 0) -> Shape:
@@ -93,10 +97,7 @@ class Shape:
 
     @property
     def multiplied(self) -> int:
-        """Parameters that a token is multiplied with: active ones, and the output embedding.
-
-        An input embedding is looked up, which multiplies nothing.
-        """
+        """Parameters that a text token is multiplied with (`mfu.multiplied_weights`)."""
         return self.body - self.idle + self.rows * self.width
 
     @property

@@ -3,19 +3,23 @@
 For each weight, a token costs 2 FLOPs in the forward pass, 2 for the gradient of the input, and 2
 for the gradient of the weight if it trains: 6 where all weights train (Kaplan et al. 2020, arXiv
 2001.08361; MFU: Chowdhery et al. 2022, arXiv 2204.02311). An input embedding is looked up and not
-multiplied, and of the experts of a layer, only those that a token goes through count. The products
-of queries, keys and values are not counted, so the true share is a little higher.
+multiplied. The products of queries, keys and values are not counted, so the true share is a little
+higher.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lingraft.checkpoint.experts import active_share, is_expert
+from lingraft.strategies.model_parts import text_parameters
 
 if TYPE_CHECKING:
+    import torch
+
     from lingraft.training.execution import Execution
 
 SPEEDS = {
@@ -49,6 +53,22 @@ def flops_per_token(multiplied: float, trained: float) -> float:
     """
     # 2 forward and 2 for the gradient of the input; 2 more for the gradient of a trained weight.
     return 4.0 * multiplied + 2.0 * trained
+
+
+def multiplied_weights(model: Any) -> Iterator[tuple[torch.nn.Parameter, float]]:
+    """Yield the parameters that a text token is multiplied with, and how many numbers of each.
+
+    An input embedding is looked up and not multiplied, unless it is the head as well. Of the
+    experts of a layer, the token goes through some; of encoders for images or sound, through none.
+    """
+    head, looked_up = model.get_output_embeddings(), model.get_input_embeddings().weight
+    is_tied = head is not None and head.weight is looked_up
+    active = active_share(model)
+    for name, parameter in text_parameters(model).items():
+        if parameter is not looked_up or is_tied:
+            packed = getattr(parameter, "quant_state", None)  # of 4 bits: two numbers in a byte
+            count = packed.shape.numel() if packed else parameter.numel()
+            yield parameter, count * (active if is_expert(name) else 1)
 
 
 def kind_of(name: str) -> str | None:
@@ -88,19 +108,9 @@ class Utilisation:
         """
         from torch import cuda
 
-        head, looked_up = model.get_output_embeddings(), model.get_input_embeddings().weight
-        tied = head is not None and head.weight is looked_up
-        weights, trained, active = 0.0, 0.0, active_share(model)
-        for name, parameter in model.named_parameters():
-            # An input embedding is looked up and not multiplied, unless it is the head as well.
-            if parameter is looked_up and not tied:
-                continue
-            quantised = hasattr(parameter, "quant_state")  # a 4-bit weight packs two numbers a byte
-            count = parameter.quant_state.shape.numel() if quantised else parameter.numel()
-            count *= active if is_expert(name) else 1
-            weights += count
-            trained += count if parameter.requires_grad else 0
-        flops = flops_per_token(weights, trained)
+        weights = list(multiplied_weights(model))
+        trained = sum(count for parameter, count in weights if parameter.requires_grad)
+        flops = flops_per_token(sum(count for _, count in weights), trained)
         known = execution.device.startswith("cuda") and execution.computes_in_bfloat16()
         peak = peak_of(cuda.get_device_name(execution.device)) if known else None
         return cls(flops, peak * devices if peak else None)
