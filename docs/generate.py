@@ -171,7 +171,7 @@ def _described(cls: Any) -> list[str]:
     if fields:
         lines += ["| setting | type | default | meaning |", "|---|---|---|---|"]
         lines += [
-            f"| `{name}` | {_cell(kind_of(field.annotation, field.metadata))} | "
+            f"| `{field.alias or name}` | {_cell(kind_of(field.annotation, field.metadata))} | "
             f"{_cell(_default(field))} | {_cell(field.description or '')} |"
             for name, field in fields.items()
         ]
