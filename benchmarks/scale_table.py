@@ -50,7 +50,8 @@ def main() -> None:
     price = " | cost" if arguments.price else ""
     print(
         "| model | GPUs | GB on each | fits | hours | GPU-hours | tokens/s | disk, GB | "
-        f"main memory, GB: checkpoint | main memory, GB: end of a phase{price} |\n|{'---|' * (10 + bool(price))}"
+        f"main memory, GB: checkpoint | main memory, GB: end of a phase{price} |\n"
+        f"|{'---|' * (10 + bool(price))}"
     )
     for name, shape in SHAPES.items():
         for text in arguments.gpus or ("H100:8", "H100:16", "H100:64"):

@@ -282,6 +282,41 @@ def test_an_extended_model_is_read_alike_by_sentencepiece_and_transformers(cell,
     )
 
 
+def with_runs_of_spaces(folder):
+    """Learn a model, and give it runs of spaces with the scores that they have in Llama-2."""
+    learn(
+        folder,
+        model_type="bpe",
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+    )
+    message = read_message(folder / "tokenizer.model")
+    for length in (2, 4, 3):
+        message.pieces.add(piece="▁" * length, score=-1e9, type=1)
+    (folder / "tokenizer.model").write_bytes(message.SerializeToString())
+    return folder
+
+
+@pytest.mark.parametrize("name", ["small", "llama2", "mistral"])
+def test_new_pieces_rank_below_the_runs_of_spaces_of_a_base(name, corpus, tmp_path, request):
+    """SentencePiece and tokenizer.json merge the spaces first, then what follows them."""
+    if name == "small":
+        source = with_runs_of_spaces(tmp_path / "base")
+    else:
+        source = request.getfixturevalue("assets") / "tokenizers" / name
+    target, claims = extended(source, corpus, tmp_path / "out")
+    assert claims["tokenizer.model agrees"]["holds"]
+    processor = sentencepiece.SentencePieceProcessor(
+        model_file=str(target.folder / "tokenizer.model")
+    )
+    texts = [spaces.join(text.split()) for text in HINDI for spaces in ("  ", "   ", "     ")]
+    assert any("▁▁" in piece for text in texts for piece in processor.encode_as_pieces(text))
+    assert target.encode(texts) == processor.encode(texts)
+    before = target.size - 30
+    assert any(token >= before for ids in target.encode(texts) for token in ids)
+
+
 SETTINGS = [
     ({"tokenizer_class": "LlamaTokenizer"}, "llama"),
     (

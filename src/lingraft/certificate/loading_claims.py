@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import cycle, islice
 
 from lingraft.certificate.claims import Claim, Evidence, map_to_target
 from lingraft.errors import TokenizerError
@@ -24,6 +24,7 @@ _EXAMPLES = 3
 # Texts that are compared: held-out documents in transformers, documents or lines in SentencePiece.
 _TRANSFORMERS_TEXTS = 200
 _SENTENCEPIECE_TEXTS = 500
+_TEXTS_WITH_RUNS = 30
 
 
 def certify_loading(evidence: Evidence) -> list[Claim]:
@@ -102,7 +103,8 @@ def _check_sentencepiece(evidence: Evidence) -> Claim:
 
     Texts on which the two files of the source already disagree are left out.
     """
-    texts = list(islice(_sentencepiece_texts(evidence), _SENTENCEPIECE_TEXTS))
+    texts = [*filter(None, edge_case_texts()), *_space_runs(evidence)]
+    texts += islice(_sentencepiece_texts(evidence), _SENTENCEPIECE_TEXTS)
     compared = compare_with_sentencepiece(
         evidence.target, evidence.target.folder / "tokenizer.model", texts
     )
@@ -125,6 +127,17 @@ def _check_sentencepiece(evidence: Evidence) -> Claim:
         + left_out,
         exceptions=tuple(repr(text[:40]) for text in different[:_EXAMPLES]),
     )
+
+
+def _space_runs(evidence: Evidence) -> Iterator[str]:
+    """Yield lines of the target language with one to four spaces between their words.
+
+    Runs of spaces are often the base's last merges, which new ones must not precede.
+    """
+    for text in islice(evidence.target_heldout(), _TEXTS_WITH_RUNS):
+        for line in text.splitlines():
+            spaces = cycle((" ", "  ", "   ", "    "))
+            yield "".join(word + next(spaces) for word in line.split())
 
 
 def _sentencepiece_texts(evidence: Evidence) -> Iterator[str]:

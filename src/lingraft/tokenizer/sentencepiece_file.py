@@ -10,6 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lingraft.errors import TokenizerError
 from lingraft.splice import Splice
 from lingraft.tokenizer.file_names import SENTENCEPIECE_FILES
@@ -23,9 +25,6 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
 UNIGRAM, BPE = 1, 2
 """The types of models."""
-
-# Scores below this are placeholders, not ranks, and do not count as the lowest score.
-_NO_RANK = -1e6
 
 
 def read_message(source: Path) -> Any:
@@ -124,15 +123,17 @@ def write_bpe_file(source: ModelTokenizer, path: Path, splice: Splice, target: P
         is_text = token_id in family.special and token_id not in family.control
         kind = USER_DEFINED if is_text else CONTROL
         before.append(new_piece(piece=content, score=0.0, type=kind))
-    ranks = [piece.score for piece in before if piece.type == NORMAL and piece.score > _NO_RANK]
-    lowest = min(ranks, default=0.0)
+    lowest = min((piece.score for piece in before if piece.type == NORMAL), default=0.0)
+    # Scores are numbers of 32 bits. The runs of spaces of Llama-2 have -1e9, where those are 64
+    # apart; twice as far from 0 the distance is the greatest that new pieces can meet.
+    step = max(1.0, float(np.spacing(np.float32(2 * abs(lowest)))))
     after = {}
     for target_id, source_id in splice.corresponding.items():
         after[target_id] = before[source_id]
     # New pieces rank below all others, in their own order.
     for rank, token in enumerate(splice.new, 1):
         piece = family.piece_of(token.surface)
-        after[token.id] = new_piece(piece=piece, score=lowest - rank, type=NORMAL)
+        after[token.id] = new_piece(piece=piece, score=lowest - rank * step, type=NORMAL)
     del message.pieces[:]
     message.pieces.extend(map(after.__getitem__, range(splice.target_size)))
     message.trainer_spec.vocab_size = len(message.pieces)
