@@ -230,6 +230,25 @@ def test_numbers_that_no_seed_moves_are_held_to_the_documents():
     assert apart.interval() == pytest.approx((1 - math.hypot(0.1, 0.1), 1 + math.hypot(0.1, 0.1)))
 
 
+@pytest.mark.parametrize("contexts", [1, 2, 8])
+def test_more_contexts_on_the_same_documents_decide_nothing(contexts):
+    """Learning rates do not change tokens per word: their number does not make it more certain."""
+    rows = [
+        row({"init": name, "rate": rate}, seed, value, metric="tokens per word")
+        for rate in range(contexts)
+        for name, value in (("a", 2.0), ("b", 2.1))
+        for seed in (0, 1)
+    ]
+    tokens = ComparedSettings(metric="tokens per word", margin=0.2)
+    found = [one for one in differences(rows, ["init", "rate"], tokens) if one.axis == "init"]
+    assert len(found) == (1 if contexts == 1 else contexts + 1)
+    for one in found:
+        assert one.interval() == pytest.approx(
+            (0.1 - math.hypot(0.1, 0.1), 0.1 + math.hypot(0.1, 0.1))
+        )
+        assert (better_value(one), one.is_equal()) == (None, False)
+
+
 def test_fertility_is_compared_in_the_unit_of_each_language():
     """A study that compares tokens per word compares tokens per character of Thai."""
     values = {"a": [2.0, 2.1], "b": [3.0, 3.2]}

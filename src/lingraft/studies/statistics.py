@@ -6,7 +6,8 @@ seeds. With two seeds it is wide (12.7 standard errors to each side); with one s
 
 To average over other axes, the differences of each seed are averaged first: the sample size stays
 the number of seeds. If all seeds give the same number (fertility does not depend on them), the
-interval is made from those of the cells over documents, as if they were independent.
+interval is made from those of the two cells over documents, as if they were independent. Averaging
+over other axes does not make it narrower, because all cells are measured on the same documents.
 
 A value counts as better if the interval does not contain 0.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, combinations
+from itertools import combinations
 from statistics import fmean
 
 from lingraft.measurement import HIGHER_IS_BETTER, LOWER_IS_BETTER
@@ -254,13 +255,17 @@ def _half_width(row: Row) -> float:
 
 
 def _error_over_documents(pairs: Sequence[_Pair]) -> float | None:
-    """Return the standard error from the intervals over documents, as if they were independent."""
-    squares = 0.0
-    for point in chain.from_iterable(pairs):
-        if point.half is None:
+    """Return the standard error of the mean difference, from the intervals over documents.
+
+    The two points of a pair count as independent. The pairs do not: contexts are measured on the
+    same documents, so that their mean is as uncertain as they are.
+    """
+    halves: list[float] = []
+    for first, second in pairs:
+        if first.half is None or second.half is None:
             return None
-        squares += point.half**2
-    return math.sqrt(squares) / len(pairs) / _quantile(0.5 + CONFIDENCE / 2, None)
+        halves.append(math.hypot(first.half, second.half))
+    return fmean(halves) / _quantile(0.5 + CONFIDENCE / 2, None)
 
 
 def better_value(difference: Difference, confidence: float = CONFIDENCE) -> Label | None:
