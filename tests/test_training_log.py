@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lingraft.errors import TrainingError
+from lingraft.forecast.training_curve import read_log, records_with
 from lingraft.forecast.training_time import measuring_seconds
 from lingraft.training.step_loop import WINDOW, DivergenceMonitor
 from lingraft.training.train_log import JsonlLog
+from tests.training_cases import heldout, plan_of, run, two_streams
 
 LOSSES = st.lists(st.floats(0.01, 50), min_size=1, max_size=80)
 
@@ -113,6 +116,44 @@ def test_a_log_never_grows_by_being_opened(tmp_path):
     size = JsonlLog(tmp_path, 10**6).size
     assert (tmp_path / "training.jsonl").read_bytes() == b'{"a": 1}\n'
     assert size == len(b'{"a": 1}\n')
+
+
+@pytest.mark.parametrize("points", [0, 1000])
+def test_an_update_that_breaks_the_weights_is_an_error_of_the_training(
+    tiny_model, tmp_path, points
+):
+    """The next loss shows it, or a point of the held-out curve before that."""
+    text = two_streams(tiny_model, tmp_path)
+    plan = plan_of(
+        budget="24 steps",
+        batch_tokens=64,
+        learning_rates=1e20,
+        heldout_points=points,
+        schedule={"constant": {"warmup": 0}},
+    )
+    with pytest.raises(
+        TrainingError, match=r"nan at step \d+ of 24; .*lower training.learning_rates"
+    ):
+        run(tiny_model, text, plan, tmp_path, heldout=heldout if points else None)
+
+
+@pytest.mark.parametrize("points", [0, 1000])
+@pytest.mark.parametrize(
+    "rates", [{"body": 1e-3, "added_rows": 0}, {"body": 0, "added_rows": 1e-3}]
+)
+def test_the_end_is_predicted_where_a_rate_is_zero(tiny_model, tmp_path, rates, points):
+    """A prediction is made of the rate of what trains, after a quarter of the steps."""
+    text = two_streams(tiny_model, tmp_path)
+    plan = plan_of(
+        budget="24 steps",
+        batch_tokens=64,
+        learning_rates=rates,
+        heldout_points=points,
+        schedule={"cosine": {"warmup": 1}},
+    )
+    run(tiny_model, text, plan, tmp_path, heldout=heldout if points else None)
+    (predicted,) = records_with(read_log(tmp_path / "output" / "training.jsonl"), "predicted")
+    assert predicted["predicted"]
 
 
 def test_a_log_holds_no_numbers_that_json_has_not(tmp_path):

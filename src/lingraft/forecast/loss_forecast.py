@@ -96,7 +96,7 @@ def predict_end(
     Points of the warm-up are left out. `annealed` states that the rate falls at the end. `ahead` is
     the number of bytes that follow, each weighted by its rate over the peak; the default is that of
     a cosine schedule, or of a constant rate if it is not annealed. Raises `RecipeError` with fewer
-    than five points.
+    than five points, or if the rate was always 0.
 
     >>> seen = [LossPoint(b, 0.5 + 40 * (b + 1e4) ** -0.4) for b in range(10_000, 210_000, 5_000)]
     >>> end = predict_end(seen, 1_000_000, annealed=False)
@@ -111,6 +111,9 @@ def predict_end(
             f"{len(steps) + len(exact)} points of bits per byte after the warm-up; a prediction "
             f"needs {MIN_POINTS}: wait, or log more of them"
         )
+        raise RecipeError(msg)
+    if not any(point.factor > 0 for point in [*steps, *exact]):
+        msg = "the learning rate was 0 at every point so far: nothing can be predicted from them"
         raise RecipeError(msg)
     seen = _WeightedBytes.of([*steps, *exact], end_bytes, annealed=annealed, ahead=ahead)
     grid = _Grid.build(seen.last, seen.end)

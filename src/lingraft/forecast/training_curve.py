@@ -72,9 +72,8 @@ def _steps(records: Sequence[LogRecord], language: str) -> Iterator[tuple[int, L
     """
     steps = records_with(records, "target_bytes")
     has_own = language and len(records_with(steps, "targets")) == len(steps)
-    peak, read = _peak_rate(steps), 0
-    for record in steps:
-        factor = record["learning_rate_added_rows"] / peak
+    read = 0
+    for record, factor in zip(steps, _rate_factors(steps), strict=True):
         if has_own:
             own = record["targets"].get(language, {"bytes": 0, "bits_per_byte": math.nan})
             read, value = read + own["bytes"], own["bits_per_byte"]
@@ -90,9 +89,13 @@ def curve_languages(records: Sequence[LogRecord]) -> list[str]:
     return []
 
 
-def _peak_rate(records: Sequence[LogRecord]) -> float:
-    rates = [float(record["learning_rate_added_rows"]) for record in records]
-    return max(rates, default=0.0) or 1.0  # 1 for a rate that is always 0, to divide by
+def _rate_factors(records: Sequence[LogRecord]) -> list[float]:
+    """Return each step's learning rate over the peak: of added rows, or else of the body."""
+    for name in ("learning_rate_added_rows", "learning_rate"):
+        rates = [float(record[name]) for record in records]
+        if peak := max(rates, default=0.0):
+            return [rate / peak for rate in rates]
+    return [1.0] * len(records)
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,11 +13,13 @@ from typing import Any
 
 import torch
 
+from lingraft.errors import TrainingError
 from lingraft.evaluation.lost_ability import REMEDY, loss_in_words, lost_since
 from lingraft.evaluation.score_model import HeldoutBits
 from lingraft.forecast.run_predictions import predict_training
 from lingraft.forecast.training_curve import FIRST_PART, ProgressForecast, read_log
 from lingraft.forecast.training_time import MeasuringTime, measuring_seconds
+from lingraft.formatting import join_words
 from lingraft.packing.mixture import Batch
 from lingraft.progress import warn
 from lingraft.store import fsync
@@ -122,17 +125,32 @@ class TrainLog:
         return self.job.heldout is not None and done.step in self.measured_steps
 
     def measure(self, model: Any, done: Totals) -> None:
-        """Measure held-out text and write a record, if a point of the curve is due."""
+        """Measure held-out text and write a record, if a point of the curve is due.
+
+        Raises `TrainingError` if a value is not finite.
+        """
         if self.job.heldout is not None and self.is_due(done):
             began = time.monotonic()
             with scoring(model):
                 values = self.job.heldout(model)
                 gains = dict(self.job.in_context(model)) if self.job.in_context else {}
             self.measuring_seconds = time.monotonic() - began
+            self._check_finite(values, done.step)
             self.has_point |= done.step > 0
             gains |= values.gains if isinstance(values, HeldoutBits) else {}
             found = self._in_context(gains, done.step) if gains else {}
             self.write({"step": done.step, "bytes": done.bytes, "heldout": values, **found})
+
+    def _check_finite(self, values: Mapping[str, float], step: int) -> None:
+        # The loss of the next step would show it, but a point of the curve comes before.
+        wrong = [language for language, bits in values.items() if not math.isfinite(bits)]
+        if wrong:
+            msg = (
+                f"the held-out bits per byte of {join_words(wrong)} are {values[wrong[0]]} at step "
+                f"{step} of {self.steps}; lower training.learning_rates or training.max_grad_norm, "
+                "or look at the data"
+            )
+            raise TrainingError(msg)
 
     def _in_context(self, gains: Mapping[str, Mapping[str, float]], step: int) -> dict[str, Any]:
         """Return the gains for the log; warn of what was lost since step 0."""
