@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
+import re
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -296,6 +299,30 @@ def test_evaluation_measures_every_model_on_the_same_bytes(folder: Path) -> None
         "new tokens generated",
     }
     assert result.samples[0].keys() == {"subject", "language", "prompt", "text"}
+
+
+def test_every_measure_begins_documents_with_the_separator(folder: Path, tmp_path: Path) -> None:
+    """`eos` gives what `auto` gives for the same tokenizer without BOS: scores and written text."""
+    shutil.copytree(folder, tmp_path / "without")
+    for name, key in (("tokenizer_config.json", "bos_token"), ("config.json", "bos_token_id")):
+        values = json.loads((folder / name).read_text(encoding="utf-8"))
+        (tmp_path / "without" / name).write_text(json.dumps({**values, key: None}))
+    generation = GenerationSettings(
+        prompt_bytes=16, sample_bytes=16, timed_bytes=8, timed_prompts=1, timed_repeats=1
+    )
+    settings = EvaluationSettings(heldout_bytes=300, generation=generation)
+
+    def measured(model: Path, separator: str) -> dict[str, float]:
+        models = {"source": model, "adapted": model}
+        result = evaluate(models, {"hi": MemoryCorpus()}, settings, separator=separator)
+        rows = [row for row in result.measurements if row.subject == "adapted"]
+        timed = re.compile("speed|time")
+        return {row.metric: row.value for row in rows if not timed.search(row.metric)}
+
+    found = measured(folder, "eos")
+    assert found == measured(tmp_path / "without", "auto")
+    assert found != measured(folder, "auto")
+    assert {"bits per byte", "bits per byte of generated text"} <= found.keys()
 
 
 def test_a_language_without_held_out_text_is_an_error(folder: Path) -> None:

@@ -8,7 +8,7 @@ one after the other.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,8 @@ def evaluate(
     """Measure every model on the held-out text of every language; the first is the reference.
 
     `folders` maps subjects to model folders, `separator` is what stands before each document, as in
-    training. Raises `ModelError` for a folder that is not a model
-    and `CorpusError` for a language without held-out text.
+    training. Raises `ModelError` for a folder that is not a model and `CorpusError` for a language
+    without held-out text.
     """
     texts = {}
     for language, corpus in corpora.items():
@@ -75,7 +75,8 @@ def evaluate(
         scored = score_folder(
             folder, texts, settings, device=device, dtype=dtype, separator=separator
         )
-        models[subject] = ScoredModel(folder, open_tokenizer(folder), scored)
+        tokenizer = replace(open_tokenizer(folder), separator=separator)
+        models[subject] = ScoredModel(folder, tokenizer, scored)
     return compare(models, texts, settings, device=device, dtype=dtype)
 
 

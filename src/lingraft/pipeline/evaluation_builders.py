@@ -97,16 +97,19 @@ def make_tasks(settings: Evaluation, seed: int, context: StageContext) -> None:
 def make_evaluation(
     settings: Evaluation,
     names: tuple[str, ...],
-    repaired: Mapping[str, CorpusSettings],
-    part: HeldoutPart,
     context: StageContext,
+    *,
+    repaired: Mapping[str, CorpusSettings],
+    separator: str,
+    part: HeldoutPart,
 ) -> None:
     """Compare the scores of the models, and measure the speed of each."""
     models = {}
     for name in names:
         folder = context.folders[f"model:{name}"] / "model"
         scores = read_scores(context.folders[f"scores:{name}"])
-        models[name] = ScoredModel(folder, open_tokenizer(folder), scores)
+        tokenizer = replace(open_tokenizer(folder), separator=separator)
+        models[name] = ScoredModel(folder, tokenizer, scores)
     texts = _heldout_texts(context, settings, part)
     result = compare(models, texts, settings, device=context.execution.device, repaired=repaired)
     measurements = [

@@ -98,7 +98,7 @@ def evaluation_nodes(
     `part` the held-out documents that are scored. Raises `LingraftError` if a file that the
     settings name does not exist.
     """
-    text_inputs = _prefixed("text", texts)
+    text_inputs, repaired = _prefixed("text", texts), repaired or {}
     learned_inputs = text_inputs if learned is None else _prefixed("text", learned)
     scoring, tasks = {}, {}
     for name, model in models.items():
@@ -108,8 +108,15 @@ def evaluation_nodes(
     evaluation = file_reading_node(
         "evaluation",
         "evaluation",
-        partial(_evaluation_settings, settings, repaired or {}, tuple(models), tuple(texts)),
-        partial(make_evaluation, settings, tuple(models), repaired or {}, part),
+        partial(_evaluation_settings, settings, repaired, separator, tuple(models), tuple(texts)),
+        partial(
+            make_evaluation,
+            settings,
+            tuple(models),
+            repaired=repaired,
+            separator=separator,
+            part=part,
+        ),
         **_prefixed("model", models),
         **_prefixed("scores", scoring),
         **_prefixed("tasks", tasks),
@@ -193,10 +200,13 @@ def _tasks(
 def _evaluation_settings(
     settings: Evaluation,
     repaired: Mapping[str, CorpusSettings],
+    separator: str,
     models: Iterable[str],
     texts: Iterable[str],
 ) -> dict[str, Any]:
-    return {**_identity(settings, repaired), **_order(models, texts)}
+    # The usual separator is left out, so that evaluations stored by earlier versions are found.
+    before = {} if separator == "auto" else {"separator": separator}
+    return {**_identity(settings, repaired), **before, **_order(models, texts)}
 
 
 def _identity(settings: Evaluation, repaired: Mapping[str, CorpusSettings]) -> dict[str, Any]:
