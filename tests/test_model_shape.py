@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.utils.flop_counter import FlopCounterMode
 
-from lingraft.pipeline.model_shape import Shape
+from lingraft.checkpoint.experts import is_expert
+from lingraft.pipeline.model_shape import Shape, model_of
 from lingraft.training import Execution
 from lingraft.training.mfu import Utilisation
 from tests.tiny_configs import tiny_config
@@ -49,6 +53,65 @@ def test_text_does_not_go_through_the_encoder_of_images(kind):
     text = Shape.of_config(config.get_text_config().to_dict())
     assert shape.multiplied == text.multiplied
     assert shape.parameters > text.parameters
+
+
+@pytest.mark.parametrize("kind", ["gemma3n_text", "gpt2"])
+def test_tables_that_are_looked_up_multiply_nothing(kind):
+    """Embeddings of ids for each layer, and of positions, cost a token no products."""
+    config = tiny_config(kind)
+    model, shape = model_of(config.to_dict()), Shape.of_config(config.to_dict())
+    head = model.get_output_embeddings().weight.numel()
+    linear = sum(
+        weight.numel()
+        for name, weight in model.named_parameters()
+        if not re.search(r"embed_tokens|wte|wpe|lm_head", name)
+    )
+    assert shape.multiplied == linear + head
+
+
+def test_a_new_row_is_one_of_each_table():
+    """Gemma 3n grows by the rows of its embedding and of its embeddings for each layer."""
+    sizes = {"vocab_size": 320, "vocab_size_per_layer_input": 320}
+    small = tiny_config("gemma3n_text", **sizes)
+    large = tiny_config("gemma3n_text", **dict.fromkeys(sizes, 384))
+    grown = Shape.of_config(small.to_dict()).resized(320, 20)
+    assert grown == Shape.of_config(large.to_dict())
+    assert grown.tables > 0
+
+
+def test_weights_that_transformers_does_not_load_cost_nothing(tmp_path):
+    """A layer for the prediction of several tokens is stored, and no text goes through it."""
+    from transformers import AutoModelForCausalLM
+
+    config = tiny_config("glm4_moe")
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    before = Shape.of(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    last = f"layers.{config.num_hidden_layers - 1}."
+    further = f"layers.{config.num_hidden_layers}."
+    more = {
+        name.replace(last, further): one.clone() for name, one in weights.items() if last in name
+    }
+    save_file({**weights, **more}, tmp_path / "model.safetensors", {"format": "pt"})
+    after = Shape.of(tmp_path)
+    assert after.parameters == before.parameters + sum(one.numel() for one in more.values())
+    assert (after.multiplied, after.serving) == (before.multiplied, before.serving)
+    assert before.multiplied == Shape.of_config(config.to_dict()).multiplied
+
+
+def test_experts_that_differ_by_layer_count_by_their_mean():
+    """HunYuan's configurations have a list; JetMoE names the experts of its MLP otherwise."""
+    config = tiny_config("hunyuan_v1_moe")
+    number = Shape.of_config(config.to_dict())
+    config.moe_topk = [config.moe_topk] * config.num_hidden_layers
+    assert Shape.of_config(config.to_dict()) == number
+    assert number.idle > 0
+    jet = model_of(tiny_config("jetmoe").to_dict())
+    stacked = {
+        name for name, one in jet.named_parameters() if one.dim() == 3 and "conv" not in name
+    }
+    assert stacked
+    assert all(map(is_expert, stacked))
 
 
 def test_of_an_unknown_type_only_rows_and_layers_are_known():

@@ -507,6 +507,21 @@ def test_a_training_curve_is_the_mean_of_all_seeds_at_every_point(tmp_path):
     assert label.endswith("lowest at the end: size 0, 2; highest: size 100, 2.01.")
 
 
+def test_a_training_that_continued_a_shorter_one_has_its_points_too(tmp_path):
+    """More points of one seed do not move the end of the mean curve."""
+    study = read_study_files(make_study(tmp_path / "s", sizes=(0, 100), inits=("mean",)))
+    more = []
+    for row in study.curves:
+        between = row["step"] * 0.5
+        if row["seed"] == 0 and row["step"] > 0:
+            later = {"step": between, "bytes": row["bytes"] * 0.5}
+            more.append({**row, **later, "bits_per_byte": 9.0 - row["step"] / 1000})
+    assert len(more) > 3
+    before = drawn(study)["course"].label.partition("lowest at the end")
+    after = drawn(replace(study, curves=[*more, *study.curves]))["course"]
+    assert after.label.partition("lowest at the end") == before
+
+
 def test_the_result_says_where_no_text_needed_is_known(tmp_path):
     """A curve above all of the first one never meets it: there is no share to show beside it."""
     study = read_study_files(make_study(tmp_path / "s", sizes=(0, 100)))

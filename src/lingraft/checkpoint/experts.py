@@ -6,6 +6,7 @@ Experts that every token goes through (`shared_experts`) are like any other laye
 from __future__ import annotations
 
 import re
+from statistics import fmean
 from typing import Any
 
 # The settings of architectures for the number of experts of a layer, and for those of a token.
@@ -15,6 +16,7 @@ EXPERTS_PER_TOKEN = (
     "num_experts_per_token",
     "moe_topk",
     "moe_k",
+    "moe_top_k",
     "top_k_experts",
 )
 
@@ -27,12 +29,14 @@ def experts_per_token(config: Any) -> int | None:
 def is_expert(name: str) -> bool:
     """Whether a parameter belongs to the experts of a layer, by its name in the model.
 
+    JetMoE has those of its MLP in `input_linear` and `output_linear`.
+
     >>> is_expert("model.layers.0.mlp.experts.gate_up_proj"), is_expert("mlp.experts.3.w1.weight")
     (True, True)
     >>> is_expert("model.layers.0.mlp.shared_experts.up_proj.weight"), is_expert("mlp.gate.weight")
     (False, False)
     """
-    return re.search(r"(^|\.)experts\.", name) is not None
+    return re.search(r"(^|\.)(experts|mlp\.(in|out)put_linear)\.", name) is not None
 
 
 def active_share(model: Any) -> float:
@@ -43,5 +47,13 @@ def active_share(model: Any) -> float:
 
 
 def _first_number(config: Any, names: tuple[str, ...]) -> int | None:
-    values = (getattr(config, name, None) for name in names)
-    return next((value for value in values if isinstance(value, int) and value > 0), None)
+    """Return the first of these settings that is a number, or a list with one for each layer."""
+    # DBRX has them in a part of their own.
+    for part in (config, getattr(config, "ffn_config", None)):
+        for name in names:
+            value = getattr(part, name, None)
+            if isinstance(value, list) and value and all(isinstance(one, int) for one in value):
+                value = round(fmean(value))
+            if isinstance(value, int) and value > 0:
+                return value
+    return None

@@ -13,11 +13,15 @@ from lingraft.checkpoint import Checkpoint, embedding_names
 from lingraft.checkpoint.config_files import text_parts
 from lingraft.checkpoint.load_model import meta_model
 from lingraft.checkpoint.resized_tensors import ROW_MULTIPLE
+from lingraft.strategies.model_parts import text_parameters
 from lingraft.training.mfu import multiplied_weights
 from lingraft.vocabulary import ServingCost
 
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 """The settings of architectures for the number of layers; the first takes precedence."""
+
+PER_LAYER_TABLE = "embed_tokens_per_layer.weight"
+"""The end of the name of the table with an embedding of each id for every layer (Gemma 3n)."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Shape:
         width: the size of a hidden state.
         layers: the number of transformer layers.
         tied: whether the output embedding is the input embedding.
+        tables: the numbers of a row in further tables, such as an embedding for each layer.
         idle: parameters that text does not go through: of experts, on average, and of encoders for
             images or sound.
     """
@@ -39,6 +44,7 @@ class Shape:
     width: int = 0
     layers: int = 0
     tied: bool = False
+    tables: int = 0
     idle: int = 0
 
     @classmethod
@@ -46,8 +52,8 @@ class Shape:
         """Read the sizes of a model folder from its weights; no code of the model runs."""
         checkpoint, built = Checkpoint.open(folder), cls.of_config(read_config(folder))
         names = embedding_names(checkpoint)
-        sizes = (checkpoint.parameters, names.rows, names.width, built.layers)
-        return cls(*sizes, tied=names.tied, idle=built.idle)
+        found = replace(built, rows=names.rows, width=names.width, tied=names.tied)
+        return found.stored(checkpoint.parameters)
 
     @classmethod
     def of_config(cls, config: dict[str, Any]) -> Shape:
@@ -55,23 +61,39 @@ class Shape:
 
         For a type that transformers does not have, only rows and layers can be known.
         """
-        rows, model = rows_of(config) or 0, model_of(config)
+        model = model_of(config)
         if model is None:
             text = text_parts(config)[-1]
-            return cls(rows=rows, layers=int(next((text[n] for n in LAYERS if n in text), 0)))
-        weight, output = model.get_input_embeddings().weight, model.get_output_embeddings()
+            layers = next((text[name] for name in LAYERS if name in text), 0)
+            return cls(rows=rows_of(config) or 0, layers=int(layers))
+        weight, head = model.get_input_embeddings().weight, model.get_output_embeddings()
+        settings, (rows, width) = model.config.get_text_config(), weight.shape
         # Many configurations leave out whether they tie, which is the default of their type.
-        tied = getattr(output, "weight", None) is weight
+        tied = getattr(head, "weight", None) is weight
         parameters = sum(parameter.numel() for parameter in model.parameters())
         multiplied = round(sum(count for _, count in multiplied_weights(model)))
+        tables = 0
+        for name, parameter in text_parameters(model).items():
+            is_table = name.endswith(PER_LAYER_TABLE)
+            tables += parameter.shape[1] if is_table else 0
+        looked_up = rows * (tables + (0 if tied else width))
         return cls(
             parameters,
             rows,
-            width=weight.numel() // max(rows, 1),
-            layers=getattr(model.config.get_text_config(), "num_hidden_layers", 0),
-            tied=tied,
-            idle=parameters - multiplied - (0 if tied else weight.numel()),
+            width,
+            getattr(settings, "num_hidden_layers", 0),
+            tied,
+            tables,
+            idle=parameters - multiplied - looked_up,
         )
+
+    def stored(self, parameters: int) -> Shape:
+        """Return the sizes for files with so many numbers.
+
+        They may have more than the model loads, such as layers that predict several tokens.
+        """
+        idle = self.idle + parameters - self.parameters if self.parameters else 0
+        return replace(self, parameters=parameters, idle=idle)
 
     def resized(self, tokens: int, added: int, dropped: int = 0) -> Shape:
         """Return the sizes with tokens added to, and dropped from, the first `tokens`, padded.
@@ -79,21 +101,26 @@ class Shape:
         Rows beyond the vocabulary stay unless tokens are dropped (`checkpoint.rewrite.lay_out`).
 
         >>> Shape(1000, 100, width=2, layers=1, tied=True).resized(90, 20)
-        Shape(parameters=1056, rows=128, width=2, layers=1, tied=True, idle=0)
+        Shape(parameters=1056, rows=128, width=2, layers=1, tied=True, tables=0, idle=0)
         >>> Shape(1000, 100, width=2, layers=1, tied=True).resized(90, 0, dropped=30)
-        Shape(parameters=928, rows=64, width=2, layers=1, tied=True, idle=0)
+        Shape(parameters=928, rows=64, width=2, layers=1, tied=True, tables=0, idle=0)
         """
         needed = tokens + added - dropped
         if not self.rows or not (dropped or (added and needed > self.rows)):
             return self
         rows = math.ceil(needed / ROW_MULTIPLE) * ROW_MULTIPLE
-        grown = (rows - self.rows) * self.width * (1 if self.tied else 2)
+        grown = (rows - self.rows) * self._row
         return replace(self, rows=rows, parameters=self.parameters and self.parameters + grown)
 
     @property
     def body(self) -> int:
         """Parameters that are not in an embedding."""
-        return self.parameters - self.rows * self.width * (1 if self.tied else 2)
+        return self.parameters - self.rows * self._row
+
+    @property
+    def _row(self) -> int:
+        """The parameters of an id."""
+        return self.width * (1 if self.tied else 2) + self.tables
 
     @property
     def multiplied(self) -> int:

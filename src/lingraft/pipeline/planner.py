@@ -171,7 +171,7 @@ class _Planner:
         self.source = Shape.of_config(config)
         self.source_tokens = self._read_source_tokens() or self.source.rows
         if notes:
-            self.source = replace(self.source, parameters=notes["parameters"])
+            self.source = self.source.stored(notes["parameters"])
             self.source_tokens = notes["tokens"]
         # Only a model that is trained here, instead of downloaded, needs computing.
         tokens = self.recipe.model.training_tokens()
@@ -222,7 +222,7 @@ class _Planner:
     def _embeddings(self, node: StageNode) -> PlanRow:
         self.adapted = self.source.resized(self.source_tokens, self.added, self.dropped)
         if notes := self._notes(node):
-            self.adapted = replace(self.adapted, rows=notes["rows"], parameters=notes["parameters"])
+            self.adapted = replace(self.adapted, rows=notes["rows"]).stored(notes["parameters"])
         sizes = {"rows": self.adapted.rows, "parameters": self.adapted.parameters}
         amounts = {name: size or None for name, size in sizes.items()}
         return self._row(node, amounts, seconds=EMBEDDING_SECONDS)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from operator import itemgetter
-from statistics import fmean
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lingraft.display_text import language_name
 from lingraft.formatting import join_words, number, size
@@ -62,13 +65,26 @@ def _curve_points(study: StudyFiles) -> list[dict[str, Any]]:
             run[row["step"]] = row["bytes"], row["bits_per_byte"]
     points = []
     for name, of_name in runs.items():
-        curves = [[run[step] for step in sorted(run)] for run in of_name.values()]
-        # By their order: with another seed, the same share of the text ends at another step.
-        for together in zip(*curves, strict=False):
-            seen, value = map(fmean, zip(*together, strict=True))
+        # At the shares of the training where the run with the fewest points has one: with another
+        # seed, a training may have another number of steps, and one that continued a shorter
+        # training has the points of that one, too.
+        fewest = min(of_name.values(), key=len)
+        shares = np.array(sorted(fewest)) / max(*fewest, 1)
+        curves = [_at_shares(run, shares) for run in of_name.values()]
+        for seen, value in np.mean(curves, axis=0):
             if math.isfinite(value):
-                points.append({"name": name, "bytes": seen, "value": value})
+                points.append({"name": name, "bytes": float(seen), "value": float(value)})
     return sorted(points, key=itemgetter("bytes"))
+
+
+def _at_shares(
+    run: Mapping[int, tuple[int, float]], shares: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return bytes and bits per byte after these shares of the steps, on lines between points."""
+    steps = np.array(sorted(run), dtype=float)
+    values = np.array([run[step] for step in sorted(run)], dtype=float)
+    places = shares * steps[-1]
+    return np.stack([np.interp(places, steps, column) for column in values.T], axis=1)
 
 
 def _declare_curves(

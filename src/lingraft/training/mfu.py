@@ -58,14 +58,19 @@ def flops_per_token(multiplied: float, trained: float) -> float:
 def multiplied_weights(model: Any) -> Iterator[tuple[torch.nn.Parameter, float]]:
     """Yield the parameters that a text token is multiplied with, and how many numbers of each.
 
-    An input embedding is looked up and not multiplied, unless it is the head as well. Of the
-    experts of a layer, the token goes through some; of encoders for images or sound, through none.
+    An embedding is looked up and not multiplied, unless it is the head as well. Of the experts of a
+    layer, the token goes through some; of encoders for images or sound, through none.
     """
-    head, looked_up = model.get_output_embeddings(), model.get_input_embeddings().weight
-    is_tied = head is not None and head.weight is looked_up
+    from torch.nn import Embedding
+
+    # By identity: a tied head is not looked up only. There are embeddings of positions, and of ids
+    # for each layer (Gemma 3n).
+    looked_up = {id(one.weight) for one in model.modules() if isinstance(one, Embedding)}
+    looked_up.add(id(model.get_input_embeddings().weight))
+    looked_up.discard(id(getattr(model.get_output_embeddings(), "weight", None)))
     active = active_share(model)
     for name, parameter in text_parameters(model).items():
-        if parameter is not looked_up or is_tied:
+        if id(parameter) not in looked_up:
             packed = getattr(parameter, "quant_state", None)  # of 4 bits: two numbers in a byte
             count = packed.shape.numel() if packed else parameter.numel()
             yield parameter, count * (active if is_expert(name) else 1)
