@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lingraft.errors import ModelError, RecipeError
-from lingraft.export.hub_upload import model_folder, upload
+from lingraft.export.hub_upload import find_upload_folder, model_folder, upload
 
 TOKEN = "hf_onlyforthistest0123456789"
 
@@ -97,8 +97,12 @@ def test_an_adapter_arrives_where_its_base_is_on_a_hub(push, hub_commands, tmp_p
 
 def test_nothing_goes_without_a_card(run, tmp_path):
     """Without a card, model folder or valid name, nothing is sent to the hub."""
-    with pytest.raises(RecipeError, match="owner/name"):
-        upload(run, "small")
+    for name in ("small", "me/small/one"):
+        with pytest.raises(RecipeError, match="owner/name"):
+            upload(run, name)
+        # As --dry-run asks.
+        with pytest.raises(RecipeError, match="owner/name"):
+            find_upload_folder(run, name)
     (run / "model" / "README.md").unlink()
     with pytest.raises(ModelError, match="no model card"):
         upload(run, "me/small")

@@ -234,7 +234,12 @@ def test_skip_may_name_values_of_other_scales(recipe_file):
             "`skip` leaves out every cell",
         ),
         ({"axes": {"vocabulary.siz": [1]}}, (), "did you mean vocabulary.size"),
-        ({"axes": GRID}, ("scale=smal",), "no scale called 'smal'"),
+        ({"axes": GRID}, ("scale=smal",), "because the study has no scales"),
+        (
+            {"axes": GRID, "scales": {"small": {}}},
+            ("scale=smal",),
+            "no scale called 'smal'; did you mean 'small'",
+        ),
         ({"axes": GRID}, ("training",), "path=value"),
         ({"axes": GRID, "axis": {}}, (), "did you mean axes"),
         ({"cells": [{"vocabulary.size": 1}, {"replay.share": 0.1}]}, (), "but not"),

@@ -113,7 +113,7 @@ def push(
     from lingraft.export.hub_upload import find_upload_folder, upload
 
     run = run_of(run, model)
-    folder = find_upload_folder(run)
+    folder = find_upload_folder(run, to)
     files = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():

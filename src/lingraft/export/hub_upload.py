@@ -30,12 +30,24 @@ def model_folder(path: Path) -> Path:
     return folder
 
 
-def find_upload_folder(path: Path) -> Path:
+def find_upload_folder(path: Path, repository: str) -> Path:
     """Return the folder to upload: an adapter whose base is on the hub, or `model_folder`.
 
-    Raises `ModelError` for an adapter of a local base: other users do not have the base, and the
-    adapter contains its path on this machine.
+    Raises `RecipeError` if `repository` is no owner/name, and `ModelError` without a model card and
+    for an adapter of a local base: other users do not have the base, and the adapter contains its
+    path on this machine.
     """
+    if not HUB_ID.fullmatch(repository):
+        msg = f"--to {repository!r}: expected owner/name of a model on the hub"
+        raise RecipeError(msg)
+    folder = _folder_of(path)
+    if not (folder / "README.md").is_file():
+        msg = f"{folder}: no model card (README.md); run `lingraft adapt` again to write it"
+        raise ModelError(msg)
+    return folder
+
+
+def _folder_of(path: Path) -> Path:
     config = path / "adapter_config.json"
     if not config.is_file():
         return model_folder(path)
@@ -58,13 +70,7 @@ def upload(
     """
     from huggingface_hub import HfApi, get_token
 
-    folder = find_upload_folder(path)
-    if not HUB_ID.fullmatch(repository):
-        msg = f"--to {repository!r}: expected owner/name of a model on the hub"
-        raise RecipeError(msg)
-    if not (folder / "README.md").is_file():
-        msg = f"{folder}: no model card (README.md); run `lingraft adapt` again to write it"
-        raise ModelError(msg)
+    folder = find_upload_folder(path, repository)
     if get_token() is None:
         msg = f"{repository}: no token of the hub; run `hf auth login`, or set HF_TOKEN"
         raise HubError(msg)

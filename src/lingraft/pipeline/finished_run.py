@@ -14,7 +14,7 @@ from lingraft.forecast.prediction import Prediction, read_predictions
 from lingraft.measurement import metric_changes, read_measurements
 from lingraft.measurement_table import MeasurementTable
 from lingraft.pipeline.run_files import read_run
-from lingraft.pipeline.run_folder import read_record
+from lingraft.pipeline.run_folder import read_record, read_run_record
 from lingraft.pipeline.run_summary import answer, headline
 from lingraft.recipe import Recipe, parse_recipe
 from lingraft.recipe.tree import Tree
@@ -125,9 +125,5 @@ def load_run(path: str | Path) -> Run:
     if not folder.is_dir():
         msg = f"{folder}: no such folder; `lingraft adapt` creates a run"
         raise StoreError(msg)
-    record = read_record(folder)
-    if "recipe" not in record or "stages" not in record:
-        made_by = record.get("made by", "an unknown program")
-        msg = f"{folder}: made by `{made_by}`, not a run; name a folder that `lingraft adapt` wrote"
-        raise StoreError(msg)
+    read_run_record(folder)
     return Run(folder)

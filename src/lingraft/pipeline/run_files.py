@@ -14,7 +14,7 @@ from typing import Any
 
 from lingraft.errors import StoreError
 from lingraft.measurement import Measurement, read_measurements
-from lingraft.pipeline.run_folder import read_record
+from lingraft.pipeline.run_folder import read_run_record
 from lingraft.pretokenizer.change import PRETOKENIZER, PretokenizerChange
 from lingraft.recipe.old_names import current_log
 from lingraft.splice import Splice
@@ -67,7 +67,7 @@ class RunFiles:
 
 def read_run(folder: Path) -> RunFiles:
     """Read a run folder; raises `StoreError` if it is not a finished run or a file is damaged."""
-    record = read_record(folder)
+    record = read_run_record(folder)
     for field in ("name", "source", "language"):
         if field not in record:
             msg = f"{folder / 'run.json'}: no field `{field}`; run `lingraft adapt` again"

@@ -57,6 +57,16 @@ def read_record(folder: Path) -> dict[str, Any]:
     return current_record(record)
 
 
+def read_run_record(folder: Path) -> dict[str, Any]:
+    """Read run.json as `read_record` does, and refuse that of a command that makes no runs."""
+    record = read_record(folder)
+    if "recipe" not in record or "stages" not in record:
+        made_by = record.get("made by", "an unknown program")
+        msg = f"{folder}: made by `{made_by}`, not a run; name a folder that `lingraft adapt` wrote"
+        raise StoreError(msg)
+    return record
+
+
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Write run.json into a run folder or its draft."""
     write_json(folder / RUN, record)

@@ -148,10 +148,12 @@ def _apply_scale(tree: Tree, file: str) -> Tree:
         return tree
     where = tree.origin(("scale",)) or file
     if not isinstance(chosen, str) or chosen not in scales:
-        msg = (
-            f"{where}: scale: there is no scale called {chosen!r}; "
-            f"{did_you_mean(str(chosen), map(str, scales))}"
-        )
+        if scales:
+            known = did_you_mean(str(chosen), map(str, scales))
+            problem = f"there is no scale called {chosen!r}; {known}"
+        else:
+            problem = f"{chosen!r} cannot be chosen, because the study has no scales; leave it out"
+        msg = f"{where}: scale: {problem}"
         raise RecipeError(msg)
     if not isinstance(scales[chosen] or {}, Mapping):
         msg = f"{where}: scales.{chosen}: {shown(scales[chosen])} is not a mapping of settings"

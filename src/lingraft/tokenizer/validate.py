@@ -82,9 +82,9 @@ def _check_affixes(model: dict[str, Any], source: Path) -> None:
             other = spelling.format(piece="a", affix=affix)
             _refuse(
                 source,
-                f"its BPE has the {setting} {affix!r}: 'a' and {other!r} are two pieces for one "
-                "spelling, which is not supported; choose a base with a byte-level or "
-                "SentencePiece tokenizer",
+                f"its {model.get('type', 'BPE')} has the {setting} {affix!r}: 'a' and {other!r} "
+                "are two pieces for one spelling, which is not supported; choose a base with a "
+                "byte-level or SentencePiece tokenizer",
             )
 
 
