@@ -30,7 +30,7 @@ STAGE_VERSIONS = {
     "source-check": 2,
     "result-check": 1,
     "scoring": 7,
-    "tasks": 3,
+    "tasks": 4,
     "evaluation": 9,
     "prediction": 3,
     "probe": 4,

@@ -13,6 +13,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +103,23 @@ def keep_answers(
 
 
 def last_number(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
-    """Return 1 if the last number in the written text is the answer, else 0."""
+    """Return 1 if the last number in the written text is the answer, else 0.
+
+    Commas group thousands, and a point is that of a decimal. Digits may be those of any script.
+
+    >>> last_number({"answer": 18}, ["3 x 6 = 18.00."]), last_number({"answer": "5.0"}, ["५"])
+    ({'exact_match': 1.0}, {'exact_match': 1.0})
+    """
     numbers = NUMBER.findall(results[0])
-    # A data set may hold 5 as 5.0.
-    answer = str(doc["answer"]).removesuffix(".0")
-    if not numbers:
-        return {"exact_match": 0.0}
-    last = numbers[-1].rstrip(".,").replace(",", "")
-    return {"exact_match": float(last.removesuffix(".0") == answer)}
+    last = _value_of(numbers[-1]) if numbers else None
+    return {"exact_match": float(last is not None and last == _value_of(str(doc["answer"])))}
+
+
+def _value_of(number: str) -> Decimal | None:
+    try:
+        return Decimal(number.rstrip(".,").replace(",", ""))
+    except InvalidOperation:  # such as 1.2.3
+        return None
 
 
 def shared_words(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
