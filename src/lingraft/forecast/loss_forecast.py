@@ -88,18 +88,18 @@ def predict_end(
     end_bytes: float,
     *,
     heldout: Sequence[LossPoint | tuple[float, float]] = (),
-    annealed: bool = True,
+    end_factor: float = 0.0,
     ahead: float | None = None,
 ) -> Forecast:
     """Predict bits per byte after `end_bytes` from the steps and held-out points so far.
 
-    Points of the warm-up are left out. `annealed` states that the rate falls at the end. `ahead` is
-    the number of bytes that follow, each weighted by its rate over the peak; the default is that of
-    a cosine schedule, or of a constant rate if it is not annealed. Raises `RecipeError` with fewer
-    than five points, or if the rate was always 0.
+    Points of the warm-up are left out. `end_factor` is the last learning rate over the peak: 0.0 of
+    one that falls to zero, 1.0 of a constant one. `ahead` is the number of bytes that follow, each
+    weighted by its rate over the peak; the default is that of a cosine schedule. Raises
+    `RecipeError` with fewer than five points, or if the rate was always 0.
 
     >>> seen = [LossPoint(b, 0.5 + 40 * (b + 1e4) ** -0.4) for b in range(10_000, 210_000, 5_000)]
-    >>> end = predict_end(seen, 1_000_000, annealed=False)
+    >>> end = predict_end(seen, 1_000_000, end_factor=1.0)
     >>> abs(end.value / (0.5 + 40 * 1_010_000 ** -0.4) - 1) < 0.03
     True
     >>> end.low < end.value < end.high
@@ -115,7 +115,7 @@ def predict_end(
     if not any(point.factor > 0 for point in [*steps, *exact]):
         msg = "the learning rate was 0 at every point so far: nothing can be predicted from them"
         raise RecipeError(msg)
-    seen = _WeightedBytes.of([*steps, *exact], end_bytes, annealed=annealed, ahead=ahead)
+    seen = _WeightedBytes.of([*steps, *exact], end_bytes, end_factor=end_factor, ahead=ahead)
     grid = _Grid.build(seen.last, seen.end)
     # Held-out points are first, because the prediction is for the kind of the first fit.
     fits = [grid.fit(kind, seen) for kind in (exact, steps) if kind]
@@ -125,11 +125,10 @@ def predict_end(
     random = np.random.default_rng(0)
     drawn_D = random.choice(len(weights_G), size=DRAWS, p=weights_G)
     ends_D = (now_G * grid.end)[drawn_D] * (1 + error * random.standard_normal(DRAWS))
-    mean = float(weights_G @ (now_G * grid.end))
-    if annealed:
-        # A negative gain would mean that a falling rate raises the loss.
-        ends_D = ends_D * (1 - np.maximum(random.normal(*ANNEALING, DRAWS), 0))
-        mean *= 1 - ANNEALING[0]
+    fall = 1 - end_factor
+    # A negative gain would mean that a falling rate raises the loss.
+    ends_D = ends_D * (1 - fall * np.maximum(random.normal(*ANNEALING, DRAWS), 0))
+    mean = float(weights_G @ (now_G * grid.end)) * (1 - fall * ANNEALING[0])
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(ends_D, [tail, 1 - tail])
     return Forecast(mean, float(low), max(float(high), _flat_end(heldout)))
@@ -182,12 +181,17 @@ class _WeightedBytes:
 
     @classmethod
     def of(
-        cls, points: Sequence[LossPoint], end_bytes: float, *, annealed: bool, ahead: float | None
+        cls,
+        points: Sequence[LossPoint],
+        end_bytes: float,
+        *,
+        end_factor: float,
+        ahead: float | None,
     ) -> _WeightedBytes:
         """Integrate the learning rate over the bytes of the points, with the trapezoidal rule.
 
         From the last point to the end, x grows by `ahead`. The default is the integral of a cosine
-        schedule if `annealed`, else of the last rate.
+        schedule that ends at `end_factor`.
         """
         bytes_P, _, factors_P = _columns(sorted(points, key=lambda point: point.bytes))
         bytes_P = np.concatenate([[0.0], bytes_P])
@@ -198,7 +202,7 @@ class _WeightedBytes:
         part = seen / end
         if ahead is None:
             cosine = end * ((1 - part) / 2 - math.sin(math.pi * part) / (2 * math.pi))
-            ahead = cosine if annealed else (end - seen) * factors[-1]
+            ahead = (1 - end_factor) * cosine + end_factor * (end - seen)
         return cls(bytes_P, weighted, float(weighted[-1]), float(weighted[-1] + ahead))
 
     def at(self, points: Sequence[LossPoint]) -> Floats:

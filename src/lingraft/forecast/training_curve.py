@@ -20,9 +20,6 @@ from lingraft.formatting import with_interval
 
 LogRecord = Mapping[str, Any]
 
-ANNEALED_BELOW = 0.5
-"""A learning rate that ends below this share of its peak has the gain of a falling rate."""
-
 FIRST_PART = 0.25
 """Share of the training steps from which the end is predicted.
 
@@ -153,6 +150,6 @@ class ProgressForecast:
             points,
             step_bytes * self.steps,
             heldout=heldout,
-            annealed=self.factor(self.steps - 1, self.steps) < ANNEALED_BELOW,
+            end_factor=self.factor(self.steps - 1, self.steps),
             ahead=step_bytes * sum(factors),
         )
