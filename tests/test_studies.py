@@ -234,6 +234,11 @@ def test_skip_may_name_values_of_other_scales(recipe_file):
             "`skip` leaves out every cell",
         ),
         ({"axes": {"vocabulary.siz": [1]}}, (), "did you mean vocabulary.size"),
+        (
+            {"axes": GRID, "compare": [{"language": "tr"}]},
+            (),
+            "study.yaml:13: compare: no cell measures 'tr'; known:",
+        ),
         ({"axes": GRID}, ("scale=smal",), "because the study has no scales"),
         (
             {"axes": GRID, "scales": {"small": {}}},

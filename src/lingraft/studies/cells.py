@@ -71,7 +71,29 @@ def cells_of(study: Study, folder: Path = Path()) -> list[Cell]:
     if any(cell.recipe.training.chooses for cell in cells):
         cells = [replace(cell, recipe=_on_reported_half(cell.recipe)) for cell in cells]
     _check_different(study, cells)
+    _check_compared(study, cells)
     return cells
+
+
+def _check_compared(study: Study, cells: Sequence[Cell]) -> None:
+    """Raise `RecipeError` for a language of `compare` that no cell measures.
+
+    Languages of tasks are known only when they have run.
+    """
+    recipes = [cell.recipe for cell in cells]
+    if any(recipe.evaluation.tasks.names for recipe in recipes):
+        return
+    replayed = [recipe.replay.language for recipe in recipes if recipe.replay]
+    targets = [text.language for recipe in recipes for text in recipe.targets]
+    known = {"target", *targets, *(("replay", *replayed) if replayed else ())}
+    for number, compared in enumerate(study.compare):
+        # Measurements of the model itself have no language.
+        if compared.language not in {"", *known}:
+            msg = (
+                f"{study.line('compare', number)}: compare: no cell measures {compared.language!r}; "
+                f"{did_you_mean(compared.language, known)}"
+            )
+            raise RecipeError(msg)
 
 
 def _check_different(study: Study, cells: Sequence[Cell]) -> None:
