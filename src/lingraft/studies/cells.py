@@ -89,10 +89,9 @@ def _check_compared(study: Study, cells: Sequence[Cell]) -> None:
     for number, compared in enumerate(study.compare):
         # Measurements of the model itself have no language.
         if compared.language not in {"", *known}:
-            msg = (
-                f"{study.line('compare', number)}: compare: no cell measures {compared.language!r}; "
-                f"{did_you_mean(compared.language, known)}"
-            )
+            where = f"{study.line('compare', number)}: compare"
+            hint = did_you_mean(compared.language, known)
+            msg = f"{where}: no cell measures {compared.language!r}; {hint}"
             raise RecipeError(msg)
 
 
