@@ -1,6 +1,6 @@
 """Compare distilled rows with mean and learned ones, run by run.
 
-    python benchmarks/distilled_rows.py benchmarks/measured/distilled-*
+    python benchmarks/distilled_rows.py benchmarks/measured/*distilled-*
 
 Each folder is a finished study of one run with distilled rows. The other runs are those of
 benchmarks/measured/study-rows-* with the same language, tokens, text and seed. Prints bits per byte
