@@ -59,6 +59,7 @@ def run(
     return points
 
 
+FLAT = {"alpha": 0.2, "floor": 0.2, "end": 1.0}
 LAWS = [(0.1, 0.0), (0.2, 0.3), (0.4, 0.6), (0.3, 0.4)]
 
 
@@ -75,6 +76,13 @@ def test_a_run_that_keeps_to_the_law_is_predicted_within_three_percent(end, alph
     value, low, high = predict_end(steps, END, heldout=heldout, end_factor=end)
     assert low <= truth <= high
     assert abs(value / truth - 1) < 0.03
+
+
+def test_nothing_is_predicted_from_points_without_a_learning_rate():
+    """Bytes count by their rate, so that there is nothing to fit."""
+    points = [LossPoint(point.bytes, point.value, 0.0) for point in run(0.2, **FLAT)]
+    with pytest.raises(RecipeError, match="the learning rate was 0 at every point"):
+        predict_end(points, END)
 
 
 @pytest.mark.parametrize(("alpha", "floor"), LAWS)

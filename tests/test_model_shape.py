@@ -9,13 +9,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.utils.flop_counter import FlopCounterMode
 
+from lingraft.checkpoint import load_model
 from lingraft.checkpoint.experts import is_expert
 from lingraft.pipeline.model_shape import Shape, model_of
+from lingraft.strategies import STRATEGIES
 from lingraft.training import Execution
-from lingraft.training.mfu import Utilisation
+from lingraft.training.mfu import Utilisation, multiplied_weights
+from tests.conftest import make_tiny_model
 from tests.tiny_configs import tiny_config
 
 TOKENS = 64
+ADDED = (300, 305, 306, 311)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +47,33 @@ def test_a_token_is_multiplied_with_the_experts_that_it_goes_through(kind):
     assert shape.parameters == sum(one.numel() for one in model.parameters())
     assert Utilisation.of(model, Execution(), 1).flops_a_token == 6 * shape.multiplied
     assert shape.serving.per_token(0) == 2 * shape.multiplied
+
+
+def test_layers_that_attend_to_images_are_skipped_by_text():
+    """Mllama leaves out its layers of cross-attention where there is no image."""
+    from transformers import AutoModelForImageTextToText
+
+    config = tiny_config("mllama")
+    config.text_config.cross_attention_layers = [1]
+    model = AutoModelForImageTextToText.from_config(config, attn_implementation="sdpa").eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(input_ids=torch.arange(TOKENS)[None] % 50, use_cache=False)
+    counted = counter.get_total_flops() / (2 * TOKENS)
+    multiplied = [weight for weight, _ in multiplied_weights(model) if weight.dim() > 1]
+    assert counted == sum(weight.numel() for weight in multiplied)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("strategy", ["differential", "rows"])
+def test_added_rows_of_an_untied_input_embedding_are_looked_up(tmp_path, tied, strategy):
+    """In training they are a parameter of their own; those of the head multiply."""
+    make_tiny_model(tmp_path, tied=tied)
+    model = load_model(tmp_path)
+    before = sum(count for _, count in multiplied_weights(model))
+    STRATEGIES.parse(strategy).prepare(model, ADDED)
+    after = sum(count for _, count in multiplied_weights(model))
+    width = model.config.hidden_size
+    assert after == before + len(ADDED) * width
 
 
 @pytest.mark.parametrize("kind", ["gemma3", "mistral3", "llama4"])
@@ -76,7 +107,7 @@ def test_a_new_row_is_one_of_each_table():
     large = tiny_config("gemma3n_text", **dict.fromkeys(sizes, 384))
     grown = Shape.of_config(small.to_dict()).resized(320, 20)
     assert grown == Shape.of_config(large.to_dict())
-    assert grown.tables > 0
+    assert grown.table_width > 0
 
 
 def test_weights_that_transformers_does_not_load_cost_nothing(tmp_path):
@@ -101,11 +132,13 @@ def test_weights_that_transformers_does_not_load_cost_nothing(tmp_path):
 
 def test_experts_that_differ_by_layer_count_by_their_mean():
     """HunYuan's configurations have a list; JetMoE names the experts of its MLP otherwise."""
-    config = tiny_config("hunyuan_v1_moe")
-    number = Shape.of_config(config.to_dict())
-    config.moe_topk = [config.moe_topk] * config.num_hidden_layers
-    assert Shape.of_config(config.to_dict()) == number
-    assert number.idle > 0
+    idle = {}
+    for active in (1, 2, 3, [1, 2], [1, 3]):
+        config = tiny_config("hunyuan_v1_moe", num_hidden_layers=2, num_experts=4, moe_topk=active)
+        idle[str(active)] = Shape.of_config(config.to_dict()).idle
+    assert idle["1"] > idle["2"] > idle["3"] > 0
+    assert idle["[1, 3]"] == idle["2"]
+    assert idle["[1, 2]"] == pytest.approx((idle["1"] + idle["2"]) / 2, abs=1)
     jet = model_of(tiny_config("jetmoe").to_dict())
     stacked = {
         name for name, one in jet.named_parameters() if one.dim() == 3 and "conv" not in name

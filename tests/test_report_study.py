@@ -8,6 +8,7 @@ import re
 import resource
 from dataclasses import replace
 from itertools import product
+from statistics import fmean
 
 import pytest
 
@@ -17,6 +18,7 @@ from lingraft.recipe import load_recipe, recipe_values
 from lingraft.report import rebuild_pages, write_study_report
 from lingraft.report.charts import specification
 from lingraft.report.study_charts import study_charts
+from lingraft.report.study_curves import _curve_points
 from lingraft.report.study_files import read_study_files
 from lingraft.report.study_language_charts import frontier
 from lingraft.report.study_numbers import BITS, COST, SERVING
@@ -520,6 +522,21 @@ def test_a_training_that_continued_a_shorter_one_has_its_points_too(tmp_path):
     before = drawn(study)["course"].label.partition("lowest at the end")
     after = drawn(replace(study, curves=[*more, *study.curves]))["course"]
     assert after.label.partition("lowest at the end") == before
+
+
+def test_a_mean_curve_lies_on_the_lines_between_points(tmp_path):
+    """A seed with half of the points counts at all of them as one with every point does."""
+    study = read_study_files(make_study(tmp_path / "s", sizes=(0, 100), inits=("mean",)))
+    steps = sorted({row["step"] for row in study.curves})
+    straight = [{**row, "bits_per_byte": 3 - row["step"] / 1000} for row in study.curves]
+    fewer = [row for row in straight if row["seed"] or row["step"] in {*steps[::2], steps[-1]}]
+    assert len(fewer) < len(straight)
+    points = _curve_points(replace(study, curves=fewer))
+    assert {point["name"] for point in points} == {"size 0", "size 100"}
+    whole = fmean(row["bytes"] for row in straight if row["step"] == steps[-1])
+    for point in points:
+        share = point["bytes"] / whole
+        assert point["value"] == pytest.approx(3 - share * steps[-1] / 1000)
 
 
 def test_the_result_says_where_no_text_needed_is_known(tmp_path):

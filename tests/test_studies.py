@@ -239,6 +239,11 @@ def test_skip_may_name_values_of_other_scales(recipe_file):
             (),
             "study.yaml:13: compare: no cell measures 'tr'; known:",
         ),
+        (
+            {"axes": GRID, "compare": [{"language": "replay"}]},
+            ("replay=null",),
+            "compare: no cell measures 'replay'; known: hi, target",
+        ),
         ({"axes": GRID}, ("scale=smal",), "because the study has no scales"),
         (
             {"axes": GRID, "scales": {"small": {}}},

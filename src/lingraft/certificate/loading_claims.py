@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import cycle, islice
 
@@ -21,10 +22,11 @@ from lingraft.tokenizer.unigram import Unigram
 
 _ROLES = ("bos", "eos", "pad")
 _EXAMPLES = 3
-# Texts that are compared: held-out documents in transformers, documents or lines in SentencePiece.
+# Texts that are compared: held-out documents in transformers, documents or lines in SentencePiece,
+# and there the lines of some documents with runs of spaces.
 _TRANSFORMERS_TEXTS = 200
 _SENTENCEPIECE_TEXTS = 500
-_TEXTS_WITH_RUNS = 30
+_DOCUMENTS_WITH_RUNS = 30
 
 
 def certify_loading(evidence: Evidence) -> list[Claim]:
@@ -130,14 +132,15 @@ def _check_sentencepiece(evidence: Evidence) -> Claim:
 
 
 def _space_runs(evidence: Evidence) -> Iterator[str]:
-    """Yield lines of the target language with one to four spaces between their words.
+    """Yield lines of the target language with one to four spaces after each word.
 
-    Runs of spaces are often the base's last merges, which new ones must not precede.
+    Runs of spaces are often the base's last merges, which new ones must not precede. Text without
+    spaces gets them after every 12 characters.
     """
-    for text in islice(evidence.target_heldout(), _TEXTS_WITH_RUNS):
+    for text in islice(evidence.target_heldout(), _DOCUMENTS_WITH_RUNS):
         for line in text.splitlines():
             spaces = cycle((" ", "  ", "   ", "    "))
-            yield "".join(word + next(spaces) for word in line.split())
+            yield "".join(word + next(spaces) for word in re.findall(r"\S{1,12}", line))
 
 
 def _sentencepiece_texts(evidence: Evidence) -> Iterator[str]:

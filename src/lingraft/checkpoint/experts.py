@@ -1,6 +1,6 @@
 """Mixtures of experts: which parameters are experts, and how many of them a token goes through.
 
-Experts that every token goes through (`shared_experts`) are like any other layer and not meant.
+Experts that every token goes through (`shared_experts`) count as any other layer does.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 # The settings of architectures for the number of experts of a layer, and for those of a token.
-EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 EXPERTS_PER_TOKEN = (
     "num_experts_per_tok",
     "num_experts_per_token",
@@ -21,8 +21,11 @@ EXPERTS_PER_TOKEN = (
 )
 
 
-def experts_per_token(config: Any) -> int | None:
-    """Return how many experts process a token, `None` if a text configuration does not say it."""
+def experts_per_token(config: Any) -> float | None:
+    """Return how many experts process a token, on average over the layers.
+
+    `None` if a text configuration does not say it.
+    """
     return _first_number(config, EXPERTS_PER_TOKEN)
 
 
@@ -42,18 +45,17 @@ def is_expert(name: str) -> bool:
 def active_share(model: Any) -> float:
     """Return the share of a layer's experts that a token goes through, 1.0 if it is not known."""
     config = model.config.get_text_config()
-    experts, active = _first_number(config, EXPERTS), experts_per_token(config)
+    experts, active = _first_number(config, EXPERT_COUNTS), experts_per_token(config)
     return min(1.0, active / experts) if experts and active else 1.0
 
 
-def _first_number(config: Any, names: tuple[str, ...]) -> int | None:
-    """Return the first of these settings that is a number, or a list with one for each layer."""
+def _first_number(config: Any, names: tuple[str, ...]) -> float | None:
+    """Return the first of these settings that is a number, or the mean of one for each layer."""
     # DBRX has them in a part of their own.
     for part in (config, getattr(config, "ffn_config", None)):
         for name in names:
             value = getattr(part, name, None)
-            if isinstance(value, list) and value and all(isinstance(one, int) for one in value):
-                value = round(fmean(value))
-            if isinstance(value, int) and value > 0:
-                return value
+            numbers: list[Any] = value if isinstance(value, list) else [value]
+            if numbers and all(isinstance(number, int) and number > 0 for number in numbers):
+                return fmean(numbers)
     return None

@@ -43,7 +43,8 @@ to 5% above their predictions; with 0.06, the mean error is within 1.2% of 0 (re
 ANNEALING = (0.04, 0.025)
 """Mean and standard deviation of g. Chosen on 12 runs in Hindi and Turkish of 0.1 to 0.4 MB, with
 the lower rates of small batches; with the 0.055 of a run of 4 MB, their ends were predicted 2.6%
-too low. Checked on 12 runs in Tamil and Arabic: -0.7% (results.md)."""
+too low. Checked on 12 runs in Tamil and Arabic: -0.7% (results.md). In all of them the rate fell to
+0; that a rate which falls by less has a part of the gain was not measured."""
 
 STEEP = 0.5
 """If held-out bits per byte fall below this share of their first value, they may fall no further.

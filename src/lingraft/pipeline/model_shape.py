@@ -34,9 +34,9 @@ class Shape:
         width: the size of a hidden state.
         layers: the number of transformer layers.
         tied: whether the output embedding is the input embedding.
-        tables: the numbers of a row in further tables, such as an embedding for each layer.
-        idle: parameters that text does not go through: of experts, on average, and of encoders for
-            images or sound.
+        table_width: the numbers of an id in further tables, such as embeddings for each layer.
+        idle: parameters that a token of text does not go through: of experts, on average, and of
+            encoders for images or sound.
     """
 
     parameters: int = 0
@@ -44,7 +44,7 @@ class Shape:
     width: int = 0
     layers: int = 0
     tied: bool = False
-    tables: int = 0
+    table_width: int = 0
     idle: int = 0
 
     @classmethod
@@ -53,7 +53,7 @@ class Shape:
         checkpoint, built = Checkpoint.open(folder), cls.of_config(read_config(folder))
         names = embedding_names(checkpoint)
         found = replace(built, rows=names.rows, width=names.width, tied=names.tied)
-        return found.stored(checkpoint.parameters)
+        return found.with_parameters(checkpoint.parameters)
 
     @classmethod
     def of_config(cls, config: dict[str, Any]) -> Shape:
@@ -72,22 +72,21 @@ class Shape:
         tied = getattr(head, "weight", None) is weight
         parameters = sum(parameter.numel() for parameter in model.parameters())
         multiplied = round(sum(count for _, count in multiplied_weights(model)))
-        tables = 0
-        for name, parameter in text_parameters(model).items():
-            is_table = name.endswith(PER_LAYER_TABLE)
-            tables += parameter.shape[1] if is_table else 0
-        looked_up = rows * (tables + (0 if tied else width))
+        weights = text_parameters(model).items()
+        tables = [table for name, table in weights if name.endswith(PER_LAYER_TABLE)]
+        table_width = sum(table.shape[1] for table in tables)
+        looked_up = rows * (table_width + (0 if tied else width))
         return cls(
             parameters,
             rows,
             width,
             getattr(settings, "num_hidden_layers", 0),
             tied,
-            tables,
+            table_width,
             idle=parameters - multiplied - looked_up,
         )
 
-    def stored(self, parameters: int) -> Shape:
+    def with_parameters(self, parameters: int) -> Shape:
         """Return the sizes for files with so many numbers.
 
         They may have more than the model loads, such as layers that predict several tokens.
@@ -101,26 +100,26 @@ class Shape:
         Rows beyond the vocabulary stay unless tokens are dropped (`checkpoint.rewrite.lay_out`).
 
         >>> Shape(1000, 100, width=2, layers=1, tied=True).resized(90, 20)
-        Shape(parameters=1056, rows=128, width=2, layers=1, tied=True, tables=0, idle=0)
+        Shape(parameters=1056, rows=128, width=2, layers=1, tied=True, table_width=0, idle=0)
         >>> Shape(1000, 100, width=2, layers=1, tied=True).resized(90, 0, dropped=30)
-        Shape(parameters=928, rows=64, width=2, layers=1, tied=True, tables=0, idle=0)
+        Shape(parameters=928, rows=64, width=2, layers=1, tied=True, table_width=0, idle=0)
         """
         needed = tokens + added - dropped
         if not self.rows or not (dropped or (added and needed > self.rows)):
             return self
         rows = math.ceil(needed / ROW_MULTIPLE) * ROW_MULTIPLE
-        grown = (rows - self.rows) * self._row
+        grown = (rows - self.rows) * self._parameters_per_id
         return replace(self, rows=rows, parameters=self.parameters and self.parameters + grown)
 
     @property
     def body(self) -> int:
         """Parameters that are not in an embedding."""
-        return self.parameters - self.rows * self._row
+        return self.parameters - self.rows * self._parameters_per_id
 
     @property
-    def _row(self) -> int:
+    def _parameters_per_id(self) -> int:
         """The parameters of an id."""
-        return self.width * (1 if self.tied else 2) + self.tables
+        return self.width * (1 if self.tied else 2) + self.table_width
 
     @property
     def multiplied(self) -> int:

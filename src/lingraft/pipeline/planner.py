@@ -135,18 +135,19 @@ class _Planner:
         amounts: Mapping[str, int | None],
         *,
         flops: float | None = None,
-        written: tuple[int, Shape] | None = None,
+        steps: int = 0,
+        writer: Shape | None = None,
         seconds: float | None = None,
     ) -> PlanRow:
-        """Return a row; `written` are tokens that a model writes one by one, next to `flops`."""
+        """Return a row; `writer` writes a token in each of the `steps`, in addition to `flops`."""
         known = {name: amount for name, amount in amounts.items() if amount is not None}
         cached = node.is_cached(self.store)
         if flops is not None and not cached:
-            seconds = self._computing_seconds(flops, written)
+            seconds = self._computing_seconds(flops, steps, writer)
         key = None if node.unread else node.stage.key
         return PlanRow(node.title, key, cached, known, flops, 0.0 if cached else seconds)
 
-    def _computing_seconds(self, flops: float, written: tuple[int, Shape] | None) -> float | None:
+    def _computing_seconds(self, flops: float, steps: int, writer: Shape | None) -> float | None:
         """Return the time of so many operations and written tokens.
 
         It is `None` on a device that this machine lacks.
@@ -156,10 +157,9 @@ class _Planner:
         except RecipeError:
             return None  # a plan for another machine, whose speed cannot be measured here
         seconds = flops / (flops_per_second(device) * EFFICIENCY)
-        if written:
-            steps, shape = written
-            weights = shape.multiplied * self._loaded_bytes()
-            seconds += steps * writing_seconds(shape.layers, weights, device)
+        if steps and writer:
+            weights = writer.multiplied * self._loaded_bytes()
+            seconds += steps * writing_seconds(writer.layers, weights, device)
         return seconds
 
     def _source(self, node: StageNode) -> PlanRow:
@@ -171,7 +171,7 @@ class _Planner:
         self.source = Shape.of_config(config)
         self.source_tokens = self._read_source_tokens() or self.source.rows
         if notes:
-            self.source = self.source.stored(notes["parameters"])
+            self.source = self.source.with_parameters(notes["parameters"])
             self.source_tokens = notes["tokens"]
         # Only a model that is trained here, instead of downloaded, needs computing.
         tokens = self.recipe.model.training_tokens()
@@ -222,7 +222,7 @@ class _Planner:
     def _embeddings(self, node: StageNode) -> PlanRow:
         self.adapted = self.source.resized(self.source_tokens, self.added, self.dropped)
         if notes := self._notes(node):
-            self.adapted = replace(self.adapted, rows=notes["rows"]).stored(notes["parameters"])
+            self.adapted = replace(self.adapted, rows=notes["rows"], parameters=notes["parameters"])
         sizes = {"rows": self.adapted.rows, "parameters": self.adapted.parameters}
         amounts = {name: size or None for name, size in sizes.items()}
         return self._row(node, amounts, seconds=EMBEDDING_SECONDS)
@@ -316,15 +316,15 @@ class _Planner:
             steps = self._evaluation.sample_steps(is_source=is_source)
             amounts = {"bytes": size * (targets + others)}
             model = self.source if is_source else self.adapted
-            written = (steps, model)
-            yield self._row(node, amounts, flops=model.flops(2, tokens), written=written)
+            flops = model.flops(2, tokens)
+            yield self._row(node, amounts, flops=flops, steps=steps, writer=model)
 
     def _comparing(self, node: StageNode) -> PlanRow:
         tokens, steps = self._evaluation.compared_tokens, self._evaluation.timed_steps
         # Without either, only the scores are put together.
         flops = self.adapted.flops(2, tokens) if tokens or steps else None
-        written = (steps, self.adapted)
-        return self._row(node, {}, flops=flops, written=written, seconds=CHECK_SECONDS)
+        writer = self.adapted
+        return self._row(node, {}, flops=flops, steps=steps, writer=writer, seconds=CHECK_SECONDS)
 
 
 def _reading_seconds(size: int | None) -> float:

@@ -3,7 +3,7 @@
 Training takes 6 FLOPs for each token and each parameter that it is multiplied with, scoring takes 2
 (`model_shape.Shape`). To get seconds, FLOPs are divided by the
 measured speed of a matrix product on this machine, times the share of it that models reach. A model
-that writes reads all its weights for every token, so the speed of memory decides.
+that writes reads for every token the weights that it multiplies, so the speed of memory decides.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ def expert_rank(model: Any, rank: int) -> int:
     A token then uses as many trained parameters as in a dense layer (Schulman et al. 2025, LoRA
     Without Regret).
     """
-    return max(1, rank // (experts_per_token(model.config.get_text_config()) or 1))
+    return max(1, int(rank / (experts_per_token(model.config.get_text_config()) or 1)))
 
 
 def make_peft_config(targets: Targets, model: Any, settings: Mapping[str, Any]) -> Any:

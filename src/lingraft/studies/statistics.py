@@ -7,7 +7,7 @@ seeds. With two seeds it is wide (12.7 standard errors to each side); with one s
 To average over other axes, the differences of each seed are averaged first: the sample size stays
 the number of seeds. If all seeds give the same number (fertility does not depend on them), the
 interval is made from those of the two cells over documents, as if they were independent. Averaging
-over other axes does not make it narrower, because all cells are measured on the same documents.
+over other axes does not make it narrower, because cells usually have the same documents.
 
 A value counts as better if the interval does not contain 0.
 """
@@ -257,8 +257,8 @@ def _half_width(row: Row) -> float:
 def _error_over_documents(pairs: Sequence[_Pair]) -> float | None:
     """Return the standard error of the mean difference, from the intervals over documents.
 
-    The two points of a pair count as independent. The pairs do not: contexts are measured on the
-    same documents, so that their mean is as uncertain as they are.
+    The two points of a pair count as independent. The pairs do not: contexts usually have the same
+    documents, so that their mean is as uncertain as they are.
     """
     halves: list[float] = []
     for first, second in pairs:

@@ -124,8 +124,8 @@ def write_bpe_file(source: ModelTokenizer, path: Path, splice: Splice, target: P
         kind = USER_DEFINED if is_text else CONTROL
         before.append(new_piece(piece=content, score=0.0, type=kind))
     lowest = min((piece.score for piece in before if piece.type == NORMAL), default=0.0)
-    # Scores are numbers of 32 bits. The runs of spaces of Llama-2 have -1e9, where those are 64
-    # apart; twice as far from 0 the distance is the greatest that new pieces can meet.
+    # Near -1e9, the score of the runs of spaces in Llama-2, numbers of 32 bits are 64 apart, and
+    # near -2e9 128. New scores stay above twice the lowest one: steps of 128 keep them apart.
     step = max(1.0, float(np.spacing(np.float32(2 * abs(lowest)))))
     after = {}
     for target_id, source_id in splice.corresponding.items():

@@ -59,18 +59,23 @@ def multiplied_weights(model: Any) -> Iterator[tuple[torch.nn.Parameter, float]]
     """Yield the parameters that a text token is multiplied with, and how many numbers of each.
 
     An embedding is looked up and not multiplied, unless it is the head as well. Of the experts of a
-    layer, the token goes through some; of encoders for images or sound, through none.
+    layer, the token goes through some; of encoders for images or sound, and of layers that attend
+    to them (Mllama), through none.
     """
     from torch.nn import Embedding
 
-    # By identity: a tied head is not looked up only. There are embeddings of positions, and of ids
-    # for each layer (Gemma 3n).
-    looked_up = {id(one.weight) for one in model.modules() if isinstance(one, Embedding)}
-    looked_up.add(id(model.get_input_embeddings().weight))
-    looked_up.discard(id(getattr(model.get_output_embeddings(), "weight", None)))
+    # There are embeddings of positions, and of ids for each layer (Gemma 3n).
+    embeddings = [module for module in model.modules() if isinstance(module, Embedding)]
+    embeddings.append(model.get_input_embeddings())  # with added rows, which may be apart
+    looked_up = {id(weight) for module in embeddings for weight in module.parameters()}
+    # By identity: the parameters of a tied head are those of the embedding.
+    head = model.get_output_embeddings()
+    looked_up -= {id(weight) for weight in head.parameters()} if head is not None else set()
+    layers = getattr(model.config.get_text_config(), "cross_attention_layers", None) or ()
+    skipped = tuple(f".layers.{layer}." for layer in layers)
     active = active_share(model)
     for name, parameter in text_parameters(model).items():
-        if id(parameter) not in looked_up:
+        if id(parameter) not in looked_up and not any(part in name for part in skipped):
             packed = getattr(parameter, "quant_state", None)  # of 4 bits: two numbers in a byte
             count = packed.shape.numel() if packed else parameter.numel()
             yield parameter, count * (active if is_expert(name) else 1)

@@ -26,7 +26,7 @@ from lingraft.training.mfu import Utilisation
 from lingraft.training.phase_steps import PhaseSteps
 from lingraft.training.shared_prefix import PrefixCheckpoint
 from lingraft.training.state import RunState, Stopped
-from lingraft.training.train_log import TrainLog, speed_note, step_record
+from lingraft.training.train_log import REMEDY_OF_DIVERGENCE, TrainLog, speed_note, step_record
 from lingraft.training.train_step import Stepper
 
 WINDOW = 20
@@ -135,8 +135,7 @@ class StepLoop:
             good = self.world.compute_once(lambda: latest_checkpoint(self.job.scratch_dir))
             msg = (
                 f"{problem} at step {state.done.step + 1} of {steps}; the last good "
-                f"checkpoint is {good.folder if good else 'none'}; lower "
-                f"training.learning_rates or training.max_grad_norm, or look at the data"
+                f"checkpoint is {good.folder if good else 'none'}; {REMEDY_OF_DIVERGENCE}"
             )
             raise TrainingError(msg)
         stepper.update(of_branch, factor)

@@ -36,6 +36,10 @@ from lingraft.training.train_step import StepResult
 
 LOG = "training.jsonl"
 
+REMEDY_OF_DIVERGENCE = (
+    "lower training.learning_rates or training.max_grad_norm, or look at the data"
+)
+
 
 class JsonlLog:
     """A file with one JSON value per line, cut back to `size` bytes when it is opened."""
@@ -145,11 +149,11 @@ class TrainLog:
         # The loss of the next step would show it, but a point of the curve comes before.
         wrong = [language for language, bits in values.items() if not math.isfinite(bits)]
         if wrong:
-            msg = (
-                f"the held-out bits per byte of {join_words(wrong)} are {values[wrong[0]]} at step "
-                f"{step} of {self.steps}; lower training.learning_rates or training.max_grad_norm, "
-                "or look at the data"
-            )
+            where, cure = f"at step {step} of {self.steps}", REMEDY_OF_DIVERGENCE
+            if step == 0:
+                where, cure = "before training", "look at the model, or set --precision float32"
+            bits = values[wrong[0]]
+            msg = f"the held-out bits per byte of {join_words(wrong)} are {bits} {where}; {cure}"
             raise TrainingError(msg)
 
     def _in_context(self, gains: Mapping[str, Mapping[str, float]], step: int) -> dict[str, Any]:
