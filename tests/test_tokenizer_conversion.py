@@ -21,8 +21,11 @@ from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.conversion_check import check_conversion, compare_with_sentencepiece
 from lingraft.tokenizer.convert import LLAMA3_REGEX, QWEN_REGEX
 from lingraft.tokenizer.edge_cases import edge_case_texts
+from lingraft.tokenizer.save_tokenizer import save_tokenizer
 from lingraft.tokenizer.sentencepiece_file import read_message
 from lingraft.vocabulary import SELECTIONS, Extension, SelectionRequest, extend_tokenizer
+from lingraft.vocabulary.base import Selected
+from lingraft.vocabulary.build_splice import build_splice
 from tests.conftest import ENGLISH, HINDI, write_lines
 from tests.test_source_check import extended as extended_model
 
@@ -315,6 +318,45 @@ def test_new_pieces_rank_below_the_runs_of_spaces_of_a_base(name, corpus, tmp_pa
     assert target.encode(texts) == processor.encode(texts)
     before = target.size - 30
     assert any(token >= before for ids in target.encode(texts) for token in ids)
+
+
+@pytest.mark.parametrize("removed", [2, 3, 4])
+def test_runs_of_spaces_are_read_alike_if_some_of_them_are_removed(removed, tmp_path):
+    """With equal scores SentencePiece takes the leftmost pair, whatever the order of merges is."""
+    source = open_tokenizer(with_runs_of_spaces(tmp_path / "base"))
+    gone = Selected((), dropped=(source.family.pieces["▁" * removed],))
+    data, splice = build_splice(source.family, source.family, gone, tmp_path)
+    save_tokenizer(source, data, splice, tmp_path / "out")
+    target = open_tokenizer(tmp_path / "out")
+    processor = sentencepiece.SentencePieceProcessor(
+        model_file=str(tmp_path / "out" / "tokenizer.model")
+    )
+    texts = [f"if x:\n{' ' * length}return x" for length in range(30)]
+    assert target.encode(texts) == processor.encode(texts)
+
+
+def test_whole_words_do_not_make_names_of_bytes_and_control_pieces_readable(corpus, tmp_path):
+    """A unit that spells "<0x41>" or "</s>" stays text, as in the base."""
+    from transformers import AutoTokenizer
+
+    learn(
+        tmp_path / "base",
+        model_type="bpe",
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        add_dummy_prefix=False,
+    )
+    base = open_tokenizer(tmp_path / "base")
+    (tmp_path / "out").mkdir()
+    atomic = Extension(SELECTIONS.parse("atomic"), 30)
+    extend_tokenizer(tmp_path / "base", [corpus], atomic, Draft(tmp_path / "out"))
+    target = open_tokenizer(tmp_path / "out" / "tokenizer")
+    names = [*(f"<0x{byte:02X}>" for byte in range(256)), "</s>", "<s>", "<unk>"]
+    texts = [text for name in names for text in (name, f"a\n{name}\nb", f"x {name} y")]
+    assert target.encode(texts) == base.encode(texts)
+    loaded = AutoTokenizer.from_pretrained(target.folder)
+    ids = loaded(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    assert ids == base.encode(texts)
 
 
 SETTINGS = [

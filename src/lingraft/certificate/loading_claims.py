@@ -27,6 +27,7 @@ _EXAMPLES = 3
 _TRANSFORMERS_TEXTS = 200
 _SENTENCEPIECE_TEXTS = 500
 _DOCUMENTS_WITH_RUNS = 30
+_INDENTED = [f"if x:\n{' ' * length}return x" for length in range(1, 41)]
 
 
 def certify_loading(evidence: Evidence) -> list[Claim]:
@@ -105,7 +106,7 @@ def _check_sentencepiece(evidence: Evidence) -> Claim:
 
     Texts on which the two files of the source already disagree are left out.
     """
-    texts = [*filter(None, edge_case_texts()), *_space_runs(evidence)]
+    texts = [*filter(None, edge_case_texts()), *_INDENTED, *_space_runs(evidence)]
     texts += islice(_sentencepiece_texts(evidence), _SENTENCEPIECE_TEXTS)
     compared = compare_with_sentencepiece(
         evidence.target, evidence.target.folder / "tokenizer.model", texts

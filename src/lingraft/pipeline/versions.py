@@ -11,9 +11,9 @@ from importlib.metadata import version
 
 STAGE_VERSIONS = {
     # Models, tokenizers and text that a recipe, a command or a diagnosis names.
-    "source": 7,
-    "tokenizer": 7,
-    "advised model": 7,
+    "source": 8,
+    "tokenizer": 8,
+    "advised model": 8,
     "corpus": 4,
     "blend": 2,
     "text": 1,

@@ -14,7 +14,8 @@ import regex
 
 from lingraft.tokenizer.base import Family
 from lingraft.tokenizer.byte_level_bpe import BPE, maps_bytes, pre_tokenizers
-from lingraft.tokenizer.json_format import Data, build_preprocessing, split_step
+from lingraft.tokenizer.convert import tokenizer_data
+from lingraft.tokenizer.json_format import Data, build_backend, build_preprocessing, split_step
 
 SPACE = "▁"
 
@@ -120,6 +121,36 @@ class SentencePieceBPE(SpaceMarked, BPE):
         """Add whole words, and a pre-tokenizer that splits the text into words."""
         # The split changes no ids of the base as long as no piece of the base crosses a word.
         data = super().with_units(surfaces)
-        steps = [*pre_tokenizers(data), split_step(UNIT_PATTERN)]
+        hidden = [self.piece_of(content.encode()) for content in self.special.values()]
+        hidden += [piece for piece, token_id in self.pieces.items() if token_id in self.fallback]
+        steps = [
+            *pre_tokenizers(data),
+            split_step(UNIT_PATTERN),
+            *split_names(data["model"], hidden),
+        ]
         data["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
         return data
+
+
+def split_names(model: Data, names: Sequence[str]) -> list[Data]:
+    """Return steps of a pre-tokenizer that split a unit which is the name of a hidden piece.
+
+    A model that looks units up whole (`ignore_merges`) would otherwise read the text "<0x41>" as a
+    byte, and "</s>" as the end of a text. The names are split where the model's first token ends
+    without that lookup, so that it gives the ids of merges.
+    """
+    plain = build_backend(tokenizer_data({**model, "ignore_merges": False}))
+    rests: dict[str, list[str]] = {}
+    for name, encoding in zip(names, plain.encode_batch(list(names)), strict=True):
+        end = encoding.offsets[0][1] if encoding.ids else 0
+        if 0 < end < len(name):
+            rests.setdefault(name[:end], []).append(name[end:])
+    spelled = []
+    for first, others in rests.items():
+        ways = "|".join(map(_escaped, others))
+        spelled.append(rf"{_escaped(first)}(?=(?:{ways})\z)")
+    return [split_step(rf"\A(?:{'|'.join(spelled)})")] if spelled else []
+
+
+def _escaped(text: str) -> str:
+    return str(regex.escape(text, special_only=True, literal_spaces=True))

@@ -7,6 +7,7 @@ in tokenizer.json; the files written here do not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from lingraft.errors import TokenizerError
 from lingraft.splice import Splice
 from lingraft.tokenizer.file_names import SENTENCEPIECE_FILES
-from lingraft.tokenizer.json_format import Data
+from lingraft.tokenizer.json_format import Data, merges_of
 from lingraft.tokenizer.model_tokenizer import ModelTokenizer
 from lingraft.tokenizer.sentencepiece_bpe import SentencePieceBPE
 from lingraft.tokenizer.unigram import Unigram
@@ -123,6 +124,10 @@ def write_bpe_file(source: ModelTokenizer, path: Path, splice: Splice, target: P
         is_text = token_id in family.special and token_id not in family.control
         kind = USER_DEFINED if is_text else CONTROL
         before.append(new_piece(piece=content, score=0.0, type=kind))
+    if splice.dropped:
+        dropped = set(splice.dropped)
+        kept = [piece for index, piece in enumerate(before) if index not in dropped]
+        _separate_scores(kept, merges_of(family.data))
     lowest = min((piece.score for piece in before if piece.type == NORMAL), default=0.0)
     # Near -1e9, the score of the runs of spaces in Llama-2, numbers of 32 bits are 64 apart, and
     # near -2e9 128. New scores stay above twice the lowest one: steps of 128 keep them apart.
@@ -138,3 +143,19 @@ def write_bpe_file(source: ModelTokenizer, path: Path, splice: Splice, target: P
     message.pieces.extend(map(after.__getitem__, range(splice.target_size)))
     message.trainer_spec.vocab_size = len(message.pieces)
     target.write_bytes(message.SerializeToString())
+
+
+def _separate_scores(pieces: Sequence[Any], merges: Sequence[tuple[str, str]]) -> None:
+    """Give each normal piece a score of its own, in the order of the merges in tokenizer.json.
+
+    Of equal scores, SentencePiece merges the leftmost pair, while merges in tokenizer.json have an
+    order. Both give the same for the runs of spaces of Llama-2, but not if some of them are gone.
+    """
+    normal = [piece for piece in pieces if piece.type == NORMAL]
+    rank_of: dict[str, int] = {}
+    for rank, (left, right) in enumerate(merges):
+        rank_of.setdefault(left + right, rank)
+    below = np.float32(np.inf)
+    for piece in sorted(normal, key=lambda piece: (-piece.score, rank_of.get(piece.piece, -1))):
+        below = min(np.float32(piece.score), np.nextafter(below, np.float32(-np.inf)))
+        piece.score = float(below)

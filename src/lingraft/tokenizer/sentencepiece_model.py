@@ -35,9 +35,10 @@ from lingraft.tokenizer.convert import (
     tokenizer_data,
 )
 from lingraft.tokenizer.json_format import Data, split_step
-from lingraft.tokenizer.sentencepiece_bpe import SPACE
+from lingraft.tokenizer.sentencepiece_bpe import SPACE, split_names
 from lingraft.tokenizer.sentencepiece_file import (
     BPE,
+    BYTE,
     CONTROL,
     NORMAL,
     UNIGRAM,
@@ -216,14 +217,29 @@ def _bpe_data(message: Any) -> Data:
         byte_fallback=message.trainer_spec.byte_fallback,
         ignore_merges=bool(isolated),
     )
-    # User-defined pieces cannot be added tokens. Those are matched before normalization, when
-    # spaces are not yet "▁".
+    pre_tokenizer = None
+    if isolated:
+        # User-defined pieces cannot be added tokens. Those are matched before normalization, when
+        # spaces are not yet "▁".
+        steps = [isolate_pieces(isolated), *split_names(model, _hidden_pieces(message))]
+        pre_tokenizer = {"type": "Sequence", "pretokenizers": steps}
     return tokenizer_data(
         model,
         normalizer=_normalizer(message),
-        pre_tokenizer=isolate_pieces(isolated) if isolated else None,
+        pre_tokenizer=pre_tokenizer,
         decoder=_decoder(message),
     )
+
+
+def _hidden_pieces(message: Any) -> list[str]:
+    """Return the pieces that SentencePiece never reads from text."""
+    names = _piece_names(message)
+    hidden = {UNKNOWN, CONTROL, UNUSED, BYTE}
+    return [
+        piece.piece
+        for piece, name in zip(message.pieces, names, strict=True)
+        if piece.type in hidden and name == piece.piece
+    ]
 
 
 def isolate_pieces(pieces: list[str]) -> dict[str, Any]:
