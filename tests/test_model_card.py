@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 import lingraft
+from lingraft.measurement import Measurement
 from lingraft.measurement_text import measured
 from lingraft.model_card import CARD, card_text, write_card
 from lingraft.model_card.markdown import escape_markdown, front_matter
-from lingraft.model_card.sections import limits_section
+from lingraft.model_card.sections import FEW, limits_section, measurement_table
 from lingraft.recipe.old_names import names_of_0_1
 from lingraft.report.rebuild import rebuild_pages
 
@@ -77,6 +78,22 @@ def test_the_table_holds_every_measured_number(run):
             continue
         line = next(line for line in lines if line.startswith(f"| {row.metric} | {row.language} |"))
         assert f" {measured(row)} " in line
+
+
+@pytest.mark.parametrize(("documents", "is_marked"), [(19, True), (20, False)])
+def test_changes_on_too_few_documents_are_marked(documents, is_marked):
+    """As the report does; numbers that claim nothing (Renyi efficiency) have no mark."""
+    rows = []
+    for subject, value in (("source", 2.0), ("adapted", 1.5)):
+        bounds = {"low": value - 0.1, "high": value + 0.1, "confidence": 0.95}
+        shared = {"subject": subject, "value": value, "language": "hi", "n": documents}
+        rows.append(Measurement("bits per byte", unit="bits/byte", **shared, **bounds))
+        rows.append(Measurement("Renyi efficiency", unit="share", **shared))
+    text = measurement_table(rows)
+    bits, renyi = (line for line in text.splitlines() if line.startswith(("| bits", "| Renyi")))
+    assert (FEW in bits) == is_marked
+    assert FEW not in renyi
+    assert ("fewer than 20" in text) == is_marked
 
 
 def test_the_card_is_written_anew_without_touching_the_store(run):

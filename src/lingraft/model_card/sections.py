@@ -10,7 +10,7 @@ from typing import Any
 from lingraft.corpus.presets import preset_of
 from lingraft.embeddings import INITS
 from lingraft.formatting import counted, percent
-from lingraft.measurement import SUBJECTS, Measurement, metric_changes
+from lingraft.measurement import MIN_DOCUMENTS, SUBJECTS, Measurement, metric_changes
 from lingraft.measurement_text import change, confidence_levels, measured
 from lingraft.model_card.markdown import (
     bullets,
@@ -22,6 +22,8 @@ from lingraft.model_card.markdown import (
 from lingraft.vocabulary import SELECTIONS
 
 NOT_STATED = "not stated"
+FEW = "†"
+"""Marks a change that was measured on too few documents."""
 
 
 def data_section(record: Mapping[str, Any]) -> str:
@@ -176,6 +178,7 @@ def _cite(reference: str | None) -> str:
 def measurement_table(measurements: Sequence[Measurement]) -> str:
     """Return a table of all metrics by language, and an explanation of its columns."""
     lines = []
+    few = ""
     for entry in metric_changes(measurements):
         # Only the models of a run have a column.
         if entry.rows.keys().isdisjoint(SUBJECTS):
@@ -183,13 +186,16 @@ def measurement_table(measurements: Sequence[Measurement]) -> str:
         metric, unit = escape_markdown(entry.metric), escape_markdown(entry.unit)
         values = [measured(entry.rows.get(subject)) for subject in SUBJECTS]
         difference = change(entry.before, entry.last, entry.difference)
+        if entry.verdict == "few":
+            difference += f" {FEW}"
+            few = f" {FEW}: fewer than {MIN_DOCUMENTS}, too few to say better or worse."
         lines.append([metric, entry.language, unit, *values, difference])
     table = markdown_table(
         ("metric", "language", "unit", *SUBJECTS, "change from the source"), lines
     )
     return (
         f"{table}\n\n`source` is the base, `spliced` is the base with the added tokens before any "
-        f"training, `adapted` is this model. {_legend(measurements)}"
+        f"training, `adapted` is this model. {_legend(measurements)}{few}"
     )
 
 
