@@ -51,13 +51,13 @@ from benchmarks.paired import (
 from benchmarks.tokens_table import tokens_table
 from lingraft.display_text import language_name
 from lingraft.forecast.base_comparison import BaseRun, measured_runs
-from lingraft.formatting import counted, duration, percent
+from lingraft.formatting import counted, duration, percent, signed_fixed
 from lingraft.measurement import metric_changes
 from lingraft.pipeline.run_files import read_run
 from lingraft.report.chart_labels import wrapped
 from lingraft.report.charts import Chart, difference_dots
 from lingraft.report.run_charts import charts
-from lingraft.report.study_charts import study_charts
+from lingraft.report.study_charts import DECIDED, UNDECIDED, decided, study_charts
 from lingraft.report.study_files import SIZE, StudyFiles, read_study_files
 from lingraft.report.study_numbers import BITS
 from lingraft.store import write_files
@@ -213,12 +213,12 @@ def bases_chart(runs: Sequence[BaseRun]) -> Chart:
     for run in runs:
         ends.setdefault(run.text, []).append(run.end)
     points: list[dict[str, float | str]] = []
-    for base in dict.fromkeys(run.base for run in runs):
+    by_size = sorted(runs, key=lambda run: run.facts["parameters"])
+    for base in dict.fromkeys(run.base for run in by_size):
         ratios = [100 * (run.end / fmean(ends[run.text]) - 1) for run in runs if run.base == base]
         value, low, high = fmean(ratios), min(ratios), max(ratios)
-        points.append(
-            {"label": base, "value": value, "low": low, "high": high, "shown": f"{value:+.0f}%"}
-        )
+        shown = f"{signed_fixed(value, 0)}%"
+        points.append({"label": base, "value": value, "low": low, "high": high, "shown": shown})
     title = "end, compared with the mean of the bases (%)"
     values = "; ".join(f"{each['label']} {each['shown']}" for each in points)
     labels = [str(each["label"]) for each in points]
@@ -440,9 +440,11 @@ def recipe_charts(compared: Sequence[Comparison]) -> list[Chart]:
     for each in compared:
         for name in RECIPES.values():
             label = wrapped(f"{each.language}, {name}")
+            # Each recipe is tested in all languages together, as in the table.
+            tested = each.seeds, len(compared)
             if name != default():
-                target.append(point(label, each.more[name]))
-            english.append(point(label, each.english[name]))
+                target.append(point(label, each.more[name], *tested))
+            english.append(point(label, each.english[name], *tested))
     titles = {
         "target": f"bits per byte more than {default()}",
         "english": "English: bits per byte more than before",
@@ -451,21 +453,18 @@ def recipe_charts(compared: Sequence[Comparison]) -> list[Chart]:
     for (name, title), points in zip(titles.items(), (target, english), strict=True):
         labels = [str(each["label"]) for each in points]
         values = "; ".join(f"{each['label']} {each['shown']}".replace("¶", " ") for each in points)
-        declared = difference_dots(points, title, labels)
+        declared = difference_dots(points, title, labels, kinds=(UNDECIDED, DECIDED))
         drawn.append(Chart(name, title, "", f"{title}: {values}.", declared))
     return drawn
 
 
-def point(label: str, found: Bound) -> dict[str, float | str]:
-    """Return a point of a chart."""
+def point(label: str, found: Bound, seeds: int, tests: int) -> dict[str, float | str]:
+    """Return a point of a chart: decided or not, if so many are tested together."""
     value, half = found
-    return {
-        "label": label,
-        "value": value,
-        "low": value - half,
-        "high": value + half,
-        "shown": f"{value:+.3f}",
-    }
+    low, high = value - half, value + half
+    kind = decided((low, high), seeds=seeds, tests=tests)
+    shown = signed_fixed(value)
+    return {"label": label, "kind": kind, "value": value, "low": low, "high": high, "shown": shown}
 
 
 if __name__ == "__main__":

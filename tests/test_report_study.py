@@ -21,7 +21,7 @@ from lingraft.report.study_charts import study_charts
 from lingraft.report.study_curves import _curve_points
 from lingraft.report.study_files import read_study_files
 from lingraft.report.study_language_charts import frontier
-from lingraft.report.study_numbers import BITS, COST, SERVING
+from lingraft.report.study_numbers import BASE_CHANGE, BITS, COST, SERVING
 from lingraft.report.study_page import choices, equal_quality, study_page
 from lingraft.studies.study_folder import CURVES, DIFFERENCES, STUDY, TABLE
 from lingraft.studies.study_table import write_table
@@ -456,6 +456,32 @@ def test_captions_name_the_languages_of_their_means():
     of_forgetting = drawn(read_study_files(ROOT / "benchmarks/measured/study-forgetting"))
     assert "Target language: Arabic, Hindi, Tamil and Turkish." in of_forgetting["kept"].caption
     assert "after averaging over the other axes" in of_forgetting["kept"].caption
+
+
+def test_a_line_is_decided_if_its_wider_interval_does_not_cross_zero():
+    """All lines of the chart are tested together: scipy's t at 1 - 0.05 / 5, over three seeds."""
+    from scipy.stats import ttest_1samp
+
+    study = read_study_files(ROOT / "benchmarks/measured/study-forgetting")
+    labels = {}
+    for cell in study.record["cells"]:
+        labels[cell["name"]] = cell["labels"]["replay.share"], cell["labels"]["training"]
+    changes = {}
+    for row in study.rows:
+        if (row["metric"], row["subject"], row["role"]) == BASE_CHANGE:
+            of_seed = changes.setdefault(labels[row["cell"]], {}).setdefault(row["seed"], [])
+            of_seed.append(row["value"])
+    expected = {}
+    for by_seed in changes.values():
+        means = [fmean(values) for values in by_seed.values()]
+        interval = ttest_1samp(means, 0).confidence_interval(1 - 0.05 / len(changes))
+        expected[f"{fmean(means):+.3f}"] = (
+            "undecided" if interval.low <= 0 <= interval.high else "decided"
+        )
+    layers = specification(drawn(study)["kept"].declared)["layer"]
+    points = next(layer["data"]["values"] for layer in layers if len(layer["data"]["values"]) > 1)
+    assert {point["shown"]: point["kind"] for point in points} == expected
+    assert set(expected.values()) == {"decided", "undecided"}
 
 
 def test_the_caption_of_an_axis_names_the_model_that_was_measured(tmp_path):

@@ -94,6 +94,16 @@ def percent(share: float) -> str:
     return text.rstrip("0").rstrip(".") + "%"
 
 
+def signed_fixed(value: float, decimals: int = 3) -> str:
+    """Return a difference with its sign and so many decimals; what rounds to 0 has no sign.
+
+    >>> signed_fixed(0.0714), signed_fixed(-0.0004), signed_fixed(2.4, decimals=0)
+    ('+0.071', '0.000', '+2')
+    """
+    text = f"{value:+,.{decimals}f}"
+    return text if text.strip("+-0.") else text[1:]
+
+
 def signed_percent(share: float) -> str:
     """Return a relative change as a percentage.
 

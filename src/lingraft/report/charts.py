@@ -53,8 +53,10 @@ class Chart:
     def on_white(self) -> str:
         """Return the chart as an SVG file on white, with its label as title."""
         title = f"<title>{escape(plain(self.label))}</title>"
+        # Numbers beside the dots stay readable where they are on a line.
+        style = ".mark-text.role-mark text{paint-order:stroke;stroke:white;stroke-width:3px}"
         white = '<rect width="100%" height="100%" fill="white"/>'
-        return self.svg.replace(">", f">{title}{white}", 1)
+        return self.svg.replace(">", f">{title}<style>{style}</style>{white}", 1)
 
     def png(self) -> bytes:
         """Return the chart as PNG on white, at twice its resolution."""
@@ -139,9 +141,9 @@ def interval_dots(
     )
     form = {"type": "log", "nice": False} if logarithmic else {"zero": False}
     scale = alt.Scale(**form, **({} if padding is None else {"padding": padding}))
-    axis = alt.Axis(tickCount=5, labelOverlap=True, labelSeparation=6, labelBound=True)
+    axis = alt.Axis(tickCount=5, labelOverlap=True, labelSeparation=6)
     if logarithmic and line:
-        axis = alt.Axis(values=[line * 2.0**power for power in range(-6, 7)], labelBound=True)
+        axis = alt.Axis(values=[line * 2.0**power for power in range(-6, 7)])
     across = alt.X("value:Q", title=title, scale=scale, axis=axis)
     dots = base.mark_circle(size=90, opacity=1).encode(
         x=across,
@@ -204,6 +206,8 @@ def styled(layers: Any, height: int) -> Any:
             gridColor="#dddddd",
             tickColor="#dddddd",
             labelLimit=140,
+            # Labels stay under their grid lines, also at the ends.
+            labelFlush=False,
         )
         .configure_axisY(labelPadding=6)
         .configure_text(fontSize=FONT_SIZE)

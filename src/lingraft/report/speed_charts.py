@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lingraft.formatting import counted, signed
+from lingraft.formatting import counted, signed, signed_fixed
 from lingraft.report.chart_labels import line_labels
 from lingraft.report.charts import PADDING, Chart, difference_dots, interval_dots
 from lingraft.report.study_files import StudyFiles
@@ -38,7 +38,7 @@ def _result_chart(name: str, axis: str, compared: Sequence[TextNeeded]) -> Chart
     for needed in ordered:
         label = labels[needed.second]
         low, high = needed.end_interval or (None, None)
-        shown = f"{needed.end:+.3f}"
+        shown = signed_fixed(needed.end)
         points.append({"label": label, "kind": BEFORE, "value": needed.start, "shown": ""})
         points.append(
             {"label": label, "kind": AFTER, "value": needed.end, "low": low, "high": high}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lingraft.formatting import number, signed, with_interval
+from lingraft.formatting import number, signed, signed_fixed, with_interval
 from lingraft.report.chart_labels import line_labels
 from lingraft.report.charts import Chart, difference_dots, interval_dots
 from lingraft.report.speed_charts import DIFFERENCE, speed_charts
@@ -17,9 +17,12 @@ from lingraft.report.study_files import AxisMean, StudyFiles
 from lingraft.report.study_language_charts import language_charts
 from lingraft.report.study_names import language_names, short
 from lingraft.report.study_numbers import BASE_CHANGE, BITS
+from lingraft.studies.statistics import joint_interval
 
 OVERLAP = "The differences below are paired by seed, so they can be clear where bars overlap."
 CROSSING = "Runs of the same seed are compared. A bar that crosses the line shows no difference."
+UNDECIDED, DECIDED = "undecided", "decided"
+TOGETHER = "Decided: it would not cross the line if all in the chart were tested together."
 MOST_CHOICES = 16
 """A chart with a line for each choice would be too long beyond."""
 
@@ -77,7 +80,8 @@ def learned_chart(study: StudyFiles) -> Chart | None:
         return None
     means = study.means(study.choice_axes, BITS, compared=True)
     title = f"Target language compared with {means[0].label}" if means else ""
-    return _choices_chart("learned", means, title, CROSSING)
+    # The first one itself is the line.
+    return _choices_chart("learned", means[1:], title, CROSSING)
 
 
 def kept_chart(study: StudyFiles) -> Chart | None:
@@ -89,20 +93,35 @@ def kept_chart(study: StudyFiles) -> Chart | None:
 
 def _choices_chart(name: str, means: Sequence[AxisMean], title: str, advice: str) -> Chart | None:
     finite = [mean for mean in means if math.isfinite(mean.value)]
-    if not 2 <= len(finite) <= MOST_CHOICES:
+    if not 1 <= len(finite) <= MOST_CHOICES:
         return None
     labels = line_labels(mean.label for mean in finite)
     points, descriptions = [], []
+    tests = sum(mean.interval is not None for mean in finite)
     for mean in finite:
         low, high = mean.interval or (None, None)
+        kind = decided(mean.interval, seeds=mean.seeds, tests=tests)
         point = {"label": labels[mean.label], "value": mean.value, "low": low, "high": high}
-        points.append({**point, "shown": f"{mean.value:+.3f}"})
+        points.append({**point, "shown": signed_fixed(mean.value), "kind": kind})
         descriptions.append(f"{mean.label} {signed(mean.value, low, high)}")
     return Chart(
         name,
         title,
         f"Target language: {language_names(finite[0].targets)}. Difference in bits per byte; left "
-        f"is better. {finite[0].where}{_explain_bars(finite, advice)}",
+        f"is better. {finite[0].where}{_explain_bars(finite, f'{advice} {TOGETHER}')}",
         f"{title}: {'; '.join(descriptions)}.",
-        difference_dots(points, DIFFERENCE, labels.values()),
+        difference_dots(
+            points,
+            DIFFERENCE,
+            labels.values(),
+            kinds=(UNDECIDED, DECIDED) if tests else (),
+        ),
     )
+
+
+def decided(interval: tuple[float, float] | None, *, seeds: int, tests: int) -> str:
+    """Return whether a difference is decided if so many are tested together (Bonferroni)."""
+    if interval is None:
+        return UNDECIDED
+    low, high = joint_interval(*interval, seeds=seeds, tests=tests)
+    return UNDECIDED if low <= 0 <= high else DECIDED

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -68,7 +68,23 @@ def size_charts(study: StudyFiles) -> Iterator[Chart]:
             label=f"From {number(worst['y'])} {metric} to {number(best['y'])} with "
             f"{number(best['x'])} tokens added.",
             connect=True,
+            **_size_axis({point["x"] for point in points}),
         )
+
+
+def _size_axis(sizes: Collection[float]) -> Mapping[str, Any]:
+    """Return scale and labels of an axis on which small sizes have as much room as large ones.
+
+    Sizes are chosen as 0, 500, 1,000, 3,000, ..., 30,000: on a linear axis most are at the left.
+    """
+    import altair as alt
+
+    smallest = min(size for size in sizes if size > 0)
+    if max(sizes) < 10 * smallest:
+        return {}
+    # Logarithmic above the smallest size, and linear below it, where 0 has a place.
+    axis = alt.Axis(values=sorted(sizes), format=",.0f", labelOverlap="greedy", labelSeparation=6)
+    return {"x_scale": alt.Scale(type="symlog", constant=smallest), "x_axis": axis}
 
 
 def frontier_chart(study: StudyFiles) -> Chart | None:
@@ -194,13 +210,18 @@ def _scatter(
     caption: str,
     label: str,
     connect: bool = False,
+    x_scale: Any = None,
+    x_axis: Any = None,
 ) -> Chart:
     """Return a scatter plot with ranges; `connect` joins the points of each kind by a line."""
     import altair as alt
 
+    x_scale = x_scale or alt.Scale(zero=False)
+    x_axis = x_axis or alt.Axis(tickCount=5)
+
     kinds = list(dict.fromkeys(point["kind"] for point in points))
     base = alt.Chart(alt.Data(values=list(points))).encode(
-        x=alt.X("x:Q", title=x_title, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)),
+        x=alt.X("x:Q", title=x_title, scale=x_scale, axis=x_axis),
         y=alt.Y("y:Q", title=y_title, scale=alt.Scale(zero=False)),
     )
     # One kind needs no legend, and a legend cannot distinguish more kinds than there are colours.

@@ -302,6 +302,21 @@ def interval_over_seeds(values: Sequence[float]) -> tuple[float, float] | None:
     return mean - half, mean + half
 
 
+def joint_interval(low: float, high: float, *, seeds: int, tests: int) -> tuple[float, float]:
+    """Widen the interval of a mean over seeds so that all of `tests` such intervals hold together.
+
+    Their joint level is that of the one given (Bonferroni).
+
+    >>> low, high = joint_interval(-1.0, 3.0, seeds=3, tests=5)
+    >>> round(low, 2), round(high, 2)
+    (-3.61, 5.61)
+    """
+    middle, half = (low + high) / 2, (high - low) / 2
+    degrees, share = seeds - 1, (1 - CONFIDENCE) / 2
+    half *= _quantile(1 - share / tests, degrees) / _quantile(1 - share, degrees)
+    return middle - half, middle + half
+
+
 def _mean_difference(pairs: Sequence[_Pair]) -> float:
     return sum(second.value - first.value for first, second in pairs) / len(pairs)
 
