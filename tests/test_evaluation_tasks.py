@@ -40,7 +40,7 @@ from lingraft.evaluation.tasks.task_data import read_splits
 from lingraft.evaluation.tasks.task_measurements import measure_task
 from lingraft.evaluation.tasks.task_metrics import point
 from lingraft.evaluation.tasks.task_runner import evaluate_tasks
-from lingraft.measurement import Measurement, select
+from lingraft.measurement import Measurement, metric_changes, select
 from tests.command_server import HubCommands
 from tests.conftest import ENGLISH, HINDI
 from tests.small_bases import byte_level, sentencepiece
@@ -968,6 +968,41 @@ def test_tasks_run_on_models_in_memory(tiny_model: Path, tmp_path: Path) -> None
     assert (change.value, change.low, change.high) == (0, 0, 0)
 
 
+def fake_task(aggregation: dict, higher: dict | None = None) -> SimpleNamespace:
+    """Return what `measure_task` asks of a task of lm-eval."""
+    return SimpleNamespace(
+        VERSION=1,
+        get_config=lambda _: 0,
+        aggregation=lambda: aggregation,
+        higher_is_better=lambda: higher or {},
+    )
+
+
+def test_a_score_that_is_better_when_it_is_lower_is_not_called_better() -> None:
+    """lm-eval says of each metric whether higher is better; of stereotypes it is not."""
+    rows: dict[str, list[Measurement]] = {}
+    task = fake_task({}, {"pct_stereotype": False, "acc": True})
+    for subject, share in (("source", 4), ("adapted", 2)):
+        answers = []
+        for number in range(200):
+            scores = {"pct_stereotype": float(number % share == 0), "acc": float(number % 4 == 0)}
+            answers.append({"filter": "none", "arguments": [()], "metrics": list(scores), **scores})
+        for row in measure_task(
+            "any_task",
+            task,
+            answers,
+            TaskSettings(),
+            subject,
+            bootstrap=BootstrapSettings(),
+            seen=None,
+            incidents={},
+        ):
+            rows.setdefault(row.metric, []).append(row)
+    stereotypes, accuracy = (metric_changes(of_metric)[0] for of_metric in rows.values())
+    assert (stereotypes.verdict, accuracy.verdict) == ("", "same")
+    assert [row.value for row in rows["any_task pct_stereotype"]] == [0.25, 0.5]
+
+
 def test_the_level_of_the_intervals_is_that_of_the_settings() -> None:
     """A share, a mean, a corpus score and another aggregate have intervals of the level set."""
     answers = []
@@ -977,9 +1012,7 @@ def test_the_level_of_the_intervals_is_that_of_the_settings() -> None:
         answers.append(
             {"filter": "none", "arguments": [()], "metrics": list(scores), **scores},
         )
-    task = SimpleNamespace(
-        VERSION=1, get_config=lambda _: 0, aggregation=lambda: {"length": mean, "total": sum}
-    )
+    task = fake_task(aggregation={"length": mean, "total": sum})
     widths: dict[str, list[float]] = {}
     for level in (0.5, 0.95):
         rows = measure_task(

@@ -175,7 +175,27 @@ def test_an_untrained_run_says_so(run):
     next(stage for stage in stages if stage["name"] == "vocabulary")["notes"]["dropped"] = 1234
     text = card_text(run.record | {"stages": stages}, run.measurements)
     assert "**Training:** none." in text
-    assert "1,234 tokens of the base were dropped" in text
+    assert "1,234 tokens of the base were dropped, and the others renumbered" in text
+
+
+@pytest.mark.parametrize(
+    ("added", "dropped", "said"),
+    [
+        (10, 10, "10 tokens of the base were dropped; the other ids are unchanged."),
+        (10, 0, "Every id of the base stands for the same token as before."),
+        (0, 0, "No tokens were added, and pretraining was continued. Every id of the base"),
+    ],
+)
+def test_the_first_lines_say_what_became_of_the_ids(run, added, dropped, said):
+    """New tokens take the ids of dropped ones, and no rows are made where no tokens are added."""
+    stages = json.loads(json.dumps(run.record["stages"]))
+    next(stage for stage in stages if stage["name"] == "vocabulary")["notes"] |= {
+        "added": added,
+        "dropped": dropped,
+    }
+    head = card_text(run.record | {"stages": stages}, run.measurements).split("\n## ")[0]
+    assert said in head
+    assert ("rows were initialised" in head) == (added > 0)
 
 
 def test_names_are_text(run):

@@ -458,6 +458,55 @@ def test_captions_name_the_languages_of_their_means():
     assert "after averaging over the other axes" in of_forgetting["kept"].caption
 
 
+def diverged_in(study, label, seeds):
+    """Return a study in which the training of a choice of rows ends in NaN with these seeds."""
+
+    def changed(row, value):
+        is_run = str(row["axis.embeddings"]).startswith(label) and row["seed"] in seeds
+        is_late = row.get("step", 9) > 2 and row.get("metric", "bits per byte") == "bits per byte"
+        return {**row, value: math.nan} if is_run and is_late else row
+
+    rows = [changed(row, "value") for row in study.rows]
+    curves = [changed(row, "bits_per_byte") for row in study.curves]
+    return replace(study, rows=rows, curves=curves)
+
+
+@pytest.mark.parametrize(("seeds", "said"), [((0,), "3 of 6 runs"), ((0, 1), "6 of 6 runs")])
+def test_runs_that_diverged_are_named_and_left_out(tmp_path, seeds, said):
+    """A curve that stops has no end to compare, and a missing dot has a reason."""
+    folder = make_study(tmp_path / "s", inits=("mean", "focus", "random"))
+    charts = drawn(diverged_in(read_study_files(folder), "random", seeds))
+    for name in ("axis-1", "result-1"):
+        assert f"Diverged, and left out: random plain ({said})." in charts[name].caption
+    dots = specification(charts["axis-1"].declared)["data"]["values"]
+    assert [point["label"].split("¶")[0] for point in dots] == ["mean plain", "focus plain"]
+    assert "random" not in charts["course"].label
+    assert "so that the curve stops: " in charts["course"].caption
+    # The other seed still counts, alone: its runs end with what is a number.
+    needed = {
+        found.second: found.seeds
+        for found in diverged_in(read_study_files(folder), "random", seeds).text_needed
+        if found.axis == "embeddings"
+    }
+    assert needed == {"focus plain": 2, **({"random plain": 1} if len(seeds) == 1 else {})}
+
+
+def test_values_on_different_documents_have_no_chart_of_differences(tmp_path):
+    """Their numbers are not compared in the table, and not in a chart."""
+    study = read_study_files(make_study(tmp_path / "s"))
+    record = {**study.record, "different documents": [["embeddings", "hi"]]}
+    charts = drawn(replace(study, record=record))
+    assert {"result-1", "speed-1", "learned"} <= drawn(study).keys() - charts.keys()
+    assert "result-0" in charts
+
+
+def test_choices_that_diverged_are_the_last_of_their_table(tmp_path):
+    """What is not a number has no place among numbers."""
+    study = diverged_in(read_study_files(make_study(tmp_path / "s")), "mean", SEEDS)
+    cells = [cells[2] for _, cells in choices(study)]
+    assert [cell == "not a number" for cell in cells] == [False] * 3 + [True] * 3
+
+
 def test_a_line_is_decided_if_its_wider_interval_does_not_cross_zero():
     """All lines of the chart are tested together: scipy's t at 1 - 0.05 / 5, over three seeds."""
     from scipy.stats import ttest_1samp

@@ -187,6 +187,19 @@ def test_names_that_look_like_numbers_are_names(recipe_file):
     assert [cell.recipe.vocabulary.size for cell in cells(path, "study.skip=[{base: 1}]")] == [20]
 
 
+def test_a_label_that_another_one_shares_a_setting_with_is_skipped_alone(recipe_file):
+    """`skip` names a label, not the settings behind it: two labels may set the same strategy."""
+    full = {"vocabulary.method": "continued"}
+    labels = {"continued": full, "with mean rows": {**full, "embeddings": "mean"}}
+    path = study_file(
+        recipe_file,
+        axes={"kind": labels, "vocabulary.size": [10, 20]},
+        skip=[{"kind": "continued", "vocabulary.size": 10}],
+    )
+    kept = [tuple(cell.labels.values()) for cell in cells(path)]
+    assert kept == [("continued", 20), ("with mean rows", 10), ("with mean rows", 20)]
+
+
 def test_an_override_applies_to_any_scale(recipe_file):
     """What a scale sets, too, is what the override says, in whatever order they are given."""
     scale = {"seeds": [5], "skip": [{"vocabulary.size": 10}], "sample_cells": 1}

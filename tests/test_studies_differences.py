@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from lingraft.report.study_page import verdict
 from lingraft.studies import better_value, differences, ranking
 from lingraft.studies.config import ComparedSettings
 from lingraft.studies.study_results import difference_rows
@@ -26,6 +27,8 @@ def row(
     half: float | None = 0.1,
     metric: str = "bits per byte",
     language: str = "hi",
+    split: str = "heldout",
+    unit: str = "bits/byte",
 ) -> dict:
     return {
         "cell": "x",
@@ -35,7 +38,9 @@ def row(
         "metric": metric,
         "subject": "adapted",
         "value": value,
+        "unit": unit,
         "language": language,
+        "split": split,
         "low": None if half is None else value - half,
         "high": None if half is None else value + half,
     }
@@ -291,6 +296,44 @@ def test_a_ranking_on_few_documents_claims_nothing():
     )
     (enough,) = ranking([{**row, "n": 20} for row in few], ["init"], "init", BITS)
     assert enough.best == "mean"
+
+
+@pytest.mark.parametrize(
+    ("unit", "best"), [("share", "random"), ("points", "random"), ("", None), ("documents", None)]
+)
+def test_scores_of_tasks_are_ranked_by_their_unit(unit, best):
+    """Higher is better for a share and for points; another number of a task may be a loss."""
+    score = ComparedSettings(metric="belebele accuracy")
+    values = {"mean": [0.30, 0.301, 0.302], "random": [0.60, 0.601, 0.604]}
+    rows = rows_of(values, metric=score.metric, split="test", unit=unit)
+    assert [ranked.best for ranked in ranking(rows, ["init"], "init", score)] == [best][
+        : bool(best)
+    ]
+    (difference,) = differences(rows, ["init"], score)
+    assert better_value(difference) == best
+    (written,) = difference_rows([difference], ["init"])
+    said = verdict({**written, "withheld": ""})
+    assert said == (best or "neither direction is better")
+
+
+def test_a_change_is_better_where_its_metric_is():
+    """More words kept whole than before is better, as more words kept whole are."""
+    change = ComparedSettings(metric="words kept whole change")
+    rows = rows_of({"a": [0.1, 0.11, 0.12], "b": [0.3, 0.31, 0.33]}, metric=change.metric)
+    (ranked,) = ranking(rows, ["init"], "init", change)
+    assert ranked.best == "b"
+
+
+@pytest.mark.parametrize(
+    ("per", "said"),
+    [("sample", "8 samples"), ("text", "8 texts"), ("added token", ""), ("run", "")],
+)
+def test_few_samples_order_nothing_either(per, said):
+    """Eight texts that a model wrote say as little as eight documents; eight tokens are all."""
+    rows = rows_of({"mean": [1.00, 1.01, 1.02], "random": [1.5, 1.51, 1.52]})
+    (ranked,) = ranking([{**row, "n": 8, "per": per} for row in rows], ["init"], "init", BITS)
+    assert ranked.few == said
+    assert ranked.best == (None if said else "mean")
 
 
 def test_a_ranking_over_contexts_needs_seeds_in_each_of_them():

@@ -184,7 +184,7 @@ def test_an_order_is_claimed_where_paired_intervals_carry_it() -> None:
 def test_few_documents_carry_no_order() -> None:
     """However far apart the seeds are, 3 documents say too little, as in a study."""
     found = outcome(3, mean=[1.0, 2.0, 3.0], random=[1.5, 2.51, 3.49])
-    assert found.ranking("hi").few_documents == 3
+    assert found.ranking("hi").few == "3 held-out documents"
     assert not any("is better than" in sentence for sentence in found.sentences())
 
 

@@ -234,6 +234,7 @@ def test_cells_on_different_documents_have_no_order(study_file, here, tmp_path):
         ("target.corpus", "different documents"),
         ("embeddings", "too few documents"),
     }
+    assert finished.record["different documents"] == [["target.corpus", "hi"]]
     (told,) = [found for found in warning_lines(finished.record) if "was not measured" in found]
     assert "bits per bite (adapted, target)" in told
     assert "bits per byte" in told

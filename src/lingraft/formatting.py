@@ -128,8 +128,10 @@ def with_interval(value: float, low: float | None, high: float | None) -> str:
 
     >>> with_interval(1.379, 1.26, 1.76), with_interval(1.5, 1.5, 1.5)
     ('1.38 (1.26 to 1.76)', '1.50')
+    >>> with_interval(math.nan, math.nan, math.nan)
+    'not a number'
     """
-    if low is None or high is None or low == high:
+    if low is None or high is None or low == high or not math.isfinite(value):
         return number(value)
     return f"{number(value)} ({number(low)} to {number(high)})"
 

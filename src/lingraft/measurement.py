@@ -39,15 +39,11 @@ HIGHER_IS_BETTER = frozenset(
         "added tokens written where possible",
         "copying gain",
         "mapping gain",
-        "accuracy",
-        "spBLEU",
-        "chrF++",
     }
 )
 LOWER_IS_BETTER = frozenset(
     {
         "bits per byte",
-        "bits per byte change",
         *FERTILITY_METRICS,
         "tokens per byte",
         "tokens per document",
@@ -74,6 +70,23 @@ NEUTRAL = frozenset(
         "in-context gain at bytes 1,024 to 2,048",
     }
 )
+
+
+def direction(metric: str, split: str = "", unit: str = "") -> int:
+    """Return 1 if a higher value of a metric is better, -1 if a lower one is, 0 if not known.
+
+    A change has the direction of its metric. Scores of tasks (`split` is `TASKS`) have names of
+    their own; in which unit they are says whether higher is better.
+
+    >>> direction("bits per byte change"), direction("belebele accuracy", TASKS, "share")
+    (-1, 1)
+    >>> direction("training tokens")
+    0
+    """
+    if split == TASKS:
+        return int(unit in TASK_UNITS)
+    name = metric.removesuffix(CHANGE)
+    return (name in HIGHER_IS_BETTER) - (name in LOWER_IS_BETTER)
 
 
 @dataclass(frozen=True)
@@ -201,7 +214,7 @@ class MetricChange:
             return "few"
         if separated is not True:
             return "no interval" if separated is None else "unclear"
-        higher = self.metric in HIGHER_IS_BETTER or after.split == TASKS
+        higher = direction(self.metric, after.split, after.unit) > 0
         return "better" if (after.value > before.value) == higher else "worse"
 
     def _are_separated(self, before: Measurement, after: Measurement) -> bool | None:

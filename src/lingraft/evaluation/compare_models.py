@@ -69,7 +69,7 @@ def evaluate(
     """
     texts = {}
     for language, corpus in corpora.items():
-        texts[language] = heldout_documents(corpus, settings.heldout_bytes)
+        texts[language] = heldout_documents(corpus, settings.heldout_bytes, settings.heldout_part)
     models = {}
     for subject, folder in folders.items():
         scored = score_folder(

@@ -71,17 +71,26 @@ def _title(record: Mapping[str, Any]) -> str:
     version = record["versions"].get("lingraft", "")
     is_trained = stage_notes(record, "training") or record.get("received")
     trained = ", and pretraining was continued" if is_trained else ""
+    done = (
+        "Tokens of the language were learned from text and added to the base's tokenizer, their "
+        f"embedding rows were initialised{trained}."
+    )
+    if not stage_notes(record, "vocabulary").get("added"):
+        done = f"No tokens were added{trained}."
     return (
         f"# {record['name']}\n\nA {kind} for {' and '.join(targets)}, adapted from "
         f"{record['source']} with [lingraft](https://pypi.org/project/lingraft/) {version}. "
-        "Tokens of the language were learned from text and added to the base's tokenizer, their "
-        f"embedding rows were initialised{trained}. {_describe_ids(record)}"
+        f"{done} {_describe_ids(record)}"
     )
 
 
 def _describe_ids(record: Mapping[str, Any]) -> str:
     """State which ids of the base are unchanged."""
-    dropped = stage_notes(record, "vocabulary").get("dropped", 0)
+    notes = stage_notes(record, "vocabulary")
+    added, dropped = notes.get("added", 0), notes.get("dropped", 0)
+    if dropped > added:
+        # New tokens take the ids of dropped ones; where these are more, no gaps are left.
+        return f"{dropped:,} tokens of the base were dropped, and the others renumbered."
     if dropped:
         return f"{dropped:,} tokens of the base were dropped; the other ids are unchanged."
     return "Every id of the base stands for the same token as before."

@@ -30,10 +30,10 @@ STAGE_VERSIONS = {
     "source-check": 2,
     "result-check": 1,
     "scoring": 7,
-    "tasks": 4,
-    "evaluation": 9,
+    "tasks": 5,
+    "evaluation": 10,
     "prediction": 3,
-    "probe": 4,
+    "probe": 5,
 }
 """Name of a stage -> version of the code that builds it. Every stage has its entry here."""
 

@@ -23,12 +23,13 @@ def speed_charts(study: StudyFiles) -> Iterator[Chart]:
         by_axis.setdefault(needed.axis, []).append(needed)
     for axis, compared in by_axis.items():
         place = study.axes.index(axis)
-        yield _result_chart(f"result-{place}", axis, compared)
+        note = study.diverged_note([axis])
+        yield _result_chart(f"result-{place}", axis, compared, note)
         if any(needed.share is not None for needed in compared):
-            yield _speed_chart(f"speed-{place}", axis, compared)
+            yield _speed_chart(f"speed-{place}", axis, compared, note)
 
 
-def _result_chart(name: str, axis: str, compared: Sequence[TextNeeded]) -> Chart:
+def _result_chart(name: str, axis: str, compared: Sequence[TextNeeded], note: str) -> Chart:
     """Return bits per byte compared with the first value, before and after training."""
     first = compared[0].first
     points: list[dict[str, Any]] = []
@@ -58,7 +59,7 @@ def _result_chart(name: str, axis: str, compared: Sequence[TextNeeded]) -> Chart
         name,
         f"Before and after training by {short(axis)}",
         f"Bits per byte on held-out text of the target language, compared with {first}, which is "
-        f"the dashed line; left of it is better. {_explain(compared)}{right}",
+        f"the dashed line; left of it is better. {_explain(compared)}{right}{note}",
         f"Bits per byte compared with {first}: {'; '.join(descriptions)}.",
         difference_dots(
             points,
@@ -95,7 +96,7 @@ def _counts(numbers: Sequence[int], noun: str) -> str:
     return counted(most, noun) if least == most else f"{least} to {counted(most, noun)}"
 
 
-def _speed_chart(name: str, axis: str, compared: Sequence[TextNeeded]) -> Chart:
+def _speed_chart(name: str, axis: str, compared: Sequence[TextNeeded], note: str) -> Chart:
     first = compared[0].first
     labels = line_labels([first, *(needed.second for needed in compared)])
     points: list[dict[str, Any]] = [{"label": labels[first], "value": 100.0, "shown": "100%"}]
@@ -117,6 +118,7 @@ def _speed_chart(name: str, axis: str, compared: Sequence[TextNeeded]) -> Chart:
     )
     if missing:
         caption += f" Left out, because the curves never meet: {', '.join(missing)}."
+    caption += note
     return Chart(
         name,
         f"Text needed by {short(axis)}",

@@ -37,8 +37,8 @@ def study_charts(study: StudyFiles) -> list[Chart]:
 
 def axis_chart(study: StudyFiles, axis: str) -> Chart | None:
     """Return bits per byte in the target language by axis value, averaged over the other axes."""
-    means = study.means([axis], BITS)
-    if len(means) < 2 or not all(math.isfinite(mean.value) for mean in means):
+    means = [mean for mean in study.means([axis], BITS) if math.isfinite(mean.value)]
+    if len(means) < 2:
         return None
     labels = line_labels(mean.label for mean in means)
     points, descriptions = [], []
@@ -52,7 +52,7 @@ def axis_chart(study: StudyFiles, axis: str) -> Chart | None:
         f"Bits per byte by {short(axis)}",
         f"{language_names(means[0].targets)}, {study.model_of(BITS)}; lower is better. "
         f"{means[0].where}{_explain_bars(means)} The answer above says which differences the "
-        "intervals support.",
+        f"intervals support.{study.diverged_note([axis])}",
         f"Bits per byte by {axis}: {'; '.join(descriptions)}.",
         interval_dots(points, "bits per byte", labels=list(labels.values())),
     )
@@ -78,20 +78,26 @@ def learned_chart(study: StudyFiles) -> Chart | None:
     """
     if len(study.choice_axes) < 2 and study.text_needed:
         return None
+    if study.axes_on_different_text.intersection(study.choice_axes):
+        return None
     means = study.means(study.choice_axes, BITS, compared=True)
     title = f"Target language compared with {means[0].label}" if means else ""
     # The first one itself is the line.
-    return _choices_chart("learned", means[1:], title, CROSSING)
+    note = study.diverged_note(study.choice_axes)
+    return _choices_chart("learned", means[1:], title, CROSSING, note)
 
 
 def kept_chart(study: StudyFiles) -> Chart | None:
     """Return the change of the base language, by choice."""
     means = study.means(study.choice_axes, BASE_CHANGE)
     title = "Base language compared with the base model"
-    return _choices_chart("kept", means, title, OVERLAP)
+    note = study.diverged_note(study.choice_axes)
+    return _choices_chart("kept", means, title, OVERLAP, note)
 
 
-def _choices_chart(name: str, means: Sequence[AxisMean], title: str, advice: str) -> Chart | None:
+def _choices_chart(
+    name: str, means: Sequence[AxisMean], title: str, advice: str, note: str
+) -> Chart | None:
     finite = [mean for mean in means if math.isfinite(mean.value)]
     if not 1 <= len(finite) <= MOST_CHOICES:
         return None
@@ -108,7 +114,7 @@ def _choices_chart(name: str, means: Sequence[AxisMean], title: str, advice: str
         name,
         title,
         f"Target language: {language_names(finite[0].targets)}. Difference in bits per byte; left "
-        f"is better. {finite[0].where}{_explain_bars(finite, f'{advice} {TOGETHER}')}",
+        f"is better. {finite[0].where}{_explain_bars(finite, f'{advice} {TOGETHER}')}{note}",
         f"{title}: {'; '.join(descriptions)}.",
         difference_dots(
             points,

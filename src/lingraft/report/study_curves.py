@@ -27,7 +27,13 @@ def curve_chart(study: StudyFiles) -> Chart | None:
     # The points are in the order of training, so the last one of a name is its end.
     last = {point["name"]: point["value"] for point in points}
     names = list(last)
-    ranked = sorted(last, key=last.__getitem__)
+    # The curve of a run that diverged stops where it still had numbers, which is no end.
+    diverged = set()
+    for group in study.groups:
+        if study.diverged.intersection(group.cells):
+            diverged.add(group.name(study.choice_axes))
+    ended = [name for name in names if name not in diverged]
+    ranked = sorted(ended or names, key=last.__getitem__)
     best, worst = ranked[0], ranked[-1]
     few = len(names) <= MAX_COLOURED_CURVES
     languages: dict[str, None] = {}  # a set in the order of the curves
@@ -43,11 +49,17 @@ def curve_chart(study: StudyFiles) -> Chart | None:
     return Chart(
         "course",
         "Training curves",
-        f"Held-out {join_words(list(languages))}; lower is better; means over seeds.{named}",
+        f"Held-out {join_words(list(languages))}; lower is better; means over seeds.{named}"
+        f"{_diverged_note(study)}",
         f"Line chart of {len(names)} training curves up to {size(longest)}; lowest at the end: "
         f"{best}, {number(last[best])}; highest: {worst}, {number(last[worst])}.",
         styled(declared, 240),
     )
+
+
+def _diverged_note(study: StudyFiles) -> str:
+    note = study.diverged_note(study.choice_axes)
+    return note.replace("Diverged, and left out:", "Diverged, so that the curve stops:")
 
 
 def _curve_points(study: StudyFiles) -> list[dict[str, Any]]:

@@ -6,15 +6,19 @@ the minimum and maximum.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from lingraft.formatting import counted
 from lingraft.report.study_names import TOGETHER, choice_label, short
 from lingraft.report.study_numbers import (
+    BITS,
     COST,
     ValueKey,
     fertility_metric,
@@ -185,8 +189,45 @@ class StudyFiles:
 
     @cached_property
     def text_needed(self) -> list[TextNeeded]:
-        """The text that each value of an axis needs, compared with the first value."""
-        return text_needed(self.curves, self.axes)
+        """The text that each value of an axis needs, compared with the first value.
+
+        Values that were measured on different documents are not compared.
+        """
+        found = text_needed(self.curves, self.axes)
+        return [needed for needed in found if needed.axis not in self.axes_on_different_text]
+
+    @property
+    def axes_on_different_text(self) -> set[str]:
+        """The names of the axes whose values were measured on different documents."""
+        return {axis for axis, _ in self.record.get("different documents", ())}
+
+    @cached_property
+    def diverged(self) -> set[str]:
+        """The names of the cells whose training ended in what is not a number."""
+        last: dict[tuple[str, str], Row] = {}
+        for row in self.curves:
+            if row["role"] == "target":
+                run = row["cell"], row["language"]
+                last[run] = max(last.get(run, row), row, key=itemgetter("step"))
+        cells = {cell for (cell, _), row in last.items() if not math.isfinite(row["bits_per_byte"])}
+        for cell, numbers in self._numbers.items():
+            if not math.isfinite(numbers.get(BITS, 0.0)):
+                cells.add(cell)
+        return cells
+
+    def diverged_note(self, axes: Sequence[str]) -> str:
+        """Return which combinations of axis values have runs that diverged; "" if none has."""
+        counts: dict[str, list[bool]] = {}
+        for cell in self._finished:
+            labels = {name: str(label) for name, label in cell["labels"].items()}
+            if labels.keys() >= set(axes):
+                label = choice_label(labels, axes)
+                counts.setdefault(label, []).append(cell["name"] in self.diverged)
+        parts = []
+        for label, of_label in counts.items():
+            if any(of_label):
+                parts.append(f"{label} ({sum(of_label)} of {counted(len(of_label), 'run')})")
+        return f" Diverged, and left out: {', '.join(parts)}." if parts else ""
 
     def curves_of(self, group: Group) -> Runs:
         """Return the curves of a group, by seed and language."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lingraft.formatting import flatten, flops, percent, with_interval
-from lingraft.measurement import HIGHER_IS_BETTER, LOWER_IS_BETTER, MIN_DOCUMENTS
+from lingraft.measurement import MIN_DOCUMENTS, direction
 from lingraft.page_style import page_style
 from lingraft.report.charts import Chart, chart_packages_missing
 from lingraft.report.note_words import note_name
@@ -110,7 +111,8 @@ def verdict(row: Mapping[str, Any]) -> str:
         return str(row["withheld"])
     if not row["low"] * row["high"] > 0:  # nor is NaN
         return "no detectable difference"
-    if row["metric"] not in HIGHER_IS_BETTER | LOWER_IS_BETTER:
+    # Studies of earlier versions have neither split nor unit.
+    if not direction(row["metric"], row.get("split", ""), row.get("unit", "")):
         return "neither direction is better"
     # Studies of earlier versions have no such column, and one reason for it.
     return "too few documents"
@@ -139,9 +141,10 @@ def choices(study: StudyFiles) -> list[tuple[Group, list[str]]]:
     """Return each choice with its formatted numbers, by language the lowest bits per byte first."""
 
     def order(group: Group) -> tuple[bool, float]:
-        # Groups without the value come last: False sorts before True.
+        # Groups without the value, or which diverged, come last: False sorts before True.
         bits = group.get(BITS)
-        return (bits is None, bits.value if bits else 0.0)
+        is_number = bits is not None and math.isfinite(bits.value)
+        return (not is_number, bits.value if bits and is_number else 0.0)
 
     lines, related = [], relates_to_none(study)
     for part in study.by_target.values():

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from lingraft.formatting import counted
-from lingraft.measurement import HIGHER_IS_BETTER, LOWER_IS_BETTER, MIN_DOCUMENTS, NEUTRAL
+from lingraft.formatting import counted, join_words
+from lingraft.measurement import MIN_DOCUMENTS, NEUTRAL
 from lingraft.studies.axes import Label
 from lingraft.studies.config import ComparedSettings
 from lingraft.studies.statistics import (
@@ -26,16 +26,20 @@ from lingraft.studies.statistics import (
 )
 from lingraft.studies.study_table import Row
 
+SAMPLED = frozenset({"document", "text", "sentence", "sample"})
+"""What a text is sampled in: too few of them say nothing about the rest of the language."""
+
 
 @dataclass(frozen=True)
 class AxisRanking:
     """The values of an axis by their mean, best first; the lowest first for a neutral metric.
 
     `carried` are the pairs (better, worse) whose difference has an interval without 0.
-    `few_documents` is their number where it is too small to claim an order, and
+    `few` is how many documents or samples there are where that is too few to claim an order, and
     `on_different_text` says that the values were measured on different documents; then no pair is.
     `equal` are the pairs whose difference is shown to be smaller than `margin`. `where` says which
-    values of the other axes are ranked, if not all are.
+    values of the other axes are ranked, if not all are, and `missing` are the values of this axis
+    without a measurement, because they failed, or were not trained.
     """
 
     axis: str
@@ -45,18 +49,19 @@ class AxisRanking:
     order: tuple[Label, ...]
     means: tuple[float, ...]
     carried: tuple[tuple[Label, Label], ...] = ()
-    few_documents: int | None = None
+    few: str = ""
     equal: tuple[tuple[Label, Label], ...] = ()
     margin: float | None = None
     where: str = ""
     on_different_text: bool = False
+    missing: tuple[Label, ...] = ()
 
     @property
     def best(self) -> Label | None:
         """The value that is better than every other one by `carried`, `None` if there is none."""
         first, *others = self.order
         pairs = {(first, other) for other in others}
-        return first if pairs <= set(self.carried) else None
+        return first if pairs <= set(self.carried) and not self.missing else None
 
     @property
     def sentence(self) -> str:
@@ -70,13 +75,14 @@ class AxisRanking:
                 f"{metric}: the values of {self.axis} were measured on different documents, so "
                 "they have no order; give all cells the same held-out text (target.heldout)"
             )
-        if self.few_documents is not None:
-            measured = counted(self.few_documents, "held-out document")
-            return f"{metric}: measured on {measured}, too few to order the values of {self.axis}"
+        if self.few:
+            return f"{metric}: measured on {self.few}, too few to order the values of {self.axis}"
         equal = ""
         if self.equal:
             pairs = "; ".join(f"{first} and {second}" for first, second in self.equal)
             equal = f"; equal within {self.margin:g}: {pairs}"
+        if self.missing:
+            equal += f"; not measured with {join_words(list(map(str, self.missing)))}"
         if self.best is not None:
             return f"{metric}: {self.best} is better than every other value of {self.axis}{equal}"
         if self.carried:
@@ -90,28 +96,30 @@ def ranking(
 ) -> list[AxisRanking]:
     """Return the ranking of an axis for each language, over contexts that all values share."""
     rankings: list[AxisRanking] = []
-    if compared.metric not in HIGHER_IS_BETTER | LOWER_IS_BETTER | NEUTRAL:
-        return rankings
     for field in measured_fields(rows, axes, compared):
+        if not field.direction and field.metric not in NEUTRAL:
+            continue
         shared = field.shared_by_all(axis)
         if len(shared.means(axis)) > 1:
             ranked = replace(_rank(shared, axis), where=_shared_where(field, shared, axis))
-            few = few_documents(rows, field.metric, field.subject, field.language)
-            if few is not None:
-                ranked = replace(ranked, carried=(), equal=(), few_documents=few)
+            few = too_few(rows, field.metric, field.subject, field.language)
+            if few:
+                ranked = replace(ranked, carried=(), equal=(), few=few)
             rankings.append(ranked)
     return rankings
 
 
-def few_documents(rows: Sequence[Row], metric: str, subject: str, language: str) -> int | None:
-    """Return the documents that a number is measured on if they are too few, otherwise `None`."""
-    counts = []
+def too_few(rows: Sequence[Row], metric: str, subject: str, language: str) -> str:
+    """Return what a number is measured on if that is too little, such as "8 samples", else ""."""
+    counts = [(MIN_DOCUMENTS, "document")]
     for row in rows:
         same = (row["metric"], row["subject"], row["language"]) == (metric, subject, language)
-        if same and row.get("per") == "document":
-            counts.append(int(row["n"]))
-    fewest = min(counts, default=MIN_DOCUMENTS)
-    return fewest if fewest < MIN_DOCUMENTS else None
+        if same and row.get("per") in SAMPLED:
+            counts.append((int(row["n"]), row["per"]))
+    fewest, per = min(counts)
+    if fewest >= MIN_DOCUMENTS:
+        return ""
+    return counted(fewest, "held-out document" if per == "document" else per)
 
 
 def _shared_where(field: MeasuredField, shared: MeasuredField, axis: str) -> str:
@@ -132,7 +140,7 @@ def _shared_where(field: MeasuredField, shared: MeasuredField, axis: str) -> str
 
 def _rank(field: MeasuredField, axis: str) -> AxisRanking:
     means = field.means(axis)
-    sign = -1 if field.metric in HIGHER_IS_BETTER else 1
+    sign = -1 if field.direction > 0 else 1
     # What is not a number is last.
     order = sorted(means, key=lambda label: (math.isnan(means[label]), sign * means[label]))
     pairs = list(combinations(order, 2))

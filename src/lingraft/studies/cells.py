@@ -163,7 +163,7 @@ def _check_skip(study: Study) -> None:
                 raise RecipeError(msg)
             known = list(chain.from_iterable(values_of(axis, values) for values in written))
             for one in _as_list(skipped):
-                if not any(_is_value(value, one) for value in known):
+                if not any(_is_value(axis, value, one) for value in known):
                     labels = dict.fromkeys(str(value.label) for value in known)
                     msg = (
                         f"{where}: skip: the axis {axis} has no value {one!r}; "
@@ -179,15 +179,20 @@ def _is_skipped(study: Study, point: Point) -> bool:
 
 def _matches(entry: Mapping[str, Any], point: Point) -> bool:
     for axis, skipped in entry.items():
-        if axis not in point or not any(_is_value(point[axis], one) for one in _as_list(skipped)):
+        if axis not in point:
+            return False
+        if not any(_is_value(axis, point[axis], one) for one in _as_list(skipped)):
             return False
     return True
 
 
-def _is_value(value: Value, named: Any) -> bool:
-    """Say whether an axis value is the one that `skip` names, by its label or by a setting."""
+def _is_value(axis: str, value: Value, named: Any) -> bool:
+    """Say whether an axis value is the one that `skip` names, by its label or as it is set."""
     # The labels of an axis with names are text, though YAML reads 1 as a number.
-    return str(value.label) == str(named) or named in value.settings.values()
+    if str(value.label) == str(named):
+        return True
+    # The settings of a label may be shared with other labels: those are named by the label alone.
+    return axis in value.settings and value.settings[axis] == named
 
 
 def _as_list(skipped: Any) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from statistics import fmean
 from typing import Any
@@ -38,20 +38,8 @@ class ProbeScore:
     def table_rows(self, targets: Collection[str]) -> Iterator[Row]:
         """Yield the scores as rows of a study's table."""
         for row in self.rows:
-            yield {
-                f"{AXIS}{INIT}": self.init,
-                "seed": self.seed,
-                "role": "target" if row.language in targets else "replay",
-                "metric": row.metric,
-                "subject": row.subject,
-                "language": row.language,
-                "value": row.value,
-                "low": row.low,
-                "high": row.high,
-                "n": row.n,
-                "per": row.per,
-                "confidence": row.confidence,
-            }
+            role = "target" if row.language in targets else "replay"
+            yield {f"{AXIS}{INIT}": self.init, "seed": self.seed, "role": role, **asdict(row)}
 
 
 @dataclass(frozen=True)

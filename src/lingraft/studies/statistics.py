@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import fmean
 
-from lingraft.measurement import HIGHER_IS_BETTER, LOWER_IS_BETTER
+from lingraft.measurement import direction
 from lingraft.studies.axes import Label
 from lingraft.studies.config import ComparedSettings
 from lingraft.studies.study_table import AXIS, Row
@@ -37,7 +37,8 @@ class Difference:
     `context` maps the other axes to their labels; if it is empty, `value` is the average over all
     contexts. `n` is the number of seeds. `spread` is the standard error of `value`, `None` if it is
     not known. `over` says what it was computed over: "seeds" or "documents". `margin` is the size
-    below which a difference counts as none, if the study sets it.
+    below which a difference counts as none, if the study sets it. `split` and `unit` are those of
+    the measurements.
     """
 
     axis: str
@@ -52,6 +53,13 @@ class Difference:
     spread: float | None
     over: str = "seeds"
     margin: float | None = None
+    split: str = ""
+    unit: str = ""
+
+    @property
+    def direction(self) -> int:
+        """1 if higher is better, -1 if lower is, 0 if neither is."""
+        return direction(self.metric, self.split, self.unit)
 
     def is_equal(self, level: float = EQUIVALENCE_LEVEL) -> bool:
         """Return whether two one-sided tests at this level show a difference below the margin.
@@ -102,6 +110,13 @@ class MeasuredField:
     language: str
     points: Mapping[Place, Mapping[int, _Point]]
     margin: float | None = None
+    split: str = ""
+    unit: str = ""
+
+    @property
+    def direction(self) -> int:
+        """1 if higher is better, -1 if lower is, 0 if neither is."""
+        return direction(self.metric, self.split, self.unit)
 
     def labels(self, axis: str) -> list[Label]:
         """Return the labels on an axis, each once, in the order of the cells."""
@@ -202,6 +217,8 @@ class MeasuredField:
             spread,
             over,
             self.margin,
+            self.split,
+            self.unit,
         )
 
 
@@ -225,6 +242,7 @@ def measured_fields(
     Fertility is asked for by any of its names: each language has it in its own unit.
     """
     by_language: dict[tuple[str, str], dict[Place, dict[int, _Point]]] = {}
+    kinds: dict[tuple[str, str], set[tuple[str, str]]] = {}
     column = "role" if compared.language in {"target", "replay"} else "language"
     is_fertility = compared.metric in FERTILITY_METRICS
     metrics = FERTILITY_METRICS if is_fertility else (compared.metric,)
@@ -236,12 +254,19 @@ def measured_fields(
         has_interval = row["low"] is not None and row["high"] is not None
         half = _half_width(row) if has_interval else None
         of_language = by_language.setdefault((row["language"], row["metric"]), {})
+        kinds.setdefault((row["language"], row["metric"]), set()).add((row["split"], row["unit"]))
         points = of_language.setdefault(place, {})
         points[row["seed"]] = _Point(row["value"], half)
     fields = []
     for (language, metric), points_of_language in by_language.items():
         names = (metric, compared.subject, language)
-        fields.append(MeasuredField(tuple(axes), *names, points_of_language, compared.margin))
+        found = kinds[language, metric]
+        # A mean of a task is a share only where all of its values are between 0 and 1.
+        split, unit = next(iter(found)) if len(found) == 1 else (next(iter(found))[0], "")
+        field = MeasuredField(
+            tuple(axes), *names, points_of_language, compared.margin, split=split, unit=unit
+        )
+        fields.append(field)
     return fields
 
 
@@ -277,13 +302,11 @@ def better_value(difference: Difference, confidence: float = CONFIDENCE) -> Labe
     ('mean', None)
     """
     interval = difference.interval(confidence)
-    has_direction = difference.metric in HIGHER_IS_BETTER | LOWER_IS_BETTER
-    if interval is None or not has_direction or not all(map(math.isfinite, interval)):
+    if interval is None or not difference.direction or not all(map(math.isfinite, interval)):
         return None
     if interval[0] <= 0 <= interval[1]:
         return None
-    second_is_better = (difference.value > 0) == (difference.metric in HIGHER_IS_BETTER)
-    return difference.second if second_is_better else difference.first
+    return difference.second if difference.value * difference.direction > 0 else difference.first
 
 
 def interval_over_seeds(values: Sequence[float]) -> tuple[float, float] | None:

@@ -12,8 +12,8 @@ from lingraft.evaluation.compare_models import TEXT_DIGEST
 from lingraft.model_card.markdown import heldout_text, stage_notes
 from lingraft.pipeline.run_folder import RUN, read_record
 from lingraft.store import WARNINGS
-from lingraft.studies.axes import axes_of
-from lingraft.studies.axis_ranking import AxisRanking, few_documents, ranking
+from lingraft.studies.axes import Label, axes_of
+from lingraft.studies.axis_ranking import AxisRanking, ranking, too_few
 from lingraft.studies.cells import Cell
 from lingraft.studies.config import Study
 from lingraft.studies.statistics import (
@@ -59,13 +59,13 @@ def gather_results(
         compared_differences += differences(rows, axes, compared)
         for axis in axes:
             ranked = ranking(rows, axes, axis, compared)
-            rankings += [_withheld(one, unlike) for one in ranked]
+            rankings += [_withheld(_with_missing(one, cells), unlike) for one in ranked]
     write_table(rows, folder / TABLE)
     write_table(curves, folder / CURVES)
     few = {
         key
         for key in {(row["metric"], row["subject"], row["language"]) for row in rows}
-        if few_documents(rows, *key) is not None
+        if too_few(rows, *key)
     }
     table = difference_rows(compared_differences, axes, few=few, unlike=unlike)
     write_table(table, folder / DIFFERENCES)
@@ -74,6 +74,7 @@ def gather_results(
         "failures": failures,
         "warnings": [*_unmatched(study, cells, rows), *_warnings(cells, folder)],
         "heldout": _heldout_text(cells, folder),
+        "different documents": sorted(map(list, unlike)),
         "rankings": list(map(_ranking_record, rankings)),
         "columns": COLUMNS,
         "curve_columns": CURVE_COLUMNS,
@@ -89,6 +90,18 @@ def _warnings(cells: Sequence[Cell], folder: Path) -> list[dict[str, Any]]:
             for warning in read_record(run).get(WARNINGS, ()):
                 cells_of_warning.setdefault(warning, []).append(cell.name)
     return [{"warning": text, "cells": names} for text, names in cells_of_warning.items()]
+
+
+def _with_missing(ranked: AxisRanking, cells: Sequence[Cell]) -> AxisRanking:
+    """Return a ranking with the values of its axis that no cell of its language was ranked with."""
+    labels: dict[Label, None] = {}  # a set in the order of the cells
+    for cell in cells:
+        recipe = cell.recipe
+        texts = [*recipe.targets, *([recipe.replay] if recipe.replay else [])]
+        if ranked.language in {"", *(text.language for text in texts)}:
+            labels[cell.labels[ranked.axis]] = None
+    missing = tuple(label for label in labels if label not in ranked.order)
+    return replace(ranked, missing=missing)
 
 
 def _withheld(ranked: AxisRanking, unlike: Collection[tuple[str, str]]) -> AxisRanking:
@@ -200,6 +213,8 @@ def difference_rows(
                 "second": str(difference.second),
                 **context,
                 "metric": difference.metric,
+                "unit": difference.unit,
+                "split": difference.split,
                 "subject": difference.subject,
                 "language": difference.language,
                 "difference": difference.value,

@@ -95,15 +95,22 @@ def text_needed(rows: Sequence[Row], axes: Sequence[str]) -> list[TextNeeded]:
 
 
 def read_curves(rows: Iterable[Row]) -> Runs:
-    """Return the curves of the target languages among rows of cells that differ in seed only."""
+    """Return the curves of the target languages among rows of cells that differ in seed only.
+
+    Those of trainings that diverged are left out: they end in what is not a number.
+    """
     curves: dict[tuple[int, str], dict[float, float]] = {}
     for row in rows:
-        # A training that diverged has points that are no numbers.
-        if row["role"] == "target" and math.isfinite(row["bits_per_byte"]):
+        if row["role"] == "target":
             points = curves.setdefault((row["seed"], row["language"]), {})
             # Of two points at the same text, the last one counts: the first was before merging.
             points[float(row["bytes"])] = row["bits_per_byte"]
-    return {run: sorted(points.items()) for run, points in curves.items()}
+    runs = {}
+    for run, points in curves.items():
+        curve = sorted(points.items())
+        if math.isfinite(curve[-1][1]):
+            runs[run] = [point for point in curve if math.isfinite(point[1])]
+    return runs
 
 
 def text_to_equal(first: Runs, second: Runs, axis: str, names: tuple[str, str]) -> TextNeeded:

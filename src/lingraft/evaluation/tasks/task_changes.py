@@ -27,9 +27,6 @@ from lingraft.evaluation.tasks.task_measurements import (
 from lingraft.evaluation.tasks.task_metrics import translation_metric
 from lingraft.measurement import TASK_UNITS, Measurement
 
-DRAWS = 200
-"""Resamples of a change of corpus scores; fewer than usual, as each computes two corpus scores."""
-
 Scores = dict[tuple[str, str], dict[str, Any]]
 """(metric, language) -> document -> (lm-eval's metric, value)."""
 
@@ -121,7 +118,7 @@ def _corpus_interval(
     counts_after = corpus_statistics(scorer, second)
     random = np.random.default_rng(bootstrap.seed)
     differences = []
-    for _ in range(min(DRAWS, bootstrap.resamples)):
+    for _ in range(bootstrap.resamples):
         # The same documents for both models, so that the difference is paired.
         drawn = random.integers(len(first), size=len(first))
         before = score_statistics(scorer, counts_before[drawn].sum(axis=0))
