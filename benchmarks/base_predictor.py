@@ -38,8 +38,11 @@ TOKENS_READ = {"english-8m": 10.3e6, "SmolLM2-135M": 2e12}
 MIN_BASES = 4
 """A fact is checked if it is known of so many bases (`validate`)."""
 
-TRAINED_HERE = re.compile(r"[\d.]+M-(\d+)")
-"""Names of bases that the study trained: size and tokens per parameter, as in 0.2M-20."""
+TRAINED_HERE = re.compile(r"([\d.]+)M-(\d+)")
+"""Names of bases that the study trained: size and tokens per parameter, both rounded: 0.2M-20.
+
+Their product is the number of tokens that the base read.
+"""
 
 SHIPPED = Path(base_comparison.__file__).with_name(base_comparison.RUNS)
 
@@ -103,7 +106,10 @@ def tokens_per_parameter(base: str, parameters: float) -> dict[str, float]:
     if base in TOKENS_READ:
         return {"tokens_per_parameter": TOKENS_READ[base] / parameters}
     trained_here = TRAINED_HERE.fullmatch(base)
-    return {"tokens_per_parameter": float(trained_here[1])} if trained_here else {}
+    if not trained_here:
+        return {}
+    millions, ratio = map(float, trained_here.groups())
+    return {"tokens_per_parameter": millions * 1e6 * ratio / parameters}
 
 
 def probe_fall(points: Sequence[Row]) -> dict[str, float]:
@@ -133,10 +139,7 @@ def outcomes(rows: Sequence[Row], runs: Sequence[BaseRun]) -> Iterator[str]:
     for base in dict.fromkeys(run.base for run in runs):
         of_base = {run.text: run for run in runs if run.base == base}
         facts = next(iter(of_base.values())).facts
-        cells = [
-            f"{number(of_base[text].facts['target_bits'])} to {number(of_base[text].end)}"
-            for text in texts
-        ]
+        cells = [before_and_after(of_base.get(text)) for text in texts]
         english = mean(
             rows, **{"axis.base": base}, metric="bits per byte", subject="adapted", role="replay"
         )
@@ -144,6 +147,11 @@ def outcomes(rows: Sequence[Row], runs: Sequence[BaseRun]) -> Iterator[str]:
             f"| {base} | {facts['parameters']:,.0f} | {number(facts['base_bits'])} | "
             f"{' | '.join(cells)} | {number(english)} |"
         )
+
+
+def before_and_after(run: BaseRun | None) -> str:
+    """Return the bits per byte of a run before and after training; "–" if there is no such run."""
+    return f"{number(run.facts['target_bits'])} to {number(run.end)}" if run else "–"
 
 
 def checks(runs: Sequence[BaseRun]) -> Iterator[str]:

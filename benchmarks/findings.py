@@ -305,12 +305,16 @@ def ends_table(languages: Mapping[str, StudyFiles]) -> str:
     first = next(iter(ends[0]))
     names = " | ".join(map(language_name, languages))
     lines = [f"| after training, compared with {first} | {names} |", f"|---|{'---|' * len(ends)}"]
-    ordered = sorted(ends[0], key=lambda label: fmean(fmean(of[label].values()) for of in ends))
+    labels = dict.fromkeys(label for of in ends for label in of)
+    means = {
+        label: fmean(fmean(of[label].values()) for of in ends if label in of) for label in labels
+    }
+    ordered = sorted(labels, key=means.__getitem__)
     for label in ordered:
         cells = (
             f"{mean_of(of, first)} bits per byte"
             if label == first
-            else shown(difference(of[first], of[label]))
+            else shown(difference(of[first], of.get(label, {})))
             for of in ends
         )
         lines.append(f"| {label} | {' | '.join(cells)} |")
@@ -343,7 +347,7 @@ def rows_next_to_paper(study: StudyFiles) -> str:
         cells = []
         for others in languages:
             values = [value for pair, value in after[label].items() if pair[0] == others]
-            cells.append(f"{fmean(values):.3f}")
+            cells.append(f"{fmean(values):.3f}" if values else "–")
         lines.append(f"| {label} | {PAPER_ROWS[label]:.2f} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", measured_on(first)])
 
