@@ -16,8 +16,11 @@ from lingraft.recipe.yaml import dump
 from lingraft.store import Store
 from lingraft.studies import cells_of, read_study
 from lingraft.studies.axes import axes_of
+from lingraft.studies.compared_metrics import known_metrics
 from lingraft.studies.config import Study
+from lingraft.studies.study_folder import TABLE
 from lingraft.studies.study_schedule import Outcome, build_schedule
+from lingraft.studies.study_table import read_table
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDIES = sorted(
@@ -187,6 +190,15 @@ def test_names_that_look_like_numbers_are_names(recipe_file):
     assert [cell.recipe.vocabulary.size for cell in cells(path, "study.skip=[{base: 1}]")] == [20]
 
 
+def test_every_metric_that_was_measured_can_be_compared():
+    """No name in the kept tables is refused as misspelt."""
+    measured = set()
+    for path in (ROOT / "benchmarks/measured").glob(f"*/{TABLE}"):
+        measured |= {row["metric"].removesuffix(" change") for row in read_table(path)}
+    assert len(measured) > 30
+    assert measured <= known_metrics()
+
+
 def test_a_label_that_another_one_shares_a_setting_with_is_skipped_alone(recipe_file):
     """`skip` names a label, not the settings behind it: two labels may set the same strategy."""
     full = {"vocabulary.method": "continued"}
@@ -256,6 +268,21 @@ def test_skip_may_name_values_of_other_scales(recipe_file):
             {"axes": GRID, "compare": [{"language": "replay"}]},
             ("replay=null",),
             "compare: no cell measures 'replay'; known: hi, target",
+        ),
+        (
+            {"axes": GRID, "compare": [{"metric": "bits per bite"}]},
+            (),
+            "study.yaml:13: compare: no metric is called 'bits per bite'; did you mean 'bits per",
+        ),
+        (
+            {"axes": GRID, "compare": [{"metric": "bits per byte change", "subject": "source"}]},
+            (),
+            "bits per byte change is the change since the source; set subject: adapted",
+        ),
+        (
+            {"axes": GRID, "compare": [{"metric": "training time"}]},
+            (),
+            "training time is a number of the run, not of a text; set subject: adapted, language",
         ),
         ({"axes": GRID}, ("scale=smal",), "because the study has no scales"),
         (

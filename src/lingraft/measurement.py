@@ -72,6 +72,31 @@ NEUTRAL = frozenset(
 )
 
 
+# Metrics of which neither a lower nor a higher value is good in itself, and which are not ordered.
+WITHOUT_DIRECTION = frozenset(
+    {
+        "added tokens in use",
+        "added tokens in frequent use",
+        "exposures of an added token",
+        "rarely seen added tokens",
+        "under-trained added tokens",
+        "tokens that are added",
+        "tokens per sentence",
+        "normalised sequence length",
+        "premium over English",
+        "Gini of premiums",
+        "Gini of premiums with English",
+        "repetition",
+        "time to write 1,000 bytes",
+        "tokens added",
+        "parameters",
+        "training tokens",
+        "training bytes",
+        "training bytes of target text",
+    }
+)
+
+
 def direction(metric: str, split: str = "", unit: str = "") -> int:
     """Return 1 if a higher value of a metric is better, -1 if a lower one is, 0 if not known.
 

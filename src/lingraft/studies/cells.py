@@ -27,6 +27,7 @@ from lingraft.recipe.tree import Place, Tree, place_of
 from lingraft.recipe.yaml import read_file
 from lingraft.store import digest
 from lingraft.studies.axes import Axis, Label, Value, axes_of, values_of
+from lingraft.studies.compared_metrics import check_compared
 from lingraft.studies.config import SEED, Study
 
 LONGEST_NAME = 80
@@ -71,28 +72,8 @@ def cells_of(study: Study, folder: Path = Path()) -> list[Cell]:
     if any(cell.recipe.training.chooses for cell in cells):
         cells = [replace(cell, recipe=_on_reported_half(cell.recipe)) for cell in cells]
     _check_different(study, cells)
-    _check_compared(study, cells)
+    check_compared(study, [cell.recipe for cell in cells])
     return cells
-
-
-def _check_compared(study: Study, cells: Sequence[Cell]) -> None:
-    """Raise `RecipeError` for a language of `compare` that no cell measures.
-
-    Languages of tasks are known only when they have run.
-    """
-    recipes = [cell.recipe for cell in cells]
-    if any(recipe.evaluation.tasks.names for recipe in recipes):
-        return
-    replayed = [recipe.replay.language for recipe in recipes if recipe.replay]
-    targets = [text.language for recipe in recipes for text in recipe.targets]
-    known = {"target", *targets, *(("replay", *replayed) if replayed else ())}
-    for number, compared in enumerate(study.compare):
-        # Measurements of the model itself have no language.
-        if compared.language not in {"", *known}:
-            where = f"{study.line('compare', number)}: compare"
-            hint = did_you_mean(compared.language, known)
-            msg = f"{where}: no cell measures {compared.language!r}; {hint}"
-            raise RecipeError(msg)
 
 
 def _check_different(study: Study, cells: Sequence[Cell]) -> None:

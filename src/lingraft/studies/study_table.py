@@ -11,12 +11,14 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lingraft.errors import StoreError
 from lingraft.measurement import Measurement, read_measurements
 from lingraft.pipeline.run_folder import read_record
-from lingraft.studies.cells import Cell
+
+if TYPE_CHECKING:
+    from lingraft.studies.cells import Cell
 
 AXIS = "axis."
 COLUMNS = {
@@ -48,7 +50,7 @@ CURVE_COLUMNS = {
 Row = dict[str, Any]
 
 STAGE_SECONDS = "seconds to build"
-_STAGE_NOTES = (  # stage, note, metric, subject, unit
+STAGE_NOTES = (  # stage, note, metric, subject, unit
     ("vocabulary", "added", "tokens added", "spliced", "tokens"),
     ("source", "parameters", "parameters", "source", "parameters"),
     ("embeddings", "parameters", "parameters", "spliced", "parameters"),
@@ -109,7 +111,7 @@ def _noted_measurements(record: Mapping[str, Any]) -> Iterator[Measurement]:
     for stage in record["stages"]:
         # The instruct model of a chat vector is a later stage that is also called source.
         notes.setdefault(stage["name"], {**stage["notes"], STAGE_SECONDS: stage["seconds"]})
-    for name, key, metric, subject, unit in _STAGE_NOTES:
+    for name, key, metric, subject, unit in STAGE_NOTES:
         if key in notes.get(name, {}):
             yield Measurement(metric, subject, float(notes[name][key]), unit, split="", per="run")
 
