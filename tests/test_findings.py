@@ -116,7 +116,8 @@ def test_the_page_has_the_tables_of_the_kept_measurements(tmp_path, monkeypatch,
 
 def test_the_page_has_the_table_of_the_kept_study_of_tokens(tmp_path, monkeypatch):
     """The kept studies make the tables of both pages again."""
-    names = ("study-tokens", "study-tokens-30000-hi", "study-tokens-30000-tr")
+    sizes = ("30000-hi", "30000-keep-hi", "30000-tr")
+    names = ("study-tokens", *(f"study-tokens-{size}" for size in sizes))
     kept = [ROOT / "benchmarks/measured" / name for name in names]
     write(monkeypatch, tmp_path, "tokens", *kept, places="tokens")
     for page in ("findings-tables", "paper"):
