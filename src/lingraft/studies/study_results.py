@@ -43,18 +43,21 @@ def gather_results(
     rows: list[Row] = []
     curves: list[Row] = []
     records, failures = [], []
+    # A cell that failed may have the folder of an earlier run, with other text and warnings.
+    done: list[Cell] = []
     for cell in cells:
         outcome = outcomes.get(cell.name)
         error = outcome.error if outcome else ""
         if outcome and error:
             failures.append({"cell": cell.name, "error": error, "trace": outcome.trace})
         else:
+            done.append(cell)
             rows += measurement_rows(cell, folder / CELLS / cell.name)
             curves += curve_rows(cell, folder / CELLS / cell.name)
         records.append(_cell_record(cell, error))
     compared_differences: list[Difference] = []
     rankings: list[AxisRanking] = []
-    unlike = _different_texts(cells, axes, folder)
+    unlike = _different_texts(done, axes, folder)
     for compared in study.compare:
         compared_differences += differences(rows, axes, compared)
         for axis in axes:
@@ -72,8 +75,8 @@ def gather_results(
     return {
         "cells": records,
         "failures": failures,
-        "warnings": [*_unmatched(study, cells, rows), *_warnings(cells, folder)],
-        "heldout": _heldout_text(cells, folder),
+        "warnings": [*_unmatched(study, cells, rows), *_warnings(done, folder)],
+        "heldout": _heldout_text(done, folder),
         "different documents": sorted(map(list, unlike)),
         "rankings": list(map(_ranking_record, rankings)),
         "columns": COLUMNS,
