@@ -139,6 +139,27 @@ def test_one_side_can_be_learned_and_the_other_not(case: LearnedCase, tmp_path: 
         )
 
 
+def test_a_side_that_is_not_given_starts_from_the_models_own_matrix(case: LearnedCase) -> None:
+    """Rows of one side from its matrix alone are those with the other side's matrix given."""
+    checkpoint = Checkpoint.open(case.folder)
+    names = embedding_names(checkpoint)
+    if names.tied:
+        pytest.skip("a tied model has one matrix")
+    matrices = {side: checkpoint.tensor(names.matrix(side)) for side in ("input", "output")}
+    method = INITS.parse({"learned": {**QUICK, "base_rows": "keep"}})
+    for side, other in (("input", "output"), ("output", "input")):
+        alone = InitRequest(
+            matrices[side],
+            case.splice,
+            side,
+            source_folder=case.folder,
+            tokenizer_folder=case.tokenizer,
+            corpus=TEXT,
+        )
+        given = dataclasses.replace(alone, other=matrices[other], scratch={})
+        assert torch.equal(method.rows(alone).rows, method.rows(given).rows), side
+
+
 def test_too_little_text_is_an_error(case: LearnedCase) -> None:
     """A budget without any text is an error that names the settings to raise."""
     checkpoint = Checkpoint.open(case.folder)

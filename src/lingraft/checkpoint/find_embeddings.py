@@ -20,6 +20,7 @@ from lingraft.checkpoint.model_class import (
     is_multimodal,
     read_model_config,
 )
+from lingraft.checkpoint.row_request import Side
 from lingraft.checkpoint.safetensors_files import (
     Checkpoint,
     blocks,
@@ -62,6 +63,10 @@ class EmbeddingNames:
         """Every tensor that changes with the vocabulary."""
         bias = (self.output_bias,) if self.output_bias else ()
         return (*self.input, *self.output, *bias, *(table.name for table in self.tables))
+
+    def matrix(self, side: Side) -> str:
+        """The name of a side's matrix; of a tied model, that of its only one."""
+        return self.output[0] if side == "output" and self.output else self.input[0]
 
 
 def embedding_names(checkpoint: Checkpoint) -> EmbeddingNames:

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from lingraft.checkpoint.find_embeddings import embedding_names
 from lingraft.checkpoint.safetensors_files import Checkpoint
-from lingraft.embeddings.base import INITS, EmbeddingInit, InitRequest, InitRows, digest_file
+from lingraft.embeddings.base import INITS, EmbeddingInit, InitRequest, InitRows, Side, digest_file
 from lingraft.embeddings.subtoken_mean import SubtokenMean
 from lingraft.errors import ModelError
 from lingraft.splice import Vocabulary
@@ -81,7 +81,7 @@ class Donor(EmbeddingInit):
         return InitRows(rows_AD, tuple(origins), notes)
 
 
-def _read_matrix(folder: Path, side: str, ids: int) -> Tensor:
+def _read_matrix(folder: Path, side: Side, ids: int) -> Tensor:
     """Return the donor's matrix of a side; raises `ModelError` if it has fewer rows than ids."""
     checkpoint = Checkpoint.open(folder)
     names = embedding_names(checkpoint)
@@ -91,8 +91,7 @@ def _read_matrix(folder: Path, side: str, ids: int) -> Tensor:
             f"{names.rows:,} rows; put the tokenizer that belongs to the model into the folder"
         )
         raise ModelError(msg)
-    tensors = names.output if side == "output" and names.output else names.input
-    return checkpoint.tensor(tensors[0])
+    return checkpoint.tensor(names.matrix(side))
 
 
 def _shared_ids(

@@ -27,6 +27,7 @@ from lingraft.embeddings.learned_training import (
     LearnedMatrices,
     empty_folder,
     pack_text,
+    read_source_rows,
     write_start_model,
 )
 from lingraft.embeddings.resumable_loop import first_and_last
@@ -220,10 +221,13 @@ class LearnedInit(EmbeddingInit):
         start_rows: dict[Side, InitRows] = {}
         for side in sides:
             side_request = request
-            if side != request.side and request.other is not None:
+            if side != request.side:
                 # The other side's method computes its rows from its own matrix.
+                other = request.other
+                if other is None:  # a caller that wants rows of one side gives one matrix
+                    other = read_source_rows(request, side)
                 side_request = dataclasses.replace(
-                    request, side=side, matrix=request.other, other=request.matrix, other_init=self
+                    request, side=side, matrix=other, other=request.matrix, other_init=self
                 )
             is_learned = self._is_learned(request, side)
             method = self.start if is_learned or request.other_init is None else request.other_init

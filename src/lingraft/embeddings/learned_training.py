@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from lingraft.checkpoint import resize_embeddings
+from lingraft.checkpoint import Checkpoint, embedding_names, resize_embeddings
 from lingraft.embeddings.align import read_text
 from lingraft.embeddings.base import InitRequest, InitRows, Side
 from lingraft.packing import PackingSettings
@@ -80,6 +80,13 @@ class GivenRows:
     def chosen(self) -> dict[str, Any]:
         """Return the method's name for the notes of the start model, which are not used."""
         return {"given": {}}
+
+
+def read_source_rows(request: InitRequest, side: Side) -> torch.Tensor:
+    """Return the source model's own matrix of a side, without padding."""
+    checkpoint = Checkpoint.open(request.source_folder)
+    matrix = checkpoint.tensor(embedding_names(checkpoint).matrix(side))
+    return matrix[: request.splice.source_size]
 
 
 def write_start_model(request: InitRequest, rows: Mapping[Side, InitRows], folder: Path) -> Path:
