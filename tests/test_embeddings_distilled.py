@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import random
+import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,7 +22,7 @@ from lingraft.checkpoint import (
 from lingraft.embeddings import INITS
 from lingraft.embeddings.align import read_text
 from lingraft.embeddings.distillation_student import DistillationStudent
-from lingraft.embeddings.distillation_windows import StudentWindow, find_windows
+from lingraft.embeddings.distillation_windows import StudentWindow, _split, find_windows
 from lingraft.errors import ModelError
 from lingraft.evaluation import bits_per_byte
 from lingraft.tokenizer import open_tokenizer
@@ -133,6 +137,77 @@ def test_windows_end_together_in_both_tokenisations(request_: InitRequest) -> No
         assert window.target[window.first_added] in added
         assert not added & set(window.target[: window.first_added])
     assert {token.surface for token in request_.splice.added if token.id in seen} == {b"zq", b"ren"}
+
+
+SIZES = (np.array([1, 2, 3]), np.array([2, 3, 5, 7]))
+"""The bytes of three source ids and of four target ids, of which the last one is added."""
+
+
+def document_of(length: int, seed: int = 0) -> tuple[list[int], list[int]]:
+    """Return source and target ids that spell the same number of bytes."""
+    draw = random.Random(seed)
+    target = [draw.randrange(4) for _ in range(length)]
+    source: list[int] = []
+    left = int(SIZES[1][target].sum())
+    while left:
+        source.append(draw.randrange(min(3, left)))
+        left -= int(SIZES[0][source[-1]])
+    return source, target
+
+
+def slow_windows(source: list[int], target: list[int], length: int) -> list[StudentWindow]:
+    """Return the windows of a document: the next one begins where the one before ends."""
+    source_ends = np.cumsum(SIZES[0][source]).tolist()
+    target_ends = np.cumsum(SIZES[1][target]).tolist()
+    windows, begin = [], 0
+    while begin < target_ends[-1]:
+        common = [end for end in target_ends if end > begin and end in source_ends]
+        size_at = {end: sum(begin < e <= end for e in target_ends) for end in common}
+        end = next((end for end in common if size_at[end] >= length), common[-1])
+        own_source = [place for place, e in enumerate(source_ends) if begin < e <= end]
+        own_target = [place for place, e in enumerate(target_ends) if begin < e <= end]
+        pairs = []
+        for e in common:
+            if e <= end:
+                source_place, target_place = source_ends.index(e), target_ends.index(e)
+                pairs.append((source_place - own_source[0], target_place - own_target[0]))
+        ids = [target[place] for place in own_target]
+        if 3 in ids:
+            of_source = tuple(source[place] for place in own_source)
+            windows.append(StudentWindow(of_source, tuple(ids), tuple(pairs), ids.index(3)))
+        begin = end
+    return windows
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_windows_equal_those_of_a_slow_loop(seed: int) -> None:
+    """A window ends at the first common end after its shortest length, or with the document."""
+    source, target = document_of(10 * seed + 1, seed)
+    windows = list(_split(source, target, SIZES, 6, {3}))
+    assert windows == slow_windows(source, target, 6)
+
+
+def test_the_work_of_windows_grows_with_the_length_of_a_document() -> None:
+    """Twice the document runs twice the lines of code, not four times as many."""
+    lines = {}
+    for length in (2000, 4000):
+        document = document_of(length)
+        count = 0
+
+        def trace(_frame: Any, event: str, _argument: Any) -> Any:
+            nonlocal count
+            count += event == "line"
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            windows = list(_split(*document, SIZES, 48, {3}))
+        finally:
+            sys.settrace(before)
+        assert len(windows) > 10
+        lines[length] = count
+    assert lines[4000] < 2.5 * lines[2000]
 
 
 def test_tokens_with_enough_windows_get_no_more(request_: InitRequest) -> None:

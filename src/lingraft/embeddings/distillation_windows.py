@@ -74,6 +74,7 @@ def _split(
     """
     pairs = _common_ends(source_ids, target_ids, sizes)
     begin = (-1, -1)  # the last positions before the window, in the source and in the target
+    first_pair = 0  # of the window
     for number, pair in enumerate(pairs):
         if pair[1] - begin[1] < length and number + 1 < len(pairs):
             continue
@@ -81,12 +82,12 @@ def _split(
         first = next((place for place, i in enumerate(target) if i in added), None)
         if first is not None and pair[0] - begin[0] <= MAX_SOURCE_TOKENS:
             ends = []
-            for source_end, target_end in pairs:
-                if begin[1] < target_end <= pair[1]:
-                    ends.append((source_end - begin[0] - 1, target_end - begin[1] - 1))
+            # Only the window's own pairs: over all pairs of a long document, time is quadratic.
+            for source_end, target_end in pairs[first_pair : number + 1]:
+                ends.append((source_end - begin[0] - 1, target_end - begin[1] - 1))
             source = tuple(source_ids[begin[0] + 1 : pair[0] + 1])
             yield StudentWindow(source, target, tuple(ends), first)
-        begin = pair
+        begin, first_pair = pair, number + 1
 
 
 def _common_ends(
