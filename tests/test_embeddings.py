@@ -9,6 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -407,6 +408,25 @@ def test_focus_mixes_anchors_that_occur_in_the_text(source: tuple[Path, Path, Sp
     torch.testing.assert_close(
         anchors.T.double() @ solution, made.rows[0].double(), rtol=0, atol=1e-6
     )
+
+
+def test_focus_trains_on_all_of_a_long_document(source: tuple[Path, Path, Splice]) -> None:
+    """One document gives the vectors of its parts of 10,000 tokens: gensim drops none of it."""
+    word2vec = pytest.importorskip("gensim.models.word2vec")
+    target = open_tokenizer(source[1])
+    ids = target.encode(["the bird sees a child" + " the river is red" * 3000])[0]
+    limit = word2vec.MAX_WORDS_IN_BATCH
+    parts = [ids[begin : begin + limit] for begin in range(0, len(ids), limit)]
+    texts = list(map(target.decode, parts))
+    assert target.encode(texts) == parts
+    assert len(parts) > 1
+    method = INITS.parse({"focus": {"vector_size": 8, "epochs": 1, "min_count": 1}})
+    trained = []
+    for corpus in (["".join(texts)], texts):
+        request = dataclasses.replace(request_of(source), corpus=MemoryCorpus(tuple(corpus)))
+        trained.append(method.train(request))
+    assert trained[0][0] == trained[1][0]
+    assert np.array_equal(trained[0][1], trained[1][1])
 
 
 def given_vectors(source: tuple[Path, Path, Splice]) -> tuple[list[str], list[list[float]]]:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 BUCKETS = 100_000
 """Hash buckets of FastText's n-grams: 120 MB at 300 numbers each; its default takes 2.4 GB."""
 
+MAX_SENTENCE_TOKENS = 10_000
+"""gensim trains on the first 10,000 words of a sentence and drops the rest without a warning."""
+
 WITHOUT_GENSIM = frozenset({".safetensors", ".npz"})
 """Files of vectors that are read without gensim, an optional extra."""
 
@@ -144,7 +147,8 @@ class Focus(EmbeddingInit):
 class _Sentences:
     """The documents of the text as lists of the names of their target tokens.
 
-    gensim iterates over it several times, so every iteration reads the text again. A token is named
+    A document that is longer than `MAX_SENTENCE_TOKENS` is split into several lists. gensim
+    iterates over it several times, so every iteration reads the text again. A token is named
     by its text, so that FastText's character n-grams relate tokens that share letters. A token that
     has no text, or shares it with another token, is named by its id.
     """
@@ -161,7 +165,10 @@ class _Sentences:
     def __iter__(self) -> Iterator[list[str]]:
         for batch in read_text(self.request, self.limit):
             for ids in self.target.encode(batch):
-                yield [self.names[i] for i in ids]
+                names = [self.names[i] for i in ids]
+                # A document without tokens is a sentence, too: gensim counts sentences.
+                for begin in range(0, max(1, len(names)), MAX_SENTENCE_TOKENS):
+                    yield names[begin : begin + MAX_SENTENCE_TOKENS]
 
 
 def _name(surface: bytes) -> str:

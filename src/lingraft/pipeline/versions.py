@@ -19,7 +19,7 @@ STAGE_VERSIONS = {
     "text": 1,
     # What a run builds from them.
     "vocabulary": 17,
-    "embeddings": 10,
+    "embeddings": 11,
     "packing": 5,
     "training": 18,
     "received": 2,
