@@ -316,6 +316,34 @@ def test_each_script_has_its_own_norm(source: tuple[Path, Path, Splice]) -> None
     torch.testing.assert_close(made.rows.norm(dim=1), torch.tensor(expected))
 
 
+@pytest.mark.parametrize(
+    ("word", "script"),
+    [
+        ("ᐃᓄᒃ", "Unified Canadian Aboriginal Syllabics"),
+        ("𑄌𑄋", "Chakma"),
+        ("ᥖᥭᥰ", "Tai Le"),
+        ("𐓏𐓘", "Osage"),
+        ("\U00011f12\U00011f13", "another script"),  # Kawi: Unicode 15, later than the registry
+    ],
+)
+def test_any_script_has_its_own_norm(
+    source: tuple[Path, Path, Splice], word: str, script: str
+) -> None:
+    """Words of a script without source rows get the norm of their pieces, not that of Latin."""
+    request = request_of(source)
+    if request.tied:
+        pytest.skip("tied rows are not rescaled")
+    words = [b"zqx", b"the", word.encode()]
+    splice = identity_splice(
+        IDS, [AddedToken(IDS + i, word, (70 + i, 90 + i)) for i, word in enumerate(words)]
+    )
+    made = INITS.parse("calibrated").rows(dataclasses.replace(request, splice=splice))
+    norm = float(request.matrix[[72, 92]].norm(dim=1).median())
+    assert float(made.rows[2].norm()) == pytest.approx(norm)
+    assert made.origins[2] == "fallback: subtoken mean at the norm of its pieces"
+    assert made.notes["norms"][script] == {"norm": pytest.approx(norm), "rows": 2}
+
+
 def test_align_takes_the_pieces_that_the_text_has(source: tuple[Path, Path, Splice]) -> None:
     """Subtokens aligned with a token are averaged by frequency; an unseen token is counted."""
     folder, root, _ = source

@@ -13,6 +13,7 @@ from lingraft.corpus.first_look import look_at, look_at_hub
 from lingraft.corpus.identity import identity_of, list_files, unread_identity_of
 from lingraft.corpus.language import is_domain, parse_language
 from lingraft.corpus.listing import Listing
+from lingraft.corpus.script_check import script_of
 from lingraft.corpus.source import Limit, Miniature, Source
 from lingraft.corpus.text_preview import preview_text
 
@@ -35,5 +36,6 @@ __all__ = [
     "look_at_hub",
     "parse_language",
     "preview_text",
+    "script_of",
     "unread_identity_of",
 ]

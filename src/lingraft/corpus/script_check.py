@@ -36,6 +36,10 @@ SAMPLE_DOCUMENTS = 200
 MIN_LETTERS = 100
 """With fewer letters than this in the sample, nothing is said."""
 
+ANOTHER_SCRIPT = "another script"
+# Not common to several scripts, not inherited from the letter before, not unknown.
+_IN_A_SCRIPT = regex.compile(r"[^\p{Script=Zyyy}\p{Script=Zinh}\p{Script=Zzzz}]")
+
 # Writing systems of several scripts, with the names of these scripts in Unicode.
 _COMBINED = {
     "Jpan": ("Hira", "Kana", "Hani"),
@@ -236,6 +240,21 @@ def _shares(letters: Counter[str]) -> dict[str, float]:
         if _letter_scripts().groupindex.keys() >= set(scripts):
             shares[code] = sum(counts[script] for script in scripts) / total
     return shares
+
+
+@cache
+def script_of(character: str) -> str | None:
+    """Return the name of the script of a character, `None` for a character of no single script.
+
+    `ANOTHER_SCRIPT` is one that Unicode knows, but not the registry of the names.
+
+    >>> script_of("ि"), script_of("ᐃ"), script_of("1")
+    ('Devanagari', 'Unified Canadian Aboriginal Syllabics', None)
+    """
+    found = _letter_scripts().match(character)
+    if found and found.lastgroup:
+        return _script_names()[found.lastgroup]
+    return ANOTHER_SCRIPT if _IN_A_SCRIPT.match(character) else None
 
 
 @cache

@@ -11,63 +11,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
-import regex
 from pydantic import Field
 
+from lingraft.corpus import script_of
 from lingraft.embeddings.base import INITS, EmbeddingInit, InitRequest, InitRows
 from lingraft.embeddings.subtoken_mean import mean_mixture, piece_weights, weighted_means
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-SCRIPTS = (
-    "Latin",
-    "Cyrillic",
-    "Greek",
-    "Arabic",
-    "Hebrew",
-    "Devanagari",
-    "Bengali",
-    "Gurmukhi",
-    "Gujarati",
-    "Oriya",
-    "Tamil",
-    "Telugu",
-    "Kannada",
-    "Malayalam",
-    "Sinhala",
-    "Thai",
-    "Lao",
-    "Tibetan",
-    "Myanmar",
-    "Khmer",
-    "Ethiopic",
-    "Georgian",
-    "Armenian",
-    "Hangul",
-    "Hiragana",
-    "Katakana",
-    "Han",
-    "Mongolian",
-    "Thaana",
-    "Cherokee",
-    "Tifinagh",
-    "Nko",
-    "Syriac",
-    "Javanese",
-    "Balinese",
-    "Sundanese",
-    "Ol_Chiki",
-    "Meetei_Mayek",
-    "Adlam",
-    "Yi",
-)
-# One named group per script: the name of the group that matched is the script of the character.
-_GROUPS = [rf"(?P<{name}>\p{{Script={name}}})" for name in SCRIPTS]
-SCRIPT = regex.compile("|".join(_GROUPS))
 
 
 @INITS.register
@@ -158,19 +111,13 @@ def _ids_by_script(request: InitRequest) -> dict[str | None, list[int]]:
     return ids
 
 
-@cache
-def _script_of_character(character: str) -> str | None:
-    match = SCRIPT.match(character)
-    return match.lastgroup if match else None
-
-
 def detect_script(surface: bytes) -> str | None:
     """Return the script of most letters of a surface; `None` without letters or valid UTF-8."""
     try:
         text = surface.decode()
     except UnicodeDecodeError:
         return None
-    return _most_common(map(_script_of_character, text))
+    return _most_common(map(script_of, text))
 
 
 def _most_common(scripts: Iterable[str | None]) -> str | None:
