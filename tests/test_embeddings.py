@@ -482,7 +482,7 @@ def test_focus_with_given_vectors(source: tuple[Path, Path, Splice], tmp_path: P
     for row in made.rows:
         torch.testing.assert_close(row, request.matrix[0])
     (tmp_path / "vectors.txt").write_text("1 3\nword 1 2 3\n")
-    with pytest.raises(ModelError, match=r"vectors.txt: not a word2vec file"):
+    with pytest.raises(ModelError, match=r"vectors.txt: the words of these vectors are not token"):
         INITS.parse({"focus": {"vectors": str(tmp_path / "vectors.txt")}}).rows(request_of(source))
 
 
@@ -501,6 +501,48 @@ def test_focus_with_given_vectors_needs_no_gensim(
         torch.testing.assert_close(row, request.matrix[0])
     save_file({"vectors": torch.tensor(vectors)}, path, {"words": json.dumps(["the", *names[1:]])})
     with pytest.raises(ModelError, match="the words of these vectors are not token ids"):
+        INITS.parse({"focus": {"vectors": str(path)}}).rows(request_of(source))
+
+
+NUMBERS = np.array([[1, 2], [3, 4]], dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("short.txt", b"3 2\n1 0.1 0.2\n2 0.3 0.4\n", "cannot be read.*end of input.*replace"),
+        ("short.bin", b"2 2\n1 " + NUMBERS.tobytes()[:8] + b"2 \0", "cannot be read.*replace"),
+        ("header.txt", b"two 2\n1 0.1 0.2\n", "cannot be read.*replace"),
+        ("nan.txt", b"2 2\n1 0.1 nan\n2 0.3 0.4\n", "the vector of '1' is not finite"),
+        ("nan.bin", b"1 2\n7 " + np.full(2, np.nan, np.float32).tobytes(), "'7' is not finite"),
+        ("other.txt", b"2 2\n1 0.1 0.2\n90000 0.3 0.4\n", "id 90000 is outside the 32\\d ids"),
+        ("negative.bin", b"1 2\n-1 " + NUMBERS.tobytes()[:8], "id -1 is outside the 32\\d ids"),
+    ],
+    ids=lambda value: value if str(value)[-4:] in {".txt", ".bin"} else "",
+)
+def test_vectors_that_cannot_be_used_are_an_error(
+    source: tuple[Path, Path, Splice], tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    """A damaged word2vec file, and one of another tokenizer, is named with what is wrong."""
+    pytest.importorskip("gensim", reason="focus needs gensim: pip install 'lingraft[focus]'")
+    (tmp_path / name).write_bytes(content)
+    method = INITS.parse({"focus": {"vectors": str(tmp_path / name)}})
+    with pytest.raises(ModelError, match=rf"{re.escape(name)}: .*{message}") as raised:
+        method.rows(request_of(source))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["vectors.npz", "vectors.safetensors"])
+def test_ids_of_another_tokenizer_are_an_error_in_every_format(
+    source: tuple[Path, Path, Splice], tmp_path: Path, name: str
+) -> None:
+    """Ids are checked in files that are read without gensim, too."""
+    path = tmp_path / name
+    if path.suffix == ".npz":
+        np.savez(path, words=np.array(["1", "90000"]), vectors=NUMBERS)
+    else:
+        save_file({"vectors": torch.tensor(NUMBERS)}, path, {"words": '["1", "90000"]'})
+    with pytest.raises(ModelError, match=r"id 90000 is outside the 32\d ids"):
         INITS.parse({"focus": {"vectors": str(path)}}).rows(request_of(source))
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,6 +123,31 @@ def test_damaged_vectors_are_reported_in_one_line(
         read_word_vectors(tmp_path / name, 10)
     assert str(tmp_path / name) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def reading_error(path: Path) -> str:
+    """Return the error of reading a file of vectors, "" without one."""
+    try:
+        read_word_vectors(path, 10)
+    except ModelError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_damaged_archive_is_reported_in_one_line(save: Any, tmp_path: Path) -> None:
+    """Whichever byte is damaged, and wherever the file ends, there is no other error."""
+    path = tmp_path / "a.npz"
+    save(path, words=np.array(["a", "bc"]), vectors=np.ones((2, 3), np.float32))
+    sound = path.read_bytes()
+    errors = []
+    for place in range(len(sound)):
+        for damaged in (sound[:place], sound[:place] + b"\xfe" + sound[place + 1 :]):
+            path.write_bytes(damaged)
+            errors.append(reading_error(path))
+    reported = list(filter(None, errors))
+    assert len(reported) > len(sound)
+    assert all(error.startswith(f"{path}: ") and "\n" not in error for error in reported)
 
 
 def test_pickled_arrays_are_refused(tmp_path: Path) -> None:

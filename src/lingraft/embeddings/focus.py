@@ -21,7 +21,12 @@ from pydantic import ByteSize, Field
 from lingraft.embeddings.align import read_text
 from lingraft.embeddings.base import INITS, EmbeddingInit, InitRequest, InitRows, digest_file
 from lingraft.embeddings.subtoken_mean import SubtokenMean
-from lingraft.embeddings.word_vectors import read_word_vectors
+from lingraft.embeddings.word_vectors import (
+    WordVectors,
+    check_vectors,
+    read_word_vectors,
+    vector_errors,
+)
 from lingraft.errors import MissingExtraError, ModelError
 from lingraft.progress import progress
 from lingraft.store import expanded
@@ -108,7 +113,8 @@ class Focus(EmbeddingInit):
         key = f"focus {self.model_dump_json()}"
         if key not in request.scratch:
             if self.vectors:
-                ids, vectors = _read_vectors(expanded(self.vectors))
+                size = request.target_tokenizer.size
+                ids, vectors = _read_vectors(expanded(self.vectors), size)
             else:
                 ids, vectors = self.train(request)
             request.scratch[key] = ids, torch.from_numpy(vectors).float()
@@ -179,33 +185,40 @@ def _name(surface: bytes) -> str:
         return "b" + surface.hex()
 
 
-def _read_vectors(path: Path) -> tuple[list[int], Any]:
-    """Read token ids and their vectors; raises `ModelError` if the words are not token ids."""
+def _read_vectors(path: Path, size: int) -> tuple[list[int], Any]:
+    """Read token ids and their vectors [V, E]; raises `ModelError` if they cannot be used.
+
+    `size` is the number of ids of the target tokenizer.
+    """
     if path.suffix in WITHOUT_GENSIM:
-        return _read_arrays(path)
-    keyed = _import_gensim("keyedvectors").KeyedVectors
+        # There is one vector per token, so the number of words needs no limit.
+        read = read_word_vectors(path, sys.maxsize)
+    else:
+        read = _read_word2vec(path)
     try:
-        read = keyed.load_word2vec_format(str(path), binary=path.suffix == ".bin")
-        return list(map(int, read.index_to_key)), read.vectors.copy()
-    except (OSError, ValueError, UnicodeDecodeError) as error:
-        msg = (
-            f"{path}: not a word2vec file whose words are token ids ({error}); "
-            "name each vector by the id of its token"
-        )
-        raise ModelError(msg) from error
-
-
-def _read_arrays(path: Path) -> tuple[list[int], Any]:
-    # There is one vector per token, so the number of words needs no limit.
-    read = read_word_vectors(path, sys.maxsize)
-    try:
-        return list(map(int, read.words)), read.vectors_WE
-    except ValueError as error:
+        ids = list(map(int, read.words))
+    except (TypeError, ValueError) as error:
         msg = (
             f"{path}: the words of these vectors are not token ids ({error}); "
             "name each vector by the id of its token"
         )
         raise ModelError(msg) from error
+    # Vectors of another tokenizer would mix rows of unrelated tokens.
+    unknown = next((token_id for token_id in ids if not 0 <= token_id < size), None)
+    if unknown is not None:
+        msg = (
+            f"{path}: the token id {unknown} is outside the {size:,} ids of the extended "
+            "tokenizer; give vectors that were trained with this tokenizer"
+        )
+        raise ModelError(msg)
+    return ids, read.vectors_WE
+
+
+def _read_word2vec(path: Path) -> WordVectors:
+    keyed = _import_gensim("keyedvectors").KeyedVectors
+    with vector_errors(path):
+        read = keyed.load_word2vec_format(str(path), binary=path.suffix == ".bin")
+    return check_vectors(path, read.index_to_key, read.vectors.copy())
 
 
 def _import_gensim(module: str) -> Any:

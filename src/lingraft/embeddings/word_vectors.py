@@ -11,7 +11,10 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,20 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from lingraft.errors import ModelError
+
+# zipfile raises RuntimeError for a member that is encrypted or compressed in an unknown way, which
+# is what a damaged header looks like.
+UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What the readers of these formats raise for a damaged file."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +66,30 @@ def read_word_vectors(path: Path, max_words: int) -> WordVectors:
             f"got {path.suffix!r}; convert the file to one of these"
         )
         raise ModelError(msg)
-    try:
+    with vector_errors(path):
         words, vectors_WE = readers[kind](path, max_words)
-        vectors_WE = np.asarray(vectors_WE, dtype=np.float32)
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        # A number beyond float32 becomes inf, which is an error below.
+        with np.errstate(over="ignore"):
+            vectors_WE = np.asarray(vectors_WE, dtype=np.float32)
+    return check_vectors(path, words, vectors_WE)
+
+
+@contextmanager
+def vector_errors(path: Path) -> Iterator[None]:
+    """Raise `ModelError` with the path and the reason where a reader fails on a file."""
+    try:
+        yield
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())[:160]
         msg = f"{path}: cannot be read as word vectors ({reason}); correct or replace the file"
         raise ModelError(msg) from error
+
+
+def check_vectors(path: Path, words: Sequence[str], vectors_WE: Any) -> WordVectors:
+    """Return words and vectors that were read from a file.
+
+    Raises `ModelError` if a word has no vector of its own, or one that is not finite.
+    """
     if vectors_WE.ndim != 2 or len(words) != len(vectors_WE) or not len(words):
         msg = (
             f"{path}: {len(words):,} words, but vectors of shape {vectors_WE.shape}; "
@@ -105,7 +139,8 @@ def _lines(file: Iterator[str]) -> Iterator[tuple[int, str, list[str]]]:
 
 def _npz(path: Path, max_words: int) -> tuple[list[str], Any]:
     # An array of objects would need pickle, which can run code.
-    with np.load(path, allow_pickle=False) as arrays:
+    # Opened here: numpy leaves the file of a damaged archive open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return list(map(str, arrays["words"][:max_words])), arrays["vectors"][:max_words]
 
 
