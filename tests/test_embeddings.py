@@ -583,6 +583,34 @@ def test_a_donor_with_the_sources_own_rows_gives_combinations_back(
     assert made.origins[1].startswith("fallback: the donor has no such token")
 
 
+def test_zero_rows_of_a_donor_are_unknown_tokens(
+    source: tuple[Path, Path, Splice], tmp_path: Path
+) -> None:
+    """A zero row gives the subtoken mean, counted; shared zero rows are in no combination."""
+    folder, _, _ = source
+    donor = Path(shutil.copytree(folder, tmp_path / "donor"))
+    write_tokenizer(donor, ("zq", "ren"))
+    resized(donor, IDS + 2)
+    model = AutoModelForCausalLM.from_pretrained(donor)
+    with torch.no_grad():
+        for module in (model.get_input_embeddings(), model.get_output_embeddings()):
+            module.weight[[0, 1, IDS]] = 0.0
+            module.weight[IDS + 1] = 3 * module.weight[70]
+    model.save_pretrained(donor)
+    splice = identity_splice(
+        IDS, [AddedToken(IDS, b"zq", (70, 90)), AddedToken(IDS + 1, b"ren", (1, 2))]
+    )
+    for side in ("input", "output"):
+        request = dataclasses.replace(request_of(source, side), splice=splice)
+        made = INITS.parse({"donor": {"model": str(donor), "max_terms": 2}}).rows(request)
+        assert made.origins == (
+            "fallback: the donor's row is zero, subtoken mean",
+            "donor's combination of shared tokens",
+        )
+        assert torch.equal(made.rows[0], INITS.parse("mean").rows(request).rows[0])
+        torch.testing.assert_close(made.rows[1], 3 * request.matrix[70], rtol=0, atol=1e-5)
+
+
 def test_focus_compares_vectors_by_their_angle() -> None:
     """Similarity is the cosine: the lengths of static vectors change no mixture."""
     generator = torch.Generator().manual_seed(0)

@@ -9,6 +9,7 @@ tokens, E width of the donor, D width of the source, K terms of a combination.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -59,15 +60,19 @@ class Donor(EmbeddingInit):
         donor = open_tokenizer(folder).vocabulary
         donor_VE = _read_matrix(folder, request.side, len(donor))
         tokens = request.splice.added
+        # A row of zeros was never trained: it has no direction, so it says nothing of its token.
+        donor_ids = _without_zero_rows(donor.ids, donor_VE)
         donor_shared, source_shared = _shared_ids(
-            donor, request.source_tokenizer.vocabulary, request.splice.untrained
+            donor_ids, request.source_tokenizer.vocabulary, request.splice.untrained
         )
+        origins = ["fallback: the donor has no such token, subtoken mean"] * len(tokens)
         known, donor_added = [], []
         for number, token in enumerate(tokens):
-            if token.surface in donor.ids:
+            if token.surface in donor_ids:
                 known.append(number)
-                donor_added.append(donor.ids[token.surface])
-        origins = ["fallback: the donor has no such token, subtoken mean"] * len(tokens)
+                donor_added.append(donor_ids[token.surface])
+            elif token.surface in donor.ids:
+                origins[number] = "fallback: the donor's row is zero, subtoken mean"
         rows_AD = SubtokenMean().rows(request).rows
         notes = {"donor": folder.name, "shared_tokens": len(donor_shared)}
         if not known or not donor_shared:
@@ -94,16 +99,22 @@ def _read_matrix(folder: Path, side: Side, ids: int) -> Tensor:
     return checkpoint.tensor(names.matrix(side))
 
 
+def _without_zero_rows(ids: Mapping[bytes, int], matrix_VE: Tensor) -> dict[bytes, int]:
+    """Return the ids by surface without those whose row is all zeros."""
+    zero_rows = set((~matrix_VE.any(dim=1)).nonzero()[:, 0].tolist())
+    return {surface: token_id for surface, token_id in ids.items() if token_id not in zero_rows}
+
+
 def _shared_ids(
-    donor: Vocabulary, source: Vocabulary, untrained: frozenset[int]
+    donor_ids_of: Mapping[bytes, int], source: Vocabulary, untrained: frozenset[int]
 ) -> tuple[list[int], list[int]]:
-    """Return the donor ids and the source ids of the surfaces that both vocabularies have.
+    """Return the donor ids and the source ids of the surfaces that both have.
 
     Source ids whose rows were never trained are left out.
     """
     donor_ids, source_ids = [], []
     for surface, source_id in source.ids.items():
-        if surface in donor.ids and source_id not in untrained:
-            donor_ids.append(donor.ids[surface])
+        if surface in donor_ids_of and source_id not in untrained:
+            donor_ids.append(donor_ids_of[surface])
             source_ids.append(source_id)
     return donor_ids, source_ids
