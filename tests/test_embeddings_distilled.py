@@ -155,15 +155,23 @@ def document_of(length: int, seed: int = 0) -> tuple[list[int], list[int]]:
     return source, target
 
 
-def slow_windows(source: list[int], target: list[int], length: int) -> list[StudentWindow]:
+def slow_windows(
+    source: list[int], target: list[int], length: int, max_tokens: int
+) -> list[StudentWindow]:
     """Return the windows of a document: the next one begins where the one before ends."""
     source_ends = np.cumsum(SIZES[0][source]).tolist()
     target_ends = np.cumsum(SIZES[1][target]).tolist()
     windows, begin = [], 0
     while begin < target_ends[-1]:
         common = [end for end in target_ends if end > begin and end in source_ends]
-        size_at = {end: sum(begin < e <= end for e in target_ends) for end in common}
-        end = next((end for end in common if size_at[end] >= length), common[-1])
+        sizes = {}
+        for end in common:
+            sizes[end] = [
+                sum(begin < e <= end for e in ends) for ends in (source_ends, target_ends)
+            ]
+        end = next((end for end in common if sizes[end][1] >= length), common[-1])
+        if max(sizes[end]) > max_tokens:
+            end = max((e for e in common if max(sizes[e]) <= max_tokens), default=common[0])
         own_source = [place for place, e in enumerate(source_ends) if begin < e <= end]
         own_target = [place for place, e in enumerate(target_ends) if begin < e <= end]
         pairs = []
@@ -172,19 +180,24 @@ def slow_windows(source: list[int], target: list[int], length: int) -> list[Stud
                 source_place, target_place = source_ends.index(e), target_ends.index(e)
                 pairs.append((source_place - own_source[0], target_place - own_target[0]))
         ids = [target[place] for place in own_target]
-        if 3 in ids:
+        if 3 in ids and max(sizes[end]) <= max_tokens:
             of_source = tuple(source[place] for place in own_source)
             windows.append(StudentWindow(of_source, tuple(ids), tuple(pairs), ids.index(3)))
         begin = end
     return windows
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_windows_equal_those_of_a_slow_loop(seed: int) -> None:
-    """A window ends at the first common end after its shortest length, or with the document."""
-    source, target = document_of(10 * seed + 1, seed)
-    windows = list(_split(source, target, SIZES, 6, {3}))
-    assert windows == slow_windows(source, target, 6)
+@pytest.mark.parametrize("max_tokens", [3, 8, 12, 100])
+@pytest.mark.parametrize("seed", range(10))
+def test_windows_equal_those_of_a_slow_loop(seed: int, max_tokens: int) -> None:
+    """A window ends at the first common end after its shortest length, or with the document.
+
+    If it would be too long, it ends at the last common end before.
+    """
+    source, target = document_of(20 * seed + 1, seed)
+    windows = list(_split(source, target, SIZES, {3}, length=6, max_tokens=max_tokens))
+    assert windows == slow_windows(source, target, 6, max_tokens)
+    assert all(max(len(w.source), len(w.target)) <= max_tokens for w in windows)
 
 
 def test_the_work_of_windows_grows_with_the_length_of_a_document() -> None:
@@ -202,7 +215,7 @@ def test_the_work_of_windows_grows_with_the_length_of_a_document() -> None:
         before = sys.gettrace()
         sys.settrace(trace)
         try:
-            windows = list(_split(*document, SIZES, 48, {3}))
+            windows = list(_split(*document, SIZES, {3}, length=48, max_tokens=512))
         finally:
             sys.settrace(before)
         assert len(windows) > 10
@@ -215,6 +228,20 @@ def test_tokens_with_enough_windows_get_no_more(request_: InitRequest) -> None:
     few, _ = windows_of(request_, windows_per_token=1)
     many, _ = windows_of(request_, windows_per_token=100)
     assert 0 < len(few) < len(many)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_windows_fit_into_the_models_context(name: str, tmp_path: Path) -> None:
+    """With 64 positions, learned or not, windows have 63 tokens at most: one is the start token."""
+    folder = ARCHITECTURES[name].build(tmp_path / "source")
+    document = MemoryCorpus((" ".join(TEXTS),))
+    request_ = dataclasses.replace(request_of(folder, tmp_path / "tokenizer"), corpus=document)
+    windows, _ = windows_of(request_, windows_per_token=100, window_tokens=100)
+    longest = [max(len(w.source), len(w.target)) for w in windows]
+    assert len(longest) > 1
+    assert 50 < max(longest) <= 63
+    made = INITS.parse({"distilled": {"epochs": 1, "window_tokens": 100}}).rows(request_)
+    assert made.origin_counts["distilled"] == 2
 
 
 def test_text_is_read_up_to_its_limit(request_: InitRequest) -> None:

@@ -6,17 +6,19 @@ a window spell the same text. Only windows that contain an added token are kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from lingraft.checkpoint.config_files import context_of
+from lingraft.checkpoint.model_class import read_model_config
 from lingraft.embeddings.align import read_text, surface_sizes
 from lingraft.embeddings.base import InitRequest
 
-MAX_SOURCE_TOKENS = 512
-"""Longer windows are left out: one of them would make every sequence of its batch as long."""
+MAX_TOKENS = 512
+"""The longest window in tokens of either side: one makes every sequence of its batch as long."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,14 @@ def find_windows(
     """
     source, target = request.source_tokenizer, request.target_tokenizer
     sizes = surface_sizes(source.vocabulary), surface_sizes(target.vocabulary)
+    max_tokens = _max_tokens(request)
     wanted = dict.fromkeys((token.id for token in request.splice.added), windows_per_token)
     missing, seen, windows = set(wanted), set(), []
     for texts in read_text(request, text_bytes):
         for source_ids, target_ids in zip(source.encode(texts), target.encode(texts), strict=True):
-            for window in _split(source_ids, target_ids, sizes, window_tokens, set(wanted)):
+            for window in _split(
+                source_ids, target_ids, sizes, wanted, length=window_tokens, max_tokens=max_tokens
+            ):
                 if not missing.intersection(window.target):
                     continue
                 windows.append(window)
@@ -61,26 +66,38 @@ def find_windows(
     return windows, seen
 
 
+def _max_tokens(request: InitRequest) -> int:
+    """Return how many tokens a window may have, so that the model can read it."""
+    context = context_of(read_model_config(request.source_folder).get_text_config().to_dict())
+    # Learned positions end with the context. One position is that of the start token.
+    return min(MAX_TOKENS, context - 1) if context else MAX_TOKENS
+
+
 def _split(
     source_ids: Sequence[int],
     target_ids: Sequence[int],
     sizes: Sequence[Any],
+    added: Container[int],
+    *,
     length: int,
-    added: set[int],
+    max_tokens: int,
 ) -> Iterator[StudentWindow]:
     """Yield the windows of a document that contain an added token.
 
-    A window has at least `length` target tokens, except for the last one.
+    A window has at least `length` target tokens, except for the last one and those that would
+    exceed `max_tokens` with the next common end. Text between two common ends that is longer than
+    `max_tokens` is in no window.
     """
     pairs = _common_ends(source_ids, target_ids, sizes)
     begin = (-1, -1)  # the last positions before the window, in the source and in the target
     first_pair = 0  # of the window
     for number, pair in enumerate(pairs):
-        if pair[1] - begin[1] < length and number + 1 < len(pairs):
+        can_grow = number + 1 < len(pairs) and _tokens(begin, pairs[number + 1]) <= max_tokens
+        if can_grow and pair[1] - begin[1] < length:
             continue
         target = tuple(target_ids[begin[1] + 1 : pair[1] + 1])
         first = next((place for place, i in enumerate(target) if i in added), None)
-        if first is not None and pair[0] - begin[0] <= MAX_SOURCE_TOKENS:
+        if first is not None and _tokens(begin, pair) <= max_tokens:
             ends = []
             # Only the window's own pairs: over all pairs of a long document, time is quadratic.
             for source_end, target_end in pairs[first_pair : number + 1]:
@@ -88,6 +105,11 @@ def _split(
             source = tuple(source_ids[begin[0] + 1 : pair[0] + 1])
             yield StudentWindow(source, target, tuple(ends), first)
         begin, first_pair = pair, number + 1
+
+
+def _tokens(begin: tuple[int, int], end: tuple[int, int]) -> int:
+    """Return the number of tokens after `begin` up to `end`, in the longer tokenization."""
+    return max(end[0] - begin[0], end[1] - begin[1])
 
 
 def _common_ends(
