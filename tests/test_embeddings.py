@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from lingraft.embeddings.sparsemax import mix_rows, sparsemax
 from lingraft.errors import ModelError
 from lingraft.recipe.schema import EmbeddingSettings
 from lingraft.splice import AddedToken, Splice, identity_splice
-from lingraft.tokenizer import open_tokenizer
+from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from tests.conftest import ENGLISH, HINDI
 from tests.models import (
     ARCHITECTURES,
@@ -33,6 +35,7 @@ from tests.models import (
     extended_tokenizer,
     write_tokenizer,
 )
+from tests.small_bases import BASES
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -382,6 +385,72 @@ def test_alignment_equals_a_slow_one(source: tuple[Path, Path, Splice]) -> None:
         for mine, theirs in sorted(set(zip(*owners, strict=True))):
             under = expected.setdefault(ids[1][theirs], {})
             under[ids[0][mine]] = under.get(ids[0][mine], 0) + 1
+    assert skipped == 0
+    assert counts == expected
+
+
+def unigram_data() -> dict[str, Any]:
+    """Return a Unigram without byte fallback that knows ASCII letters and a few words."""
+    words = ["▁", "▁the", "▁river", "▁is", *"abcdefghijklmnopqrstuvwxyz."]
+    vocab = [["<unk>", 0.0], *([word, -2.0 - len(word) / 10] for word in words)]
+    metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+    return {
+        "version": "1.0",
+        "added_tokens": [],
+        "normalizer": None,
+        "pre_tokenizer": metaspace,
+        "post_processor": None,
+        "decoder": metaspace,
+        "model": {"type": "Unigram", "unk_id": 0, "vocab": vocab, "byte_fallback": False},
+    }
+
+
+def bpe_data() -> dict[str, Any]:
+    """Return a SentencePiece BPE without byte fallback."""
+    data = BASES["SentencePiece BPE"]()
+    return {**data, "model": {**data["model"], "byte_fallback": False}}
+
+
+def slow_owners(tokenizer: ModelTokenizer, text: str) -> tuple[list[int], list[int]]:
+    """Return the ids of a text, and for each of its bytes the place of the token that owns it.
+
+    Known tokens are found by their surfaces, and unknown ones own what is between these.
+    """
+    (ids,) = tokenizer.encode([text])
+    surfaces = tokenizer.vocabulary.surfaces
+    pattern = b""
+    for i in ids:
+        pattern += b"(.+?)" if i == tokenizer.family.unknown else b"(%b)" % re.escape(surfaces[i])
+    match = re.fullmatch(pattern, f" {text}".encode())
+    assert match is not None
+    return ids, [place for place, part in enumerate(match.groups()) for _ in part]
+
+
+@pytest.mark.parametrize("data", [unigram_data(), bpe_data()], ids=["Unigram", "BPE"])
+def test_unknown_characters_are_aligned_like_any_text(data: dict[str, Any], tmp_path: Path) -> None:
+    """An unknown token covers the text that it stands for, which the target may know in part."""
+    known = "कि"
+    extended = copy.deepcopy(data)
+    vocab = extended["model"]["vocab"]
+    if isinstance(vocab, list):
+        vocab += [[character, -3.0] for character in known]
+    else:
+        vocab |= {character: len(vocab) + i for i, character in enumerate(known)}
+    tokenizers = []
+    for name, content in (("source", data), ("target", extended)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+        tokenizers.append(open_tokenizer(tmp_path / name))
+    source, target = tokenizers
+    texts = ["the river", "the नदी is किx", "नकि the ि", "कि", "xनx river. नकिन"]
+    counts, skipped = count_aligned_pieces(iter([texts]), source, target, set(range(target.size)))
+    expected: dict[int, dict[int, int]] = {}
+    for text in texts:
+        source_ids, source_owners = slow_owners(source, text)
+        target_ids, target_owners = slow_owners(target, text)
+        for mine, theirs in sorted(set(zip(source_owners, target_owners, strict=True))):
+            under = expected.setdefault(target_ids[theirs], {})
+            under[source_ids[mine]] = under.get(source_ids[mine], 0) + 1
     assert skipped == 0
     assert counts == expected
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from lingraft.embeddings import INITS
 from lingraft.embeddings.align import read_text
 from lingraft.embeddings.distillation_student import DistillationStudent
 from lingraft.embeddings.distillation_windows import StudentWindow, _split, find_windows
+from lingraft.embeddings.token_ends import TokenEnds
 from lingraft.errors import ModelError
 from lingraft.evaluation import bits_per_byte
 from lingraft.tokenizer import open_tokenizer
@@ -73,12 +76,13 @@ def request_of(folder: Path, tokenizer: Path) -> InitRequest:
 def windows_of(
     request_: InitRequest, *, windows_per_token: int, window_tokens: int = 48
 ) -> tuple[list[StudentWindow], set[int]]:
-    return find_windows(
+    found = find_windows(
         request_,
         text_bytes=1_000_000,
         window_tokens=window_tokens,
         windows_per_token=windows_per_token,
     )
+    return found.windows, found.seen
 
 
 def test_the_output_loss_is_that_of_the_models_own_logits(request_: InitRequest) -> None:
@@ -155,6 +159,12 @@ def document_of(length: int, seed: int = 0) -> tuple[list[int], list[int]]:
     return source, target
 
 
+def ends_of(*ids_of_sides: list[int]) -> list[TokenEnds]:
+    """Return source and target ids with the bytes at which they end."""
+    both = zip(SIZES, ids_of_sides, strict=True)
+    return [TokenEnds(np.array(ids), np.cumsum(sizes[ids])) for sizes, ids in both]
+
+
 def slow_windows(
     source: list[int], target: list[int], length: int, max_tokens: int
 ) -> list[StudentWindow]:
@@ -195,7 +205,7 @@ def test_windows_equal_those_of_a_slow_loop(seed: int, max_tokens: int) -> None:
     If it would be too long, it ends at the last common end before.
     """
     source, target = document_of(20 * seed + 1, seed)
-    windows = list(_split(source, target, SIZES, {3}, length=6, max_tokens=max_tokens))
+    windows = list(_split(*ends_of(source, target), {3}, length=6, max_tokens=max_tokens))
     assert windows == slow_windows(source, target, 6, max_tokens)
     assert all(max(len(w.source), len(w.target)) <= max_tokens for w in windows)
 
@@ -204,7 +214,7 @@ def test_the_work_of_windows_grows_with_the_length_of_a_document() -> None:
     """Twice the document runs twice the lines of code, not four times as many."""
     lines = {}
     for length in (2000, 4000):
-        document = document_of(length)
+        document = ends_of(*document_of(length))
         count = 0
 
         def trace(_frame: Any, event: str, _argument: Any) -> Any:
@@ -215,12 +225,24 @@ def test_the_work_of_windows_grows_with_the_length_of_a_document() -> None:
         before = sys.gettrace()
         sys.settrace(trace)
         try:
-            windows = list(_split(*document, SIZES, {3}, length=48, max_tokens=512))
+            windows = list(_split(*document, {3}, length=48, max_tokens=512))
         finally:
             sys.settrace(before)
         assert len(windows) > 10
         lines[length] = count
     assert lines[4000] < 2.5 * lines[2000]
+
+
+def test_skipped_documents_are_counted(request_: InitRequest, tmp_path: Path) -> None:
+    """Where a normalizer shortens one tokenization, bytes cannot be aligned: the notes say so."""
+    changed = Path(shutil.copytree(request_.tokenizer_folder, tmp_path / "tokenizer"))
+    data = json.loads((changed / "tokenizer.json").read_text(encoding="utf-8"))
+    data["normalizer"] = {"type": "Replace", "pattern": {"String": "letter"}, "content": ""}
+    (changed / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
+    request_ = dataclasses.replace(request_, tokenizer_folder=changed, scratch={})
+    for name in ("align", "distilled"):
+        method = INITS.parse({"distilled": {"epochs": 1}} if name == "distilled" else name)
+        assert method.rows(request_).notes["documents_skipped"] == 8, name
 
 
 def test_tokens_with_enough_windows_get_no_more(request_: InitRequest) -> None:

@@ -7,7 +7,7 @@ overlaps in the text.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,8 +17,8 @@ from pydantic import ByteSize, Field
 from lingraft.corpus import first_documents
 from lingraft.embeddings.base import INITS, EmbeddingInit, InitRequest, InitRows
 from lingraft.embeddings.subtoken_mean import mean_mixture, weighted_means
+from lingraft.embeddings.token_ends import EndFinder, TokenEnds
 from lingraft.errors import ModelError
-from lingraft.splice import Vocabulary
 from lingraft.tokenizer import ModelTokenizer
 
 if TYPE_CHECKING:
@@ -101,24 +101,19 @@ def count_aligned_pieces(
     Returns the counts of the added tokens that occur, and the number of skipped documents. A
     document is skipped if the two tokenizations spell texts of different length.
     """
-    sizes = surface_sizes(source.vocabulary), surface_sizes(target.vocabulary)
+    find_source, find_target = EndFinder(source).find, EndFinder(target).find
     is_added = np.zeros(target.size, dtype=bool)
     is_added[list(added)] = True
     count_of: dict[int, int] = {}
     skipped = 0
     for texts in batches:
         pairs = [np.empty(0, dtype=np.int64)]
-        for source_ids, target_ids in zip(source.encode(texts), target.encode(texts), strict=True):
-            overlaps = _overlaps(
-                np.asarray(source_ids, dtype=np.int64),
-                np.asarray(target_ids, dtype=np.int64),
-                sizes,
-                is_added,
-            )
-            if overlaps is None:
+        for of_source, of_target in zip(find_source(texts), find_target(texts), strict=True):
+            # A normalizer changed the text for one of them, so bytes cannot be aligned.
+            if of_source.size != of_target.size:
                 skipped += 1
             else:
-                pairs.append(overlaps)
+                pairs.append(_overlaps(of_source, of_target, is_added))
         # Counted batch by batch: the overlaps of the whole text need not be in memory.
         codes, numbers = np.unique(np.concatenate(pairs), return_counts=True)
         for code, number in zip(codes.tolist(), numbers.tolist(), strict=True):
@@ -130,35 +125,17 @@ def count_aligned_pieces(
     return counts, skipped
 
 
-def surface_sizes(vocabulary: Vocabulary) -> Ints:
-    """Return the number of bytes that each id stands for; a special token, for its content."""
-    sizes = []
-    for token_id, surface in enumerate(vocabulary.surfaces):
-        sizes.append(len(surface or vocabulary.special.get(token_id, "").encode()))
-    return np.array(sizes, dtype=np.int64)
-
-
-def _overlaps(
-    source_ids: Ints, target_ids: Ints, sizes: Sequence[Ints], is_added: Any
-) -> Ints | None:
+def _overlaps(source: TokenEnds, target: TokenEnds, is_added: Any) -> Ints:
     """Return a code for every pair of an added token and a source token that overlap in a document.
 
     The code is target id << 32 | source id: one array of integers that `np.unique` counts fast.
-    Returns `None` if the tokenizations spell texts of different length.
     """
-    source_ends, target_ends = sizes[0][source_ids].cumsum(), sizes[1][target_ids].cumsum()
-    if not len(source_ids) and not len(target_ids):
-        return np.empty(0, dtype=np.int64)
-    if not len(source_ids) or not len(target_ids) or source_ends[-1] != target_ends[-1]:
-        # A normalizer changed the text for one of them, so bytes cannot be aligned.
-        return None
-    places = is_added[target_ids].nonzero()[0]
-    ends = target_ends[places]
-    starts = ends - sizes[1][target_ids[places]]
+    places = is_added[target.ids].nonzero()[0]
+    starts, ends = target.starts[places], target.ends[places]
     # Source tokens first .. first + count - 1 overlap the bytes from start to end.
-    first = source_ends.searchsorted(starts, side="right")
-    count = source_ends.searchsorted(ends, side="left") + 1 - first
+    first = source.ends.searchsorted(starts, side="right")
+    count = source.ends.searchsorted(ends, side="left") + 1 - first
     offsets = np.arange(count.sum()) - np.repeat(count.cumsum() - count, count)
-    overlapping = source_ids[np.repeat(first, count) + offsets]
-    codes: Ints = (np.repeat(target_ids[places], count) << 32) | overlapping
+    overlapping = source.ids[np.repeat(first, count) + offsets]
+    codes: Ints = (np.repeat(target.ids[places], count) << 32) | overlapping
     return codes

@@ -6,16 +6,14 @@ a window spell the same text. Only windows that contain an added token are kept.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from lingraft.checkpoint.config_files import context_of
 from lingraft.checkpoint.model_class import read_model_config
-from lingraft.embeddings.align import read_text, surface_sizes
+from lingraft.embeddings.align import read_text
 from lingraft.embeddings.base import InitRequest
+from lingraft.embeddings.token_ends import EndFinder, TokenEnds
 
 MAX_TOKENS = 512
 """The longest window in tokens of either side: one makes every sequence of its batch as long."""
@@ -35,23 +33,36 @@ class StudentWindow:
     first_added: int
 
 
+@dataclass(frozen=True)
+class FoundWindows:
+    """The windows of a text, the ids of the added tokens in them, and the skipped documents."""
+
+    windows: list[StudentWindow]
+    seen: set[int]
+    documents_skipped: int
+
+
 def find_windows(
     request: InitRequest, *, text_bytes: int, window_tokens: int, windows_per_token: int
-) -> tuple[list[StudentWindow], set[int]]:
+) -> FoundWindows:
     """Split the text into windows and keep those with an added token that needs more windows.
 
-    Returns the windows and the ids of the added tokens in them. Stops reading once every added
-    token has `windows_per_token` windows.
+    A document is skipped if the two tokenizations spell texts of different length. Stops reading
+    once every added token has `windows_per_token` windows.
     """
-    source, target = request.source_tokenizer, request.target_tokenizer
-    sizes = surface_sizes(source.vocabulary), surface_sizes(target.vocabulary)
+    find_source = EndFinder(request.source_tokenizer).find
+    find_target = EndFinder(request.target_tokenizer).find
     max_tokens = _max_tokens(request)
     wanted = dict.fromkeys((token.id for token in request.splice.added), windows_per_token)
-    missing, seen, windows = set(wanted), set(), []
+    missing, seen, windows, skipped = set(wanted), set(), [], 0
     for texts in read_text(request, text_bytes):
-        for source_ids, target_ids in zip(source.encode(texts), target.encode(texts), strict=True):
+        for source, target in zip(find_source(texts), find_target(texts), strict=True):
+            # A normalizer changed the text for one of them, so bytes cannot be aligned.
+            if source.size != target.size:
+                skipped += 1
+                continue
             for window in _split(
-                source_ids, target_ids, sizes, wanted, length=window_tokens, max_tokens=max_tokens
+                source, target, wanted, length=window_tokens, max_tokens=max_tokens
             ):
                 if not missing.intersection(window.target):
                     continue
@@ -63,7 +74,7 @@ def find_windows(
                         missing.discard(token_id)
         if not missing:
             break
-    return windows, seen
+    return FoundWindows(windows, seen, skipped)
 
 
 def _max_tokens(request: InitRequest) -> int:
@@ -74,9 +85,8 @@ def _max_tokens(request: InitRequest) -> int:
 
 
 def _split(
-    source_ids: Sequence[int],
-    target_ids: Sequence[int],
-    sizes: Sequence[Any],
+    source: TokenEnds,
+    target: TokenEnds,
     added: Container[int],
     *,
     length: int,
@@ -88,22 +98,23 @@ def _split(
     exceed `max_tokens` with the next common end. Text between two common ends that is longer than
     `max_tokens` is in no window.
     """
-    pairs = _common_ends(source_ids, target_ids, sizes)
+    source_ids, target_ids = source.ids.tolist(), target.ids.tolist()
+    pairs = _common_ends(source, target)
     begin = (-1, -1)  # the last positions before the window, in the source and in the target
     first_pair = 0  # of the window
     for number, pair in enumerate(pairs):
         can_grow = number + 1 < len(pairs) and _tokens(begin, pairs[number + 1]) <= max_tokens
         if can_grow and pair[1] - begin[1] < length:
             continue
-        target = tuple(target_ids[begin[1] + 1 : pair[1] + 1])
-        first = next((place for place, i in enumerate(target) if i in added), None)
+        of_target = tuple(target_ids[begin[1] + 1 : pair[1] + 1])
+        first = next((place for place, i in enumerate(of_target) if i in added), None)
         if first is not None and _tokens(begin, pair) <= max_tokens:
             ends = []
             # Only the window's own pairs: over all pairs of a long document, time is quadratic.
             for source_end, target_end in pairs[first_pair : number + 1]:
                 ends.append((source_end - begin[0] - 1, target_end - begin[1] - 1))
-            source = tuple(source_ids[begin[0] + 1 : pair[0] + 1])
-            yield StudentWindow(source, target, tuple(ends), first)
+            of_source = tuple(source_ids[begin[0] + 1 : pair[0] + 1])
+            yield StudentWindow(of_source, of_target, tuple(ends), first)
         begin, first_pair = pair, number + 1
 
 
@@ -112,21 +123,12 @@ def _tokens(begin: tuple[int, int], end: tuple[int, int]) -> int:
     return max(end[0] - begin[0], end[1] - begin[1])
 
 
-def _common_ends(
-    source_ids: Sequence[int], target_ids: Sequence[int], sizes: Sequence[Any]
-) -> list[tuple[int, int]]:
-    """Return the positions (source, target) of the tokens that end at the same byte.
-
-    The list is empty if the two tokenizations spell texts of different length.
-    """
-    source_ends = sizes[0][np.asarray(source_ids, dtype=np.int64)].cumsum()
-    target_ends = sizes[1][np.asarray(target_ids, dtype=np.int64)].cumsum()
-    if not len(source_ids) or not len(target_ids) or source_ends[-1] != target_ends[-1]:
-        return []
+def _common_ends(source: TokenEnds, target: TokenEnds) -> list[tuple[int, int]]:
+    """Return the positions (source, target) of the tokens that end at the same byte."""
     # Tokens without bytes share their end with the token before; the last of them counts.
-    source_place = {end: place for place, end in enumerate(source_ends.tolist())}
+    source_place = {end: place for place, end in enumerate(source.ends.tolist())}
     pairs = []
-    for place, end in enumerate(target_ends.tolist()):
+    for place, end in enumerate(target.ends.tolist()):
         if end in source_place:
             pairs.append((source_place[end], place))
     return pairs

@@ -87,14 +87,18 @@ class Distilled(EmbeddingInit):
         # This module imports torch, which reading a recipe must not do.
         from lingraft.embeddings.distillation_student import DistillationStudent
 
-        windows, seen = find_windows(
+        found = find_windows(
             request,
             text_bytes=self.text_bytes,
             window_tokens=self.window_tokens,
             windows_per_token=self.windows_per_token,
         )
+        windows = found.windows
+        notes: dict[str, Any] = {"windows": len(windows)}
+        if found.documents_skipped:
+            notes["documents_skipped"] = found.documents_skipped
         if not windows:
-            return {}, seen, {"windows": 0}
+            return {}, found.seen, notes
         student = DistillationStudent(request, self.step_size)
         order = random.Random(request.seed)
         batches: list[list[StudentWindow]] = []
@@ -117,10 +121,7 @@ class Distilled(EmbeddingInit):
             "distilling rows", len(batches), student.learned, student.optimizer, file
         )
         losses = loop.run(lambda number: student.step(batches[number]))
-        notes = {
-            "windows": len(windows),
-            "steps": len(batches),
-            "state_error_first_last": first_and_last(losses, 0),
-            "output_loss_first_last": first_and_last(losses, 1),
-        }
-        return student.rows(), seen, notes
+        notes["steps"] = len(batches)
+        notes["state_error_first_last"] = first_and_last(losses, 0)
+        notes["output_loss_first_last"] = first_and_last(losses, 1)
+        return student.rows(), found.seen, notes

@@ -148,6 +148,11 @@ class Family(TextEncoder, ABC):
         vocab: dict[str, int] = self.data["model"]["vocab"]
         return vocab
 
+    @property
+    def unknown(self) -> int | None:
+        """The id that stands for characters without a piece."""
+        return self.pieces.get(self.data["model"].get("unk_token"))
+
     def spelled_piece(self, content: str) -> str:
         """Return the spelling of a special token as the model sees it in a text."""
         return self.piece_of(content.encode())

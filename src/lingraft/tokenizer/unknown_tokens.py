@@ -53,6 +53,23 @@ def count_tokens_and_lost(tokenizer: ModelTokenizer, texts: Sequence[str]) -> li
     return counts
 
 
+def unknown_text(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[list[bytes]]:
+    """Return the text of each unknown token in each text, in bytes."""
+    family = tokenizer.family
+    parts_of_texts = []
+    for text, encoding in zip(texts, family.encodings(texts), strict=True):
+        parts = []
+        for token_id, token, (begin, end) in zip(
+            encoding.ids, encoding.tokens, encoding.offsets, strict=True
+        ):
+            if token_id == family.unknown:
+                # A Unigram names the token by the text; BPE does so by the unknown piece.
+                is_text = isinstance(family, Unigram)
+                parts.append(family.surface_of(token) if is_text else text[begin:end].encode())
+        parts_of_texts.append(parts)
+    return parts_of_texts
+
+
 def is_as_faithful(before: str, after: str, unknown: str | None) -> bool:
     """Whether `after` equals `before`, apart from any text in place of the unknown piece.
 
