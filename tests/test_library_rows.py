@@ -291,6 +291,22 @@ def test_rows_from_a_matrix_are_those_of_a_resize(case_of, extension, init):
     assert torch.equal(model.get_input_embeddings().weight[added], rows.rows)
 
 
+def test_a_model_says_whether_its_matrices_are_tied(case_of):
+    """Rows of a tied model are those that `resize` gives it; a wrong `tied` is an error."""
+    distilled = {"distilled": {"epochs": 1, "windows_per_token": 1}}
+    for name, is_tied in (("llama-tied", True), ("llama", False)):
+        case = case_of(name)
+        model = case.model()
+        given = {"texts": TEXTS, "tokenizers": case.tokenizers, "model": model}
+        matrix = model.get_input_embeddings().weight.detach().clone()
+        rows = lingraft.init_embeddings(case.splice, matrix, distilled, **given)
+        with pytest.raises(lingraft.ModelError, match=f"^tied: {not is_tied}, but Llama.*leave"):
+            lingraft.init_embeddings(case.splice, matrix, distilled, tied=not is_tied, **given)
+        lingraft.resize(model, case.splice, init=distilled, texts=TEXTS, tokenizers=case.tokenizers)
+        added = [token.id for token in case.splice.added]
+        assert torch.equal(model.get_input_embeddings().weight[added], rows.rows), name
+
+
 def test_two_tokenizers_give_a_splice(case_of):
     """Tokens with the same bytes keep their row, all others are spelled in source ids."""
     case = case_of("llama")

@@ -145,7 +145,7 @@ def init_embeddings(
     init: str | Mapping[str, Any] | EmbeddingInit = "calibrated",
     *,
     side: Side = "input",
-    tied: bool = False,
+    tied: bool | None = None,
     texts: Texts | None = None,
     tokenizers: TokenizerPair | None = None,
     model: PreTrainedModel | None = None,
@@ -161,7 +161,7 @@ def init_embeddings(
         matrix: the rows of the source's ids [V, D]; more rows (padding) are ignored.
         init: the method: a name, `{name: settings}`, or an object of `lingraft.embeddings`.
         side: "input", or "output" for a separate head, whose rows make the logits.
-        tied: whether the matrix is both.
+        tied: whether the matrix is both. By default, it is if `model` is given and ties them.
         texts: documents for methods that read text (focus, align, distilled, learned).
         tokenizers: the source and the target tokenizer, for a splice that was read from a file.
         model: the source model, for methods that run it (distilled, learned).
@@ -192,8 +192,23 @@ def init_embeddings(
         if method.needs_model:
             inputs.save_model(model, method)
         source_rows = _source_rows(matrix, inputs.splice)
-        request = inputs.request(source_rows, side=side, tied=tied, seed=seed, device=device)
+        request = inputs.request(
+            source_rows, side=side, tied=_is_tied(model, tied=tied), seed=seed, device=device
+        )
         return check_rows(method.rows(request), request)
+
+
+def _is_tied(model: PreTrainedModel | None, *, tied: bool | None) -> bool:
+    """Return whether input and output are one matrix; raises `ModelError` if the model differs."""
+    if model is None:
+        return bool(tied)
+    is_tied = model_embedding_names(model, ModelTensors.of(model)).tied
+    # A tied model with two rows per token would keep only one of them.
+    if tied is not None and tied != is_tied:
+        ties = "ties its input and output" if is_tied else "has a separate output matrix"
+        msg = f"tied: {tied}, but {type(model).__name__} {ties}; leave out `tied`"
+        raise ModelError(msg)
+    return is_tied
 
 
 def _source_rows(matrix: torch.Tensor | npt.NDArray[Any], splice: Splice) -> torch.Tensor:
