@@ -65,8 +65,9 @@ def resize_embeddings(
     """Write the source model with resized embeddings to `output`; return notes for the manifest.
 
     Where input and output are tied, `input_init` makes the rows. The number of rows is rounded up
-    to a multiple of `pad_to`. Slow methods keep their progress in `scratch_dir`. Raises
-    `ModelError` where the tokenizer does not fit the model, or a row holds NaN or inf.
+    to a multiple of `pad_to`. Slow methods keep their progress in `scratch_dir`, which must be used
+    for this model, tokenizer and corpus alone. Raises `ModelError` where the tokenizer does not fit
+    the model, or a row holds NaN or inf.
     """
     checkpoint = Checkpoint.open(source_folder)
     names = embedding_names(checkpoint)

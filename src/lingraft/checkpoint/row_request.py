@@ -35,7 +35,7 @@ class InitRequest:
     float32. `other` is the matrix of the other side and `other_init` its method; both are `None`
     where the sides are tied. Only methods that read text need `corpus`. `scratch` is shared by the
     requests of both sides, for results that are expensive and serve both; `scratch_dir` survives a
-    killed process.
+    killed process, and is used for this model, these tokenizers and this text alone.
     """
 
     matrix: Tensor

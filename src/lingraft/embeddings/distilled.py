@@ -106,8 +106,7 @@ class Distilled(EmbeddingInit):
             shuffled = order.sample(windows, len(windows))
             begins = range(0, len(windows), BATCH_WINDOWS)
             batches.extend(shuffled[begin : begin + BATCH_WINDOWS] for begin in begins)
-        # All batches are drawn before the first step, so a step depends on its number alone. The
-        # name of the file holds everything else that the steps depend on.
+        # All batches are drawn before the first step, so a step depends on its number alone.
         file = progress_file(
             request.scratch_dir,
             self.name,

@@ -3,8 +3,10 @@
 A step may depend only on its number, the parameters and the state of the optimizer; then a resumed
 loop gives the same parameters bit for bit. Parameters, optimizer state and the losses of the steps
 are stored in one safetensors file with their hash, which is written atomically; a damaged file is
-not used, and the loop starts again. Everything else that the steps depend on (method, settings,
-seed, text, model) must enter the name of the file.
+not used, and the loop starts again. Everything else that the steps depend on must be the same when
+a file is read again. The name of the file holds the method, its settings and the seed. Its folder
+stands for the text, the tokenizers and the model: it is the scratch directory of one stage, whose
+key holds them.
 """
 
 from __future__ import annotations
@@ -128,7 +130,8 @@ def _hash(tensors: Mapping[str, Tensor], losses: str) -> str:
 def progress_file(scratch_dir: Path | None, method: str, *identity: object) -> Path | None:
     """Return the file for a loop's state, named by the hash of `identity`.
 
-    Returns `None` without a scratch directory. `identity` is what the steps depend on, as JSON.
+    Returns `None` without a scratch directory. `identity` is what the steps depend on, as JSON,
+    apart from the text, the tokenizers and the model, for which the directory stands.
     """
     if scratch_dir is None:
         return None
