@@ -22,7 +22,8 @@ RIDGE = 1e-9
 def matching_pursuit(wanted_AE: Tensor, shared_SE: Tensor, max_terms: int) -> tuple[Tensor, Tensor]:
     """Approximate each wanted row by a combination of at most `max_terms` shared rows.
 
-    Returns the indices of the shared rows and their weights in float64, [A, K] each.
+    No row may be all zeros: it has no direction, and the equations can become singular. Returns the
+    indices of the shared rows and their weights in float64, [A, K] each.
     """
     terms = min(max_terms, len(shared_SE))
     block = max(1, BLOCK_SCORES // len(shared_SE))
