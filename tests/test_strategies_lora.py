@@ -100,6 +100,43 @@ def test_a_map_that_kernels_read_past_is_named() -> None:
         Lora(target_modules=("out_proj",)).prepare(random_model(auto_class(config), config), [])
 
 
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("mamba", {"in_proj"}),
+        ("falcon_mamba", {"in_proj"}),
+        # Its kernel has no arguments for the other two.
+        ("jamba", {"in_proj", "x_proj", "out_proj"}),
+    ],
+)
+def test_a_weight_that_is_read_in_any_form_is_no_target(kind: str, expected: set[str]) -> None:
+    """Positional arguments of kernels and matrix products read past a layer, as keywords do."""
+    config = tiny_config(kind)
+    model = random_model(auto_class(config), config)
+    body = Lora(rank=2).prepare(model, [])[0].parameters
+    adapted = {name.partition(".lora_")[0].rpartition(".")[2] for name in body}
+    assert adapted & {"in_proj", "x_proj", "dt_proj", "out_proj"} == expected
+    with torch.no_grad():
+        for parameter in body.values():
+            parameter.add_(0.01)
+    model(input_ids=torch.tensor(BASE_IDS), use_cache=False).logits.square().sum().backward()
+    # No token of this text may have gone to some expert.
+    dead = {name for name, one in body.items() if one.grad is None or not one.grad.any()}
+    assert not {name for name in dead if "expert" not in name}
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"), [("bloom", "dense dense_4h_to_h"), ("reformer", "query_key value")]
+)
+def test_a_weight_that_is_read_in_other_cases_than_training_is_a_target(
+    kind: str, names: str
+) -> None:
+    """Bloom slices a weight for `slow_but_exact`; Reformer reshapes one where it has a cache."""
+    config = tiny_config(kind)
+    model = random_model(auto_class(config), config)
+    Lora(target_modules=tuple(names.split())).check(model)
+
+
 class OnDevice(TorchDispatchMode):
     """Follows the memory of the meta device: `peak` is the most bytes that it held at once."""
 

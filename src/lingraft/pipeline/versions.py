@@ -21,7 +21,7 @@ STAGE_VERSIONS = {
     "vocabulary": 17,
     "embeddings": 11,
     "packing": 5,
-    "training": 18,
+    "training": 19,
     "received": 2,
     "merge-back": 1,
     "chat-vector": 3,

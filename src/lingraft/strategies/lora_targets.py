@@ -2,15 +2,17 @@
 
 The experts of a layer are often one parameter of shape [experts, inputs, outputs], for which PEFT
 inserts a module too. A linear layer is left out if the model uses its weight without calling the
-layer (`self.out_proj.weight` in the fused kernels of Mamba): low-rank matrices would have no effect
-there.
+layer (`self.out_proj.weight` in the fused kernels of Mamba, which only GPUs have): low-rank
+matrices would have no effect there.
 """
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from lingraft.checkpoint.experts import experts_per_token
@@ -80,18 +82,33 @@ def _linear_layers(layers: Any) -> dict[str, str]:
         forward = getattr(type(module), "forward", None)
         plain = isinstance(module, Conv1D) or forward is torch.nn.Linear.forward
         plain = plain or is_quantised(module)
-        if plain and not _reads_weight_directly(type(layers.get_submodule(parent)), last):
+        kind: Any = type(layers.get_submodule(parent))
+        if plain and not _reads_weight_directly(kind, last):
             names[name] = last
     return names
 
 
+# Finding the source of a class parses its file, and all layers of a model have the same classes.
+@cache
 def _reads_weight_directly(kind: type, name: str) -> bool:
     """Whether the code of a class uses the weight of the layer `name` without calling the layer."""
-    # No attribute shows this, so the source is searched for the keyword argument with the weight.
-    try:
-        return f"=self.{name}.weight" in inspect.getsource(kind)
-    except (OSError, TypeError):
-        return False
+    # No attribute shows this, so the source is searched. What is left out does not compute with the
+    # weight, or only in other cases than training: slices (Bloom's `slow_but_exact`), and `reshape`
+    # (Reformer's decoding with a cache).
+    direct = re.compile(
+        rf"self\.{re.escape(name)}\.weight\b(?!\.(dtype|device|shape|reshape)\b|\[)"
+    )
+    for part in kind.__mro__:
+        if part.__module__.startswith("torch."):
+            continue
+        try:
+            lines = inspect.getsource(part).splitlines()
+        except (OSError, TypeError):
+            continue
+        for line in lines:
+            if direct.search(line) and "isinstance(" not in line and "init." not in line:
+                return True
+    return False
 
 
 def _expert_parameters(layers: Any) -> dict[str, str]:
