@@ -23,6 +23,7 @@ MOVED = {
     "llama": {*ATTENTION, "gate_proj", "up_proj", "down_proj"},
     "phi3": {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"},
     "gpt2": {"c_attn", "c_proj", "c_fc"},
+    "falcon": {"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"},
     "mamba2": {"in_proj"},
     "qwen3_moe": {*ATTENTION, "experts.gate_up_proj", "experts.down_proj"},
     "gpt_oss": {*ATTENTION, "experts.gate_up_proj", "experts.down_proj"},
@@ -135,6 +136,21 @@ def test_a_weight_that_is_read_in_other_cases_than_training_is_a_target(
     config = tiny_config(kind)
     model = random_model(auto_class(config), config)
     Lora(target_modules=tuple(names.split())).check(model)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("deepseek_v4", "o_a_proj"), ("llama4_text", "router"), ("phimoe", "router")],
+)
+def test_a_linear_layer_that_computes_something_else_is_no_target(kind: str, name: str) -> None:
+    """Grouped layers and routers are subclasses of `Linear`, but no product of input and weight."""
+    config = tiny_config(kind)
+    model = random_model(auto_class(config), config)
+    layers = [one for path, one in model.named_modules() if path.endswith(f".{name}")]
+    assert layers
+    assert all(isinstance(one, torch.nn.Linear) for one in layers)
+    with pytest.raises(RecipeError, match=f"target_modules: {name} not in this"):
+        Lora(target_modules=(name,)).check(model)
 
 
 class OnDevice(TorchDispatchMode):

@@ -78,14 +78,36 @@ def _linear_layers(layers: Any) -> dict[str, str]:
     names: dict[str, str] = {}
     for name, module in layers.named_modules():
         parent, _, last = name.rpartition(".")
-        # A subclass with its own forward pass (DeepSeek-V4's grouped layer) takes other inputs.
-        forward = getattr(type(module), "forward", None)
-        plain = isinstance(module, Conv1D) or forward is torch.nn.Linear.forward
-        plain = plain or is_quantised(module)
+        plain = isinstance(module, Conv1D) or is_quantised(module)
+        plain = plain or (isinstance(module, torch.nn.Linear) and _computes_product(module))
         kind: Any = type(layers.get_submodule(parent))
         if plain and not _reads_weight_directly(kind, last):
             names[name] = last
     return names
+
+
+def _computes_product(layer: Any) -> bool:
+    """Whether a linear layer only multiplies by its weight and adds its bias.
+
+    A subclass may do something else: DeepSeek-V4's grouped layer takes other inputs, and Llama 4's
+    router returns choices. Falcon's has a forward pass of its own that gives the same.
+    """
+    import torch
+    from torch.func import functional_call
+
+    if type(layer).forward is torch.nn.Linear.forward:
+        return True
+    # Small numbers take the place of the weights, which may be large, or on the meta device.
+    numbers = {"weight": torch.tensor([[1.0, -2.0], [0.5, 3.0], [4.0, 0.25]])}
+    if layer.bias is not None:
+        numbers["bias"] = torch.tensor([0.125, -1.0, 2.0])
+    inputs = torch.tensor([[[1.0, 2.0], [-3.0, 0.5]]])
+    expected = torch.nn.functional.linear(inputs, **numbers)
+    try:
+        outputs = functional_call(layer, numbers, (inputs.clone(),))
+    except Exception:  # noqa: BLE001 - code of a model, which may need other inputs
+        return False
+    return isinstance(outputs, torch.Tensor) and torch.equal(outputs, expected)
 
 
 # Finding the source of a class parses its file, and all layers of a model have the same classes.
