@@ -12,16 +12,21 @@ import torch
 import yaml
 
 from lingraft.checkpoint import resize_embeddings
+from lingraft.checkpoint.model_class import auto_class
 from lingraft.embeddings import INITS
 from lingraft.errors import ModelError, StoreError, TokenizerError
 from lingraft.export import export_peft
+from lingraft.export.peft import check_shared_layers
+from lingraft.export.trained_delta import TrainedDelta
 from lingraft.tokenizer import open_tokenizer
 from lingraft.training import Execution, TrainingPlan
 from lingraft.training.phase_steps import TrainingText
 from lingraft.training.train import train
+from tests.architecture_sweep import random_model
 from tests.conftest import ENGLISH, HINDI
 from tests.models import ARCHITECTURES, extended_tokenizer
 from tests.short_adapt import GENERATION
+from tests.tiny_configs import tiny_config
 from tests.training_cases import Killed, packed
 
 peft = pytest.importorskip("peft")
@@ -221,6 +226,17 @@ def test_what_else_is_no_adapter(tmp_path):
         export_peft(run / "model", tmp_path / "other")
     with pytest.raises(ModelError, match="head has a bias for each id"):
         export_peft(run_of("phi", [], tmp_path / "phi"), tmp_path / "other")
+
+
+def test_matrices_of_a_shared_weight_are_no_adapter(tmp_path):
+    """PEFT would merge the matrices of Zamba's shared layers once for each use."""
+    config = tiny_config("zamba")
+    model = random_model(auto_class(config), config)
+    name = next(name for name, _ in model.named_modules() if name.endswith("q_proj"))
+    matrices = torch.zeros(1, 64), torch.zeros(64, 1)
+    delta = TrainedDelta({name: matrices}, 320, (), torch.zeros(0, 32), None)
+    with pytest.raises(ModelError, match=r"shares the weight of .*use the whole model"):
+        check_shared_layers(delta, model, tmp_path)
 
 
 def test_an_adapter_is_written_whole_and_again(tmp_path):

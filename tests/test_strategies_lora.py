@@ -66,6 +66,63 @@ def test_matrices_are_on_every_map_that_the_layers_call(kind: str) -> None:
     assert not any("vision" in name for name in moved)
 
 
+SHARED: list[tuple[str, dict[str, Any]]] = [
+    ("zamba", {}),
+    ("zamba2", {"num_hidden_layers": 4, "layers_block_type": ["mamba", *["hybrid"] * 3]}),
+    (
+        "zamba2",
+        {"num_hidden_layers": 4, "layers_block_type": ["hybrid"] * 4, "num_mem_blocks": 2},
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "settings"), SHARED)
+def test_layers_that_share_a_weight_share_its_matrices(
+    kind: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """Zamba uses one block in several layers: merged and saved, it computes what was trained."""
+    config = tiny_config(kind, **settings)
+    model = random_model(auto_class(config), config)
+    names = [name for name, _ in model.named_parameters()]
+    strategy = Lora(rank=2, alpha=4)
+    (body,) = strategy.prepare(model, [])
+    with torch.no_grad():
+        for parameter in body.parameters.values():
+            parameter.add_(
+                torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)) * 0.2
+            )
+    trained = run(model, BASE_IDS)
+    targets = {name.removesuffix("_A") for name in strategy.adapter_state(model)}
+    assert len([name for name in body.parameters if ".lora_A." in name]) == len(targets) / 2
+    strategy.finish(model)
+    assert [name for name, _ in model.named_parameters()] == names
+    torch.testing.assert_close(run(model, BASE_IDS), trained, rtol=1e-4, atol=1e-4)
+    model.save_pretrained(tmp_path)
+    saved = auto_class(config).from_pretrained(tmp_path).eval()
+    assert torch.equal(run(saved, BASE_IDS), run(model, BASE_IDS))
+
+
+def test_a_shared_weight_that_cannot_be_adapted_everywhere_is_refused() -> None:
+    """A weight with another use, which has no matrices, is named, with what to do."""
+    config = tiny_config("llama")
+    model = random_model(auto_class(config), config)
+    first, second = model.model.layers
+    second.self_attn.q_proj = first.self_attn.q_proj
+    with pytest.raises(
+        RecipeError, match=r"layers.1.self_attn.q_proj.weight is the weight of .*0.*"
+    ):
+        Lora(rank=2).prepare(model, [])
+
+
+def test_shared_weights_are_not_quantised() -> None:
+    """4-bit copies of a shared weight would be merged each by itself: nf4 says so."""
+    pytest.importorskip("bitsandbytes")
+    config = tiny_config("zamba")
+    model = random_model(auto_class(config), config)
+    with pytest.raises(RecipeError, match=r"nf4: .* shares the weight of .*float32"):
+        Lora(base_precision="nf4").check(model, "cpu")
+
+
 def last_name(name: str) -> str:
     """Return the last name of a map, or that of an experts' parameter with its module."""
     parts = name.split(".")

@@ -24,6 +24,7 @@ from lingraft.checkpoint.model_class import read_model_config
 from lingraft.errors import MissingExtraError, ModelError
 from lingraft.export.trained_delta import TrainedDelta, read_trained_delta
 from lingraft.model_card.markdown import front_matter
+from lingraft.pipeline.export_limits import WHOLE_MODEL
 from lingraft.pipeline.opening import describe_model
 from lingraft.pipeline.run_folder import read_record
 from lingraft.splice import Splice
@@ -125,6 +126,7 @@ def _write_adapter(delta: TrainedDelta, base: str, model_folder: Path, folder: P
 
     model = meta_model(read_model_config(model_folder), model_folder)
     model.tie_weights()  # PEFT stores the rows of tied matrices differently
+    check_shared_layers(delta, model, folder)
     config = _config(delta, model)
     input_name = _name_of(model, model.get_input_embeddings())
     output_name = _name_of(model, model.get_output_embeddings())
@@ -150,6 +152,22 @@ def _write_adapter(delta: TrainedDelta, base: str, model_folder: Path, folder: P
         if isinstance(value, set):  # JSON has no sets, and their order changes between processes
             settings[key] = sorted(value)
     write_json(folder / CONFIG, settings)
+
+
+def check_shared_layers(delta: TrainedDelta, model: Any, folder: Path) -> None:
+    """Raise `ModelError` if another layer has the weight of a trained one, as in Zamba.
+
+    PEFT applies matrices to the named layers only, and merges those of each layer by itself.
+    """
+    trained = {id(model.get_submodule(name).weight): name for name in delta.layers}
+    for name, module in model.named_modules():
+        owner = trained.get(id(getattr(module, "weight", None)), name)
+        if owner != name:
+            msg = (
+                f"{folder}: {name} shares the weight of {owner}, which PEFT would merge more than "
+                f"once; {WHOLE_MODEL}"
+            )
+            raise ModelError(msg)
 
 
 def _name_of(model: Any, module: Any) -> str:

@@ -122,6 +122,8 @@ class Lora(Strategy):
             ignored = r"The following (rank|alpha)_pattern keys did not match"
             warnings.filterwarnings("ignore", message=ignored)
             peft.inject_adapter_in_model(config, layers, adapter_name=ADAPTER)
+        share_matrices(model)
+        check_shared_weights(model)
         body = ParameterGroup("body")
         for name, parameter in model.named_parameters():
             parameter.requires_grad = f".{ADAPTER}." in name
@@ -135,10 +137,10 @@ class Lora(Strategy):
 
         Shapes: lora_A [rank, inputs], lora_B [outputs, rank]. lora_B is multiplied by alpha / rank,
         so that lora_B @ lora_A is the change of the weight. The matrices of the experts of a
-        parameter are concatenated.
+        parameter are concatenated. Layers that share a weight have one entry.
         """
         state: dict[str, torch.Tensor] = {}
-        for name, module in lora_layers(model):
+        for name, module in distinct_layers(model):
             target, kind = name.partition(".base_layer")[0], "lora"
             parameter = getattr(module, "parameter_name", None)
             if parameter is not None:
@@ -151,7 +153,7 @@ class Lora(Strategy):
     def finish(self, model: Any) -> None:
         """Merge the low-rank matrices into the weights and remove every inserted module."""
         write_added_rows(model)
-        for name, module in lora_layers(model):
+        for name, module in distinct_layers(model):
             if is_quantised(module.get_base_layer()):
                 replace_module(model, name, merge_quantised(module, ADAPTER))
             else:
@@ -179,6 +181,51 @@ def lora_layers(model: Any) -> list[tuple[str, Any]]:
 
     modules = model.named_modules()
     return [(name, module) for name, module in modules if isinstance(module, LoraLayer)]
+
+
+def share_matrices(model: Any) -> None:
+    """Give linear layers that share a weight the same low-rank matrices.
+
+    Zamba has several layers with the weights of one. PEFT inserts matrices for each of them, but
+    the weight can only take one change.
+    """
+    first: dict[int, Any] = {}
+    for _, module in lora_layers(model):
+        if not hasattr(module, "parameter_name"):
+            owner = first.setdefault(id(module.get_base_layer().weight), module)
+            module.lora_A, module.lora_B = owner.lora_A, owner.lora_B
+
+
+def distinct_layers(model: Any) -> list[tuple[str, Any]]:
+    """Return the modules of `lora_layers`, of those that share their matrices only the first."""
+    known: set[int] = set()
+    distinct = []
+    for name, module in lora_layers(model):
+        if id(module.lora_A) not in known:
+            known.add(id(module.lora_A))
+            distinct.append((name, module))
+    return distinct
+
+
+def check_shared_weights(model: Any) -> None:
+    """Raise `RecipeError` if an adapted weight is also used where no low-rank matrices are.
+
+    Merging would change it there, too, so that the saved model would not be the trained one.
+    """
+    adapted: dict[int, str] = {}
+    for name, module in lora_layers(model):
+        weight = getattr(module.get_base_layer(), getattr(module, "parameter_name", "weight"))
+        adapted.setdefault(id(weight), name.partition(".base_layer")[0])
+    for name, module in model.named_modules(remove_duplicate=False):
+        for own, parameter in module.named_parameters(recurse=False):
+            if id(parameter) in adapted and not name.endswith(".base_layer"):
+                msg = (
+                    f"{WHERE}: {name}.{own} is the weight of {adapted[id(parameter)]} too, but has "
+                    f"no low-rank matrices, so the merged weight would not be what was trained; "
+                    f"set target_modules without {adapted[id(parameter)].rpartition('.')[2]}, or "
+                    f"choose the training.strategy differential"
+                )
+                raise RecipeError(msg)
 
 
 def check_one_process(targets: Targets) -> None:

@@ -65,7 +65,7 @@ def check_quantisable(model: Any, names: Iterable[str], device: str) -> None:
     """Raise an error where `quantise` cannot replace the named layers.
 
     That is `MissingExtraError` without bitsandbytes, and `RecipeError` if the device has no 4-bit
-    layers, or if a layer is not a `Linear`.
+    layers, if a layer is not a `Linear`, or if layers share a weight.
     """
     import torch
 
@@ -81,8 +81,17 @@ def check_quantisable(model: Any, names: Iterable[str], device: str) -> None:
             f"base_precision: float32"
         )
         raise RecipeError(msg)
+    owners: dict[int, str] = {}
     for name in names:
         linear = model.get_submodule(name)
+        owner = owners.setdefault(id(linear.weight), name)
+        if owner != name:
+            # Each would be stored and merged by itself.
+            msg = (
+                f"{where}: {name} shares the weight of {owner}, and 4-bit layers share none; use "
+                f"base_precision: float32"
+            )
+            raise RecipeError(msg)
         if not isinstance(linear, torch.nn.Linear):
             msg = (
                 f"{where}: {name} is a {type(linear).__name__}, and only Linear layers can be "
