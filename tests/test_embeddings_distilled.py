@@ -29,6 +29,7 @@ from lingraft.embeddings.token_ends import TokenEnds
 from lingraft.errors import ModelError
 from lingraft.evaluation import bits_per_byte
 from lingraft.tokenizer import open_tokenizer
+from tests.architecture_sweep import build
 from tests.models import ARCHITECTURES, Architecture, MemoryCorpus, extended_tokenizer
 
 SURFACES = ("zq", "ren", "zzq")
@@ -121,6 +122,19 @@ def test_a_model_that_does_more_to_its_logits_is_refused(tmp_path: Path) -> None
     request_ = request_of(folder, tmp_path / "tokenizer")
     with pytest.raises(ModelError, match=r"its logits are not those of its head.*choose another"):
         INITS.parse("distilled").rows(request_)
+
+
+@pytest.mark.parametrize("kind", ["inkling2_text", "gemma3_text"])
+def test_learned_rows_are_read_as_the_rows_of_the_matrix(kind: str, tmp_path: Path) -> None:
+    """A learned row equal to that of an id gives the states of the id, also behind a norm."""
+    request = request_of(build(kind, tmp_path / "source"), tmp_path / "tokenizer")
+    student = DistillationStudent(request, 0.1)
+    rows = student.head.weight.shape[0]
+    with torch.no_grad():
+        student.parameters["input"][0] = student.table.weight[70]
+        learned = student._states([[5, rows, 6]], student=True)
+        own = student._states([[5, 70, 6]], student=False)
+    torch.testing.assert_close(learned, own)
 
 
 def test_windows_end_together_in_both_tokenisations(request_: InitRequest) -> None:

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from lingraft.checkpoint import load_model
-from lingraft.errors import MissingExtraError, RecipeError
+from lingraft.checkpoint.embed_rows import embed_rows
+from lingraft.checkpoint.model_class import auto_class
+from lingraft.errors import MissingExtraError, ModelError, RecipeError
 from lingraft.strategies import (
     STRATEGIES,
     Differential,
@@ -21,10 +23,14 @@ from lingraft.strategies import (
     Rows,
     Strategy,
 )
+from lingraft.strategies.model_parts import embedding_parameters
 from lingraft.strategies.row_modules import insert_row_modules, remove_row_modules
 from lingraft.training.loss import make_loss
+from lingraft.training.merge_back import MergeSettings, set_merged
+from tests.architecture_sweep import random_model
 from tests.conftest import make_tiny_model
 from tests.models import ARCHITECTURES as MODELS
+from tests.tiny_configs import tiny_config
 from tests.training_cases import ADDED, ARCHITECTURES, other_model
 
 EMBEDDINGS = {"model.embed_tokens.weight", "lm_head.weight"}
@@ -325,3 +331,62 @@ def test_rows_apart_compute_what_one_matrix_does(kind: str, tmp_path: Path) -> N
         assert torch.allclose(model(ids).logits, plain, atol=1e-6)
         remove_row_modules(model)
         assert torch.equal(model(ids).logits, plain)
+
+
+NORMED = ["inkling_text", "inkling2_text", "muse_glimmer"]
+
+
+@pytest.mark.parametrize("kind", [*NORMED, "gemma3_text", "xglm"])
+def test_added_rows_are_read_in_training_as_in_the_saved_model(kind: str) -> None:
+    """An embedding module that scales or normalises its output does so to separate rows, too."""
+    config = tiny_config(kind)
+    model = random_model(auto_class(config), config)
+    ids = torch.tensor([[5, 300, 7, 311, 12, 305]])
+    with torch.no_grad():
+        plain = model(input_ids=ids, use_cache=False).logits
+        insert_row_modules(model, ADDED)
+        trained = model(input_ids=ids, use_cache=False).logits
+    torch.testing.assert_close(trained, plain, rtol=1e-5, atol=1e-6)
+
+
+def test_a_padding_id_keeps_no_added_row_from_training() -> None:
+    """The row of the base's padding id gets no gradient, but added rows all do."""
+    embedding = torch.nn.Embedding(8, 2, padding_idx=1)
+    rows = torch.nn.Parameter(torch.ones(3, 2))
+    embed_rows(embedding, rows, torch.tensor([0, 1, 2])).sum().backward()
+    assert rows.grad is not None
+    assert torch.equal(rows.grad, torch.ones(3, 2))
+    assert embedding.padding_idx == 1
+    assert list(embedding.state_dict()) == ["weight"]
+
+
+class PlacedEmbedding(torch.nn.Embedding):
+    """An embedding that gives more than a row: what it gives depends on the id itself."""
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return super().forward(ids) * (1 + ids.unsqueeze(-1))
+
+
+def test_an_embedding_that_reads_more_than_rows_is_refused() -> None:
+    """Where separate rows would be read differently, inserting them is an error, not a surprise."""
+    config = tiny_config("llama")
+    model = random_model(auto_class(config), config)
+    model.set_input_embeddings(PlacedEmbedding(320, 32))
+    with pytest.raises(ModelError, match=r"PlacedEmbedding: .* choose the training.strategy full"):
+        insert_row_modules(model, ADDED)
+
+
+@pytest.mark.parametrize("kind", NORMED)
+def test_the_norm_of_an_embedding_module_is_a_weight_of_the_body(kind: str) -> None:
+    """It has no rows: it trains at the body's rate, and merging back mixes it as a whole."""
+    config = tiny_config(kind)
+    model = random_model(auto_class(config), config)
+    assert not any("norm" in name for name in embedding_parameters(model))
+    trained = snapshot(model)
+    before = {name: tensor + 1 for name, tensor in trained.items()}
+    set_merged(model, trained, before, MergeSettings((0.5,), ADDED), 0.5, types={})
+    for name, tensor in snapshot(model).items():
+        expected = trained[name] + 0.5
+        if name in embedding_parameters(model):
+            expected[list(ADDED)] = trained[name][list(ADDED)]
+        torch.testing.assert_close(tensor, expected)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from lingraft.checkpoint.embed_rows import check_embed_rows, embed_rows
 from lingraft.checkpoint.load_model import load_model
 from lingraft.checkpoint.logits import finish_logits
 from lingraft.embeddings.base import InitRequest
@@ -43,6 +44,9 @@ class DistillationStudent:
         self.head = self.model.get_output_embeddings()
         self.finish_logits = finish_logits(self.model)
         self._check_logits(request)
+        check_embed_rows(
+            self.table, torch.arange(min(8, len(self.table.weight)), device=self.device)
+        )
         self.bias = self._added_bias(request)
         self.parameters: dict[str, torch.nn.Parameter] = {}
         groups: dict[torch.nn.Parameter, dict[str, Any]] = {}
@@ -178,9 +182,7 @@ class DistillationStudent:
         """Replace the table's output at added tokens by their trainable rows."""
         if self.added_WP is None:
             return output_WPD
-        # Some embedding modules (XGLM, Gemma 3) scale their rows in the forward pass.
-        scale = getattr(module, "embed_scale", 1.0)
-        rows_WPD = self.parameters["input"][self.added_WP.clamp(min=0)] * scale
+        rows_WPD = embed_rows(module, self.parameters["input"], self.added_WP.clamp(min=0))
         return output_WPD.where(self.added_WP[..., None] < 0, rows_WPD.to(output_WPD.dtype))
 
 

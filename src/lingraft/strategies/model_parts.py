@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import torch
 
 
-def embedding_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
-    """Return the parameters of the input matrix and the output head by name.
+def embedding_module_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
+    """Return all parameters of the input embedding and the output head by name.
 
     Tied ones are returned once, under the input's name.
     """
@@ -27,6 +27,15 @@ def embedding_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
             own_ids.update(map(id, module.parameters()))
     # By identity, because the names of the two modules differ between architectures.
     return {name: p for name, p in model.named_parameters() if id(p) in own_ids}
+
+
+def embedding_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
+    """Return the parameters with an entry for each id: the matrices, and the bias of a head.
+
+    The embedding of Inkling also has a norm, which belongs to the body.
+    """
+    found = embedding_module_parameters(model)
+    return {name: p for name, p in found.items() if p.dim() > 1 or name.endswith("bias")}
 
 
 def text_module(model: Any) -> str:

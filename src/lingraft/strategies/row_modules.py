@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lingraft.checkpoint.embed_rows import check_embed_rows, embed_rows
+
 
 class RowsEmbedding(nn.Module):
     """Wraps an embedding; the rows of added tokens come from the parameter `rows`.
@@ -38,11 +40,7 @@ class RowsEmbedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Return the row of each id; those of added tokens come from `rows`."""
         places = self.places_V[ids]
-        added = nn.functional.embedding(places.clamp(min=0), self.rows)
-        # XGLM and Gemma 3 scale inside their embedding module, so the added rows are scaled here.
-        scale = getattr(self.plain, "embed_scale", None)
-        if scale is not None:
-            added = added * (scale.to(added.dtype) if isinstance(scale, Tensor) else scale)
+        added = embed_rows(self.plain, self.rows, places.clamp(min=0))
         base = self.plain(ids) if self.plain.weight.requires_grad else self.plain(ids).detach()
         return torch.where((places >= 0).unsqueeze(-1), added, base)
 
@@ -75,11 +73,13 @@ class RowsHead(nn.Module):
 def insert_row_modules(model: Any, added: Sequence[int]) -> dict[str, nn.Parameter]:
     """Replace embedding and head by row modules; return the added rows as parameters by name.
 
-    Where embedding and head are tied, they share one parameter.
+    Where embedding and head are tied, they share one parameter. Raises `ModelError` if separate
+    rows would not be read as rows of the matrix are.
     """
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     tied = head is not None and head.weight is embedding.weight
     added_N = torch.tensor(sorted(added), device=embedding.weight.device)
+    check_embed_rows(embedding, added_N)
     places_V = torch.full((len(embedding.weight),), -1, device=embedding.weight.device)
     places_V[added_N] = torch.arange(len(added_N), device=embedding.weight.device)
     rows = nn.Parameter(embedding.weight.detach()[added_N].clone())

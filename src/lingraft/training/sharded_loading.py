@@ -27,7 +27,7 @@ from lingraft.checkpoint.load_model import build_model
 from lingraft.checkpoint.model_class import read_model_config
 from lingraft.checkpoint.safetensors_files import Checkpoint, torch_dtype
 from lingraft.checkpoint.weight_checks import check_finite_tensor
-from lingraft.strategies.model_parts import embedding_parameters
+from lingraft.strategies.model_parts import embedding_module_parameters
 from lingraft.training.distributed import shard_of
 
 
@@ -101,7 +101,8 @@ class MetaModel:
         return weights
 
     def _read_embeddings(self) -> None:
-        weights = {name: self._weights(name) for name in embedding_parameters(self.model)}
+        names = embedding_module_parameters(self.model)
+        weights = {name: self._weights(name) for name in names}
         self.model.load_state_dict(weights, strict=False, assign=True)
         self.model.tie_weights()
 
