@@ -23,8 +23,9 @@ from lingraft.strategies import (
     Rows,
     Strategy,
 )
-from lingraft.strategies.model_parts import embedding_parameters
+from lingraft.strategies.model_parts import embedding_parameters, layer_stacks
 from lingraft.strategies.row_modules import insert_row_modules, remove_row_modules
+from lingraft.training import compiled_layers
 from lingraft.training.loss import make_loss
 from lingraft.training.merge_back import MergeSettings, set_merged
 from tests.architecture_sweep import random_model
@@ -390,3 +391,31 @@ def test_the_norm_of_an_embedding_module_is_a_weight_of_the_body(kind: str) -> N
         if name in embedding_parameters(model):
             expected[list(ADDED)] = trained[name][list(ADDED)]
         torch.testing.assert_close(tensor, expected)
+
+
+def test_layers_are_counted_by_their_list() -> None:
+    """LongCat-Flash counts two attention layers in each layer; its list says how many there are."""
+    model = random_model(auto_class(config := tiny_config("longcat_flash")), config)
+    assert config.num_hidden_layers == 4
+    assert layer_stacks(model) == ["model.layers"]
+    with pytest.raises(RecipeError, match="the model has 2 layers; choose at most 1"):
+        Layers(layers_per_end=2).check(model)
+    body, _ = Layers(layers_per_end=1).prepare(model, ADDED)
+    of_layers = {name for name, _ in model.named_parameters() if ".layers." in name}
+    assert body.parameters.keys() == of_layers
+    # A model of one layer has lists of two in it, as many as its configuration counts.
+    model = random_model(auto_class(config := tiny_config("longcat_flash", num_layers=1)), config)
+    assert layer_stacks(model) == ["model.layers"]
+
+
+def test_a_model_with_two_lists_of_layers_has_no_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HRM-Text runs two lists in turns: `lora` adapts both, and `layers` says why it does not."""
+    config = tiny_config("hrm_text")
+    model = random_model(auto_class(config), config)
+    assert layer_stacks(model) == ["model.L_module.layers", "model.H_module.layers"]
+    with pytest.raises(RecipeError, match=r"2 lists of layers .* choose the .* differential"):
+        Layers(layers_per_end=1).check(model)
+    monkeypatch.setattr(compiled_layers, "BACKEND", "eager")
+    assert len(compiled_layers.CompiledLayers(model).layers) == 4
+    adapted = Lora(rank=2).prepare(model, [])[0].parameters
+    assert {name.split(".")[1] for name in adapted} == {"L_module", "H_module"}

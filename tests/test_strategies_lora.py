@@ -39,6 +39,20 @@ MOVED = {
         "experts.gate_up_proj",
         "experts.down_proj",
     },
+    # Without the router, whose weight is read without calling it.
+    "longcat_flash": {
+        "q_a_proj",
+        "q_b_proj",
+        "kv_a_proj_with_mqa",
+        "kv_b_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+        "experts.gate_up_proj",
+        "experts.down_proj",
+    },
+    "hrm_text": {*ATTENTION, "gate_proj", "up_proj", "down_proj"},
     "gemma3": {*ATTENTION, "gate_proj", "up_proj", "down_proj"},
 }
 

@@ -146,7 +146,7 @@ def test_where_layers_cannot_be_compiled(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(RecipeError, match="--compile true: on a CPU it needs the C"):
         StepCompiler(model, Execution(compile="true"), 9, ProcessGroup())
     monkeypatch.setattr(compiled_layers, "BACKEND", lambda *_: 1 / 0)
-    monkeypatch.setattr(compiled_layers, "layer_stack", lambda _: ("0", 1))
+    monkeypatch.setattr(compiled_layers, "layer_stacks", lambda _: ["0"])
     stack, ones = torch.nn.Sequential(torch.nn.ModuleList([torch.nn.Linear(2, 2)])), torch.ones(2)
     layers, (layer,) = CompiledLayers(stack), stack[0]
     with (

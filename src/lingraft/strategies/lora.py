@@ -21,7 +21,7 @@ from lingraft.strategies.base import (
     write_added_rows,
 )
 from lingraft.strategies.lora_targets import WHERE, Targets, find_targets, make_peft_config
-from lingraft.strategies.model_parts import layer_stack
+from lingraft.strategies.model_parts import layer_root
 from lingraft.strategies.quantised_layers import (
     check_quantisable,
     is_quantised,
@@ -165,7 +165,7 @@ class Lora(Strategy):
                 replace_module(model, name, module.get_base_layer())
         if self.quantises:
             model.to("cpu")
-        layers = model.get_submodule(layer_stack(model)[0])
+        layers = model.get_submodule(layer_root(model))
         if hasattr(layers, "peft_config"):
             del layers.peft_config
         # If this is set, save_pretrained saves an adapter and no weights.

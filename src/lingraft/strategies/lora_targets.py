@@ -17,7 +17,7 @@ from typing import Any
 
 from lingraft.checkpoint.experts import experts_per_token
 from lingraft.errors import RecipeError
-from lingraft.strategies.model_parts import layer_stack
+from lingraft.strategies.model_parts import layer_root, layer_stacks
 from lingraft.strategies.quantised_layers import is_quantised
 
 WHERE = "training.strategy.lora"
@@ -27,7 +27,7 @@ WHERE = "training.strategy.lora"
 class Targets:
     """The linear layers and the experts' parameters to adapt, by their names within `stack`.
 
-    `stack` is the name of the ModuleList that holds the model's layers.
+    `stack` is the name of the module that holds all layers of the model (`layer_root`).
     """
 
     stack: str
@@ -47,10 +47,13 @@ def find_targets(model: Any, modules: Sequence[str], *, experts: bool) -> Target
     `experts` is whether parameters of experts can be targets. Raises `RecipeError` if a name
     matches nothing.
     """
-    stack, _ = layer_stack(model)
+    stack = layer_root(model)
     text_layers = model.get_submodule(stack)
     linear = _linear_layers(text_layers)
-    known = linear | (_expert_parameters(text_layers) if experts else {})
+    found = linear | (_expert_parameters(text_layers) if experts else {})
+    # What holds several lists of layers can have other linear layers.
+    inside = tuple(f"{name}." for name in layer_stacks(model))
+    known = {name: last for name, last in found.items() if f"{stack}.{name}".startswith(inside)}
     unknown = set(modules) - set(known.values())
     if unknown or not known:
         msg = (

@@ -69,19 +69,68 @@ def text_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
     return {name: parameters[name] for name in reads_text}
 
 
-def layer_stack(model: Any) -> tuple[str, int]:
-    """Return the name of the ModuleList that holds the model's layers, and their number."""
+LAYER_LISTS = ("layers", "h", "blocks")
+"""The names of lists of layers, where their number is not that of the configuration."""
+
+
+def layer_stacks(model: Any) -> list[str]:
+    """Return the names of the ModuleLists that hold the model's layers: one, or two of HRM-Text.
+
+    It is the list with the number of layers of the configuration. Some configurations count
+    something else: LongCat-Flash has two attention layers in each layer, and HRM-Text runs its two
+    lists several times. Raises `RecipeError` if there is no list of layers.
+    """
     import torch
 
     count = model.config.get_text_config().num_hidden_layers
     text = text_module(model)
+    lists: dict[str, int] = {}
     for name, module in model.named_modules():
-        # The vision encoder of a multimodal model can have as many layers.
-        is_list = isinstance(module, torch.nn.ModuleList)
-        if is_list and len(module) == count and name.startswith(text):
-            return name, count
-    msg = (
-        f"{type(model).__name__} has no list of {count} layers; choose the training.strategy "
-        f"differential"
-    )
-    raise RecipeError(msg)
+        # The vision encoder of a multimodal model can have as many layers. Lists within a layer,
+        # such as experts, are no lists of layers.
+        is_outer = name.startswith(text) and not name.startswith(tuple(f"{x}." for x in lists))
+        if isinstance(module, torch.nn.ModuleList) and is_outer:
+            lists[name] = len(module)
+    for name, length in lists.items():
+        if length == count:
+            return [name]
+    stacks = [name for name in lists if name.rpartition(".")[2] in LAYER_LISTS]
+    if not stacks:
+        msg = (
+            f"{type(model).__name__} has no list of {count} layers; choose the training.strategy "
+            f"differential"
+        )
+        raise RecipeError(msg)
+    return stacks
+
+
+def layer_stack(model: Any) -> tuple[str, int]:
+    """Return the name of the ModuleList that holds the model's layers, and its length.
+
+    Raises `RecipeError` if the model has no such list, or several.
+    """
+    stacks = layer_stacks(model)
+    if len(stacks) > 1:
+        msg = (
+            f"{type(model).__name__} has {len(stacks)} lists of layers ({', '.join(stacks)}), so "
+            f"none are its first and last layers; choose the training.strategy differential"
+        )
+        raise RecipeError(msg)
+    return stacks[0], len(model.get_submodule(stacks[0]))
+
+
+def layer_root(model: Any) -> str:
+    """Return the name of the module that holds all layers: their list, or what has all lists.
+
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> sizes = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8}
+    >>> config = LlamaConfig(**sizes, num_hidden_layers=1, num_attention_heads=2)
+    >>> layer_root(LlamaForCausalLM(config))
+    'model.layers'
+    """
+    shared: list[str] = []
+    for parts in zip(*(name.split(".") for name in layer_stacks(model)), strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(parts[0])
+    return ".".join(shared)

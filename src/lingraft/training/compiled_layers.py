@@ -26,7 +26,7 @@ import torch
 
 from lingraft.errors import RecipeError, TrainingError, one_line
 from lingraft.progress import say
-from lingraft.strategies.model_parts import layer_stack
+from lingraft.strategies.model_parts import layer_stacks
 from lingraft.training.distributed import ProcessGroup
 from lingraft.training.execution import Execution
 
@@ -70,8 +70,9 @@ class CompiledLayers:
     """
 
     def __init__(self, model: Any) -> None:
-        prefix, _ = layer_stack(model)
-        self.layers = list(model.get_submodule(prefix))
+        self.layers: list[Any] = []
+        for stack in layer_stacks(model):
+            self.layers += model.get_submodule(stack)
         # Code of an earlier phase, whose other weights trained, would count for torch's limit.
         torch.compiler.reset()
         # Without the option, compiled code would draw other dropout than the layers themselves.

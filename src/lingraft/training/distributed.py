@@ -26,7 +26,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from lingraft.errors import LingraftError, TrainingError
 from lingraft.packing.mixture import IGNORED, Batch
 from lingraft.strategies.base import ParameterGroup
-from lingraft.strategies.model_parts import layer_stack
+from lingraft.strategies.model_parts import layer_stacks
 from lingraft.training.execution import WHOLE_GRADIENTS
 
 TIMEOUT = timedelta(hours=1)
@@ -85,10 +85,10 @@ class ProcessGroup:
             return list(groups)
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         # Layer by layer, so that the whole weights of only one layer are in memory at a time.
-        prefix, _ = layer_stack(model)
         policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
-        for layer in model.get_submodule(prefix):
-            fully_shard(layer, mp_policy=policy)
+        for stack in layer_stacks(model):
+            for layer in model.get_submodule(stack):
+                fully_shard(layer, mp_policy=policy)
         fully_shard(model, mp_policy=policy)
         # After sharding, so that each process reads its own shards only.
         materialize()
