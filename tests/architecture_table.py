@@ -54,6 +54,11 @@ text, what reads the rest is left as it is. What is refused is refused in one li
 is learned. Nothing is claimed of the models that were not built: a small one cannot be made from
 its configuration alone, or needs something that is not installed.
 
+The table is about the extension; three models have limits in training. Of `git`, only embeddings
+and head train, with every strategy, and `lora` and `layers` refuse it. `reformer` trains with
+`full` and `embeddings` only. `hrm_text` has two lists of layers that run in turns, so `layers`
+refuses it.
+
 {counts}
 """
 

@@ -198,12 +198,20 @@ def test_a_weight_that_is_read_in_any_form_is_no_target(kind: str, expected: set
 
 
 @pytest.mark.parametrize(
-    ("kind", "names"), [("bloom", "dense dense_4h_to_h"), ("reformer", "query_key value")]
+    ("kind", "names"),
+    [
+        ("bloom", "dense dense_4h_to_h"),
+        ("reformer", "query_key value"),
+        ("gemma3n_text", "prediction_coefs"),
+    ],
 )
 def test_a_weight_that_is_read_in_other_cases_than_training_is_a_target(
     kind: str, names: str
 ) -> None:
-    """Bloom slices a weight for `slow_but_exact`; Reformer reshapes one where it has a cache."""
+    """Bloom slices a weight for `slow_but_exact`; Reformer reshapes one where it has a cache.
+
+    Gemma 3n clips the numbers of one before it calls the layer.
+    """
     config = tiny_config(kind)
     model = random_model(auto_class(config), config)
     Lora(target_modules=tuple(names.split())).check(model)

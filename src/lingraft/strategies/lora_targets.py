@@ -118,10 +118,10 @@ def _computes_product(layer: Any) -> bool:
 def _reads_weight_directly(kind: type, name: str) -> bool:
     """Whether the code of a class uses the weight of the layer `name` without calling the layer."""
     # No attribute shows this, so the source is searched. What is left out does not compute with the
-    # weight, or only in other cases than training: slices (Bloom's `slow_but_exact`), and `reshape`
-    # (Reformer's decoding with a cache).
+    # weight (Gemma 3n clips its `data` in place), or only in other cases than training: slices
+    # (Bloom's `slow_but_exact`), and `reshape` (Reformer's decoding with a cache).
     direct = re.compile(
-        rf"self\.{re.escape(name)}\.weight\b(?!\.(dtype|device|shape|reshape)\b|\[)"
+        rf"self\.{re.escape(name)}\.weight\b(?!\.(data|dtype|device|shape|reshape)\b|\[)"
     )
     for part in kind.__mro__:
         if part.__module__.startswith("torch."):
