@@ -207,21 +207,54 @@ def test_random_weights_follow_from_the_seed(tiny_model, tmp_path):
     ("config", "message"),
     [
         ({"model_type": "lama"}, "transformers has no 'lama'"),
+        ({"model_type": ["llama"]}, "transformers has no"),
+        ({"model_type": "vit"}, "config.model_type: vit is a 'vit' model, not a causal language"),
+        ({"model_type": "t5"}, "config.model_type: t5 is an encoder-decoder"),
         ({"vocab_size": 10}, "vocab_size 10; leave vocab_size out"),
+        ({"vocab_size": "many"}, 'vocab_size "many"; leave vocab_size out'),
+        ({"hidden_size": "abc"}, "refuses these settings .*expected int, got str"),
+        ({"hidden_size": 65}, r"refuses these settings .*65\) is not a multiple of the number of"),
+        ({"num_attention_heads": 0}, "refuses these settings .*division or modulo by zero"),
+        ({"model_type": "gpt2", "n_embd": 30}, "refuses these settings .*must be divisible"),
+        ({"hiden_size": 32}, "config.hiden_size: llama has no such setting; did you mean 'hidden"),
+        (
+            {"model_type": "gemma3", "text_config": {"hiden_size": 32}},
+            "config.text_config.hiden_size: gemma3_text has no such setting; did you mean 'hidden",
+        ),
     ],
 )
-def test_configurations_that_make_no_model(tiny_model, tmp_path, config, message):
-    """An unknown architecture and too few rows are refused."""
+def test_configurations_that_make_no_model(tiny_model, english_file, tmp_path, config, message):
+    """A setting that transformers refuses or would ignore is one line, before any text is read."""
+    bases = {
+        "random": {"tokenizer": str(tiny_model)},
+        "pretrain": {"corpus": str(english_file), "vocabulary_size": 300},
+    }
+    for name, settings in bases.items():
+        base = BASES.parse({name: {**settings, "config": config}})
+        with pytest.raises(ModelError, match=message) as caught:
+            materialised(base, tmp_path / name)
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / name / "scratch_dir" / "corpus").exists()
+
+
+def test_older_names_of_settings_are_accepted(tiny_model):
+    """Settings that transformers reads by another name by now are no unknown ones."""
+    config = {"rope_scaling": {"type": "linear", "factor": 2.0}, "torch_dtype": "float32"}
     base = BASES.parse({"random": {"tokenizer": str(tiny_model), "config": config}})
-    with pytest.raises(ModelError, match=message):
-        materialised(base, tmp_path)
+    before = base.identity()
+    assert base.config()["rope_parameters"]["factor"] == 2
+    assert base.identity() == before
 
 
 REAL = [
-    ("llama2/tokenizer.model", {}, 32_000),
+    ("llama2/tokenizer.model", {"num_key_value_heads": 2}, 32_000),
     ("pythia/tokenizer.json", {"model_type": "gpt_neox"}, 50_277),
     ("gpt2/vocab.json", {"model_type": "gpt2", "n_embd": 32, "n_layer": 1, "n_head": 2}, 50_257),
-    ("qwen2/tokenizer.json.gz", {"model_type": "qwen2", "tie_word_embeddings": True}, 151_646),
+    (
+        "qwen2/tokenizer.json.gz",
+        {"model_type": "qwen2", "num_key_value_heads": 2, "tie_word_embeddings": True},
+        151_646,
+    ),
 ]
 
 
@@ -235,7 +268,6 @@ def test_real_tokenizers_get_a_body(assets, tmp_path, tokenizer, body, size):
         "intermediate_size": 16,
         "num_hidden_layers": 1,
         "num_attention_heads": 2,
-        "num_key_value_heads": 2,
         "max_position_embeddings": 64,
     }
     config = body if body.get("model_type") == "gpt2" else {**small, **body}
@@ -291,6 +323,26 @@ def test_a_base_trained_here(english_file, tmp_path):
         json.loads(line) for line in (folder.parent / "training.jsonl").read_text().splitlines()
     ]
     assert rows[-1]["bits_per_byte"] < 0.7 * rows[0]["bits_per_byte"]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "gpt2", "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 32},
+        {"model_type": "bloom", "hidden_size": 16, "n_layer": 1, "n_head": 2},
+        {"model_type": "mamba", "hidden_size": 16, "num_hidden_layers": 1},
+    ],
+    ids=lambda config: config["model_type"],
+)
+def test_a_base_of_any_kind_is_trained_here(english_file, tmp_path, config):
+    """A model whose context has another name or no limit is trained like others."""
+    training = {"strategy": "full", "budget": "1 steps", "batch_tokens": 64, "learning_rates": 1e-3}
+    settings = {"corpus": str(english_file), "vocabulary_size": 300, "config": config}
+    base = BASES.parse({"pretrain": {**settings, "training": training}})
+    folder = materialised(base, tmp_path)
+    assert json.loads((folder / "config.json").read_text())["model_type"] == config["model_type"]
+    written = json.loads((folder / "tokenizer_config.json").read_text())
+    assert written["model_max_length"] == config.get("n_positions", 512)
 
 
 def test_identity_of_a_base_trained_here_follows_the_text(english_file):

@@ -16,7 +16,14 @@ from pydantic import BeforeValidator, Field, PrivateAttr, field_validator
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from lingraft.bases.base import BASES, Base, BuildContext
-from lingraft.bases.random_weights import make_model, model_config
+from lingraft.bases.folder import read_config
+from lingraft.bases.random_weights import (
+    check_buildable,
+    context_length,
+    make_model,
+    model_config,
+    special_ids,
+)
 from lingraft.bases.tokenizer_files import write_tokenizer
 from lingraft.corpus import Corpus, CorpusSettings, build_corpus, identity_of, list_files, look_at
 from lingraft.corpus.listing import Listing
@@ -93,8 +100,10 @@ class PretrainedHere(Base):
     def materialise(self, context: BuildContext) -> None:
         """Build the corpus, learn the tokenizer and train.
 
-        A run that was interrupted reuses the finished parts in the scratch directory.
+        A run that was interrupted reuses the finished parts in the scratch directory. Raises
+        `ModelError` for settings of the model that transformers refuses, before any of it.
         """
+        check_buildable(self._config())
         corpus = Corpus.open(_build_once(context.scratch_dir / "corpus", self._build_corpus))
         start = _build_once(context.scratch_dir / "start", lambda draft: self._begin(corpus, draft))
         packed = _build_once(
@@ -107,11 +116,18 @@ class PretrainedHere(Base):
 
     def config(self) -> dict[str, Any]:
         """Return the settings of the model that are known before its tokenizer is learned."""
-        return {"model_type": "llama", **self.body, "vocab_size": self.vocabulary_size}
+        content: dict[str, Any] = self._config().to_dict()
+        return content
 
     def training_tokens(self) -> int:
         """Return the tokens of the phases whose budget counts tokens."""
         return sum(phase.budget.tokens or 0 for phase in self.training.phases)
+
+    def _config(self) -> Any:
+        """Return the configuration with a tokenizer of full size, which ends with BEGIN and END."""
+        size = self.vocabulary_size
+        ids = {"bos_token_id": size - 2, "eos_token_id": size - 1, "pad_token_id": None}
+        return model_config(self.body, size, ids)
 
     def _build_corpus(self, draft: Draft) -> None:
         build_corpus(self.corpus, self.language, draft, self._listing)
@@ -119,14 +135,12 @@ class PretrainedHere(Base):
     def _begin(self, corpus: Corpus, draft: Draft) -> None:
         learn_tokenizer(corpus, self.vocabulary_size, draft.folder)
         tokenizer = open_tokenizer(draft.folder)
-        config = model_config(self.body, tokenizer)
-        write_tokenizer(tokenizer, draft.folder, context=config.max_position_embeddings)
+        config = model_config(self.body, tokenizer.size, special_ids(tokenizer))
+        write_tokenizer(tokenizer, draft.folder, context=context_length(config.to_dict()))
         make_model(config, self.seed).save_pretrained(draft.folder)
 
     def _pack(self, corpus: Corpus, start: Path, draft: Draft) -> None:
-        context = json.loads((start / "config.json").read_text(encoding="utf-8"))[
-            "max_position_embeddings"
-        ]
+        context = context_length(read_config(start))
         pack_corpus(corpus, open_tokenizer(start), self.training.packing, draft, context=context)
 
     def _train(self, start: Path, packed: Path, context: BuildContext) -> dict[str, Any]:

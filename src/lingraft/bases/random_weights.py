@@ -6,7 +6,9 @@ model, and with its configuration so are speed and memory. Losses and generated 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -14,11 +16,15 @@ from pydantic import Field
 
 from lingraft.bases.base import BASES, Base, BuildContext
 from lingraft.bases.tokenizer_files import tokenizer_digests, write_tokenizer
-from lingraft.checkpoint.config_files import context_of
-from lingraft.errors import ModelError, TokenizerError, did_you_mean
+from lingraft.checkpoint.config_files import context_of, is_token_id
+from lingraft.checkpoint.model_class import UNREADABLE, check_kind
+from lingraft.errors import ModelError, TokenizerError, did_you_mean, one_line, shown
 from lingraft.store import expanded
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
+
+DEFAULT_CONTEXT = 512
+"""Tokens that a small model reads, and the context of a kind of model that has no limit."""
 
 SMALL_BODY = {
     "model_type": "llama",
@@ -27,7 +33,7 @@ SMALL_BODY = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 4,
-    "max_position_embeddings": 512,
+    "max_position_embeddings": DEFAULT_CONTEXT,
 }
 
 
@@ -70,7 +76,7 @@ class RandomBase(Base):
         tokenizer = self._open()
         config = self._config(tokenizer)
         make_model(config, self.seed).save_pretrained(context.folder)
-        write_tokenizer(tokenizer, context.folder, context=context_of(config.to_dict()) or 512)
+        write_tokenizer(tokenizer, context.folder, context=context_length(config.to_dict()))
         context.draft.notes["from"] = f"random weights, tokenizer {self.tokenizer}"
 
     def config(self) -> dict[str, Any]:
@@ -90,45 +96,113 @@ class RandomBase(Base):
         return replace(tokenizer, config={**tokenizer.config, **dict(self.special_tokens.items())})
 
     def _config(self, tokenizer: ModelTokenizer) -> Any:
-        return model_config(self.body, tokenizer)
+        return model_config(self.body, tokenizer.size, special_ids(tokenizer))
 
 
-def model_config(body: dict[str, Any], tokenizer: ModelTokenizer) -> Any:
-    """Build a transformers configuration for a tokenizer.
+def context_length(config: dict[str, Any]) -> int:
+    """Return the context of a model that is built here; 512 tokens if its kind has no limit."""
+    return context_of(config) or DEFAULT_CONTEXT
 
-    Raises `ModelError` for settings that transformers does not accept.
-    """
-    from transformers import AutoConfig
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-    settings = {**SMALL_BODY, **body} if body.get("model_type", "llama") == "llama" else dict(body)
-    kind = settings.pop("model_type")
-    if kind not in CONFIG_MAPPING_NAMES:
-        nearest = did_you_mean(str(kind), CONFIG_MAPPING_NAMES)
-        msg = f"model: config.model_type: transformers has no {kind!r}; {nearest}"
-        raise ModelError(msg)
-    rows = settings.pop("vocab_size", tokenizer.size)
-    if rows < tokenizer.size:
-        msg = (
-            f"the tokenizer does not fit the model: it has {tokenizer.size} ids, but the "
-            f"configuration sets vocab_size {rows}; leave vocab_size out"
-        )
-        raise ModelError(msg)
-    special = {
+def special_ids(tokenizer: ModelTokenizer) -> dict[str, int | None]:
+    """Return the settings of config.json with the special ids of a tokenizer."""
+    return {
         "bos_token_id": tokenizer.bos_id,
         "eos_token_id": tokenizer.eos_id,
         "pad_token_id": tokenizer.pad_id,
     }
-    # The ids of the tokenizer are defaults: settings of the recipe take precedence.
-    return AutoConfig.for_model(kind, **{**special, **settings}, vocab_size=rows)
+
+
+def model_config(body: Mapping[str, Any], tokens: int, special: Mapping[str, int | None]) -> Any:
+    """Build a transformers configuration for a tokenizer with so many tokens and special ids.
+
+    Raises `ModelError` for a kind of model that is not adapted, and for settings that it does not
+    have or that transformers does not accept.
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    # A deep copy, because transformers changes nested settings (rope_scaling) in place.
+    settings = copy.deepcopy(dict(body))
+    if settings.get("model_type", "llama") == "llama":
+        settings = {**SMALL_BODY, **settings}
+    kind = str(settings.pop("model_type"))
+    if kind not in CONFIG_MAPPING_NAMES:
+        nearest = did_you_mean(kind, CONFIG_MAPPING_NAMES)
+        msg = f"model: config.model_type: transformers has no {kind!r}; {nearest}"
+        raise ModelError(msg)
+    rows = settings.pop("vocab_size", tokens)
+    if not isinstance(rows, int) or rows < tokens:
+        msg = (
+            f"the tokenizer does not fit the model: it has {tokens} ids, but the "
+            f"configuration sets vocab_size {shown(rows)}; leave vocab_size out"
+        )
+        raise ModelError(msg)
+    with _refused_settings():
+        # The ids of the tokenizer are defaults: settings of the recipe take precedence.
+        config = AutoConfig.for_model(kind, **{**special, **settings}, vocab_size=rows)
+        check_kind(config, "model: config.model_type")
+        _check_names(settings, config)
+    return config
+
+
+def _check_names(settings: Mapping[str, Any], config: Any, where: str = "config") -> None:
+    """Raise `ModelError` for a setting that a configuration does not have.
+
+    transformers stores a setting of any name as an attribute, which no model reads.
+    """
+    from transformers import PretrainedConfig
+
+    default = type(config)()
+    for name, value in settings.items():
+        # Older names, such as rope_theta, are replaced by others and not stored.
+        is_stored = name in vars(config)
+        if is_stored and not hasattr(default, name) and not is_token_id(name):
+            known = [*default.attribute_map, *(key for key in vars(default) if key[0] != "_")]
+            msg = (
+                f"model: {where}.{name}: {config.model_type} has no such setting; "
+                f"{did_you_mean(name, known)}"
+            )
+            raise ModelError(msg)
+        part = getattr(config, name, None)
+        if isinstance(part, PretrainedConfig) and isinstance(value, Mapping):
+            _check_names(value, part, f"{where}.{name}")
+
+
+@contextmanager
+def _refused_settings() -> Iterator[None]:
+    """Raise `ModelError` for settings that transformers cannot build a configuration or model of.
+
+    Settings that do not fit together fail as wrong shapes, divisions by 0 or failed assertions.
+    """
+    try:
+        yield
+    except (*UNREADABLE, RuntimeError, ArithmeticError, AssertionError) as error:
+        msg = (
+            f"model: config: transformers refuses these settings ({one_line(error)}); correct the "
+            "setting, or leave it out for its default"
+        )
+        raise ModelError(msg) from error
+
+
+def check_buildable(config: Any) -> None:
+    """Raise `ModelError` for a configuration that no model can be built from; takes no memory."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"), _refused_settings():
+        AutoModelForCausalLM.from_config(config)
 
 
 def make_model(config: Any, seed: int) -> Any:
-    """Return a causal language model in float32 whose weights depend only on the seed."""
+    """Return a causal language model in float32 whose weights depend only on the seed.
+
+    Raises `ModelError` for settings that the model cannot be built from.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     # The caller's random state stays as it was. The weights are drawn on the CPU.
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _refused_settings():
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
