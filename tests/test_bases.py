@@ -7,6 +7,7 @@ import importlib
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydantic import ValidationError
@@ -390,16 +391,22 @@ def ask_hub(hub_commands: HubCommands, draft: Path, **settings: str):
 
 
 def test_a_model_on_a_hub(tiny_model, hub_commands, tmp_path):
-    """A branch is pinned to a commit, only safe files are fetched; offline the cache is used."""
+    """A branch is pinned to a commit, only files that are read are fetched; offline, the cache."""
     served = tmp_path / "served" / "models" / "owner" / "name"
     shutil.copytree(tiny_model, served)
     (served / "pytorch_model.bin").write_bytes(b"pickle")
+    (served / "original").mkdir()
+    for name in ("model.safetensors", "consolidated.safetensors", "tokenizer.model"):
+        (served / "original" / name).write_bytes(b"the same in another format")
+    (served / "additional_chat_templates").mkdir()
+    (served / "additional_chat_templates" / "tools.jinja").write_text("{{ tools }}")
     with hub_commands.serve(tmp_path / "served") as hub:
         commit = hub.commit("models", "owner/name")
         identity, kind, files = ask_hub(hub_commands, tmp_path / "a", id="owner/name")
         assert (identity, kind) == ({"hub": "owner/name", "commit": commit}, "llama")
-        assert "model.safetensors" in files
+        assert {"model.safetensors", "additional_chat_templates"} < set(files)
         assert not any("pytorch_model" in request for request in hub.requests)
+        assert not any("original/" in request for request in hub.requests)
         assert "there is no such model" in ask_hub(hub_commands, tmp_path / "b", id="owner/gone")
         assert "no revision 'v9'" in ask_hub(
             hub_commands, tmp_path / "c", id="owner/name", revision="v9"
@@ -422,6 +429,24 @@ def test_a_model_on_a_hub_is_asked_for_without_bars(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(bars, "HF_HUB_DISABLE_PROGRESS_BARS", None)  # the environment may say so
     assert parse_model(f"owner/name@{40 * '0'}").config()["model_type"] == "llama"
     assert capsys.readouterr().err == ""
+
+
+def test_the_files_that_are_still_to_be_downloaded(monkeypatch):
+    """The size of a download counts the files that are fetched: not those of subfolders."""
+    names = (
+        "config.json",
+        "model.safetensors",
+        "consolidated.safetensors",
+        "original/model.safetensors",
+        "original/tokenizer.model",
+        "metal/model.bin",
+        "additional_chat_templates/tools.jinja",
+    )
+    listed = SimpleNamespace(siblings=[SimpleNamespace(rfilename=name, size=3) for name in names])
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_ids, **_options: listed)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_ids, **_options: None)
+    missing = parse_model(f"owner/name@{40 * '0'}").missing_files()
+    assert [*missing] == [names[0], names[1], names[-1]]
 
 
 def test_a_gated_model(tiny_model, hub_commands, tmp_path):

@@ -1,7 +1,8 @@
 """A base on the hub: its revision is resolved to a commit, its files are in the client's cache.
 
-Only safetensors weights are downloaded. config.json is fetched first, so that a model that cannot
-be used is refused before any weights are downloaded.
+Only safetensors weights are downloaded, and of subfolders only the named chat templates: models,
+processors and code are read from the top folder. config.json is fetched first, so that a model that
+cannot be used is refused before any weights are downloaded.
 """
 
 from __future__ import annotations
@@ -32,8 +33,17 @@ from lingraft.hub_client import (
 )
 from lingraft.model_code import PATTERN, permit
 
-NOT_FETCHED = [f"{SECOND_COPY}*.safetensors"]
-"""Mistral's second copy of the weights, which would double the download."""
+NOT_FETCHED = (
+    f"{SECOND_COPY}*.safetensors",
+    # In patterns of the Hub's client `*` matches a slash too, so these would match our patterns.
+    "*/*.safetensors",
+    "*/*.tiktoken",
+    "*/*.py",
+)
+"""Files that are never read: Mistral's second copy of the weights, and all of subfolders.
+
+Llama and gpt-oss have a second copy of the weights in `original/`, which would double the download.
+"""
 
 
 def _hidden_bar() -> type[Any]:
@@ -184,7 +194,7 @@ class HubBase(Base):
                 self.id,
                 revision=revision,
                 allow_patterns=list(patterns),
-                ignore_patterns=NOT_FETCHED,
+                ignore_patterns=list(NOT_FETCHED),
                 tqdm_class=_hidden_bar(),
             )
         return Path(folder)
