@@ -23,7 +23,7 @@ from lingraft.advice.base_ranking import BaseScore, rank_bases
 from lingraft.advice.choose import ProbedEnd, probe
 from lingraft.cli import app
 from lingraft.corpus import Corpus
-from lingraft.errors import CorpusError, RecipeError
+from lingraft.errors import CorpusError, ModelError, RecipeError
 from lingraft.evaluation import DocumentScores
 from lingraft.evaluation.byte_positions import IN_CONTEXT_GAINS
 from lingraft.evaluation.in_context_probes import COPYING
@@ -376,6 +376,37 @@ def test_two_bases_are_advised_on(tiny_model, tmp_path, hindi_file, english_file
     assert json.loads(json.dumps(advice_json(found)))["bases"][0]["budget"] == 10**6
     assert any("text in ta: letters of another script" in line for line in found.warnings)
     assert len(advice_tables(found)) == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "settings", "message"),
+    [
+        ("config.json", {"quant_method": "gptq"}, r"quantised \(gptq\).*unquantised weights only"),
+        ("config.json", {"load_in_4bit": True}, r"quantised \(bitsandbytes\)"),
+        ("adapter_config.json", {}, "holds a model .* and an adapter"),
+    ],
+    ids=["gptq", "bitsandbytes", "adapter"],
+)
+def test_a_base_that_cannot_be_adapted_is_refused_before_any_is_scored(
+    tiny_model, hindi_file, file, settings, message
+):
+    """A local folder gets the message that a model of the Hub gets, with the way out."""
+    folder = hindi_file.parent / "model"
+    shutil.copytree(tiny_model, folder)
+    written = json.loads((folder / "config.json").read_text())
+    (folder / file).write_text(json.dumps({**written, "quantization_config": settings}))
+    request = AdviceRequest("hi", (str(hindi_file),), budget=10**6)
+    with pytest.raises(ModelError, match=message):
+        advise([str(tiny_model), str(folder)], request, Runtime(folder.parent, device="cpu"))
+
+
+def test_an_adapter_is_no_tokenizer_alone(tiny_model, tmp_path, hindi_file):
+    """An adapter saved with its tokenizer is refused with the command that merges it."""
+    shutil.copy(tiny_model / "tokenizer.json", tmp_path)
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "owner/name"}')
+    request = AdviceRequest("hi", (str(hindi_file),))
+    with pytest.raises(ModelError, match="an adapter of owner/name, not a model; merge it first"):
+        advise([str(tmp_path)], request)
 
 
 def test_one_base_with_weights_is_not_ranked(tiny_model, tmp_path, hindi_file):

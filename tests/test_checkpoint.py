@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma3Config
 
-from lingraft.checkpoint import Checkpoint, embedding_names, resize_embeddings
+from lingraft.checkpoint import Checkpoint, embedding_names, load_model, resize_embeddings
 from lingraft.checkpoint.rewrite import NewTensor, Range, lay_out, rewrite
 from lingraft.embeddings import INITS
 from lingraft.errors import ModelError
@@ -291,6 +291,16 @@ def test_pickled_weights_are_refused_with_the_command_that_converts_them(tmp_pat
     (tmp_path / "pytorch_model.bin").write_bytes(b"not even a pickle")
     with pytest.raises(ModelError, match=r"pytorch_model.bin.*save_pretrained"):
         Checkpoint.open(tmp_path)
+
+
+def test_a_model_that_needs_another_package_is_refused_in_one_line(tmp_path: Path) -> None:
+    """A quantised model whose library is not installed gives an error with its advice."""
+    path = next(iter(ARCHITECTURES.values())).build(tmp_path) / "config.json"
+    content = json.loads(path.read_text())
+    content["quantization_config"] = {"quant_method": "awq", "bits": 4, "group_size": 128}
+    path.write_text(json.dumps(content))
+    with pytest.raises(ModelError, match=r"cannot be loaded .*requires gptqmodel"):
+        load_model(tmp_path)
 
 
 def test_a_file_cut_short_is_named(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from lingraft.advice.costs import Cost, cost_of, serving_gain
 from lingraft.advice.diagnosis import diagnose, health_of_samples, sample_notes
 from lingraft.advice.text_sample import TextSample, read_sample
 from lingraft.bases import BuildContext, parse_model
+from lingraft.bases.weight_formats import check_weight_format
 from lingraft.corpus import first_documents
 from lingraft.errors import RecipeError
 from lingraft.forecast.loss_forecast import Forecast
@@ -116,6 +117,9 @@ def advise(models: Sequence[str], request: AdviceRequest, runtime: Runtime | Non
     base = None
     if base_sources := given.base_sources():
         base = read_sample(request.base_language, base_sources, request.sample_bytes)
+    # After the text, because an error in it must not wait for the Hub.
+    for model in models:
+        _check_trainable(model)
     bases, scores = [], []
     for name, model in _names(models).items():
         advised, score = _advise_base(name, model, request, runtime, target=target, base=base)
@@ -197,6 +201,18 @@ def _advise_base(
         gain=gain,
     )
     return advised, BaseScore(name, target_scores, end, finding.measures.unknown)
+
+
+def _check_trainable(model: str) -> None:
+    """Raise `ModelError` for weights that cannot be adapted: quantised, pickled, an adapter.
+
+    A tokenizer alone has none.
+    """
+    path = expanded(model)
+    if path.exists():
+        check_weight_format(path)
+    if _is_scored(model):
+        parse_model(model).check_trainable()
 
 
 def _fetch_model(model: str, runtime: Runtime) -> Path:

@@ -18,7 +18,7 @@ from lingraft.checkpoint.safetensors_files import FLOATS, Checkpoint, torch_dtyp
 from lingraft.checkpoint.stored_names import stored_names
 from lingraft.checkpoint.text_reading import read_text_alone
 from lingraft.checkpoint.weight_checks import check_finite_model
-from lingraft.errors import ModelError
+from lingraft.errors import ModelError, one_line
 from lingraft.model_code import checked_trust_option
 
 if TYPE_CHECKING:
@@ -123,8 +123,9 @@ def _from_pretrained(folder: Path, dtype: str) -> Any:
             ignore_mismatched_sizes=True,  # reported below, by name
             **trusted,
         )
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
+    except UNREADABLE as error:
+        # An ImportError too: weights that are quantised need other packages.
+        reason = one_line(error)
         msg = f"{folder}: cannot be loaded as a causal language model ({reason})"
         raise ModelError(msg) from error
     _check_loaded(model, report, folder)
