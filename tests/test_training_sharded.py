@@ -212,9 +212,46 @@ def test_a_recipe_is_carried_out_by_two_processes(
     )
 
 
+def place_of(rank: int, size: str = "2") -> dict[str, str]:
+    """Return the variables that a launcher sets for a process."""
+    place = {"WORLD_SIZE": size, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+    return {**place, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"RANK": ""}, "^WORLD_SIZE=2 without RANK: .*--nproc, and for one process unset WORLD_"),
+        ({"RANK": "", "MASTER_ADDR": ""}, "^WORLD_SIZE=2 without RANK, MASTER_ADDR: "),
+        ({"LOCAL_RANK": ""}, "^WORLD_SIZE=2 without LOCAL_RANK: "),
+        ({"WORLD_SIZE": "x"}, "^WORLD_SIZE=x: expected a number; .*unset WORLD_SIZE$"),
+        ({"WORLD_SIZE": "0"}, "^WORLD_SIZE=0: expected a number"),
+        ({"RANK": "-1"}, "^RANK=-1: expected a number"),
+        ({"RANK": "2"}, "^RANK=2: the ranks of WORLD_SIZE=2 processes are 0 to 1"),
+    ],
+)
+def test_variables_of_a_launcher_that_are_wrong_are_named(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], message: str
+) -> None:
+    """Variables with which the processes would not find each other are an error of the user."""
+    for name, value in {**place_of(0), **variables}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RecipeError, match=message):
+        launched(None)
+
+
+def test_nproc_needs_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job file may export WORLD_SIZE alone: --nproc starts the processes, if more than one."""
+    for processes in (1, 2):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.delenv("RANK", raising=False)
+        assert launched(processes) is None
+        assert "WORLD_SIZE" not in os.environ
+
+
 def test_a_launchers_variables_are_there_for_training_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """A launcher's variables are removed from the environment; one process is no launch."""
-    for name, value in {"WORLD_SIZE": "3", "RANK": "1", "LOCAL_RANK": "1"}.items():
+    for name, value in place_of(1, "3").items():
         monkeypatch.setenv(name, value)
     with pytest.raises(RecipeError, match="--nproc 2, but a launcher started 3 processes"):
         launched(2)
@@ -224,7 +261,7 @@ def test_a_launchers_variables_are_there_for_training_only(monkeypatch: pytest.M
 
 def test_a_dry_run_of_several_processes_is_shown_by_the_first(tiny_model, hindi_file, tmp_path):
     """The other processes of a launcher end at once and print nothing."""
-    variables = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}
+    variables = place_of(1)
     options = ["--model", tiny_model, "--language", "hi", "--text", hindi_file, "--dry-run"]
     done = lingraft("adapt", *options, cwd=tmp_path, environment={**os.environ, **variables})
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -28,6 +28,7 @@ from lingraft.packing.mixture import IGNORED, Batch
 from lingraft.strategies.base import ParameterGroup
 from lingraft.strategies.model_parts import layer_stacks
 from lingraft.training.execution import WHOLE_GRADIENTS
+from lingraft.training.launch import world_size
 
 TIMEOUT = timedelta(hours=1)
 """How long processes wait for rank 0.
@@ -197,7 +198,7 @@ def init_process_group(*, sharded: bool, device: str) -> Iterator[ProcessGroup]:
 
     Raises `TrainingError` if several processes would each train a whole copy of the model.
     """
-    size = int(os.environ.get("WORLD_SIZE") or 1)
+    size = world_size()
     if size == 1:
         yield ProcessGroup()
         return

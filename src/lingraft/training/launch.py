@@ -21,6 +21,9 @@ from lingraft.errors import RecipeError
 if TYPE_CHECKING:
     from lingraft.training.distributed import ProcessGroup
 
+NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""The variables that have to be there if WORLD_SIZE is, so that the processes find each other."""
+
 VARIABLES = (
     "WORLD_SIZE",
     "RANK",
@@ -47,11 +50,25 @@ class Launch:
 
     @classmethod
     def take(cls) -> Launch | None:
-        """Take the launcher's variables out of the environment; None without several processes."""
-        if int(os.environ.get("WORLD_SIZE") or 1) == 1:
+        """Take the launcher's variables out of the environment; None without several processes.
+
+        Raises `RecipeError` if one of them is missing or wrong.
+        """
+        size = world_size()
+        if size == 1:
             return None
-        found = {name: os.environ.pop(name) for name in VARIABLES if name in os.environ}
-        return cls(int(found["RANK"]), int(found["WORLD_SIZE"]), found)
+        if missing := [name for name in NEEDED if not os.environ.get(name)]:
+            msg = (
+                f"WORLD_SIZE={size} without {', '.join(missing)}: torchrun sets them all, and "
+                "docs/launch/slurm.sh shows how srun does; for several processes of this machine "
+                "give --nproc, and for one process unset WORLD_SIZE"
+            )
+            raise RecipeError(msg)
+        rank = _number("RANK")
+        if rank >= size:
+            msg = f"RANK={rank}: the ranks of WORLD_SIZE={size} processes are 0 to {size - 1}"
+            raise RecipeError(msg)
+        return cls(rank, size, _take_variables())
 
     @contextmanager
     def together(self, device: str) -> Iterator[ProcessGroup]:
@@ -67,11 +84,40 @@ class Launch:
                 os.environ.pop(name, None)
 
 
+def world_size() -> int:
+    """Return the number of processes that a launcher started; 1 without a launcher.
+
+    Raises `RecipeError` if WORLD_SIZE is not a number above 0.
+    """
+    return _number("WORLD_SIZE", "1")
+
+
+def _take_variables() -> dict[str, str]:
+    return {name: os.environ.pop(name) for name in VARIABLES if name in os.environ}
+
+
+def _number(name: str, default: str = "") -> int:
+    """Return the value of an environment variable that is a number; an empty one is not set."""
+    value = os.environ.get(name) or default
+    if not value.isdecimal() or (name == "WORLD_SIZE" and int(value) == 0):
+        msg = (
+            f"{name}={value}: expected a number; launchers such as torchrun set it, and without "
+            f"one it has to be unset: unset {name}"
+        )
+        raise RecipeError(msg)
+    return int(value)
+
+
 def launched(processes: int | None) -> Launch | None:
     """Return the launch of this process, or None; `processes` is the value of --nproc.
 
-    Raises `RecipeError` if a launcher started another number of processes.
+    Raises `RecipeError` if a launcher started another number of processes, or if its variables are
+    incomplete.
     """
+    if processes and not os.environ.get("RANK"):
+        # Job files export WORLD_SIZE for their own use; --nproc starts the processes here.
+        _take_variables()
+        return None
     launch = Launch.take()
     if launch and processes and processes != launch.size:
         msg = (
