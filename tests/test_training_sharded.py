@@ -20,7 +20,7 @@ from lingraft.packing.mixture import IGNORED, Mixture
 from lingraft.recipe import Runtime, load_recipe
 from lingraft.training.checkpointing import latest_checkpoint
 from lingraft.training.distributed import ProcessGroup
-from lingraft.training.launch import Launch, launched
+from lingraft.training.launch import Launch, launched, start_processes
 from lingraft.training.phase_steps import TrainingText
 from tests.commands import lingraft, start
 from tests.conftest import ROOT
@@ -210,6 +210,19 @@ def test_a_recipe_is_carried_out_by_two_processes(
     pipeline.run_as_worker(
         load_recipe(recipe), Runtime(tmp_path / "two", device="cpu", launch=launch)
     )
+
+
+def test_a_process_that_is_killed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A process that the kernel ends for lack of memory leaves a line with the likely reason."""
+    killed = tmp_path / "python"
+    killed.write_text("#!/bin/sh\nkill -KILL $$\n")
+    killed.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(killed))
+    assert start_processes(1, ["adapt"]) == 128 + 9
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: process 1 of 1 was ended by SIGKILL: most likely by the kernel")
 
 
 def place_of(rank: int, size: str = "2") -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lingraft.errors import RecipeError
+from lingraft.progress import say
 
 if TYPE_CHECKING:
     from lingraft.training.distributed import ProcessGroup
@@ -128,10 +130,34 @@ def launched(processes: int | None) -> Launch | None:
     return launch
 
 
+def _describe_end(number: int) -> str:
+    """Return how a signal ended a process, the likely reason, and what to do.
+
+    >>> _describe_end(11)
+    'was ended by SIGSEGV: a library crashed; its output is above, and doctor checks the packages'
+    """
+    try:
+        name = signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        name = f"signal {number}"
+    if name == "SIGKILL":
+        reason = (
+            "most likely by the kernel for lack of main memory (see `dmesg`), or by a job's memory "
+            "limit; use fewer processes or more memory, and the same command continues from the "
+            "last checkpoint"
+        )
+    elif name in {"SIGTERM", "SIGINT", "SIGHUP"}:
+        reason = "somebody stopped it; the same command continues from the last checkpoint"
+    else:
+        reason = "a library crashed; its output is above, and doctor checks the packages"
+    return f"was ended by {name}: {reason}"
+
+
 def start_processes(count: int, arguments: Sequence[str]) -> int:
     """Run `lingraft` with these arguments in `count` local processes; return the exit code.
 
     torch's elastic launcher starts them, as in torchrun: if a process fails, it stops the others.
+    The end of a process by a signal is printed, and the exit code is 128 plus its number.
     """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -139,7 +165,7 @@ def start_processes(count: int, arguments: Sequence[str]) -> int:
 
     # By default, each process would use all CPU cores.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
-    # The processes print their own errors.
+    # The processes print their own errors; that of a signal, which leaves no time for it, is below.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     config = LaunchConfig(
         min_nodes=1,
@@ -154,7 +180,12 @@ def start_processes(count: int, arguments: Sequence[str]) -> int:
     try:
         elastic_launch(config, sys.executable)("-m", "lingraft", *arguments)
     except ChildFailedError as error:
-        return error.get_first_failure()[1].exitcode
+        rank, failure = error.get_first_failure()
+        if failure.exitcode >= 0:
+            return failure.exitcode
+        number = -failure.exitcode
+        say(f"error: process {rank + 1} of {count} {_describe_end(number)}")
+        return 128 + number  # as shells do
     except SignalException:
         return 130  # the exit code of shells after Ctrl-C
     return 0
