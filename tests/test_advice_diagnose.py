@@ -185,6 +185,24 @@ def test_named_text_is_predicted_to_the_token_where_all_text_is_known(name):
     assert curve.train_bytes == sum(len(text.encode()) for text in train)
 
 
+@pytest.mark.parametrize("name", BASES)
+@pytest.mark.parametrize("settings", [{"max_token_bytes": 4}, {"min_saving": 40}])
+def test_a_prediction_is_of_tokens_that_the_recipe_learns(name, settings):
+    """The settings of `continued` have the effect on a prediction that they have on tokens."""
+    family = family_of(BASES[name](), Path())
+    train, wanted, method = made_up(), made_up(60, seed=1), ContinuedBPE(**settings)
+    (curve,) = predict_fertility(family, None, train, 0, evaluated=wanted, method=method)
+    (other,) = predict_fertility(family, None, train, 0, evaluated=wanted)
+    request = SelectionRequest(family, family.units(train), SIZES[0])
+    extended = family_of(family.with_tokens(method.select(request).surfaces), Path())
+    before, after = (
+        sum(len(of.segment([unit])[0]) * n for unit, n in family.units(wanted).items())
+        for of in (family, extended)
+    )
+    assert curve.at(SIZES[0]).share == pytest.approx(after / before, rel=1e-12)
+    assert curve.at(SIZES[0]).share > other.at(SIZES[0]).share
+
+
 def test_unigram_is_counted_by_the_extended_tokenizer():
     """Where merges do not make the tokens, the extended tokenizer is asked at each size."""
     learner = Tokenizer(models.Unigram())

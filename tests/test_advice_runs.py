@@ -60,7 +60,7 @@ def finished(tmp_path_factory, tiny_model):
                 "name": "r",
                 "model": str(tiny_model),
                 "target": {"language": "tr", **text},
-                "vocabulary": {"size": 300},
+                "vocabulary": {"size": 300, "method": {"continued": {"max_token_bytes": 5}}},
                 "training": {"budget": "40 steps", "batch_tokens": 128, "heldout_points": 20},
                 "evaluation": {
                     "heldout_bytes": 25_000,

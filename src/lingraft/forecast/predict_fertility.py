@@ -32,6 +32,7 @@ HELDOUT_SHARE = 0.2
 GROUPS = 50
 MIN_DOCUMENTS = 20
 MIN_BYTES = 20_000
+DEFAULT_METHOD = ContinuedBPE()
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,13 @@ def predict_fertility(
     *,
     evaluated: Sequence[str] = (),
     sizes: Sequence[int] = SIZES,
+    method: ContinuedBPE = DEFAULT_METHOD,
 ) -> list[FertilityCurve] | None:
     """Predict the curve of a family, and of one with a changed pre-tokenizer.
 
     Both are relative to the tokens of the first family. `evaluated` is the text to predict for; by
-    default a part of the documents is held out. `sizes` are in ascending order. Returns `None` if
-    there is too little text to split.
+    default a part of the documents is held out. `sizes` are in ascending order. `method` has the
+    settings that tokens are learned with. Returns `None` if there is too little text to split.
     """
     documents = _documents_or_lines(documents)
     if len(documents) < MIN_DOCUMENTS or text_bytes(documents) < MIN_BYTES:
@@ -115,7 +117,9 @@ def predict_fertility(
     curves = []
     for candidate in (family, changed) if changed else (family,):
         grouped = _group_units(candidate, heldout, groups=1 if evaluated else GROUPS)
-        curve, base_G = _curve(candidate, train, grouped, base_G, learned_from, sizes=sizes)
+        curve, base_G = _curve(
+            candidate, train, grouped, base_G, learned_from, sizes=sizes, method=method
+        )
         curves.append(curve)
     return curves
 
@@ -143,12 +147,13 @@ def _curve(
     learned_from: int,
     *,
     sizes: Sequence[int],
+    method: ContinuedBPE,
 ) -> tuple[FertilityCurve, Floats]:
     """Learn from all and from half of the text, and extrapolate; return the base tokens as well."""
     # Every second document, so that both halves come from all parts of the sample.
     half, other_half = family.units(train[::2]), family.units(train[1::2])
-    half_KG, found_half = _learn(family, half, heldout, sizes)
-    full_KG, found = _learn(family, half + other_half, heldout, sizes)
+    half_KG, found_half = _learn(family, half, heldout, sizes, method)
+    full_KG, found = _learn(family, half + other_half, heldout, sizes, method)
     base_G = full_KG[0] if base_G is None else base_G
     train_bytes = text_bytes(train)
     doublings = max(math.log2(max(learned_from, 1) / train_bytes), 0.0)
@@ -182,32 +187,39 @@ def _group_units(family: Family, documents: Sequence[str], groups: int = GROUPS)
 
 
 def _learn(
-    family: Family, counts: Counter[str], heldout: GroupedUnits, sizes: Sequence[int] = SIZES
+    family: Family,
+    counts: Counter[str],
+    heldout: GroupedUnits,
+    sizes: Sequence[int] = SIZES,
+    method: ContinuedBPE = DEFAULT_METHOD,
 ) -> tuple[Floats, int]:
     """Return the tokens of each group with 0 and `sizes` tokens added, and the useful tokens.
 
     The first has the shape [1 + K, G].
     """
     if not isinstance(family, Unigram):
-        return _count_with_learner(family, counts, heldout, sizes)
-    surfaces = ContinuedBPE().select(SelectionRequest(family, counts, sizes[-1])).surfaces
+        return _count_with_learner(family, counts, heldout, sizes, method)
+    surfaces = method.select(SelectionRequest(family, counts, sizes[-1])).surfaces
     return _count_with_tokenizer(family, surfaces, heldout, sizes), len(surfaces)
 
 
 def _count_with_learner(
-    family: Family, counts: Counter[str], heldout: GroupedUnits, sizes: Sequence[int]
+    family: Family,
+    counts: Counter[str],
+    heldout: GroupedUnits,
+    sizes: Sequence[int],
+    method: ContinuedBPE,
 ) -> tuple[Floats, int]:
     """Count with the segmentation of the learner: in BPE families it is that of the tokenizer."""
     all_units = Counter(counts)
     for unit in heldout.units:
         all_units.setdefault(unit, 0)
-    settings = ContinuedBPE()
     learner = BPELearner(
         cut_words(family, all_units),
         cut_alone=cut_by_base(family),
-        minimum=settings.min_saving,
-        step_cost=settings.step_cost,
-        allowed=lambda surface: len(surface) <= settings.max_token_bytes and family.allows(surface),
+        minimum=method.min_saving,
+        step_cost=method.step_cost,
+        allowed=lambda surface: len(surface) <= method.max_token_bytes and family.allows(surface),
     )
     # `cut_words` sorts the units in this way, so this is the index of a unit in the learner.
     ordered = sorted(all_units, key=lambda unit: (-all_units[unit], unit))

@@ -18,7 +18,12 @@ from lingraft.corpus import Corpus, first_documents
 from lingraft.errors import LingraftError, RecipeError
 from lingraft.evaluation.config import HeldoutPart
 from lingraft.evaluation.score_model import heldout_documents
-from lingraft.forecast.predict_fertility import predict_fertility, text_bytes, tokens_per_byte
+from lingraft.forecast.predict_fertility import (
+    DEFAULT_METHOD,
+    predict_fertility,
+    text_bytes,
+    tokens_per_byte,
+)
 from lingraft.forecast.prediction import BITS, Prediction, known_from_log
 from lingraft.forecast.training_curve import (
     FIRST_PART,
@@ -29,6 +34,7 @@ from lingraft.forecast.training_curve import (
 )
 from lingraft.forecast.training_time import MeasuringTime, predict_time
 from lingraft.tokenizer import ModelTokenizer, family_of
+from lingraft.vocabulary import ContinuedBPE
 from lingraft.vocabulary.auto_size import SIZES
 
 SAMPLE_BYTES = 8_000_000
@@ -43,7 +49,8 @@ MIN_RELATIVE_WIDTH = 0.01
 class AddedTokens:
     """The inputs for tokens per byte: base tokenizer, text and number of added tokens.
 
-    `pre_tokenizer` is the run's pre-tokenizer, as in tokenizer.json.
+    `pre_tokenizer` is the run's pre-tokenizer, as in tokenizer.json. `method` has the settings that
+    the run learns tokens with.
     """
 
     tokenizer: ModelTokenizer
@@ -52,6 +59,7 @@ class AddedTokens:
     added: int
     pre_tokenizer: dict[str, Any] | None
     part: HeldoutPart = "all"
+    method: ContinuedBPE = DEFAULT_METHOD
 
 
 def predict_before_training(tokens: AddedTokens | None, reason: str = "") -> dict[str, Any]:
@@ -138,6 +146,7 @@ def predict_tokens(inputs: AddedTokens | None) -> Iterator[Prediction]:
         corpus.counts("train").bytes,
         evaluated=evaluated,
         sizes=[*takewhile(lambda size: size < added, SIZES), added],
+        method=inputs.method,
     )
     if curves is None:
         msg = "too little training text to predict from"

@@ -23,6 +23,7 @@ from lingraft.corpus import Corpus, Listing, build_corpus
 from lingraft.corpus.blend import blend_corpora
 from lingraft.errors import named_errors
 from lingraft.evaluation.config import HeldoutPart
+from lingraft.forecast.predict_fertility import DEFAULT_METHOD
 from lingraft.forecast.prediction import PREDICTION
 from lingraft.forecast.run_predictions import AddedTokens, predict_before_training
 from lingraft.pipeline.model_shape import Shape
@@ -31,7 +32,7 @@ from lingraft.recipe import Recipe, Text
 from lingraft.splice import Splice
 from lingraft.store import Manifest, write_json
 from lingraft.tokenizer import open_tokenizer
-from lingraft.vocabulary import extend_tokenizer
+from lingraft.vocabulary import ContinuedBPE, extend_tokenizer
 from lingraft.vocabulary.language_shares import compute_shares
 
 if TYPE_CHECKING:
@@ -178,6 +179,8 @@ def make_prediction(context: StageContext) -> None:
             notes.get("added", 0),
             target.family.data.get("pre_tokenizer"),
             reported_part(recipe),
+            # Without tokens (`none`) there is nothing to learn with other settings.
+            method if isinstance(method, ContinuedBPE) else DEFAULT_METHOD,
         )
     write_json(context.draft.path(PREDICTION), predict_before_training(tokens, reason))
 
