@@ -308,6 +308,21 @@ def test_running_out_of_tokens_is_not_taken_for_learning():
     assert 0.4 - 0.2 * q < further[2] < further[1] == share[1]
 
 
+def test_half_of_the_text_may_have_more_useful_tokens_than_all_of_it():
+    """By chance it reaches a size that all of the text does not; no step is then scaled."""
+    base_G = np.full(4, 100.0)
+    half_KG, full_KG = (
+        np.repeat([[row] for row in rows], 4, axis=1) for rows in ((61.0, 60, 52), (60.0, 50, 45))
+    )
+    share, low, high = extrapolate(
+        base_G, half_KG, full_KG, np.zeros(4), doublings=1.0, useful=(1_010, 990)
+    )
+    q = STEP_RATIO
+    assert share[:2] == pytest.approx([0.6 - 0.01 * q, 0.5 - 0.1 * q])
+    assert share[2] <= share[1]
+    assert all(np.less_equal(low, high))
+
+
 def test_advice_extends_up_to_the_knee():
     """Tokens are advised while 1,000 more save 1% of those left; the reasons give the numbers."""
     curve = curve_of(0.8, 0.7, 0.6, 0.5, 0.45, 0.4, 0.38, 0.378)

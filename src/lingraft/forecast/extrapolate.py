@@ -100,7 +100,8 @@ def extrapolate(
 def _repeating_step(step_BK: Floats, useful: tuple[int, int], sizes_K: Floats) -> Floats:
     """Return the part of each step that a doubling repeats, if half of the text had few tokens."""
     in_half = int(np.searchsorted(sizes_K, useful[0], side="right"))
-    in_full = int(np.searchsorted(sizes_K, useful[1], side="right"))
+    # By chance, half of the text can have more useful tokens than all of it.
+    in_full = max(int(np.searchsorted(sizes_K, useful[1], side="right")), in_half)
     if in_half == 0:
         return step_BK
     scaled_BK = step_BK[:, in_half - 1 : in_half] * sizes_K / sizes_K[in_half - 1]
