@@ -24,7 +24,7 @@ from lingraft.advice import (
 from lingraft.cli import app
 from lingraft.corpus.readers import read_parallel
 from lingraft.corpus.text_arguments import parse_text_argument
-from lingraft.errors import CorpusError, LingraftError
+from lingraft.errors import CorpusError, LingraftError, RecipeError
 from lingraft.tokenizer.premiums import gini
 from tests.small_bases import BASES
 from tests.test_advice_diagnose import made_up
@@ -182,6 +182,16 @@ def test_the_command_line_prints_json_without_torch(place):
     )
     assert json.loads(done.stdout)["tokenizers"][0]["name"] == "SentencePiece"
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_tokenizers_have_names_that_are_not_empty(place, monkeypatch):
+    """A file of the current folder is named by itself; a tokenizer named twice is an error."""
+    monkeypatch.chdir(place / "byte-level")
+    models = ["tokenizer.json", str(place / "SentencePiece" / "tokenizer.json")]
+    found = diagnose_command(models, text=[str(place / "hi.txt")], sample_bytes=30_000)
+    assert [one.name for one in found.tokenizers] == ["tokenizer.json", "SentencePiece"]
+    with pytest.raises(RecipeError, match="a model is named twice"):
+        diagnose_command(models[:1] * 2, text=[str(place / "hi.txt")], compare=True)
 
 
 def test_help_names_every_option():

@@ -258,8 +258,11 @@ def test_a_device_that_is_not_here_is_refused_only_if_something_is_built(
 
 
 def test_names_tell_models_apart():
-    """A name is the shortest end of the path that is unique."""
+    """A name is the shortest end of the path that is unique; a file has that of its folder."""
     assert list(shortest_names(["a/x/model", "b/x/model"])) == ["a/x/model", "b/x/model"]
+    assert list(shortest_names(["tokenizer.json", "b/qwen"])) == ["tokenizer.json", "qwen"]
+    files = ["a/tokenizer.json", "a/other.json"]
+    assert list(shortest_names(files)) == files
 
 
 def test_few_documents_in_another_script_are_warned_of(models, here, tmp_path):

@@ -16,6 +16,7 @@ from lingraft.corpus.text_arguments import texts_by_language
 from lingraft.corpus.text_fields import with_where
 from lingraft.errors import CorpusError, RecipeError
 from lingraft.hub_client import HUB_ID
+from lingraft.pipeline.model_evaluation import shortest_names
 from lingraft.recipe import Given
 from lingraft.recipe.default_text import with_default_text
 from lingraft.store import atomic_file, check_creatable_file, expanded
@@ -59,7 +60,7 @@ def diagnose_command(
     # Text first: an error in it must not wait for a download.
     samples = [read_sample(tag, files, sample_bytes) for tag, files in places.items()]
     tokenizers: dict[str, ModelTokenizer] = {}
-    for name, model in _short_names(models).items():
+    for name, model in shortest_names(models).items():
         tokenizers[name] = open_named_tokenizer(model)
     sentences = _read_parallel(parallel, samples)
     health = health_of_samples(samples)
@@ -110,24 +111,3 @@ def _read_parallel(
     """Read the parallel sentences of the sampled languages and of `REFERENCE`, by language."""
     languages = [sample.language for sample in samples if sample.language != REFERENCE]
     return read_parallel(path, languages, REFERENCE) if path and languages else None
-
-
-def _short_names(models: Sequence[str]) -> dict[str, str]:
-    """Return the models by a short name: the last folders of the path, as few as are unique.
-
-    >>> _short_names(["a/llama/tokenizer.json", "b/qwen"])
-    {'llama': 'a/llama/tokenizer.json', 'qwen': 'b/qwen'}
-    >>> list(_short_names(["a/base", "b/base"]))
-    ['a/base', 'b/base']
-    """
-    folders: dict[str, tuple[str, ...]] = {}
-    for model in models:
-        path = Path(model)
-        # Most tokenizer files are called tokenizer.json, so the folder gives the name.
-        is_file = path.is_file() or path.suffix in {".json", ".gz"}
-        folders[model] = path.parent.parts if is_file else path.parts
-    for length in range(1, max(map(len, folders.values()), default=1) + 1):
-        names = {"/".join(parts[-length:]): model for model, parts in folders.items()}
-        if len(names) == len(folders):
-            return names
-    return {model: model for model in folders}

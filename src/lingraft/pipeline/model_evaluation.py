@@ -64,7 +64,7 @@ from lingraft.pipeline.stages import corpus_nodes
 from lingraft.pipeline.versions import package_versions
 from lingraft.progress import LogLine, discard_line, each_warning_once
 from lingraft.recipe import Evaluation, Given, Recipe, Runtime, assignment, chosen_recipe
-from lingraft.store import Store, expanded
+from lingraft.store import Store, expanded, is_folder, path_exists
 
 EVALUATE = "lingraft evaluate"
 
@@ -176,23 +176,33 @@ def model_path(model: str) -> str:
 def shortest_names(models: Sequence[str]) -> dict[str, str]:
     """Return the models by name: the last parts of their paths, as few as make names different.
 
+    A file has the name of its folder, because most tokenizer files are called tokenizer.json.
     Raises `RecipeError` if a model is named twice.
 
     >>> shortest_names(["runs/a/model", "runs/b/model", "base"])
     {'a/model': 'runs/a/model', 'b/model': 'runs/b/model', 'base': 'base'}
-    >>> shortest_names(["."])
-    {'.': '.'}
+    >>> shortest_names(["a/llama/tokenizer.json", "b/qwen"])
+    {'llama': 'a/llama/tokenizer.json', 'qwen': 'b/qwen'}
+    >>> list(shortest_names(["tokenizer.json", "b/qwen"])), shortest_names(["."])
+    (['tokenizer.json', 'qwen'], {'.': '.'})
     """
     # `./a` and `a` are one folder; their names would be equal, however many parts they have.
     if len({expanded(model).absolute() for model in models}) < len(models):
         msg = f"a model is named twice: {', '.join(models)}; name each once"
         raise RecipeError(msg)
-    names = list(models)
-    for length in range(1, 99):
-        names = ["/".join(Path(model).parts[-length:]) or model for model in models]
+    parts = list(map(_name_parts, models))
+    for length in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(of_model[-length:]) for of_model in parts]
         if len({*names}) == len(names):
-            break
-    return dict(zip(names, models, strict=True))
+            return dict(zip(names, models, strict=True))
+    return {model: model for model in models}  # files of one folder
+
+
+def _name_parts(model: str) -> tuple[str, ...]:
+    """Return the parts of the path that gives a model its name."""
+    path = Path(model)
+    is_file = path.suffix in {".json", ".gz"} or (path_exists(model) and not is_folder(model))
+    return (path.parent.parts if is_file else ()) or path.parts or (model,)
 
 
 def _recipe(request: EvaluationRequest, first_model: str) -> Recipe:
