@@ -36,7 +36,7 @@ from lingraft.miniature import stories
 from lingraft.pipeline import Run, build_graph, run
 from lingraft.pipeline.build_stage import build_node
 from lingraft.progress import discard_line
-from lingraft.recipe import Runtime, parse_recipe
+from lingraft.recipe import Runtime, chosen_recipe, parse_recipe
 from lingraft.recipe.overrides import override
 from lingraft.recipe.tree import Tree
 from lingraft.store import Store
@@ -452,8 +452,16 @@ def test_few_held_out_documents_make_no_probed_base_better():
     assert ranked.few_documents == 19
 
 
-def test_a_probe_counts_the_held_out_documents_that_its_end_is_for(tiny_model, tmp_path):
-    """They are those of the run's own final table; a probe without tokens to add works, too."""
+@pytest.mark.parametrize(("part", "share"), [("all", 1), ("reported", 2)])
+def test_a_probe_counts_the_held_out_documents_that_its_end_is_for(
+    tiny_model, tmp_path, monkeypatch, part, share
+):
+    """They are those of the curve and the final table; a probe without added tokens works, too."""
+    settings = [f"evaluation.heldout_part={part}"]
+    monkeypatch.setattr(
+        "lingraft.advice.choose.chosen_recipe",
+        lambda path, given, changes: chosen_recipe(path, given, [*changes, *settings]),
+    )
     text = tmp_path / "en.jsonl"
     lines = [json.dumps({"text": f"the cat {n} sat on the mat " * 9}) for n in range(300)]
     text.write_text("\n".join(lines), encoding="utf-8")
@@ -461,7 +469,7 @@ def test_a_probe_counts_the_held_out_documents_that_its_end_is_for(tiny_model, t
     given = AdviceRequest("en", (str(text),)).given(str(tiny_model))
     end = probe(given, 0, 1_500, 10**6, here)
     (corpus,) = (tmp_path / "store" / "answers").glob("corpus-*")
-    assert end.documents == Corpus.open(corpus).counts("heldout").documents > 1
+    assert end.documents == Corpus.open(corpus).counts("heldout").documents // share > 1
     assert end.forecast.low < end.forecast.value < end.forecast.high
 
 

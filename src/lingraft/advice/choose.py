@@ -46,6 +46,7 @@ from lingraft.pipeline import build_graph
 from lingraft.pipeline.build_stage import build_node, quiet_libraries
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.planned_training import count_steps
+from lingraft.pipeline.stage_builders import reported_part
 from lingraft.pipeline.stage_node import must_build
 from lingraft.progress import discard_line
 from lingraft.recipe import Given, Recipe, Runtime, assignment, chosen_recipe
@@ -245,7 +246,9 @@ def probe(given: Given, size: int, probe_bytes: int, end_bytes: int, runtime: Ru
     log = current_log(read_log(path))
     heldout = heldout_points(log, recipe.target.language)
     corpus = Corpus.open(store.folder(graph.targets[0].stage))
-    documents = heldout_documents(corpus, int(recipe.evaluation.heldout_bytes))
+    # The documents that the held-out curve is measured on.
+    limit, part = int(recipe.evaluation.heldout_bytes), reported_part(recipe)
+    documents = heldout_documents(corpus, limit, part)
     try:
         forecast = predict_end(train_points(log), end_bytes, heldout=heldout)
     except RecipeError as error:
