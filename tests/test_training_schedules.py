@@ -67,6 +67,27 @@ def test_a_warm_up_below_1_percent_or_5_steps_has_a_warning_that_helps(schedule,
         assert longer.shared_steps(steps) or not schedule.shared_steps(steps)
 
 
+@given(schedules(), LENGTHS)
+def test_a_warm_up_has_the_steps_that_the_setting_says(schedule, steps):
+    """A share is at least 5 steps or half of all, and may be more; a number is at most half."""
+    rise, half = schedule.rise(steps), steps // 2
+    if schedule.warmup >= 1:
+        assert rise == min(schedule.warmup, half)
+    elif schedule.warmup:
+        assert rise == max(math.ceil(schedule.warmup * steps), min(5, half))
+
+
+@given(schedules(), LENGTHS)
+def test_the_final_factor_is_that_of_the_step_after_the_last(schedule, steps):
+    """The last step is above it, by the fall of one more step."""
+    final = getattr(schedule, "final_factor", 1.0)
+    last, next_one = (schedule.factor(step, steps) for step in (steps - 1, steps))
+    assert schedule.after_warmup(1.0) == pytest.approx(final, abs=1e-9)
+    if schedule.rise(steps) < steps:
+        assert next_one == pytest.approx(final, abs=1e-9)
+        assert last >= next_one - 1e-9
+
+
 def test_training_warns_of_a_short_warm_up_of_each_phase():
     """The 20 steps of wsd are below 1% of a phase from 2,001 steps on; cosine has 3%."""
     steps = [ExpectedSteps(count, 1, 256, count) for count in (2000, 3000)]

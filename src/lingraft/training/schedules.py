@@ -18,25 +18,34 @@ MIN_WARMUP_SHARE = 0.01
 """A warm-up of a smaller share of the steps gives a warning."""
 
 
+FINAL_FACTOR = (
+    "share of the peak to which the learning rate falls; the step after the last one would have it"
+)
+
+
 class Schedule(Choice, ABC):
     """A learning-rate schedule with linear warm-up."""
 
     warmup: float = Field(
         default=0.03,
         ge=0,
-        description="below 1: share of the steps with a rising learning rate, at least 5 steps; "
-        "from 1: number of steps; at most half of all. 0: no warm-up",
+        description="below 1: share of the steps with a rising learning rate, at least 5 steps or "
+        "half of all; from 1: number of steps, at most half of all. 0: no warm-up",
     )
 
     def rise(self, steps: int) -> int:
         """Return the number of warm-up steps in a phase of `steps` steps.
 
+        A share may be more than half of the steps: unlike a number, it is meant for every length.
+
         >>> Cosine(warmup=0.03).rise(1000), Cosine(warmup=50).rise(1000)
         (30, 50)
         >>> Cosine(warmup=50).rise(60), Cosine(warmup=0.03).rise(60), Cosine(warmup=0.03).rise(6)
         (30, 5, 3)
+        >>> Cosine(warmup=0.9).rise(100)
+        90
         """
-        # A short run would otherwise never reach the peak.
+        # A short run would otherwise never reach the peak, by a number of steps or by MIN_WARMUP.
         half = steps // 2
         if self.warmup >= 1:
             return min(round(self.warmup), half)
@@ -112,9 +121,7 @@ class Cosine(Schedule):
     name: ClassVar[str] = "cosine"
     reference: ClassVar[str] = "Loshchilov and Hutter 2017, arXiv 1608.03983"
 
-    final_factor: float = Field(
-        default=0.0, ge=0, le=1, description="last learning rate as a share of the peak"
-    )
+    final_factor: float = Field(default=0.0, ge=0, le=1, description=FINAL_FACTOR)
 
     def after_warmup(self, done: float) -> float:
         """Follow half a period of a cosine."""
@@ -127,9 +134,7 @@ class Linear(Schedule):
 
     name: ClassVar[str] = "linear"
 
-    final_factor: float = Field(
-        default=0.0, ge=0, le=1, description="last learning rate as a share of the peak"
-    )
+    final_factor: float = Field(default=0.0, ge=0, le=1, description=FINAL_FACTOR)
 
     def after_warmup(self, done: float) -> float:
         """Follow a straight line."""
@@ -177,9 +182,7 @@ class Wsd(Schedule):
         le=1,
         description="share of the steps after the warm-up in which the learning rate falls",
     )
-    final_factor: float = Field(
-        default=0.0, ge=0, le=1, description="last learning rate as a share of the peak"
-    )
+    final_factor: float = Field(default=0.0, ge=0, le=1, description=FINAL_FACTOR)
 
     def after_warmup(self, done: float) -> float:
         """Return 1, then 1 - sqrt of the share of the decay that is done."""
