@@ -47,11 +47,16 @@ def text(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Training
 
 
 def launch(model: Path, text: TrainingText, folder: Path, stop: int) -> list[tuple[int, str]]:
+    """Train in two processes to their end; return the exit code and the output of each."""
+    arguments = [model, text.target.folder.parent, folder, json.dumps(PLAN), stop]
+    return launch_module("tests.sharded_run", *arguments)
+
+
+def launch_module(module: str, *arguments: object) -> list[tuple[int, str]]:
     """Run two processes to their end; return the exit code and the output of each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    arguments = [model, text.target.folder.parent, folder, json.dumps(PLAN), stop]
     started = []
     for rank in range(2):
         place = {
@@ -62,9 +67,7 @@ def launch(model: Path, text: TrainingText, folder: Path, stop: int) -> list[tup
             "MASTER_PORT": str(port),
         }
         started.append(
-            start(
-                "-m", "tests.sharded_run", *arguments, cwd=ROOT, environment={**os.environ, **place}
-            )
+            start("-m", module, *arguments, cwd=ROOT, environment={**os.environ, **place})
         )
     ended = [process.finish() for process in started]
     return [(done.returncode, done.stdout or done.stderr) for done in ended]
@@ -124,6 +127,19 @@ def test_two_processes_train_as_one_and_go_on_as_one(
         assert plain["difference"] < 1e-6
         # bfloat16 has 8 significant bits: one rounding is up to 0.004.
         assert bfloat16["difference"] < 0.02
+
+
+@pytest.mark.parametrize("where", ["begin", "end"])
+def test_a_checkpoint_that_the_first_process_cannot_write_is_an_error_of_all(
+    tmp_path: Path, where: str
+) -> None:
+    """No process waits for one that has failed, and all say why, at the start and at the end."""
+    ended = launch_module("tests.failing_checkpoint", tmp_path, where)
+    assert [code for code, _ in ended] == [0, 0], ended
+    (first, other) = (told for _, told in ended)
+    assert first == other
+    assert first.startswith("DiskError ")
+    assert not list(tmp_path.glob("step-*"))
 
 
 def losses(folder: Path) -> list[float]:

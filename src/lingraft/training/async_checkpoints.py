@@ -47,14 +47,17 @@ class AsyncCheckpointWriter:
     ) -> None:
         """Wait for the previous checkpoint, then start this one.
 
-        The caller may change `tensors` as soon as this returns.
+        The caller may change `tensors` as soon as this returns. Raises `DiskError` in all processes
+        if rank 0 cannot create the folder.
         """
         self.finish()
         checkpoint = ExitStack()
-        if self.world.is_first:
+
+        def create() -> None:
             with disk_errors(scratch_dir):
                 checkpoint.enter_context(new_checkpoint(scratch_dir, step, state))
-        self.world.barrier()
+
+        self.world.compute_once(create)
         # torch stages GPU tensors in main memory itself; CPU tensors would be written in place.
         copies = {
             name: tensor.clone() if tensor.device.type == "cpu" else tensor
@@ -72,11 +75,12 @@ class AsyncCheckpointWriter:
         self._in_progress = self._pool.submit(finish)
 
     def finish(self) -> None:
-        """Wait for the checkpoint in progress; raises its error, `StoreError` for a full disk."""
+        """Wait for the checkpoint in progress; raises its error, `DiskError` for a full disk."""
         in_progress, self._in_progress = self._in_progress, None
         if in_progress:
+            # Only rank 0 renames the folder: a failure of that is an error of all processes.
+            self.world.compute_once(in_progress.result)
             in_progress.result()
-            self.world.barrier()
 
 
 @contextmanager
