@@ -31,6 +31,7 @@ from lingraft.tokenizer import open_tokenizer
 from lingraft.training import Execution
 from lingraft.training.checkpointing import latest_checkpoint, save_checkpoint
 from lingraft.training.phase_steps import TextSource, TrainingText
+from lingraft.training.state import stop_signals
 from tests.commands import start
 from tests.conftest import ENGLISH, make_tiny_model
 from tests.training_cases import (
@@ -154,6 +155,23 @@ def assert_same_weights(one: Path, other: Path) -> None:
     a, b = weights_of(one / "output" / "model"), weights_of(other / "output" / "model")
     assert a.keys() == b.keys()
     assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_signal_handler_that_is_not_of_python_is_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It cannot be restored from Python, so the signal has its default effect after training."""
+    earlier = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(signal, "getsignal", lambda _number: None)
+            with stop_signals() as stopped:
+                signal.raise_signal(signal.SIGTERM)
+                assert stopped() == "SIGTERM"
+        assert {signal.getsignal(number) for number in earlier} == {signal.SIG_DFL}
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -136,7 +136,12 @@ def stop_signals() -> Iterator[Stopped]:
         # A second Ctrl-C must end a run that does not reach its next step.
         signal.signal(signal.SIGINT, before[signal.SIGINT])
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    # A handler is None if the program that embeds Python installed it. It cannot be restored from
+    # Python: afterwards the signal ends the process.
+    before = {
+        number: signal.getsignal(number) or signal.SIG_DFL
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
     for number in before:
         signal.signal(number, record)
     try:
