@@ -6,7 +6,7 @@ import re
 
 from lingraft.measurement import Measurement, metric_changes
 from lingraft.measurement_text import change, value_of
-from lingraft.model_card.sections import measurement_table
+from lingraft.model_card.sections import FEW, measurement_table
 from lingraft.pipeline import Run
 from lingraft.pipeline.tables import before_after
 from tests.test_report import html_of, make_run
@@ -51,8 +51,9 @@ def terminal_cells(folder):
 
 
 def card_cells(rows):
+    # The mark of few documents is a column of its own in the report.
     lines = [
-        line.strip("| ").split(" | ")
+        line.replace(f" {FEW}", "").strip("| ").split(" | ")
         for line in measurement_table(rows).splitlines()
         if line.startswith("| ")
     ]

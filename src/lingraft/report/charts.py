@@ -27,6 +27,8 @@ COLOURS = [BLUE, "#c9671b", "#8a63d2", "#2a9461", "#c7518f", "#8d7d1f", GREY]
 # 0.88 of that, where text of `FONT_SIZE` still has more than 11 pixels.
 WIDTH, FONT_SIZE = 400, 13
 PADDING = 30
+MARGINS = {"left": 5, "top": 5, "bottom": 5, "right": 18}
+"""Around a chart; the label of the last grid line is centred below it, and needs room there."""
 CHART_PACKAGES = ("altair", "vl_convert")
 
 
@@ -194,7 +196,7 @@ def styled(layers: Any, height: int) -> Any:
 
     fit = alt.AutoSizeParams(type="fit-x", contains="padding")
     return (
-        layers.properties(width=WIDTH, height=height, autosize=fit)
+        layers.properties(width=WIDTH, height=height, autosize=fit, padding=MARGINS)
         .configure(font="Arial, Liberation Sans, sans-serif")
         .configure_view(stroke=None)
         .configure_axis(
