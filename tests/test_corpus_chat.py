@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lingraft.corpus import CorpusSettings, build_corpus
 from lingraft.corpus.chat import (
     ROLES,
     Conversation,
+    IncompleteConversation,
     decode_document,
     encode_document,
     parse_conversation,
@@ -22,6 +24,7 @@ from lingraft.corpus.readers import read_source
 from lingraft.corpus.source import Source
 from lingraft.corpus.text_repairs import Cleaning, TextRepairs
 from lingraft.errors import CorpusError
+from lingraft.store import Draft
 
 WORDS = st.text(st.characters(codec="utf-8", categories=("L", "M", "Nd")), min_size=1, max_size=8)
 CONTENTS = st.lists(WORDS, min_size=1, max_size=4).map(" ".join)
@@ -66,11 +69,61 @@ def test_any_text_survives_as_bytes(text):
 
 
 @given(MESSAGES, st.integers(0, 4))
-def test_a_message_without_text_makes_the_conversation_empty(pairs, place):
-    """An answer that is missing is no example; the document is dropped as empty."""
-    pairs.insert(min(place, len(pairs)), ("assistant", " \n"))
-    made = Conversation.of(messages_of(pairs))
-    assert (made, made.messages) == ("", ())
+def test_a_message_without_text_makes_the_conversation_incomplete(pairs, place):
+    """An answer that is missing is no example; the text of the other messages is counted."""
+    text = "\n\n".join(content for _, content in pairs)
+    place = min(place, len(pairs))
+    pairs.insert(place, ("assistant", " \n"))
+    made = Conversation.of(messages_of(pairs), "a.jsonl:1")
+    assert isinstance(made, IncompleteConversation)
+    assert (made, made.messages, made.text_bytes) == ("", (), len(text.encode()))
+    assert made.problem == f"a.jsonl:1: message {place + 1} (assistant) has no text"
+    assert pickle.loads(pickle.dumps(made)).problem == made.problem
+
+
+def test_messages_without_any_text_are_an_empty_conversation():
+    """There is no text to lose, so it is dropped as empty, like a blank line."""
+    made = Conversation.of(messages_of([("user", " "), ("assistant", "")]))
+    assert (made, type(made)) == ("", Conversation)
+
+
+ASKED = {"role": "user", "content": "What is the weather?"}
+CALL = [{"type": "function", "function": {"name": "weather", "arguments": "{}"}}]
+NOT_TEXT = {
+    "a tool call alone": ({"role": "assistant", "content": None, "tool_calls": CALL}, 25),
+    "a tool call with text": ({"role": "assistant", "content": "Wait", "tool_calls": CALL}, 31),
+    "an image alone": ({"role": "user", "content": [{"type": "image"}]}, 25),
+    "reasoning alone": ({"role": "assistant", "content": "", "reasoning_content": "Hm"}, 25),
+}
+
+
+@pytest.mark.parametrize("cleaning", [None, {"normalise": "NFC"}])
+@pytest.mark.parametrize("form", NOT_TEXT)
+def test_a_conversation_that_is_not_all_text_is_dropped_with_a_count_and_a_warning(
+    tmp_path, form, cleaning
+):
+    """Its reason is not "empty", its bytes are counted, and the warning names the place."""
+    message, size = NOT_TEXT[form]
+    answer = {"role": "assistant", "content": "Sun"}
+    rows = [[ASKED, message, answer], [ASKED, answer], [ASKED, {**answer, "tool_calls": []}, ASKED]]
+    path = tmp_path / "chats.jsonl"
+    path.write_text("\n".join(json.dumps({"messages": row}) for row in rows), encoding="utf-8")
+    draft = Draft(tmp_path / "corpus")
+    draft.folder.mkdir()
+    settings = {"sources": {"path": str(path), "format": "chat"}, "cleaning": cleaning}
+    build_corpus(CorpusSettings.model_validate(settings), "en", draft)
+    dropped = {"with a message that is not text": {"documents": 1, "bytes": size}}
+    assert draft.notes["dropped"] == dropped
+    assert draft.notes["sources"][0]["read"]["documents"] == 3
+    (warning,) = [one for one in draft.notes["warnings"] if "not text" in one]
+    assert warning.startswith(f"text in en: 1 conversation with {size} bytes of text is left out")
+    assert f"{path}:1: message 2 " in warning
+
+
+def test_content_parts_that_are_strings_are_text():
+    """Parts are joined without a separator, as chat templates join them."""
+    row = {"messages": [{"role": "user", "content": ["one, ", {"text": "two"}, "."]}]}
+    assert parse_conversation(row, "text", "x") == "one, two."
 
 
 @given(MESSAGES, st.sampled_from(["", " \n"]))

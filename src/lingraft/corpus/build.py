@@ -15,14 +15,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from lingraft.corpus.cleaning import Cleaner, Tally, language_filter
+from lingraft.corpus.cleaning import Cleaner, Reason, Tally, language_filter, sum_drops
 from lingraft.corpus.config import CorpusSettings
 from lingraft.corpus.corpus import write_counts
 from lingraft.corpus.evaluation_sources import index_evaluation_text
 from lingraft.corpus.health import HealthReport, TextHealth
 from lingraft.corpus.health_checks import refuse
 from lingraft.corpus.hub_dataset import commit_of
-from lingraft.corpus.kept_documents import KeptDocuments
+from lingraft.corpus.kept_documents import NAMED_RECORDS, KeptDocuments
 from lingraft.corpus.language import parse_language
 from lingraft.corpus.listing import Listing
 from lingraft.corpus.near_duplicates import NearDuplicates
@@ -34,11 +34,9 @@ from lingraft.corpus.splits import (
 )
 from lingraft.corpus.text_repairs import add_counts
 from lingraft.corpus.write_splits import split_writer, write_heldout, write_splits
+from lingraft.formatting import counted
 from lingraft.progress import progress
 from lingraft.store import Draft
-
-NAMED_RECORDS = 3
-"""Malformed records that are named; the others are only counted."""
 
 
 def build_corpus(
@@ -103,7 +101,8 @@ def _check_health(
     """Return the health of text, and warn of it; raises `CorpusError` if it refuses the text."""
     health = kept.health.report()
     refuse(health.findings, f"{what} in {health.language}", settings.allow)
-    for warning in [*_malformed_warning(what, kept), *health.warnings(what)]:
+    left_out = [*_malformed_warning(what, kept), *_incomplete_warning(what, kept)]
+    for warning in [*left_out, *health.warnings(what)]:
         draft.warn(warning)
     return health
 
@@ -132,6 +131,16 @@ def _malformed_warning(what: str, kept: KeptDocuments) -> list[str]:
     first = "; ".join(kept.malformed[:NAMED_RECORDS])
     where, count = f"{what} in {kept.health.language}", f"{len(kept.malformed):,}"
     return [f"{where}: malformed records are left out: {count}; the first: {first}"]
+
+
+def _incomplete_warning(what: str, kept: KeptDocuments) -> list[str]:
+    counts = sum_drops(kept.tallies).get(Reason.incomplete)
+    if counts is None:
+        return []
+    where, number = f"{what} in {kept.health.language}", counts["documents"]
+    verb, first = "is" if number == 1 else "are", "; ".join(kept.incomplete)
+    left_out = f"{counted(number, 'conversation')} with {counts['bytes']:,} bytes of text {verb}"
+    return [f"{where}: {left_out} left out, because a message is not text; the first: {first}"]
 
 
 def _commits(settings: CorpusSettings) -> dict[str, dict[str, str]]:

@@ -73,32 +73,56 @@ class Conversation(str):
         return str(self), self.messages
 
     @classmethod
-    def of(cls, messages: Sequence[Message]) -> Self:
-        r"""Create a conversation; if a message has no text, the conversation is empty.
+    def of(cls, messages: Sequence[Message], place: str = "", problem: str = "") -> Conversation:
+        r"""Create a conversation, an `IncompleteConversation` if a message has no text.
 
-        A system message without text is left out: many data sets have the field in every record.
+        `problem` says why it is incomplete for another reason. A system message without text is
+        left out: many data sets have the field in every record.
 
         >>> Conversation.of([{"role": "user", "content": "Hi"}, {"role": "bot", "content": "Yes?"}])
         'Hi\n\nYes?'
         """
         contents, kept = [], []
-        for message in messages:
+        for number, message in enumerate(messages, start=1):
             content = message["content"]
             if content.strip():
                 contents.append(content)
                 kept.append(message)
             elif message["role"] != "system":
-                return cls("")
-        return cls("\n\n".join(contents), kept)
+                problem = problem or f"message {number} ({message['role']}) has no text"
+        text = "\n\n".join(contents)
+        if problem and text:
+            return IncompleteConversation.at(place, problem, text)
+        return cls(text, kept)
 
     def to_json(self) -> str:
         """Return the messages as JSON."""
         return json.dumps(self.messages, ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, stored: str) -> Self:
+    def from_json(cls, stored: str) -> Conversation:
         """Read what `to_json` wrote."""
         return cls.of(json.loads(stored))
+
+
+class IncompleteConversation(Conversation):
+    """The empty conversation in place of one that has a message which is not text.
+
+    `problem` is its place and the reason, `text_bytes` the size of the text that it has.
+    """
+
+    __slots__ = ("problem", "text_bytes")
+    problem: str
+    text_bytes: int
+
+    @classmethod
+    def at(cls, place: str, reason: str, text: str) -> IncompleteConversation:
+        """Return the conversation at a place, "" where the place is not known."""
+        conversation = cls("")
+        conversation.problem = f"{place}: {reason}" if place else reason
+        # Half of a surrogate pair cannot be encoded, and the text is only counted here.
+        conversation.text_bytes = len(text.encode(errors="replace"))
+        return conversation
 
 
 def encode_document(text: str) -> bytes:
@@ -161,7 +185,8 @@ def parse_conversation(record: Mapping[str, Any], field: str, place: str) -> Con
             "response; set text_field to the field of the messages"
         )
         raise CorpusError(msg)
-    return Conversation.of([_message(entry, place) for entry in content])
+    messages = [_message(entry, place) for entry in content]
+    return Conversation.of(messages, place, _tool_calls(content))
 
 
 def parse_markup(text: str, place: str) -> Conversation:
@@ -201,7 +226,15 @@ def _from_turns(turns: Sequence[tuple[str, str]], rest: str, place: str) -> Conv
     messages = []
     for role, text in turns:
         messages.append({"role": ROLES.get(role, role), "content": text.strip()})
-    return Conversation.of(messages)
+    return Conversation.of(messages, place)
+
+
+def _tool_calls(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Return which message calls tools, "" if none does: without the calls, it is another one."""
+    for number, entry in enumerate(entries, start=1):
+        if entry.get("tool_calls") or entry.get("function_call"):
+            return f"message {number} has tool calls"
+    return ""
 
 
 def _first_value(record: Mapping[str, Any], fields: Sequence[str]) -> Any:
@@ -245,8 +278,8 @@ def _message(entry: object, place: str) -> Message:
     if isinstance(content, list):  # content parts, as chat data of multimodal models has them
         parts, content = content, ""
         for part in parts:
-            if isinstance(part, Mapping):
-                content += str(part.get("text") or "")  # an image has no text
+            text = part.get("text") if isinstance(part, Mapping) else part
+            content += text if isinstance(text, str) else ""  # an image has no text
     if not isinstance(role, str) or not (content is None or isinstance(content, str)):
         known = ", ".join(map(str, entry))
         msg = f"{place}: a message needs role and content (or from and value), got {known}"

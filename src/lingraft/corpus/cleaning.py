@@ -1,12 +1,12 @@
 """Filter documents, and count the dropped ones by reason.
 
 The checks run in this order, and the first that fails is the reason that is counted: malformed (a
-record of a crawl that cannot be read), the condition `where` of the source, empty (only white
-space), too short, too long, in the held-out set, duplicate, with evaluation text (`decontaminate`),
-wrong language (by lingua, from the extra `language-id`), a weight of 0, and near-duplicate where
-`cleaning` asks for it. Two documents are duplicates if their texts are equal after NFC
-normalisation and without outer white space. The text is not changed here: `text_repairs` does that
-before.
+record of a crawl that cannot be read), the condition `where` of the source, with a message that is
+not text (of a conversation), empty (only white space), too short, too long, in the held-out set,
+duplicate, with evaluation text (`decontaminate`), wrong language (by lingua, from the extra
+`language-id`), a weight of 0, and near-duplicate where `cleaning` asks for it. Two documents are
+duplicates if their texts are equal after NFC normalisation and without outer white space. The text
+is not changed here: `text_repairs` does that before.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from lingraft.corpus.chat import IncompleteConversation
 from lingraft.corpus.contamination import EvaluationIndex
 from lingraft.corpus.language import is_domain
 from lingraft.corpus.language_identifier import lingua_language, lingua_languages
@@ -38,6 +39,7 @@ class Reason:
     """The reasons to drop a document, as counts and errors name them."""
 
     malformed = "malformed"
+    incomplete = "with a message that is not text"
     where = "by where"
     where_null = "by where (null)"
     weight = "of weight 0"
@@ -160,6 +162,8 @@ class Cleaner:
         """
         if isinstance(text, MalformedRecord):
             return Reason.malformed, b""
+        if isinstance(text, IncompleteConversation):
+            return Reason.incomplete, b""
         bare = text.strip()
         if not bare:
             return Reason.empty, b""

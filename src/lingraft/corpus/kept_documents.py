@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from lingraft.corpus.chat import encode_document
+from lingraft.corpus.chat import IncompleteConversation, encode_document
 from lingraft.corpus.cleaning import Cleaner, Reason, Tally
 from lingraft.corpus.config import CorpusSettings
 from lingraft.corpus.document_weight import DocumentWeight
@@ -23,6 +23,9 @@ from lingraft.corpus.text_fields import Document
 from lingraft.corpus.text_repairs import TextRepairs
 from lingraft.corpus.warc import MalformedRecord
 from lingraft.errors import CorpusError
+
+NAMED_RECORDS = 3
+"""Records with a problem that are named; the others are only counted."""
 
 
 class KeptDocument(NamedTuple):
@@ -53,7 +56,8 @@ class KeptDocuments:
     """The documents that pass the filters: text in the shuffle, hashes and sizes in the table.
 
     `near_duplicates` has the documents that were kept, `heldout_documents` of them before these.
-    `near_duplicate` is an example of a document that it drops.
+    `near_duplicate` is an example of a document that it drops. `incomplete` has the first problems
+    of conversations with a message that is not text.
     """
 
     shuffle: Shuffle
@@ -69,6 +73,7 @@ class KeptDocuments:
     table: SplitTable = field(default_factory=SplitTable)
     weights: WeightCounts = field(default_factory=WeightCounts)
     malformed: list[str] = field(default_factory=list)
+    incomplete: list[str] = field(default_factory=list)
 
     def add(self, source: int, document: Document) -> KeptDocument | None:
         """Filter and count a document; return it if it is kept.
@@ -81,6 +86,10 @@ class KeptDocuments:
         elif document.passes:
             text = self.repairs.repair(text)
         size = len(text.encode())
+        if isinstance(text, IncompleteConversation):
+            size = text.text_bytes
+            if document.passes and len(self.incomplete) < NAMED_RECORDS:
+                self.incomplete.append(text.problem)
         tally.count(size)
         if not document.passes:
             tally.drop(Reason.where_null if document.passes is None else Reason.where, size)

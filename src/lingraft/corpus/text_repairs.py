@@ -111,7 +111,7 @@ class TextRepairs:
 
     def repair(self, text: str) -> str:
         """Return a document, or a conversation message by message, after all repairs."""
-        if not self._steps:
+        if not self._steps or not text:
             return text
         changed: Counter[str] = Counter()
         if isinstance(text, Conversation):

@@ -14,7 +14,7 @@ STAGE_VERSIONS = {
     "source": 8,
     "tokenizer": 8,
     "advised model": 8,
-    "corpus": 4,
+    "corpus": 5,
     "blend": 2,
     "text": 1,
     # What a run builds from them.
