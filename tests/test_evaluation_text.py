@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,11 @@ from lingraft.corpus.readers import read_parallel
 from lingraft.corpus.source import Limit
 from lingraft.errors import CorpusError
 from lingraft.pipeline import build_graph
-from lingraft.pipeline.evaluation_text import EvaluationText, find_evaluation_texts
+from lingraft.pipeline.evaluation_text import (
+    EvaluationText,
+    find_evaluation_texts,
+    search_training_text,
+)
 from lingraft.recipe import parse_recipe
 from lingraft.recipe.tree import Tree
 from lingraft.store import Draft
@@ -96,6 +101,45 @@ def test_evaluation_text_of_which_nothing_can_be_looked_for_is_an_error(
         CorpusError, match=r"evaluation\.txt: its [01] documents? cannot be searched for"
     ):
         check_searchable(with_evaluation(settings, {"path": str(path)}), "hi")
+
+
+def test_evaluation_text_of_a_language_is_looked_for_in_the_text_of_all(tmp_path, parallel):
+    """The replay has the held-out text and the parallel sentences of the target in it."""
+    law = [f"क़ानून {number}: {text}" for number, text in enumerate(HINDI)]
+    names = {"law": law, "heldout": law[:12], "web": [*HINDI[30:], *law[:30], *SENTENCES]}
+    files = {}
+    for name, lines in names.items():
+        files[name] = tmp_path / f"{name}.txt"
+        files[name].write_text("\n".join(lines), encoding="utf-8")
+    content = {
+        "name": "r",
+        "model": "m",
+        "target": {"language": "hi", "corpus": str(files["law"]), "heldout": str(files["heldout"])},
+        "replay": {"language": "en", "corpus": str(files["web"]), "allow": ["wrong_script"]},
+        "evaluation": {"parallel_file": str(parallel)},
+    }
+    recipe = parse_recipe(Tree(content))
+    assert recipe.replay is not None
+    texts = {"target": recipe.target, "replay": recipe.replay}
+    folders = {}
+    for role, text in texts.items():
+        folders[role] = tmp_path / role
+        folders[role].mkdir()
+        build_corpus(text.corpus, text.language, Draft(folders[role]))
+    draft = Draft(tmp_path / "check")
+    search_training_text(texts, SimpleNamespace(recipe=recipe, folders=folders, draft=draft))
+    counts = {}
+    for note in draft.notes["evaluation text in training text"]:
+        counts[note["language"], note["evaluation"]] = (note["found"], note["of"])
+    replayed = len([one for one in Corpus.open(folders["replay"]).documents("train") if one in law])
+    assert counts["en", "the held-out text in hi"] == (12, 12)
+    assert replayed >= 12
+    assert counts["hi", "the held-out text"] == (0, 12)
+    assert counts["en", "the parallel sentences in hi"][0] >= 15
+    assert counts["en", "the parallel sentences"] == (0, 20)
+    assert ("hi", "the held-out text in en") in counts
+    (warning,) = [one for one in draft.notes["warnings"] if "of the held-out text in hi" in one]
+    assert warning.endswith(f"set decontaminate: [{files['heldout']}]")
 
 
 def test_few_matches_are_counted_without_a_warning(settings, tmp_path):

@@ -26,7 +26,7 @@ STAGE_VERSIONS = {
     "merge-back": 1,
     "chat-vector": 3,
     # Checks, measurements and predictions.
-    "evaluation-text": 2,
+    "evaluation-text": 3,
     "source-check": 2,
     "result-check": 1,
     "scoring": 7,
