@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from lingraft.packing.pack import pack_corpus
 from lingraft.store import Draft
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.chat_template import chat_template_of
-from tests.chat_models import LLAMA2, write_chat_tokenizer
+from tests.chat_models import CHATML, LLAMA2, write_chat_tokenizer
 from tests.conftest import HINDI
 
 ASK, TELL = "What is a red apple?", "A fruit."
@@ -147,6 +148,44 @@ def test_replayed_chats_are_packed_in_the_models_own_markup(tmp_path: Path) -> N
     assert draft.notes["chats"] == blocks.summary.chats == conversations
     assert blocks.summary.bytes == corpus.counts("train").bytes
     assert set(blocks.non_text_ids) == {0, 1, 2}
+
+
+DATED = (
+    "{% if not date_string is defined %}{% if strftime_now is defined %}"
+    "{% set date_string = strftime_now('%d %b %Y') %}{% else %}"
+    "{% set date_string = '26 Jul 2024' %}{% endif %}{% endif %}"
+    "{% macro now() %}{{ strftime_now('%Y-%m-%d, %-d %B') }}{% endmacro %}"
+    "<|im_start|>system\nToday is {{ date_string }} ({{ now() }})<|im_end|>\n" + CHATML
+)
+
+
+@pytest.mark.parametrize("layout", ["{}", "\n{}", "  {{% if true %}}\n{}{{% endif %}}\n"])
+def test_the_date_in_training_text_is_not_the_day_of_packing(layout: str, tmp_path: Path) -> None:
+    """Training text has a constant date, in every form and place; text for use has the real one."""
+    write_chat_tokenizer(tmp_path / "model", template=layout.format(DATED))
+    tokenizer = open_tokenizer(tmp_path / "model")
+    template = chat_template_of(tokenizer)
+    assert template is not None
+    real, constant = template.render(TURNS), template.at_training_date().render(TURNS)
+    today = datetime.now(UTC).astimezone()
+    before = f"Today is {today:%d %b %Y} ({today:%Y-%m-%d}, {today.day} {today:%B})"
+    assert before in real
+    assert constant == real.replace(before, "Today is 26 Jul 2024 (2024-07-26, 26 July)")
+    rows = [{**FORMS["Alpaca"], "instruction": f"{ASK} {i}"} for i in range(20)]
+    corpus = corpus_of(rows, tmp_path, format="chat")
+    draft = Draft(tmp_path / "packed")
+    draft.folder.mkdir()
+    pack_corpus(corpus, tokenizer, PackingSettings(block_size=64), draft, template=template)
+    text = tokenizer.decode(Blocks.open(draft.folder).tokens.tolist())
+    assert text.count("Today is 26 Jul 2024 (") == corpus.counts("train").documents
+    assert f"{today:%Y-%m-%d}" not in text
+
+
+def test_a_template_without_a_date_stays_as_it_is(tmp_path: Path) -> None:
+    """Its text, and what was packed with it, has no date to replace."""
+    write_chat_tokenizer(tmp_path)
+    template = encoder(tmp_path).template
+    assert template.at_training_date() is template
 
 
 def test_a_model_without_a_template_cannot_take_chats(tiny_model: Path, tmp_path: Path) -> None:

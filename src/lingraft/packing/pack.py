@@ -64,7 +64,9 @@ def pack_corpus(
     """
     separators = separators or separators_of(tokenizer, settings.separator)
     draft.notes["separators"] = separators.shown
-    chats = ChatEncoder(tokenizer, template) if template and corpus.has_chats else None
+    chats = None
+    if template and corpus.has_chats:
+        chats = ChatEncoder(tokenizer, template.at_training_date())
     if corpus.has_chats and chats is None:
         msg = f"{text_in(corpus.language)}: holds conversations (format: chat), and {NO_TEMPLATE}"
         raise CorpusError(msg)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,24 @@ _PROBE = (
     ("assistant", "second answer"),
 )
 """The conversation that is rendered to find the tokens around turns: roles and contents."""
+TRAINING_DATE = date(2024, 7, 26)
+"""The current date in training text: the one that Llama's templates have if they get none."""
+
+
+def _strftime_macro(day: date) -> str:
+    """Return a Jinja macro that takes the place of transformers' function `strftime_now`.
+
+    It is part of the template, because transformers passes no functions to a template.
+    """
+    formatted = "format"
+    # `%-d` before `%d`, and `%%` last, whose result would be read as the start of another.
+    for code in ("-d", "-m", "-H", "-I", "-M", "-S", "-j", *"aAwdbBmyYHIpMSfjUWcxXGuVFDTRe%"):
+        formatted += f".replace({f'%{code}'!r}, {day.strftime(f'%{code}')!r})"
+    # The line end, which Jinja removes, makes the template begin on a line of its own, as before.
+    return f"{{%- macro strftime_now(format) %}}{{{{ {formatted} }}}}{{% endmacro %}}\n"
+
+
+_CONSTANT_DATE = _strftime_macro(TRAINING_DATE)
 
 
 @dataclass(frozen=True)
@@ -62,6 +81,15 @@ class ChatTemplate:
             msg = f"the chat template refuses the conversation ({reason})"
             raise TokenizerError(msg) from error
         return str(rendered[0])
+
+    def at_training_date(self) -> ChatTemplate:
+        """Return the template with `TRAINING_DATE` as the current date, if it asks for the date.
+
+        The text of a training must not depend on the day of packing, which is not in its key.
+        """
+        if "strftime_now" not in self.source:
+            return self
+        return replace(self, source=_CONSTANT_DATE + self.source)
 
     @cached_property
     def turn_tokens(self) -> TurnTokens:
