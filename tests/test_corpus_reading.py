@@ -301,6 +301,18 @@ def test_names_with_characters_of_patterns(tmp_path, monkeypatch):
             look_at(CorpusSettings(sources=pattern), "en")
 
 
+@pytest.mark.parametrize("limit", [{"documents": 3}, {"bytes": 15}])
+def test_documents_without_text_do_not_count_towards_a_limit(tmp_path, limit):
+    """Three documents are three texts, in a file with blank lines and in one with nulls."""
+    lines, records = tmp_path / "a.txt", tmp_path / "b.jsonl"
+    texts = [f"text{number}" for number in range(9)]
+    lines.write_text("\n\n".join(texts), encoding="utf-8")
+    rows = [json.dumps({"text": text}) for one in texts for text in (None, " ", one)]
+    records.write_text("\n".join(rows), encoding="utf-8")
+    for path in (lines, records):
+        assert [text for text in read(path, limit=limit) if text.strip()] == texts[:3]
+
+
 def test_a_limit_below_the_first_document_is_an_error(tmp_path):
     """The limit of a source is named, and the source is not called empty."""
     path = tmp_path / "a.txt"

@@ -40,14 +40,15 @@ def read_documents(
 ) -> Generator[Document, None, None]:
     """Yield the documents of a source, with those that its condition drops.
 
-    They do not count towards the limit of the source. Files are read, and the generator is closed,
-    as above. Raises `CorpusError` if the first document is larger than the limit.
+    These, and documents without text, do not count towards the limit of the source. Files are read,
+    and the generator is closed, as above. Raises `CorpusError` if the first document is larger than
+    the limit.
     """
     documents = size = 0
     source = source.resolve(language)
     with closing(_all_documents(source, language, listing)) as stream:
         for document in stream:
-            if document.passes:
+            if document.passes and document.text.strip():
                 documents, size = documents + 1, size + len(document.text.encode())
                 if source.limit is not None and not source.limit.allows(documents, size):
                     if documents == 1:

@@ -16,7 +16,7 @@ STAGE_VERSIONS = {
     "advised model": 8,
     "corpus": 5,
     "blend": 2,
-    "text": 1,
+    "text": 2,
     # What a run builds from them.
     "vocabulary": 17,
     "embeddings": 11,
