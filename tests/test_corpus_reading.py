@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import csv
 import errno
 import gzip
 import json
@@ -22,6 +23,7 @@ from lingraft.corpus import CorpusSettings, Source, build_corpus, identity_of, t
 from lingraft.corpus.compression import open_compressed
 from lingraft.corpus.first_look import look_at
 from lingraft.corpus.readers import read_source
+from lingraft.corpus.records import read_records
 from lingraft.corpus.text_fields import likely_text_field
 from lingraft.corpus.text_files import find_files, is_matched
 from lingraft.corpus.warc import MalformedRecord
@@ -708,6 +710,24 @@ def test_names_that_no_file_can_have_are_told(name):
         find_files(name)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 120
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
+def test_a_tsv_whose_names_are_quoted_is_read_as_quoted(tmp_path, quoting):
+    """R and `QUOTE_ALL` quote every cell, also cells that do not need it."""
+    path = tmp_path / "a.tsv"
+    table = pd.DataFrame({"id": [1, 2], "text": ["whole cell", "another"]})
+    table.to_csv(path, sep="\t", index=False, quoting=quoting)
+    assert path.read_text(encoding="utf-8").startswith('"id"\t"text"\n')
+    assert read(path) == ["whole cell", "another"]
+
+
+def test_quotation_marks_of_a_tsv_without_names_are_text(tmp_path):
+    """A record in which each cell is a quotation does not name the columns."""
+    path = tmp_path / "a.tsv"
+    path.write_text('"hello"\t"there"\nplain\ttext\n', encoding="utf-8")
+    records = [record for record, _ in read_records(path, header=["a", "b"])]
+    assert records == [{"a": '"hello"', "b": '"there"'}, {"a": "plain", "b": "text"}]
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])

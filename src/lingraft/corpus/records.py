@@ -161,7 +161,7 @@ def _read_table(
     following = next(texts, None)
     texts = itertools.chain(head, [] if following is None else [following], texts)
     if dialect is UnquotedTabs:
-        dialect = _tsv_dialect(head, is_whole=following is None)
+        dialect = _tsv_dialect(head, header, is_whole=following is None)
     elif not header:
         # Up to the names of the columns.
         dialect = _csv_dialect(next((line for line in head if line.strip()), ","))
@@ -207,13 +207,18 @@ def _check_row(
         raise CorpusError(msg)
 
 
-def _tsv_dialect(head: Sequence[str], *, is_whole: bool) -> type[csv.Dialect]:
+def _tsv_dialect(
+    head: Sequence[str], header: Sequence[str], *, is_whole: bool
+) -> type[csv.Dialect]:
     """Return the dialect of a .tsv file by its first lines: unquoted, or as CSV with tabs.
 
-    They are quoted if they can be read as CSV, every row has the cells of the first, and a cell is
-    in quotation marks that it needs: for a tab, for marks inside it, which are doubled, or for a
-    line end in a table of several columns. `is_whole` says that no line follows.
+    They are quoted if every name of the columns is in quotation marks, as R writes them. They are
+    also if they can be read as CSV, every row has the cells of the first, and a cell is in
+    quotation marks that it needs: for a tab, for marks inside it, which are doubled, or for a line
+    end in a table of several columns. `is_whole` says that no line follows.
     """
+    if _has_quoted_names(head, header):
+        return csv.excel_tab
     rows, is_needed = [], False
     text = "".join(head)
     written = {cell for line in head for cell in line.rstrip("\r\n").split("\t")}
@@ -234,6 +239,14 @@ def _tsv_dialect(head: Sequence[str], *, is_whole: bool) -> type[csv.Dialect]:
         rows = rows[:-1]
     widths = {len(cells) for cells in rows if cells}
     return csv.excel_tab if is_needed and len(widths) == 1 else UnquotedTabs
+
+
+def _has_quoted_names(head: Sequence[str], header: Sequence[str]) -> bool:
+    """Return whether the first line names the columns, each name in quotation marks."""
+    cells = next((line for line in head if line.strip()), "").rstrip("\r\n").split("\t")
+    names = {cell[1:-1] for cell in cells if len(cell) > 1 and cell[0] == cell[-1] == '"'}
+    # Without names, the first line is a record, whose quotation marks may be text.
+    return len(names) == len(cells) and set(header) <= names
 
 
 def _first_characters(texts: Iterator[str], size: int) -> Iterator[str]:
