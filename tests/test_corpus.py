@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lingraft.corpus import Corpus, CorpusSettings, Counts, build_corpus, identity_of
+from lingraft.corpus.cleaning import document_digest
+from lingraft.corpus.splits import DocumentHashes
 from lingraft.errors import CorpusError, LingraftError, RecipeError, StoreError
 from lingraft.store import Draft, Stage, Store
 
@@ -246,6 +248,21 @@ def test_a_weighted_source_without_usable_text_is_an_error(tmp_path):
     ]
     with pytest.raises(
         CorpusError, match=r"sources\.1: all documents of .*b\.jsonl are dropped \(9 duplicate"
+    ):
+        build(tmp_path / "c", sources=[{"path": path, "weight": 1} for path in paths])
+
+
+def test_a_weighted_source_that_is_all_held_out_is_an_error(tmp_path):
+    """The message names the small source, not all sources, and says what to do."""
+    ranked = sorted(
+        sentences(200), key=lambda text: DocumentHashes.of(document_digest(text), 0).split
+    )
+    paths = [
+        write_lines(tmp_path / "a.jsonl", ranked[1:]),
+        write_lines(tmp_path / "b.jsonl", ranked[:1]),
+    ]
+    with pytest.raises(
+        CorpusError, match=r"^sources\.1: all usable documents of .*b\.jsonl are held out.*heldout$"
     ):
         build(tmp_path / "c", sources=[{"path": path, "weight": 1} for path in paths])
 

@@ -113,6 +113,11 @@ class SplitTable:
         # At least the document with the highest number stays in the training text.
         return int(split[ranked[min(count, len(split) - 1)]])
 
+    def has_training_text(self, source: int, heldout_threshold: int) -> bool:
+        """Return whether any document of a source is not held out."""
+        is_train = np.frombuffer(self._split, np.uint64) >= np.uint64(heldout_threshold)
+        return bool(np.any(is_train & (np.frombuffer(self._source, np.uint16) == source)))
+
     def train_thresholds(
         self, weights: Sequence[float] | None, heldout_threshold: int
     ) -> list[int]:

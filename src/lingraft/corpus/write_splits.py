@@ -67,7 +67,7 @@ def _write_train(
     heldout_file: DocumentWriter,
 ) -> None:
     """Write the train split; documents with `split` below the threshold are held out."""
-    train_thresholds = train.table.train_thresholds(_weights(settings, train), threshold)
+    train_thresholds = train.table.train_thresholds(_weights(settings, train, threshold), threshold)
     # After the first document that exceeds the limit, all others are dropped, also shorter ones:
     # the result is a prefix of the corpus without a limit.
     full = False
@@ -101,10 +101,11 @@ def _write_train(
         train_file.write(text, size)
 
 
-def _weights(settings: CorpusSettings, train: KeptDocuments) -> list[float] | None:
+def _weights(settings: CorpusSettings, train: KeptDocuments, threshold: int) -> list[float] | None:
     """Return the weights of the sources, `None` if there are none.
 
-    Raises `CorpusError` for a weighted source of which no text is left.
+    Raises `CorpusError` for a weighted source of which no text is left to train on: a share of
+    nothing would leave nothing of the other sources.
     """
     weights = [source.weight for source in settings.sources if source.weight is not None]
     if not weights:
@@ -112,6 +113,13 @@ def _weights(settings: CorpusSettings, train: KeptDocuments) -> list[float] | No
     for index, tally in enumerate(train.tallies):
         if tally.read[0] == sum(documents for documents, _ in tally.dropped.values()):
             raise CorpusError(_no_text_message([tally], f"sources.{index}"))
+        if not train.table.has_training_text(index, threshold):
+            msg = (
+                f"sources.{index}: all usable documents of {tally.label} are held out, and its "
+                "weight is a share of the training text; add text, split it (document_unit: "
+                "paragraph), lower heldout_share, or set heldout"
+            )
+            raise CorpusError(msg)
     return weights
 
 
