@@ -149,6 +149,30 @@ def test_a_message_that_is_no_text_is_placed(tmp_path, broken):
         list(read_source(source, "en"))
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_a_list_of_messages_per_line_is_a_conversation(tmp_path, name):
+    """Each line is one conversation, also below blank lines; as text it is refused with advice."""
+    path = tmp_path / name
+    rows = [messages_of([("user", f"hi {n}"), ("assistant", "yes")]) for n in range(3)]
+    path.write_text("\n" + "\n\n".join(map(json.dumps, rows)), encoding="utf-8")
+    found = list(read_source(Source(path=str(path), format="chat"), "en"))
+    assert [list(one.messages) for one in found] == rows
+    with pytest.raises(CorpusError, match=r":2: field 'messages' is a conversation; set form"):
+        list(read_source(Source(path=str(path)), "en"))
+    path.write_text('["a"]\n["b"]\n', encoding="utf-8")
+    with pytest.raises(CorpusError, match=r':1: the line is a list, but.*\{"messages": \['):
+        list(read_source(Source(path=str(path), format="chat"), "en"))
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_one_list_of_records_is_still_one_list(tmp_path, indent):
+    """On one line or on many, with blank lines around it."""
+    path = tmp_path / "a.jsonl"
+    rows = [{"text": "[a]"}, {"text": "b"}]
+    path.write_text(f"\n{json.dumps(rows, indent=indent)}\n\n", encoding="utf-8")
+    assert list(read_source(Source(path=str(path)), "en")) == ["[a]", "b"]
+
+
 def test_only_a_repeated_column_that_a_chat_may_be_taken_from_is_refused(tmp_path):
     """Other columns of a table may have one name: none of them is read."""
     path = tmp_path / "a.csv"

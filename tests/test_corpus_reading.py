@@ -712,6 +712,19 @@ def test_names_that_no_file_can_have_are_told(name):
     assert len(str(caught.value)) < 120
 
 
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.tsv", "a.jsonl"])
+def test_carriage_returns_alone_are_no_line_ends(tmp_path, name):
+    """The file would be one document, or one row; the message has the command that converts it."""
+    path = tmp_path / name
+    path.write_bytes(b'text\r{"text": "a"}\r')
+    assert fault(path) == (
+        f"{path}: carriage returns, but no line feed in the first 19 bytes; expected line feeds as "
+        r"line ends; convert it: tr '\r' '\n'"
+    )
+    path.with_name("b.txt").write_bytes(b"one line\r")
+    assert read(path.with_name("b.txt")) == ["one line"]
+
+
 @pytest.mark.parametrize("quoting", [csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
 def test_a_tsv_whose_names_are_quoted_is_read_as_quoted(tmp_path, quoting):
     """R and `QUOTE_ALL` quote every cell, also cells that do not need it."""

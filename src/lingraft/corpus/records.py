@@ -83,11 +83,12 @@ def read_records(
 
 
 def _read_json(path: TextFile) -> Iterator[tuple[Record, str]]:
-    """Read one object per line, or one list of objects."""
+    """Read one object per line, one list of messages per line, or one list of objects."""
     # The ending does not decide: many .json files have one object per line.
     with open_compressed(path) as file:
         head = file.read(HEAD_BYTES)
-    if head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+    starts_with_list = head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
+    if starts_with_list and not _has_list_per_line(path):
         yield from _read_json_list(path)
         return
     for number, line in read_lines(path):
@@ -104,7 +105,36 @@ def _read_json(path: TextFile) -> Iterator[tuple[Record, str]]:
             raise CorpusError(msg) from None
         except ValueError:
             raise CorpusError(_too_many_digits(place)) from None
+        if starts_with_list and isinstance(value, list):
+            value = _conversation_record(value, place)
         yield _check_object(value, place), place
+
+
+def _has_list_per_line(path: TextFile) -> bool:
+    """Return whether the first line is a whole JSON list, and another line begins with one."""
+    lines: list[bytes] = []  # the first two that are not blank
+    with open_compressed(path) as file:
+        while len(lines) < 2 and (raw := file.readline(MAX_DOCUMENT_BYTES + 1)):
+            if raw.strip():
+                lines.append(raw)
+    if len(lines) < 2 or not lines[1].lstrip().startswith(b"["):
+        return False
+    try:
+        json.loads(lines[0])
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _conversation_record(entries: list[object], place: str) -> Record:
+    """Return the record of a line that is a list: its messages, in the field `messages`."""
+    if all(isinstance(entry, dict) for entry in entries):
+        return {"messages": entries}
+    msg = (
+        f"{place}: the line is a list, but not of messages with role and content; write "
+        '{"text": ...} for each document, or {"messages": [...]} for each conversation'
+    )
+    raise CorpusError(msg)
 
 
 def _read_json_list(path: TextFile) -> Iterator[tuple[Record, str]]:

@@ -182,10 +182,11 @@ def read_raw_lines(path: TextFile) -> Iterator[tuple[int, str]]:
     """Yield the number of each line, from 1, and its text with the line end.
 
     Only a line feed (or carriage return and line feed) ends a line. Raises `CorpusError` with line
-    and byte if the bytes are not UTF-8, and if a line is longer than the longest document.
+    and byte if the bytes are not UTF-8, and if a line is longer than the longest document, and for
+    a file that only has carriage returns.
     """
     offset = 0
-    _check_not_wide(path)
+    _check_head(path)
     with open_compressed(path) as file:
         # The bound of `readline` keeps a file without line ends out of memory.
         raw_lines = iter(lambda: file.readline(MAX_DOCUMENT_BYTES + 1), b"")
@@ -205,13 +206,24 @@ def read_raw_lines(path: TextFile) -> Iterator[tuple[int, str]]:
             offset += len(raw)
 
 
-def _check_not_wide(path: TextFile) -> None:
+def _check_head(path: TextFile) -> None:
+    """Raise `CorpusError` for a file in a wide encoding, or with line ends of the old Mac OS."""
+    with open_compressed(path) as file:
+        head = file.read(_HEAD_BYTES)
+    _check_not_wide(path, head)
+    if b"\n" not in head and b"\r" in head.rstrip() and not _binary_kind(head):
+        msg = (
+            f"{path}: carriage returns, but no line feed in the first {len(head):,} bytes; "
+            "expected line feeds as line ends; convert it: tr '\\r' '\\n'"
+        )
+        raise CorpusError(msg)
+
+
+def _check_not_wide(path: TextFile, head: bytes) -> None:
     """Raise `CorpusError` for a file in UTF-16 or UTF-32 without a byte order mark.
 
     Its bytes may be valid UTF-8: in Latin, Greek or Cyrillic text every second byte is below 0x20.
     """
-    with open_compressed(path) as file:
-        head = file.read(_HEAD_BYTES)
     nul = head.count(0)
     if nul < NUL_SHARE * len(head) or not nul:
         return
