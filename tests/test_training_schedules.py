@@ -172,9 +172,14 @@ AMOUNTS = st.integers(1, 10**9)
     st.sampled_from(sorted(FACTORS)),
 )
 def test_a_written_budget_is_the_number_times_its_factor(amount, unit, letter):
-    """`20M tokens` is 20,000,000 tokens, with or without spaces between the parts."""
+    """`20M tokens` is 20,000,000 tokens, in the singular too, with or without commas and spaces."""
     meant = round(amount * FACTORS[letter])
-    for written in (f"{amount}{letter} {unit}", f"  {amount} {letter}{unit} "):
+    one = unit.removesuffix("s")
+    for written in (
+        f"{amount}{letter} {unit}",
+        f"  {amount} {letter}{unit} ",
+        f"{amount:,}{letter} {one}",
+    ):
         assert Budget.model_validate(written).amount == (unit, meant)
 
 
@@ -219,6 +224,9 @@ def test_two_units_at_once_are_refused_by_name(units):
         "1e3",
         "5 days",
         "1.5.2 MB",
+        "1,5 MB",
+        "1,000000 tokens",
+        ",100 tokens",
         "0 steps",
         "0 tokens",
     ],

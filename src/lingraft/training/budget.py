@@ -19,8 +19,8 @@ from lingraft.registry import Settings
 UNITS = ("tokens", "bytes", "documents", "steps", "epochs")
 FACTORS = {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
 WRITTEN = re.compile(
-    r"\s*([0-9][0-9_]*(?:\.[0-9]*)?(?:e[0-9]+)?)\s*([kKMGBT]?)\s*"
-    r"(tokens|bytes|documents|steps|epochs|epoch|B)\s*"
+    r"\s*((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9][0-9_]*)(?:\.[0-9]*)?(?:e[0-9]+)?)\s*([kKMGBT]?)\s*"
+    r"(?:(token|byte|document|step|epoch)s?|B)\s*"
 )
 
 
@@ -33,8 +33,8 @@ class Budget(Settings):
     (1500000, ('tokens', 20000000))
     >>> Budget().amount
     ('epochs', 1.0)
-    >>> Budget.model_validate("200 kB").bytes
-    200000
+    >>> Budget.model_validate("200 kB").bytes, Budget.model_validate("1,000 tokens").tokens
+    (200000, 1000)
     """
 
     tokens: int | None = Field(
@@ -63,8 +63,8 @@ class Budget(Settings):
                 raise ValueError(msg)
             number, factor, unit = found.groups()
             # Only as a unit is B bytes: as a factor, it is 1e9 (`1B tokens`).
-            unit = {"B": "bytes", "epoch": "epochs"}.get(unit, unit)
-            amount = float(number.replace("_", "")) * FACTORS[factor]
+            unit = f"{unit or 'byte'}s"
+            amount = float(re.sub("[_,]", "", number)) * FACTORS[factor]
             if not math.isfinite(amount):
                 msg = f"{shown(value)} is too large; give {cls.written}"
                 raise ValueError(msg)
