@@ -95,7 +95,7 @@ class PretrainedHere(Base):
         settings = self.model_dump(mode="json", by_alias=True, exclude={"corpus"})
         self._listing = list_files(self.corpus)
         corpus = identity_of(self.corpus, self.language, self._listing)
-        return {"pretrain": 3, **settings, "corpus": corpus}
+        return {"pretrain": 4, **settings, "corpus": corpus}
 
     def materialise(self, context: BuildContext) -> None:
         """Build the corpus, learn the tokenizer and train.
