@@ -157,6 +157,26 @@ def test_a_path_that_cannot_be_written_is_refused_first(name, words, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"m.Modelfile", "model"}
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("model/model.safetensors", r"model\.safetensors exists and is no GGUF file"),
+        ("model/config.json", r"config\.json exists and is no GGUF file"),
+        ("mine.gguf", r"mine\.Modelfile exists and is no Modelfile of lingraft"),
+    ],
+)
+def test_a_file_of_something_else_is_never_replaced(name, words, tmp_path):
+    """The model's own weights and a Modelfile of the user stay; a former export is replaced."""
+    model = build("llama", tmp_path / "model")
+    (tmp_path / "mine.Modelfile").write_text("FROM llama3\n")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(RecipeError, match=words):
+        export_gguf(model, tmp_path / name)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    first = export_gguf(model, tmp_path / "m.gguf").path.read_bytes()
+    assert export_gguf(model, tmp_path / "m.gguf", numbers="f16").path.read_bytes() != first
+
+
 @pytest.mark.parametrize("content", ["{", "[1]"])
 def test_a_generation_config_that_is_no_object_is_refused(content, tmp_path):
     """Its end tokens and sampling are needed, so it is named before anything is written."""

@@ -38,6 +38,7 @@ from lingraft.export.gguf_tokenizer import (
     reads_as_phi_3,
 )
 from lingraft.export.ollama import (
+    MODELFILE_START,
     llama_server,
     modelfile,
     modelfile_path,
@@ -54,6 +55,9 @@ if TYPE_CHECKING:
 
 NUMBERS = ("auto", "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 """Number types of matrices; `auto` keeps the type. Vectors are float32, as llama.cpp requires."""
+
+GGUF_MAGIC = b"GGUF"
+"""The first bytes of every GGUF file."""
 
 MAX_CONTEXT = 8192
 """The largest context that the written commands ask for: the whole one can take much memory."""
@@ -134,7 +138,10 @@ def export_gguf(model: Path, path: Path, *, numbers: str = "auto") -> Exported:
 
 
 def _check_target(path: Path) -> Path:
-    """Return the path of the Modelfile; raises `RecipeError` if a path cannot be a file."""
+    """Return the path of the Modelfile.
+
+    Raises `RecipeError` if a path cannot be a file, or is a file that no former export wrote.
+    """
     written = modelfile_path(path)
     if path.suffix == ".Modelfile":
         msg = f"--gguf {path}: this is the name of an Ollama Modelfile; use FILE.gguf"
@@ -143,7 +150,27 @@ def _check_target(path: Path) -> Path:
         if file.is_dir():
             msg = f"--gguf {path}: {file} is a folder; choose another file name"
             raise RecipeError(msg)
+    # A former export is replaced. Anything else, such as the weights of the model, is kept.
+    for file, start, kind in (
+        (path, GGUF_MAGIC, "GGUF file"),
+        (written, MODELFILE_START.encode(), "Modelfile of lingraft"),
+    ):
+        if not _is_replaceable(file, start):
+            msg = f"--gguf {path}: {file} exists and is no {kind}; choose another file name"
+            raise RecipeError(msg)
     return written
+
+
+def _is_replaceable(path: Path, start: bytes) -> bool:
+    """Whether there is no file at a path, an empty one, or one that begins with `start`."""
+    try:
+        with path.open("rb") as file:
+            first = file.read(len(start))
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return first in {b"", start}
 
 
 def _end_tokens(model: Path, tokenizer: ModelTokenizer) -> dict[str, int]:

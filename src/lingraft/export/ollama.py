@@ -33,6 +33,9 @@ _SAMPLING = {
 }
 """Settings of generation_config.json -> parameters of Ollama."""
 
+MODELFILE_START = "# llama.cpp: "
+"""How every Modelfile of lingraft begins; another one is never replaced."""
+
 _SYSTEM, *_TURNS = (f"\x00{number}\x00" for number in range(6))
 """Contents that no template contains: of a system message, and of turns of user and assistant."""
 
@@ -215,7 +218,7 @@ def modelfile(gguf: Path, tokenizer: ModelTokenizer, context: int, ends: Sequenc
     quoted = f'"./{gguf.name}"' if " " in gguf.name else f"./{gguf.name}"
     file = Path(gguf.name)
     lines = [
-        f"# llama.cpp: {llama_server(file, context)}",
+        f"{MODELFILE_START}{llama_server(file, context)}",
         f"# Ollama:    {ollama_create(file)}",
         f"FROM {quoted}",
     ]
