@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
+from transformers import AutoModelForCausalLM
 
 from lingraft.checkpoint.gguf_architectures import complete_config
 from lingraft.checkpoint.load_model import load_model
 from lingraft.checkpoint.safetensors_files import Checkpoint
-from lingraft.errors import ModelError
+from lingraft.errors import ModelError, RecipeError
+from lingraft.recipe import Runtime
 from lingraft.strategies.model_parts import text_module, text_parameters
+from lingraft.trainers.callback import HandoverCallback
+from lingraft.trainers.engines import ENGINES
+from lingraft.trainers.write_folder import hand_over
 from tests.architecture_sweep import build, extend, image_inputs, load
 from tests.architecture_table import IMAGES
-from tests.short_adapt import short_adapt
+from tests.short_adapt import short_adapt, short_recipe
 
 FAMILIES = (
     IMAGES
@@ -89,6 +96,40 @@ def test_a_multimodal_model_is_adapted_in_place(tmp_path: Path) -> None:
     assert "AutoModelForImageTextToText.from_pretrained(" in card
     with torch.inference_mode():
         assert bool(after(**image_inputs(after), use_cache=False).logits.isfinite().all())
+
+
+@pytest.mark.parametrize("kind", ["gemma3", "qwen2_5_vl", "paligemma"])
+def test_another_trainer_trains_a_multimodal_model_as_a_whole(kind: str, tmp_path: Path) -> None:
+    """train.py loads and saves every part of it; text is read causally, what sees stays equal."""
+    source = build(kind, tmp_path / "source")
+    runtime = Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
+    recipe = short_recipe(source, tmp_path / "text", "training.packing.block_size=64")
+    over = tmp_path / "over"
+    hand_over(recipe, runtime, ENGINES["hf"], over)
+    runpy.run_path(str(over / "train.py"))
+    before, after = load(over / "model")[0], load(over / "trained")[0]
+    assert type(before) is type(after)
+    read, tensors = set(text_parameters(before)), after.state_dict()
+    for name, tensor in before.named_parameters():
+        if name not in read:
+            assert torch.equal(tensors[name], tensor), name
+    assert sum(not torch.equal(tensors[name], before.state_dict()[name]) for name in read) > 10
+    names = [Checkpoint.open(over / folder).tensors.keys() for folder in ("model", "trained")]
+    assert names[0] == names[1]
+
+
+def test_the_language_model_of_a_multimodal_one_is_not_trained_alone(tmp_path: Path) -> None:
+    """A trainer that loads it without the part that sees is stopped, and names the class."""
+    plan = object.__new__(HandoverCallback)
+    plan.folder = tmp_path
+    record = SimpleNamespace(
+        loads_with="AutoModelForImageTextToText", architecture="Qwen3_5ForX", folder="model"
+    )
+    plan.handover = SimpleNamespace(model=record)
+    alone = AutoModelForCausalLM.from_pretrained(build("qwen3_5", tmp_path / "model"))
+    with pytest.raises(RecipeError, match=r"load it with AutoModelForImageTextToText\."):
+        plan.save(alone, tmp_path / "trained")
+    assert not (tmp_path / "trained").exists()
 
 
 def test_text_is_never_read_in_both_directions(tmp_path: Path) -> None:

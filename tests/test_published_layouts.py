@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lingraft.checkpoint.safetensors_files import Checkpoint
+from lingraft.checkpoint.safetensors_files import INDEX, SINGLE, Checkpoint
 from tests.architecture_sweep import extend_folder, load, problems
 from tests.published_layouts import LAYOUTS, publish
 from tests.short_adapt import short_adapt
@@ -42,6 +42,8 @@ def test_a_trained_model_keeps_names_and_untrained_tensors(name: str, tmp_path: 
             assert after.tensors[one].shape[0] == rows
     account = load(finished.model_path)[1]
     assert not account["missing_keys"]
+    # transformers would read this file and not the index.
+    assert not {INDEX, SINGLE} <= {path.name for path in finished.model_path.iterdir()}
     assert not account["mismatched_keys"]
     config = json.loads((finished.model_path / "config.json").read_text())
     assert ("text_config" in config) == (

@@ -19,6 +19,7 @@ from transformers import TrainerCallback
 
 from lingraft.checkpoint.config_files import COMPANION_FILES
 from lingraft.checkpoint.load_model import stored_dtypes
+from lingraft.checkpoint.text_reading import read_text_alone
 from lingraft.errors import RecipeError
 from lingraft.model_code import PATTERN
 from lingraft.packing.mixture import IGNORED
@@ -61,8 +62,8 @@ class HandoverCallback(TrainerCallback):  # type: ignore[misc]
     to compute in bfloat16.
 
     Raises `RecipeError` if the trainer's settings or the model's data type differ from the plan,
-    if the trainer shuffles the data, or if its model is sharded (FSDP, DeepSpeed) or has an adapter
-    (PEFT).
+    if the trainer shuffles the data, or if its model is sharded (FSDP, DeepSpeed), has an adapter
+    (PEFT), or is only the language model of a multimodal one.
     """
 
     def __init__(self, folder: str | Path, phase: int = 1) -> None:
@@ -97,6 +98,7 @@ class HandoverCallback(TrainerCallback):  # type: ignore[misc]
 
     def save(self, model: Any, folder: str | Path) -> None:
         """Write the trained model, with the other files of the model that was handed over."""
+        self._check_class(model)
         source, output = self.folder / self.handover.model.folder, Path(folder)
         save_final_model(model, stored_dtypes(model, source), source, output)
         self.restore_tokenizer(output)
@@ -122,6 +124,9 @@ class HandoverCallback(TrainerCallback):  # type: ignore[misc]
                 "callback"
             )
             raise RecipeError(msg)
+        self._check_class(others["model"])
+        # PaliGemma predicts text only where it is marked so.
+        read_text_alone(others["model"], self.folder / self.handover.model.folder)
         strategy: Strategy = STRATEGIES.parse(dict(self.phase.strategy))
         rates, added = self.phase.learning_rates, self.handover.model.added_ids
         peaks = Rates(rates.body, rates.added_rows)
@@ -155,6 +160,17 @@ class HandoverCallback(TrainerCallback):  # type: ignore[misc]
             msg = (
                 "load_best_model_at_end: the plan averages the weights of the last steps, and this "
                 "average would replace the best model; set load_best_model_at_end to False"
+            )
+            raise RecipeError(msg)
+
+    def _check_class(self, model: Any) -> None:
+        """Raise `RecipeError` for the language model of a multimodal one without the rest."""
+        record, loaded = self.handover.model, type(model).__name__
+        if record.loads_with != "AutoModelForCausalLM" and loaded != record.architecture:
+            msg = (
+                f"the model is loaded as {loaded}, which leaves out a part of the model in "
+                f"{self.folder / record.folder} ({record.architecture}), so that the saved model "
+                f"would lack it; load it with {record.loads_with}.from_pretrained"
             )
             raise RecipeError(msg)
 

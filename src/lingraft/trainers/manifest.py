@@ -67,6 +67,8 @@ class ModelRecord:
     - `special_ids`: the ids of bos, eos and pad, as far as the tokenizer names them; `end_ids`: the
       ids that end generation, by generation_config.json or else by config.json.
     - `control_ids`: ids that stand around text, never in it: separators and turn marks.
+    - `loads_with`: the class of transformers that loads every part of it. For a multimodal model,
+      AutoModelForCausalLM loads the language model alone, if it loads anything.
     """
 
     folder: str
@@ -86,6 +88,8 @@ class ModelRecord:
     control_ids: tuple[int, ...]
     separators: SeparatorRecord
     chat_template: bool
+    # Folders of earlier versions lack this one.
+    loads_with: str = "AutoModelForCausalLM"
 
     @property
     def padding_rows(self) -> int:

@@ -87,6 +87,7 @@ def model_record(
             separators.before, before, separators.after, after, separators.why
         ),
         chat_template=chat_template_of(tokenizer) is not None,
+        loads_with=names.loads_with,
     )
 
 

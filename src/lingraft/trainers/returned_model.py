@@ -18,7 +18,7 @@ from lingraft.checkpoint.config_files import COMPANION_FILES, text_parts
 from lingraft.checkpoint.find_embeddings import embedding_names
 from lingraft.checkpoint.loadable import check_loadable
 from lingraft.checkpoint.rewrite import rewrite
-from lingraft.checkpoint.safetensors_files import Checkpoint, torch_dtype, write_index
+from lingraft.checkpoint.safetensors_files import SINGLE, Checkpoint, torch_dtype, write_index
 from lingraft.errors import ModelError, TokenizerError
 from lingraft.model_code import code_files
 from lingraft.pipeline.received import Frozen
@@ -32,7 +32,7 @@ from lingraft.trainers.returned_faults import Finding
 from lingraft.trainers.returned_folder import open_weights
 from lingraft.trainers.returned_tokenizer import compare_tokenizers
 from lingraft.trainers.returned_weights import compare_weights
-from lingraft.training.save_model import UNTRAINED
+from lingraft.training.save_model import TRAINED, UNTRAINED
 
 
 @dataclass(frozen=True)
@@ -114,16 +114,18 @@ def write_received(returned: ReturnedModel, output: Path) -> None:
     """Write the received model: returned weights, and all other files as they were handed over."""
     output.mkdir(parents=True, exist_ok=True)
     weights, checkpoint = returned.weights, returned.checkpoint
+    several = len(checkpoint.files) > 1 or bool(weights.restored)
     files = {}
     for file in checkpoint.files:
-        changed = {
-            name: new
-            for name, new in weights.resized.items()
-            if checkpoint.tensors[name].file == file
-        }
-        rewrite(file, output / file.name, changed)
-    for name, place in checkpoint.tensors.items():
-        files[name] = place.file.name
+        # Next to an index, transformers would still read model.safetensors, and only it.
+        name = TRAINED if several and file.name == SINGLE else file.name
+        changed = {}
+        for tensor, place in checkpoint.tensors.items():
+            if place.file == file:
+                files[tensor] = name
+                if tensor in weights.resized:
+                    changed[tensor] = weights.resized[tensor]
+        rewrite(file, output / name, changed)
     files |= _restore_tensors(returned, output)
     if len(set(files.values())) > 1:
         write_index(output, files)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from lingraft.checkpoint.safetensors_files import INDEX, Checkpoint
+from lingraft.checkpoint.safetensors_files import INDEX, SINGLE, Checkpoint
 from lingraft.checkpoint.stored_names import stored_names
 from lingraft.model_code import code_files
 from lingraft.store import atomic_file, atomic_folder
@@ -24,6 +24,9 @@ LOW_RANK = "low-rank-{}.safetensors"
 
 UNTRAINED = "model-not-trained.safetensors"
 """The file of the source's tensors that transformers does not load, so they were not trained."""
+
+TRAINED = "model-trained.safetensors"
+"""The file of the other tensors, where transformers would write a single file."""
 
 COMPUTED = (
     ".inv_freq",
@@ -98,6 +101,10 @@ def copy_untrained(model: Any, source: Path, folder: Path) -> list[str]:
         return []
     tensors = {name: before.tensor(name).contiguous() for name in missing}
     save_file(tensors, folder / UNTRAINED, {"format": "pt"})
+    if (folder / SINGLE).exists():
+        # Next to an index, transformers would still read a file of this name, and only it.
+        (folder / SINGLE).rename(folder / TRAINED)
+        written = Checkpoint(folder, Checkpoint.open_files([folder / TRAINED]), None)
     files = {name: place.file.name for name, place in written.tensors.items()}
     files |= dict.fromkeys(missing, UNTRAINED)
     places = Checkpoint.open_files([*written.files, folder / UNTRAINED])

@@ -60,6 +60,7 @@ def _script(handover: Handover, trainer: ScriptTrainer) -> str:
         trainer=trainer.trainer,
         arguments=trainer.arguments,
         import_line=trainer.import_line,
+        loads_with=handover.model.loads_with,
         trained=EngineFiles().trained,
         phases=_python(phases),
         common=_python({**COMMON, **trainer.extra}),
@@ -113,7 +114,7 @@ from pathlib import Path
 
 import torch
 from datasets import load_from_disk
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import {loads_with}, AutoTokenizer
 {import_line}
 
 from lingraft import HandoverCallback
@@ -135,7 +136,7 @@ def last_checkpoint(folder):
 
 
 # Weights train in float32. On a GPU, forward and backward passes compute in bfloat16.
-model = AutoModelForCausalLM.from_pretrained(FOLDER / "model", dtype=torch.float32)
+model = {loads_with}.from_pretrained(FOLDER / "model", dtype=torch.float32)
 tokenizer = AutoTokenizer.from_pretrained(FOLDER / "model")
 
 for number, phase in enumerate(PHASES, start=1):
