@@ -276,6 +276,18 @@ def test_the_hub_reads_the_language_of_an_adapter(language, found, tmp_path):
     assert head["library_name"] == "peft"
 
 
+def test_the_readme_of_an_adapter_loads_the_base_with_its_class(tmp_path):
+    """PEFT finds the layers of a multimodal base in the whole model only."""
+    run = run_of("llama", [ROWS], tmp_path)
+    record = (run / "run.json").read_text(encoding="utf-8")
+    for name in ("AutoModelForCausalLM", "AutoModelForImageTextToText"):
+        told = record.replace("AutoModelForCausalLM", name)
+        (run / "run.json").write_text(told, encoding="utf-8")
+        readme = (export_peft(run, tmp_path / "adapter").path / "README.md").read_text()
+        assert f"from transformers import {name}, AutoTokenizer" in readme
+        assert f"base = {name}.from_pretrained(" in readme
+
+
 def test_matrices_outlive_a_killed_process_and_a_trunk(tiny_model, tmp_path):
     """Matrices of a phase survive a kill in a later phase, and a shared prefix keeps them."""
     text = TrainingText.of(packed(tiny_model, tmp_path / "packed", HINDI))

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from lingraft.checkpoint.gguf_architectures import complete_config
@@ -22,6 +23,7 @@ from lingraft.recipe import Runtime
 from lingraft.strategies.model_parts import text_module, text_parameters
 from lingraft.trainers.callback import HandoverCallback
 from lingraft.trainers.engines import ENGINES
+from lingraft.trainers.returned_folder import check_format
 from lingraft.trainers.write_folder import hand_over
 from tests.architecture_sweep import build, extend, image_inputs, load
 from tests.architecture_table import IMAGES
@@ -130,6 +132,16 @@ def test_the_language_model_of_a_multimodal_one_is_not_trained_alone(tmp_path: P
     with pytest.raises(RecipeError, match=r"load it with AutoModelForImageTextToText\."):
         plan.save(alone, tmp_path / "trained")
     assert not (tmp_path / "trained").exists()
+
+
+def test_an_adapter_is_merged_into_the_whole_model(tmp_path: Path) -> None:
+    """The call that merges it loads a multimodal model with its own class."""
+    extended = build("gemma3", tmp_path / "model")
+    (tmp_path / "adapter_config.json").write_text("{}", encoding="utf-8")
+    name = "base_model.model.model.language_model.layers.0.self_attn.q_proj.lora_A.weight"
+    save_file({name: torch.zeros(4, 32)}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(ModelError, match="import AutoModelForImageTextToText as M;"):
+        check_format(tmp_path, extended)
 
 
 def test_text_is_never_read_in_both_directions(tmp_path: Path) -> None:

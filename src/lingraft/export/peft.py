@@ -23,7 +23,7 @@ from lingraft.checkpoint.load_model import meta_model
 from lingraft.checkpoint.model_class import read_model_config
 from lingraft.errors import MissingExtraError, ModelError
 from lingraft.export.trained_delta import TrainedDelta, read_trained_delta
-from lingraft.model_card.markdown import front_matter
+from lingraft.model_card.markdown import front_matter, loading_class
 from lingraft.pipeline.export_limits import WHOLE_MODEL
 from lingraft.pipeline.opening import describe_model
 from lingraft.pipeline.run_folder import read_record
@@ -36,9 +36,9 @@ MADE_BY = "made with lingraft"
 _USAGE = """
 ```python
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import {loads_with}, AutoTokenizer
 
-base = AutoModelForCausalLM.from_pretrained({arguments})
+base = {loads_with}.from_pretrained({arguments})
 base.resize_token_embeddings({rows}, mean_resizing=False)
 model = PeftModel.from_pretrained(base, "THIS FOLDER")
 tokenizer = AutoTokenizer.from_pretrained("THIS FOLDER")
@@ -243,4 +243,5 @@ def _readme(record: Mapping[str, Any], base: str, delta: TrainedDelta) -> str:
     ]
     if kind not in {"hub", "folder"}:
         lines += ["", f"The base is {base}; put its folder in place of the name below."]
-    return "\n".join(lines) + "\n" + _USAGE.format(arguments=arguments, rows=delta.rows)
+    usage = _USAGE.format(loads_with=loading_class(record), arguments=arguments, rows=delta.rows)
+    return "\n".join(lines) + "\n" + usage

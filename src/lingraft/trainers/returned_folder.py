@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lingraft.bases.folder import check_generation_config, model_files, read_config
 from lingraft.bases.weight_formats import check_not_quantised, check_weight_format
+from lingraft.checkpoint.model_class import auto_class, read_model_config
 from lingraft.checkpoint.safetensors_files import INDEX, SINGLE, Checkpoint
 from lingraft.errors import ModelError
 from lingraft.formatting import counted
@@ -23,6 +24,8 @@ from lingraft.trainers.returned_faults import FAULTS, Finding
 
 TRAINER_STATE = "trainer_state.json"
 """The log of transformers' Trainer, which TRL, Axolotl and LLaMA-Factory write as well."""
+
+CAUSAL = "AutoModelForCausalLM"
 
 EMBEDDINGS = re.compile(r"\b(embed_tokens|wte|embed_in|word_embeddings|lm_head|embed_out)\b")
 """The names of embeddings and heads in the files of an adapter."""
@@ -112,8 +115,11 @@ def _adapter(folder: Path, extended: Path) -> str:
             f"{extended}"
         )
     output = folder.with_name(f"{folder.name}-merged")
+    # With another class, the adapter of a multimodal model would find no layer of its names.
+    is_known = (extended / "config.json").is_file()
+    loads_with = auto_class(read_model_config(extended)).__name__ if is_known else CAUSAL
     code = (
-        "from transformers import AutoModelForCausalLM as M; from peft import PeftModel as P; "
+        f"from transformers import {loads_with} as M; from peft import PeftModel as P; "
         f"P.from_pretrained(M.from_pretrained({json.dumps(str(extended))}), "
         f"{json.dumps(str(folder))}).merge_and_unload().save_pretrained({json.dumps(str(output))})"
     )
