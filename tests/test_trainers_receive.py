@@ -206,6 +206,36 @@ def test_a_hand_over_names_the_same_model_as_its_run(returned: Returned, tmp_pat
         find_received(returned.folder, origin, returned.runtime)
 
 
+def test_a_hand_over_is_received_from_anywhere_below_where_it_was_made(
+    returned: Returned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative paths and the store are found from every folder above; otherwise it is said."""
+    root = returned.trained.folder.parents[1]
+    monkeypatch.chdir(root)
+    handed = Path("engines/hf/handed")
+    store = returned.runtime.store
+    recipe = returned.trained.folder / "recipe.yaml"
+    text = recipe.read_text(encoding="utf-8").replace(f"{root}/", "")
+    Path("relative.yaml").write_text(text, encoding="utf-8")
+    lingraft.handover("relative.yaml", to="hf", output=handed, store=store, log=lambda _line: None)
+    (root / "runs" / ".store").mkdir()
+    kept = json.loads((handed / "handover.json").read_text(encoding="utf-8"))["origin"]["recipe"]
+    assert kept["model"]["folder"]["path"] == "source"
+    monkeypatch.chdir(tmp_path)
+    origin = Origin.find(root / handed)
+    assert find_received(returned.folder, origin, returned.runtime).record["files"]
+    assert store_of(root / handed) == root.resolve() / "runs" / ".store"
+    (root / "runs" / ".store").rmdir()
+
+    moved = shutil.copytree(root / handed, tmp_path / "moved")
+    with pytest.raises(
+        RecipeError, match=r"source: not found from .*where `lingraft handover` ran"
+    ):
+        find_received(returned.folder, Origin.find(moved), returned.runtime)
+    # A check alone reads none of them.
+    check_folder(returned.folder, Origin.find(moved), returned.runtime).check()
+
+
 def test_a_checkpoint_is_not_compared_with_a_model_that_it_replaced(
     returned: Returned, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -144,7 +144,11 @@ def recipe_yaml(recipe: Recipe) -> str:
 def resolve_paths(value: Any, folder: Path) -> Any:
     """Return the tree with `folder` put before each relative path that exists only in `folder`."""
     if isinstance(value, Mapping):
-        return {key: resolve_paths(inner, folder) for key, inner in value.items()}
+        tree = {key: resolve_paths(inner, folder) for key, inner in value.items()}
+        if isinstance(path := value.get("path"), str) and _is_missing(path):
+            beside = os.path.normpath(folder / path)
+            tree["path"] = beside if _exists(beside) else path
+        return tree
     if isinstance(value, list):
         return [resolve_paths(inner, folder) for inner in value]
     # Only a string with a slash or a dot is taken for a path: a folder that happens to be called
@@ -158,6 +162,22 @@ def resolve_paths(value: Any, folder: Path) -> Any:
         return value
     resolved = os.path.normpath(folder / value)
     return resolved if not _exists(value) and _exists(resolved) else value
+
+
+def missing_paths(value: Any) -> Iterator[str]:
+    """Yield the relative paths of files and folders in a tree that do not exist from here."""
+    if isinstance(value, Mapping):
+        if isinstance(path := value.get("path"), str) and _is_missing(path):
+            yield path
+        for inner in value.values():
+            yield from missing_paths(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from missing_paths(inner)
+
+
+def _is_missing(path: str) -> bool:
+    return not ("://" in path or Path(path).is_absolute() or _exists(path))
 
 
 def _exists(path: str) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lingraft.errors import RecipeError
 from lingraft.pipeline import load_run
 from lingraft.pipeline.run_folder import RUN
 from lingraft.recipe import Recipe, load_recipe
+from lingraft.recipe.load import missing_paths, resolve_paths
 from lingraft.recipe.overrides import Assignment
 from lingraft.trainers.manifest import MANIFEST
 
@@ -38,12 +40,29 @@ def recorded_keys(path: Path) -> dict[str, str]:
 def store_of(path: Path) -> Path:
     """Return the store of a recipe or run if none is named, an empty path for the default one.
 
-    A run folder is next to its store, and a hand-over folder often next to `runs`, unless
-    LINGRAFT_STORE names another store.
+    A run folder is next to its store, and a hand-over folder often somewhere below the folder of
+    `runs`, unless LINGRAFT_STORE names another store.
     """
     if os.environ.get("LINGRAFT_STORE"):
         return Path()
     if (path / RUN).is_file():
         return path.resolve().parent / ".store"
-    beside = path.resolve().parent / "runs" / ".store"
-    return beside if (path / MANIFEST).is_file() and beside.is_dir() else Path()
+    if (path / MANIFEST).is_file():
+        for parent in path.resolve().parents:
+            if (parent / "runs" / ".store").is_dir():
+                return parent / "runs" / ".store"
+    return Path()
+
+
+def locate_paths(recipe: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the recipe of a hand-over folder with its relative paths as they are found from here.
+
+    They are relative to where `lingraft handover` ran: here, or in a folder above `folder`. If no
+    folder has all of them, the recipe stays as it is.
+    """
+    if any(missing_paths(recipe)):
+        for parent in folder.resolve().parents:
+            located: dict[str, Any] = resolve_paths(recipe, parent)
+            if not any(missing_paths(located)):
+                return located
+    return dict(recipe)

@@ -22,7 +22,7 @@ from lingraft.pipeline.stage_builders import warn_if_not_servable
 from lingraft.pipeline.stage_node import StageContext, StageNode, must_build
 from lingraft.progress import LogLine, discard_line, warn
 from lingraft.recipe import Recipe, Runtime, parse_recipe, recipe_values
-from lingraft.recipe.load import resolve_paths
+from lingraft.recipe.load import missing_paths
 from lingraft.recipe.overrides import Assignment, override
 from lingraft.recipe.tree import Tree
 from lingraft.splice import Splice
@@ -30,7 +30,7 @@ from lingraft.store import Store, cached_sha256, digest
 from lingraft.trainers.engine_log import write_engine_log
 from lingraft.trainers.engines import ENGINES
 from lingraft.trainers.manifest import MANIFEST, Handover
-from lingraft.trainers.origin import find_recipe, recorded_keys
+from lingraft.trainers.origin import find_recipe, locate_paths, recorded_keys
 from lingraft.trainers.returned_folder import check_format, find_trainer_state, returned_digests
 from lingraft.trainers.returned_model import ReturnedModel, check_returned, write_received
 
@@ -67,8 +67,7 @@ class Origin:
         if overrides:
             msg = f"{path}: a hand-over has its settings; give its recipe to change one"
             raise RecipeError(msg)
-        # Relative paths are those of the place where the folder was written, often next to it.
-        values = resolve_paths(Handover.read(path).origin.recipe, path.resolve().parent)
+        values = locate_paths(Handover.read(path).origin.recipe, path)
         return cls(parse_recipe(Tree(values)), path)
 
     @property
@@ -78,6 +77,16 @@ class Origin:
             return ""
         name = Handover.read(self.handover).engine
         return ENGINES[name].title if name in ENGINES else name
+
+    def check_paths(self) -> None:
+        """Raise `RecipeError` if a file of the recipe of a hand-over is not found from here."""
+        path = next(missing_paths(recipe_values(self.recipe)), None)
+        if self.handover is not None and path is not None:
+            msg = (
+                f"{self.handover / MANIFEST}: {path}: not found from {Path.cwd()} or from a folder "
+                "above the hand-over; run `lingraft receive` where `lingraft handover` ran"
+            )
+            raise RecipeError(msg)
 
     def check_stage(self, embeddings: StageNode) -> None:
         """Compare the extended model with the one that was handed over.
@@ -136,6 +145,7 @@ def name_received(origin: Origin, runtime: Runtime, name: str | None) -> Recipe:
 
 def find_received(folder: Path, origin: Origin, runtime: Runtime) -> ReceivedModel:
     """Return the checkpoint in a folder; raises `ModelError` if it has another format."""
+    origin.check_paths()
     graph = build_graph(origin.recipe)
     origin.check_stage(graph.embeddings)
     extended = Store(runtime.store).folder(graph.embeddings.stage) / "model"
