@@ -50,6 +50,7 @@ from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.trainers import Handover, indexed_files
 from lingraft.trainers.callback import turn_cache_off
 from lingraft.trainers.engine import Engine, EngineFiles
+from lingraft.trainers.engines import megatron
 from lingraft.trainers.handover_checks import check_plan, check_row_length, find_engine
 from lingraft.trainers.indexed_files import write_indexed
 from lingraft.trainers.origin import recorded_keys
@@ -681,6 +682,61 @@ def test_an_average_of_weights_continues_from_a_checkpoint(folder, tmp_path):
     state.global_step = 2
     with pytest.raises(RecipeError, match=r"weight_average\.safetensors: missing, and without"):
         plan.on_train_begin(arguments, state, None, **of_trainer)
+
+
+DENSE_SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 5e5,
+    "factor": 32.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"rope_scaling": {"type": "linear", "factor": 4.0}}, "rope_type linear"),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}, "rope_type dynamic"),
+        ({"rope_parameters": {**LLAMA3, "low_freq_factor": 2.0}}, "low_freq_factor 2 of"),
+        ({"rope_theta": 10000.5}, "rope_theta 10000.5"),
+        ({"attention_bias": True}, "attention_bias true"),
+        ({"mlp_bias": True}, "mlp_bias true"),
+        ({"hidden_act": "gelu"}, "hidden_act gelu"),
+        (
+            {"model_type": "qwen2", "use_sliding_window": True, "max_window_layers": 1},
+            "use_sliding_window true",
+        ),
+        ({"model_type": "gemma2"}, "gemma2"),
+    ],
+)
+def test_megatron_gets_no_flags_that_leave_something_out(settings, reason):
+    """A setting without a flag would be dropped silently: no flags are written, and it is named."""
+    config = {"model_type": "llama", **DENSE_SIZES, **settings}
+    assert not megatron.architecture_flags(config, tied=True)
+    assert megatron.why_no_flags(config).startswith(reason)
+
+
+def test_megatron_gets_the_flags_of_a_configuration_with_its_defaults():
+    """What config.json leaves to transformers, and settings that do not act, are understood."""
+    config = {"model_type": "llama", **DENSE_SIZES}
+    flags = megatron.architecture_flags(config, tied=False)
+    assert (flags["norm-epsilon"], flags["max-position-embeddings"]) == (1e-6, 2048)
+    assert (flags["num-query-groups"], flags["kv-channels"], flags["rotary-base"]) == (4, 8, 10_000)
+    scaled = megatron.architecture_flags({**config, "rope_parameters": LLAMA3}, tied=False)
+    assert (scaled["use-rope-scaling"], scaled["rope-scaling-factor"]) == (True, 32.0)
+    mistral = {**config, "model_type": "mistral", "sliding_window": 16}
+    # transformers: 16 tokens with the token itself; Megatron-LM: 15 before it.
+    assert megatron.architecture_flags(mistral, tied=False)["window-size"] == "15,0"
+    qwen = {**config, "model_type": "qwen2", "sliding_window": 16, "use_sliding_window": False}
+    assert "window-size" not in megatron.architecture_flags(qwen, tied=False)
 
 
 def test_megatron_gets_a_tokenizer_whose_pad_is_no_id_of_the_text(folder, tmp_path, monkeypatch):

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lingraft.bases.folder import read_config
 from lingraft.trainers.engine import Engine, EngineFiles
@@ -25,8 +26,18 @@ from lingraft.trainers.engines.transformers_settings import (
 from lingraft.trainers.manifest import Handover, PhaseRecord
 from lingraft.training import TrainingPlan
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
 DENSE = ("llama", "mistral", "qwen2", "qwen3")
 """The model types whose architecture is written as flags."""
+
+LLAMA3_SCALING = {
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+"""What --use-rope-scaling of Megatron-LM computes with; only the factor has a flag."""
 
 
 def refuse(plan: TrainingPlan) -> str:
@@ -44,21 +55,21 @@ def refuse(plan: TrainingPlan) -> str:
 
 def configure(handover: Handover, folder: Path) -> EngineFiles:
     """Return the scripts of all phases, and the script that converts."""
-    phases = handover.plan.phases
+    phases, config = handover.plan.phases, read_config(folder / "model")
     end = handover.model.separators.after
     files = {"convert.py": _CONVERT.format(version=handover.lingraft, end=end, folder=_TOKENIZER)}
     launch = ["pip install megatron-bridge lingraft", "python convert.py import model"]
     for number in range(len(phases)):
         name = phase_name("megatron", ".sh", number, len(phases))
-        files[name] = _script(handover, folder, number)
+        files[name] = _script(handover, config, number)
         launch.append(f"MEGATRON=path/to/Megatron-LM bash {name}")
     launch.append("python convert.py export trained")
-    limits = (*plan_limits(handover), *_limits(handover))
+    limits = (*plan_limits(handover), *_limits(handover, config))
     return EngineFiles(files, limits, tuple(launch))
 
 
-def _script(handover: Handover, folder: Path, number: int) -> str:
-    architecture = architecture_flags(read_config(folder / "model"), tied=handover.model.tied)
+def _script(handover: Handover, config: Mapping[str, Any], number: int) -> str:
+    architecture = architecture_flags(config, tied=handover.model.tied)
     return _SCRIPT.format(
         version=handover.lingraft,
         architecture=_written(architecture),
@@ -152,54 +163,99 @@ def _schedule_flags(phase: PhaseRecord) -> dict[str, Any]:
     return flags
 
 
+def why_no_flags(config: Mapping[str, Any]) -> str:
+    """Return what of an architecture Megatron-LM has no flag for, "" if it has all of them.
+
+    A flag that is missing would make Megatron-LM train another model without a word.
+    """
+    kind = config["model_type"]
+    return _unknown_setting(_complete(config)) if kind in DENSE else str(kind)
+
+
+def _unknown_setting(config: PretrainedConfig) -> str:
+    kind = config.model_type
+    for setting in ("attention_bias", "mlp_bias"):
+        # Only the biases of Qwen2's queries, keys and values have a flag; they have no setting.
+        if getattr(config, setting, False):
+            return f"{setting} true"
+    if config.hidden_act != "silu":
+        return f"hidden_act {config.hidden_act}"
+    if kind != "mistral" and "sliding_attention" in (getattr(config, "layer_types", None) or ()):
+        return "use_sliding_window true"
+    return _unknown_rope(config.rope_parameters)
+
+
+def _unknown_rope(rope: Mapping[str, Any]) -> str:
+    """Return what of the rotary embedding has no flag, "" if there is nothing."""
+    kind, base = rope["rope_type"], rope["rope_theta"]
+    if rope.get("partial_rotary_factor", 1.0) != 1.0:
+        return f"partial_rotary_factor {rope['partial_rotary_factor']:g}"
+    if base != int(base):
+        return f"rope_theta {base}"
+    if kind == "llama3":
+        for name, value in LLAMA3_SCALING.items():
+            if rope[name] != value:
+                return f"{name} {rope[name]:g} of rope_type llama3"
+        return ""
+    return "" if kind == "default" else f"rope_type {kind}"
+
+
 def architecture_flags(config: Mapping[str, Any], *, tied: bool) -> dict[str, Any]:
-    """Return the flags of a dense model like Llama, none of another one.
+    """Return the flags of a dense model like Llama, none if they cannot say all of it.
 
     >>> config = {"model_type": "qwen2", "num_hidden_layers": 2, "hidden_size": 8,
     ...     "intermediate_size": 16, "num_attention_heads": 4, "num_key_value_heads": 2,
-    ...     "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 1e6}
+    ...     "rope_theta": 1e6}
     >>> flags = architecture_flags(config, tied=True)
     >>> flags["num-query-groups"], flags["rotary-base"], "add-qkv-bias" in flags
     (2, 1000000, True)
     >>> architecture_flags({"model_type": "gemma2"}, tied=True)
     {}
     """
-    kind = config["model_type"]
-    if kind not in DENSE:
+    if why_no_flags(config):
         return {}
-    heads, width = config["num_attention_heads"], config["hidden_size"]
-    rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
-    base = config.get("rope_theta", rope.get("rope_theta", 10_000))
+    full = _complete(config)
+    heads, rope = full.num_attention_heads, full.rope_parameters
     flags = {
-        "num-layers": config["num_hidden_layers"],
-        "hidden-size": width,
-        "ffn-hidden-size": config["intermediate_size"],
+        "num-layers": full.num_hidden_layers,
+        "hidden-size": full.hidden_size,
+        "ffn-hidden-size": full.intermediate_size,
         "num-attention-heads": heads,
-        "kv-channels": config.get("head_dim") or width // heads,
+        "kv-channels": getattr(full, "head_dim", None) or full.hidden_size // heads,
         "group-query-attention": True,
-        "num-query-groups": config.get("num_key_value_heads") or heads,
-        "max-position-embeddings": config["max_position_embeddings"],
+        "num-query-groups": full.num_key_value_heads or heads,
+        "max-position-embeddings": full.max_position_embeddings,
         "position-embedding-type": "rope",
-        "rotary-base": int(base),
+        "rotary-base": int(rope["rope_theta"]),
         "normalization": "RMSNorm",
-        "norm-epsilon": config["rms_norm_eps"],
+        "norm-epsilon": full.rms_norm_eps,
         "swiglu": True,
         "disable-bias-linear": True,
-        "attention-dropout": 0.0,
+        "attention-dropout": full.attention_dropout,
         "hidden-dropout": 0.0,
     }
     if not tied:
         flags["untie-embeddings-and-output-weights"] = True
+    kind = full.model_type
     flags |= {"qwen2": {"add-qkv-bias": True}, "qwen3": {"qk-layernorm": True}}.get(kind, {})
-    if rope.get("rope_type") == "llama3":
+    if rope["rope_type"] == "llama3":
         flags |= {"use-rope-scaling": True, "rope-scaling-factor": rope["factor"]}
-    if kind == "mistral" and config.get("sliding_window"):
-        flags["window-size"] = f"{config['sliding_window']},0"
+    if kind == "mistral" and full.sliding_window:
+        # transformers counts the token itself, Megatron-LM only those before it.
+        flags["window-size"] = f"{full.sliding_window - 1},0"
     return flags
 
 
-def _limits(handover: Handover) -> list[str]:
-    model, plan = handover.model, handover.plan
+def _complete(config: Mapping[str, Any]) -> PretrainedConfig:
+    """Return the content of config.json with the defaults of transformers."""
+    from transformers import AutoConfig
+
+    settings = deepcopy(dict(config))  # transformers adds to the mappings in it
+    return AutoConfig.for_model(settings.pop("model_type"), **settings)
+
+
+def _limits(handover: Handover, config: Mapping[str, Any]) -> list[str]:
+    plan = handover.plan
     limits = [
         (
             "Megatron-LM makes its own samples from the documents, so its batches differ from "
@@ -213,9 +269,9 @@ def _limits(handover: Handover) -> list[str]:
             "rows train at it too, as with `differential: {base_rows: added_rows}`, and that "
             "forgets more"
         )
-    if model.model_type not in DENSE:
+    if reason := why_no_flags(config):
         limits.append(
-            f"the flags of the architecture ({model.model_type}) are not written: put them into "
+            f"the flags of the architecture ({reason}) are not written: put them into "
             f"ARCHITECTURE in megatron.sh"
         )
     if not plan.seed:
