@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import shutil
 from pathlib import Path
 
@@ -12,9 +13,13 @@ from pydantic import ValidationError
 
 from lingraft import model_code
 from lingraft.bases import parse_model
-from lingraft.errors import ModelError
+from lingraft.errors import ModelError, RecipeError
+from lingraft.recipe import Runtime
+from lingraft.trainers.engines import ENGINES
+from lingraft.trainers.receive_model import Origin, check_folder
+from lingraft.trainers.write_folder import hand_over
 from tests.commands import lingraft
-from tests.short_adapt import GENERATION
+from tests.short_adapt import GENERATION, short_recipe
 from tests.test_bases import loads, materialised
 
 CONFIGURATION = """
@@ -68,6 +73,29 @@ def own(tiny_model, tmp_path) -> Path:
 def nothing_permitted(monkeypatch):
     """Permissions of a test end with the test."""
     monkeypatch.setattr(model_code, "_permitted", set())
+
+
+def test_a_hand_over_runs_the_code_that_the_recipe_permits(own, tmp_path):
+    """Trainers get the option, train.py trains and saves, and a check of the result knows it."""
+    permitted = {"folder": {"path": str(own), "trust_remote_code": True}}
+    given = short_recipe(own, tmp_path / "text", f"model={json.dumps(permitted)}")
+    runtime = Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
+    folder = tmp_path / "handed"
+    written = hand_over(given, runtime, ENGINES["hf"], folder)
+    for name, file, line in (
+        ("axolotl", "axolotl.yaml", "trust_remote_code: true\n"),
+        ("llama-factory", "llama_factory.yaml", "trust_remote_code: true\n"),
+        ("megatron", "convert.py", 'from_hf_pretrained("model", trust_remote_code=True)'),
+    ):
+        assert line in ENGINES[name].configure(written, folder).files[file]
+    with pytest.raises(RecipeError, match="takes a model's class from transformers; use --to hf"):
+        ENGINES["torchtitan"].configure(written, folder)
+    runpy.run_path(str(folder / "train.py"))
+    model_code._permitted.clear()
+    origin = Origin.find(folder)
+    checked = check_folder(folder / "trained", origin, Runtime(tmp_path / "elsewhere"))
+    checked.check()
+    assert checked.weights.changed
 
 
 def recipe(tmp_path: Path, model: object, hindi: Path) -> Path:

@@ -77,7 +77,30 @@ def trust_option(folder: Path | None) -> dict[str, bool]:
 
     Without a folder none runs.
     """
-    return {"trust_remote_code": folder is not None and is_permitted(folder)}
+    return _option(trusted=folder is not None and is_permitted(folder))
+
+
+def _option(*, trusted: bool) -> dict[str, bool]:
+    return {"trust_remote_code": trusted}
+
+
+def recipe_permits(model: Mapping[str, Any]) -> bool:
+    """Return whether the `model` of a recipe permits code.
+
+    >>> recipe_permits({"folder": {"path": "base", "trust_remote_code": True}})
+    True
+    >>> recipe_permits({"random": {}})
+    False
+    """
+    return any(settings.get("trust_remote_code") is True for settings in model.values())
+
+
+def option_of_trainers(model: Mapping[str, Any]) -> dict[str, bool]:
+    """Return the option with which a trainer runs the code that a recipe permits; else nothing.
+
+    transformers, Axolotl, LLaMA-Factory and Megatron Bridge all give it the same name.
+    """
+    return _option(trusted=True) if recipe_permits(model) else {}
 
 
 def check_loads_without_code(config: Mapping[str, Any], folder: Path) -> None:

@@ -24,6 +24,7 @@ from lingraft.checkpoint.model_class import read_model_config
 from lingraft.errors import MissingExtraError, ModelError
 from lingraft.export.trained_delta import TrainedDelta, read_trained_delta
 from lingraft.model_card.markdown import front_matter, loading_class
+from lingraft.model_code import recipe_permits
 from lingraft.pipeline.export_limits import WHOLE_MODEL
 from lingraft.pipeline.opening import describe_model
 from lingraft.pipeline.run_folder import read_record
@@ -231,6 +232,8 @@ def _readme(record: Mapping[str, Any], base: str, delta: TrainedDelta) -> str:
     arguments = f'"{base}"'
     if kind == "hub" and settings.get("revision"):
         arguments += f', revision="{settings["revision"]}"'
+    if recipe_permits(record["recipe"]["model"]):
+        arguments += ", trust_remote_code=True"
     content = f"{len(delta.ids):,} rows of the embeddings"
     if delta.layers:
         content += f", and matrices of rank {delta.rank} for {len(delta.layers)} linear layers"

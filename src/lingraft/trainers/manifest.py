@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from lingraft.errors import StoreError
+from lingraft.model_code import option_of_trainers
 from lingraft.store import write_json
 from lingraft.training.schedules import SCHEDULES, Schedule
 
@@ -269,6 +270,11 @@ class Handover:
                 "`lingraft handover RECIPE --to ENGINE -O FOLDER`"
             )
             raise StoreError(msg) from error
+
+    @property
+    def code_option(self) -> dict[str, bool]:
+        """The option of trainers that permits the code of the model, if the recipe does."""
+        return option_of_trainers(self.origin.recipe["model"])
 
     def write(self, folder: Path) -> None:
         """Write the manifest into a hand-over folder or its draft."""

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from lingraft.errors import ModelError, RecipeError, StoreError
+from lingraft.model_code import permit, recipe_permits
 from lingraft.pipeline import Run, build_graph, run
 from lingraft.pipeline.build_stage import build_node, quiet_libraries
 from lingraft.pipeline.received import FINDINGS, ReceivedModel, frozen_part
@@ -226,6 +227,8 @@ def check_folder(
     if origin.handover:
         check_unchanged(origin.handover)
         extended, splice_folder = origin.handover / "model", origin.handover
+        if recipe_permits(Handover.read(origin.handover).origin.recipe["model"]):
+            permit(extended)  # its files were just compared with what was handed over
     else:
         graph, store = build_graph(recipe), Store(runtime.store)
         nodes = graph.before(graph.result_checks[0])

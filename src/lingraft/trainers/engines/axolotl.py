@@ -60,6 +60,7 @@ def _settings(handover: Handover, number: int) -> dict[str, Any]:
     rates = phase.learning_rates
     return {
         "base_model": start,
+        **handover.code_option,
         "plugins": [f"{PLUGIN}.Phase{number + 1}"],
         # The type is not used for a data set of token ids, but Axolotl asks for one.
         "datasets": [{"path": data.path, "type": "completion"}],

@@ -54,6 +54,7 @@ def _settings(handover: Handover, number: int) -> dict[str, Any]:
     start, trained = phase_models(number, len(plan.phases))
     return {
         "model_name_or_path": start,
+        **handover.code_option,
         "stage": "sft",
         "finetuning_type": "full",
         "do_train": True,

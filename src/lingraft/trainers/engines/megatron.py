@@ -56,8 +56,7 @@ def refuse(plan: TrainingPlan) -> str:
 def configure(handover: Handover, folder: Path) -> EngineFiles:
     """Return the scripts of all phases, and the script that converts."""
     phases, config = handover.plan.phases, read_config(folder / "model")
-    end = handover.model.separators.after
-    files = {"convert.py": _CONVERT.format(version=handover.lingraft, end=end, folder=_TOKENIZER)}
+    files = {"convert.py": _convert(handover)}
     launch = ["pip install megatron-bridge lingraft", "python convert.py import model"]
     for number in range(len(phases)):
         name = phase_name("megatron", ".sh", number, len(phases))
@@ -66,6 +65,15 @@ def configure(handover: Handover, folder: Path) -> EngineFiles:
     launch.append("python convert.py export trained")
     limits = (*plan_limits(handover), *_limits(handover, config))
     return EngineFiles(files, limits, tuple(launch))
+
+
+def _convert(handover: Handover) -> str:
+    return _CONVERT.format(
+        version=handover.lingraft,
+        end=handover.model.separators.after,
+        folder=_TOKENIZER,
+        code="".join(f", {name}={value}" for name, value in handover.code_option.items()),
+    )
 
 
 def _script(handover: Handover, config: Mapping[str, Any], number: int) -> str:
@@ -321,16 +329,16 @@ DOCUMENT_END = {end!r}
 
 action, name = sys.argv[1:]
 if action == "import":
-    AutoBridge.import_ckpt(name, f"megatron-{{name}}")
+    AutoBridge.import_ckpt(name, f"megatron-{{name}}"{code})
     # Megatron-LM replaces the id of PAD by 0, without a label, and takes EOS as the end of
     # documents. Often PAD is the separator, or both are the end of a turn.
-    tokenizer = AutoTokenizer.from_pretrained(name)
+    tokenizer = AutoTokenizer.from_pretrained(name{code})
     tokenizer.pad_token = None
     if DOCUMENT_END is not None:
         tokenizer.eos_token = DOCUMENT_END
     tokenizer.save_pretrained("{folder}")
 elif action == "export":
-    AutoBridge.from_hf_pretrained("model").export_ckpt(f"megatron-{{name}}", name)
+    AutoBridge.from_hf_pretrained("model"{code}).export_ckpt(f"megatron-{{name}}", name)
 else:
     sys.exit(f"{{action}}: expected import or export")
 '''

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lingraft.errors import RecipeError
 from lingraft.trainers.engine import Engine, EngineFiles
 from lingraft.trainers.engines.phase_files import phase_models
 from lingraft.trainers.engines.transformers_settings import (
@@ -37,6 +38,12 @@ def refuse(plan: TrainingPlan) -> str:
 def configure(handover: Handover, folder: Path) -> EngineFiles:
     """Return the module."""
     del folder
+    if handover.code_option:
+        msg = (
+            f"--to torchtitan: {handover.model.architecture} is defined by code in its own folder, "
+            "and torchtitan takes a model's class from transformers; use --to hf"
+        )
+        raise RecipeError(msg)
     count = len(handover.plan.phases)
     text, launch = _MODULE.format(version=handover.lingraft), ["pip install torchtitan"]
     for number, phase in enumerate(handover.plan.phases):

@@ -61,6 +61,7 @@ def _script(handover: Handover, trainer: ScriptTrainer) -> str:
         arguments=trainer.arguments,
         import_line=trainer.import_line,
         loads_with=handover.model.loads_with,
+        code="".join(f", {name}={value}" for name, value in handover.code_option.items()),
         trained=EngineFiles().trained,
         phases=_python(phases),
         common=_python({**COMMON, **trainer.extra}),
@@ -136,8 +137,8 @@ def last_checkpoint(folder):
 
 
 # Weights train in float32. On a GPU, forward and backward passes compute in bfloat16.
-model = {loads_with}.from_pretrained(FOLDER / "model", dtype=torch.float32)
-tokenizer = AutoTokenizer.from_pretrained(FOLDER / "model")
+model = {loads_with}.from_pretrained(FOLDER / "model", dtype=torch.float32{code})
+tokenizer = AutoTokenizer.from_pretrained(FOLDER / "model"{code})
 
 for number, phase in enumerate(PHASES, start=1):
     plan = HandoverCallback(FOLDER, phase=number)
