@@ -135,6 +135,11 @@ def _untied(folder: Path, handed: HandedOver) -> None:
     edit(folder / CONFIG, tie_word_embeddings=False)
 
 
+def _untied_without_config(folder: Path, handed: HandedOver) -> None:
+    _modules_to_save(folder, handed)
+    (folder / CONFIG).unlink()
+
+
 def _other_gguf(folder: Path, _handed: HandedOver) -> None:
     from gguf import GGUFWriter
 
@@ -275,7 +280,11 @@ BREAKS: Mapping[str, tuple[tuple[Callable[[Path, HandedOver], None], str], ...]]
     "rows not a multiple of 64": ((_cut_padding, "repaired"),),
     "size larger than the tokenizer": ((_generated_padding, "repaired"),),
     "lost added tokens": ((_source_tokenizer, "repaired"),),
-    "untied head": ((_modules_to_save, "refused"), (_untied, "kept")),
+    "untied head": (
+        (_modules_to_save, "refused"),
+        (_untied_without_config, "refused"),
+        (_untied, "kept"),
+    ),
     "name in GGUF": ((_other_gguf, "kept"),),
     "lost chat template": ((_no_template, "repaired"),),
     "doubled BOS": ((_second_bos, "repaired"),),

@@ -8,11 +8,11 @@ Shape suffixes: V rows, N numbers of a tensor.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lingraft.bases.folder import read_config
 from lingraft.checkpoint.config_files import text_parts
 from lingraft.checkpoint.find_embeddings import embedding_names, same_numbers
 from lingraft.checkpoint.resized_tensors import ROW_MULTIPLE
@@ -201,10 +201,15 @@ def _judge_head(compared: ComparedWeights, returned: Checkpoint) -> None:
     *copies, head = [name for name in candidates if name in returned.tensors]
     if not copies or same_numbers(returned, copies[0], head):
         return
-    settings = json.loads((returned.folder / "config.json").read_text(encoding="utf-8"))
+    what = f"differs from {copies[0]}, and the model was handed over with one matrix for both"
+    if not (returned.folder / "config.json").is_file():
+        # The config.json that was handed over takes its place, and ties them.
+        what += "; without a config.json that unties them, the trained head would be dropped"
+        compared.find("untied head", head, what, "refused")
+        return
+    settings = read_config(returned.folder)
     untied = text_parts(settings)[-1].get("tie_word_embeddings") is False
     untied = untied or settings.get("tie_word_embeddings") is False
-    what = f"differs from {copies[0]}, and the model was handed over with one matrix for both"
     if untied:
         compared.find("untied head", head, f"{what}; config.json is untied, too", "kept")
         compared.is_untied = True
