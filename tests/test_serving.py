@@ -14,13 +14,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from tokenizers import AddedToken as Added
 from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
 from lingraft.cli import app
 from lingraft.errors import ModelError, StoreError
 from lingraft.evaluation.samples import write_samples
+from lingraft.library.example_model import example_model
 from lingraft.serving import DemoServer, find_pair, open_generators, open_server
+from lingraft.serving.generator import TextGenerator
 from lingraft.serving.page import page
 from lingraft.splice import AddedToken, identity_splice
 from lingraft.tokenizer import open_tokenizer
@@ -201,6 +205,36 @@ def test_an_answer_ends_with_the_token_that_ends_a_turn(chat_server):
     first = next(e for e in generator.generate(prompt, 9) if e["kind"] == "token")["piece"]["id"]
     _, *tokens, end = generator.generate(replace(prompt, stops=frozenset({first})), 9)
     assert (end["why"], tokens) == ("ended", [])
+
+
+def test_added_tokens_that_are_text_are_generated(tmp_path):
+    """<think> and runs of spaces have no flag `special`: they are text, the others are not."""
+    model, tokenizer = example_model()
+    flags = {"normalized": False}
+    added = [
+        Added("<think>", special=False, **flags),
+        Added("        ", special=False, **flags),
+        Added("<|end|>", special=True, **flags),
+    ]
+    tokenizer.add_tokens(added)
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    generator = TextGenerator(model.eval(), open_tokenizer(tmp_path))
+    think, spaces, end = range(len(tokenizer) - 3, len(tokenizer))
+    with torch.no_grad():
+        head = model.get_output_embeddings()
+        head.weight.zero_()
+        head.bias = torch.nn.Parameter(torch.zeros(len(tokenizer)))
+        for token in (end, think, spaces):
+            head.bias.zero_()
+            head.bias[token] = 9.0
+            events = list(generator.generate(generator.read_text("a"), 8))
+            texts = [event["text"] for event in events if event["kind"] == "token"]
+            found = {think: "<think>", spaces: "        "}.get(token)
+            assert (found in texts) == (token != end)
+    shown = generator.piece(spaces)
+    assert (shown.shown, shown.is_bytes) == ("␣" * 8, False)
 
 
 def test_text_that_spells_a_special_token_does_not_end_a_turn(chat_server):

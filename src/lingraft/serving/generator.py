@@ -253,7 +253,19 @@ class TextGenerator:
         mask[silent] = -torch.inf
         return mask
 
+    @cached_property
+    def _text_tokens(self) -> Mapping[int, bytes]:
+        """The added tokens that are text, such as <think> or a run of spaces, with their bytes."""
+        family, surfaces = self.tokenizer.family, {}
+        for token in family.special.keys() - family.control.keys():
+            # Some decoders strip a space at the start of a text, so the second of two is taken.
+            first = self.tokenizer.decode([token])
+            surfaces[token] = self.tokenizer.decode([token, token])[len(first) :].encode()
+        return surfaces
+
     def _surface(self, token: int) -> bytes:
+        if token in self._text_tokens:
+            return self._text_tokens[token]
         surfaces = self.tokenizer.vocabulary.surfaces
         return (surfaces[token] or b"") if token < len(surfaces) else b""
 
