@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Gemma3Config, Gemma3ForConditionalGeneration
 
 from lingraft.checkpoint import resize_embeddings
 from lingraft.checkpoint.vllm_check import CHECKS, LayoutCheck, check_vllm_layout, vllm_faults
@@ -17,6 +18,11 @@ from lingraft.embeddings import INITS
 from tests.conftest import ROOT
 from tests.models import ARCHITECTURES, extended_tokenizer
 
+GEMMA_3 = {
+    "hidden_size": 8,
+    "intermediate_size": 8,
+    "num_attention_heads": 2,
+}
 MEAN = INITS.parse("mean")
 
 
@@ -48,6 +54,31 @@ def test_a_resized_model_has_what_vllm_asks(kind, tmp_path):
         assert not [
             one for one in found if one.what in {"ids", "files", "data type"} and one.holds != "yes"
         ]
+
+
+def test_a_size_that_config_json_leaves_to_the_type_is_known(tmp_path):
+    """google/gemma-3 states no vocab_size: it is the default of the type, as in transformers."""
+    config = Gemma3Config(
+        text_config={**GEMMA_3, "num_hidden_layers": 1, "head_dim": 4},
+        vision_config={**GEMMA_3, "num_hidden_layers": 1, "image_size": 28, "patch_size": 14},
+        mm_tokens_per_image=4,
+    )
+    Gemma3ForConditionalGeneration(config).save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written["text_config"].pop("vocab_size") == 262_208
+    written.pop("vocab_size", None)
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    rows = [one for one in check_vllm_layout(tmp_path) if one.what == "rows"]
+    assert {one.holds for one in rows} == {"yes"}, rows
+
+
+def test_a_model_with_code_is_not_called_incomplete(sound, tmp_path):
+    """What only its code can say is not checked here, and the reason is said."""
+    shutil.copytree(sound, tmp_path / "own")
+    set_json("config.json", model_type="own", auto_map={"AutoConfig": "own.Own"})(tmp_path / "own")
+    found = {one.what: one for one in check_vllm_layout(tmp_path / "own")}
+    assert (found["rows"].holds, found["rows"].found) == ("note", "needs the model's own code")
+    assert not any("incomplete" in one.advice for one in found.values())
 
 
 @pytest.fixture(scope="module")

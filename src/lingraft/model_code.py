@@ -22,6 +22,10 @@ OF_TOKENIZER = "tokenizer_as_it_stands.py"
 _permitted: set[str] = set()
 
 
+class CodeNotPermittedError(ModelError):
+    """A model needs its own code, which no recipe has permitted in this process."""
+
+
 def code_files(folder: Path) -> list[Path]:
     """Return the Python files of a model folder, sorted by name."""
     return sorted(
@@ -65,7 +69,7 @@ def is_permitted(folder: Path) -> bool:
 def checked_trust_option(folder: Path) -> dict[str, bool]:
     """Return `trust_option(folder)`.
 
-    Raises `ModelError` for a model that needs code that was not permitted.
+    Raises `CodeNotPermittedError` for a model that needs code that was not permitted.
     """
     if not is_permitted(folder):
         check_loads_without_code(_config(folder), folder)
@@ -104,7 +108,7 @@ def option_of_trainers(model: Mapping[str, Any]) -> dict[str, bool]:
 
 
 def check_loads_without_code(config: Mapping[str, Any], folder: Path) -> None:
-    """Raise `ModelError` if a model has code and transformers does not have its architecture."""
+    """Raise `CodeNotPermittedError` if transformers lacks the architecture of a model with code."""
     if "auto_map" not in config:
         return
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
@@ -116,7 +120,7 @@ def check_loads_without_code(config: Mapping[str, Any], folder: Path) -> None:
             "model: {folder: {path: ..., trust_remote_code: true}}, "
             "or {hub: {id: ..., revision: COMMIT, trust_remote_code: true}}"
         )
-        raise ModelError(msg)
+        raise CodeNotPermittedError(msg)
 
 
 def _config(folder: Path) -> dict[str, Any]:

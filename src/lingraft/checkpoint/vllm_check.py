@@ -22,6 +22,7 @@ from lingraft.checkpoint.loadable import check_config_fits
 from lingraft.checkpoint.model_folder import ModelFolder
 from lingraft.checkpoint.safetensors_files import INDEX, SINGLE, Checkpoint
 from lingraft.errors import LingraftError
+from lingraft.model_code import CodeNotPermittedError
 from lingraft.tokenizer.edge_cases import edge_case_texts
 from lingraft.tokenizer.loaded_settings import load_auto_tokenizer
 
@@ -57,6 +58,9 @@ def check_vllm_layout(folder: Path) -> list[LayoutCheck]:
     for what, check in CHECKS.items():
         try:
             results += [LayoutCheck(what, *result) for result in check(opened)]
+        except CodeNotPermittedError:
+            advice = "`lingraft adapt` checks the result, where the recipe permits the code"
+            results.append(LayoutCheck(what, "needs the model's own code", "note", advice))
         except LingraftError as error:
             advice = "the folder is incomplete: build or download it again"
             results.append(LayoutCheck(what, str(error), "no", advice))
@@ -103,7 +107,8 @@ def _is_list_of(kind: type, value: Any) -> bool:
 
 
 def _check_rows(folder: ModelFolder) -> Iterator[Result]:
-    names, size = folder.names, folder.text_config.get("vocab_size")
+    # Published configurations leave out what is the default of their type, as Gemma 3 does.
+    names, size = folder.names, folder.names.vocabulary
     bias = (names.output_bias,) if names.output_bias else ()
     for name in (*names.input, *names.output, *bias):
         rows = folder.checkpoint.tensors[name].shape[0]
