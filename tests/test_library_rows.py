@@ -246,8 +246,8 @@ def test_a_model_that_cannot_be_resized_stays_as_it_was(case_of, arguments, mess
         assert torch.equal(tensor, model.state_dict()[name]), name
 
 
-def test_a_model_is_not_resized_twice_by_one_splice(case_of):
-    """The second resize would replace trained rows: it is refused, and no weight changes."""
+def test_a_model_is_not_resized_twice_by_one_splice(case_of, tmp_path):
+    """The second resize would replace trained rows: it is refused, also after save and load."""
     case = case_of("llama")
     model = case.model()
     lingraft.resize(model, case.splice, init="mean")
@@ -256,6 +256,14 @@ def test_a_model_is_not_resized_twice_by_one_splice(case_of):
         lingraft.resize(model, case.splice, init="random")
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, weights[name]), name
+    model.save_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path)
+    with pytest.raises(lingraft.ModelError, match="was resized to 327 ids before, and this splice"):
+        lingraft.resize(again, case.splice, init="random")
+    # Another model with this configuration, but with its own rows, was not resized.
+    other = case.model()
+    other.config.lingraft_ids = 327
+    lingraft.resize(other, case.splice, init="mean")
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")

@@ -107,7 +107,7 @@ def resize(
         made = resize_model(
             model, tensors, names, sides, request, pad_to=pad_to, knows_tokenizer=known
         )
-        setattr(model, _RESIZED_TO, inputs.splice.target_size)
+        setattr(model.config, RESIZED_TO, inputs.splice.target_size)
         notes = {**size_notes(made.plan), **made.notes}
         inputs.draft.note(notes)
     return RowOrigins(
@@ -120,8 +120,8 @@ def resize(
     )
 
 
-_RESIZED_TO = "_lingraft_ids"
-"""The attribute of a resized model with its number of ids."""
+RESIZED_TO = "lingraft_ids"
+"""The setting of a resized model's configuration with its number of ids; it is saved, too."""
 
 
 def _check_start(model: PreTrainedModel, splice: Splice) -> None:
@@ -130,8 +130,10 @@ def _check_start(model: PreTrainedModel, splice: Splice) -> None:
     Its rows alone do not tell: a model may have more rows than ids. A second resize by the same
     splice would replace rows that were trained since.
     """
-    ids = getattr(model, _RESIZED_TO, splice.source_size)
-    if ids != splice.source_size:
+    ids = getattr(model.config, RESIZED_TO, None)
+    rows = model.get_input_embeddings().weight.shape[0]
+    # A model with fewer rows only has a configuration that another model changed.
+    if ids is not None and ids != splice.source_size and ids <= rows:
         msg = (
             f"model: was resized to {ids:,} ids before, and this splice starts from "
             f"{splice.source_size:,}; load the model again, or extend the extended tokenizer"
