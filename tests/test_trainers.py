@@ -586,6 +586,10 @@ def test_the_callback_refuses_a_trainer_that_differs_from_the_plan(folder, tmp_p
         )
         with pytest.raises(RecipeError, match=r"the trainer has .*; set "):
             plan.on_init_end(arguments, None, None, model=model)
+    arguments = TrainingArguments(**right)
+    arguments._n_gpu = 2  # as a machine with two GPUs sets it
+    with pytest.raises(RecipeError, match=r"torchrun --nproc-per-node 2, or set CUDA_VISIBLE"):
+        plan.on_init_end(arguments, None, None, model=model)
     with pytest.raises(RecipeError, match="has no phase 3"):
         lingraft.HandoverCallback(folder, phase=3)
     arguments = TrainingArguments(**right)

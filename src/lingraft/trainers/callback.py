@@ -143,6 +143,13 @@ class HandoverCallback(TrainerCallback):  # type: ignore[misc]
                 "train without FSDP and DeepSpeed, or without this callback at one learning rate"
             )
             raise RecipeError(msg)
+        if args.n_gpu > 1:
+            msg = (
+                f"the trainer found {args.n_gpu} GPUs for one process, and puts a batch on each; "
+                f"start it with torchrun --nproc-per-node {args.n_gpu}, or set "
+                "CUDA_VISIBLE_DEVICES=0 to train on one"
+            )
+            raise RecipeError(msg)
         per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         for name, found, wanted in (
             ("max_steps", args.max_steps, phase.steps),
