@@ -8,6 +8,7 @@ import re
 import runpy
 import shutil
 import struct
+import subprocess
 import sys
 from collections import Counter
 from copy import deepcopy
@@ -686,6 +687,31 @@ def test_an_average_of_weights_continues_from_a_checkpoint(folder, tmp_path):
     state.global_step = 2
     with pytest.raises(RecipeError, match=r"weight_average\.safetensors: missing, and without"):
         plan.on_train_begin(arguments, state, None, **of_trainer)
+
+
+def test_the_result_of_torchtitan_gets_every_file_but_the_weights(folder, tmp_path):
+    """The written lines copy named chat templates, too, which are in a folder of the model."""
+    over = Path(shutil.copytree(folder, tmp_path / "over"))
+    named = over / "model/additional_chat_templates/tools.jinja"
+    named.parent.mkdir()
+    named.write_text("{{ tools }}")
+    lines = find_engine("torchtitan").configure(Handover.read(over), over).launch
+    copies = [line for line in lines if line.startswith(("mkdir ", "cp "))]
+    for line in copies:
+        if line.startswith("cp "):
+            saved = (over / line.split()[1]).parent
+            saved.mkdir(parents=True)
+            (saved / "model.safetensors").write_bytes(b"trained")
+    for _ in range(2):
+        subprocess.run(["bash", "-euc", "\n".join(copies)], cwd=over, check=True)
+    expected = {
+        str(path.relative_to(over / "model"))
+        for path in (over / "model").rglob("*")
+        if path.is_file()
+    }
+    found = {str(path.relative_to(over / "trained")) for path in (over / "trained").rglob("*.*")}
+    assert expected == found
+    assert (over / "trained/model.safetensors").read_bytes() == b"trained"
 
 
 DENSE_SIZES = {

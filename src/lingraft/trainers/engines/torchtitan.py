@@ -53,7 +53,8 @@ def configure(handover: Handover, folder: Path) -> EngineFiles:
         _start, trained = phase_models(number, count)
         saved = f"outputs-{number + 1}/checkpoint/step-{phase.steps}"
         launch.append(f"{_TRAIN} --config phase{number + 1}")
-        launch.append(f"mkdir -p {trained} && cp {_TEXT_FILES} {saved}/*.safetensors* {trained}")
+        launch.append(f"mkdir -p {trained} && {_COPY_TEXT} {trained} ';'")
+        launch.append(f"cp {saved}/*.safetensors* {trained}")
     limits = (*plan_limits(handover), *_limits(handover))
     return EngineFiles({f"{MODULE}.py": text}, limits, tuple(launch))
 
@@ -114,7 +115,8 @@ def _limits(handover: Handover) -> list[str]:
 
 
 _TRAIN = f"PYTHONPATH=. torchrun --nproc-per-node 1 -m torchtitan.train --module {MODULE}"
-_TEXT_FILES = "$(ls model/* | grep -v safetensors)"
+# Chat templates with names are in a folder.
+_COPY_TEXT = "find model/* -prune ! -name '*.safetensors*' -exec cp -R {}"
 _MODULE = '''\
 """Trains the model of this folder with torchtitan. Written by lingraft {version}.
 
