@@ -8,6 +8,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import Gemma3TextConfig
 
 from lingraft.checkpoint.config_files import (
     SPECIAL_IDS,
@@ -223,3 +224,25 @@ def test_positions_are_named_as_both_transformers_read_them(tmp_path):
     )
     assert plain["rope_theta"] == 1e4
     assert "rope_scaling" not in plain
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_positions_by_kind_of_layer_are_named_as_both_transformers_read_them(scaled, tmp_path):
+    """Transformers 4 has two bases for Gemma 3, and scales the layers without a window."""
+    full = {"rope_type": "default", "rope_theta": 2e6}
+    if scaled:
+        full |= {"rope_type": "linear", "factor": 8.0}
+    local = {"rope_type": "default", "rope_theta": 2e4}
+    turning = {"full_attention": full, "sliding_attention": local}
+    text = {"model_type": "gemma3_text", "vocab_size": 2, "rope_parameters": turning}
+    config = {"model_type": "gemma3", "text_config": text}
+    made = written(tmp_path, config, identity_splice(2), 2)[0]["text_config"]
+    assert made["rope_parameters"] == turning
+    assert (made["rope_theta"], made["rope_local_base_freq"]) == (2e6, 2e4)
+    expected = {"rope_type": "linear", "factor": 8.0} if scaled else None
+    assert made.get("rope_scaling") == expected
+    # Both forms give the same positions in the transformers that reads the new one.
+    del made["rope_parameters"]
+    read = Gemma3TextConfig(**made).rope_parameters
+    assert read["sliding_attention"]["rope_theta"] == 2e4
+    assert {key: read["full_attention"][key] for key in full} == full

@@ -174,7 +174,14 @@ def _add_legacy_rope_keys(part: dict[str, Any]) -> None:
     transformers 4 ignores `rope_parameters` and would silently use its defaults.
     """
     rope = part.get("rope_parameters")
-    if not isinstance(rope, dict) or "rope_theta" not in rope:
+    if not isinstance(rope, dict):
+        return
+    full, local = rope.get("full_attention"), rope.get("sliding_attention")
+    # Gemma 3 and 3n: transformers 4 scales the layers without a window only.
+    if isinstance(full, dict) and isinstance(local, dict) and _is_gemma_3(part):
+        part.setdefault("rope_local_base_freq", local.get("rope_theta", 1e4))
+        rope = full
+    if "rope_theta" not in rope:
         return
     # `setdefault`, because a source may have both forms of the settings already.
     part.setdefault("rope_theta", rope["rope_theta"])
@@ -185,6 +192,10 @@ def _add_legacy_rope_keys(part: dict[str, Any]) -> None:
     if rope.get("rope_type", "default") != "default":
         scaling = {key: value for key, value in rope.items() if key != "rope_theta"}
         part.setdefault("rope_scaling", scaling)
+
+
+def _is_gemma_3(part: Mapping[str, Any]) -> bool:
+    return str(part.get("model_type")).startswith("gemma3")
 
 
 def _special_ids(config: dict[str, Any]) -> dict[str, Any]:
