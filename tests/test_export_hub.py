@@ -77,6 +77,14 @@ def test_without_a_token_nothing_is_asked(push, hub_commands, tmp_path):
     assert TOKEN not in gone.stderr
 
 
+@pytest.mark.parametrize("content", ["{", "[1]", "{}", "null"])
+def test_a_damaged_adapter_is_an_error_with_its_file(content, tmp_path):
+    """What PEFT could not read is not uploaded; the error is one line with the file."""
+    (tmp_path / "adapter_config.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ModelError, match=r"adapter_config\.json: not a configuration of PEFT"):
+        find_upload_folder(tmp_path, "me/small")
+
+
 def test_an_adapter_arrives_where_its_base_is_on_a_hub(push, hub_commands, tmp_path):
     """An adapter is uploaded with card and tokenizer; one of a local base is refused."""
     folder = tmp_path / "adapter"

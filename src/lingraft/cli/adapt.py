@@ -116,10 +116,10 @@ def adapt(
 
     chosen = options.read(overrides_with_name(options.override, name))
     launch = launched(nproc)
-    sinks = tuple(tracker for tracker in trackers.split(",") if tracker)
+    sinks = tuple(filter(None, map(str.strip, trackers.split(","))))
     pool = Workers(workers, executor, ray_address)
     place = (runs, store or Path(), device, precision)
-    runtime = Runtime(*place, launch, sinks, recompute, checkpoint_seconds, pool, compile)
+    runtime = Runtime(*place, launch, sinks, recompute, checkpoint_seconds, pool, compile.lower())
     is_first = not (launch and launch.rank)
     if dry_run:
         # The other processes would wait for a training that never starts.

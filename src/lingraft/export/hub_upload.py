@@ -51,7 +51,11 @@ def _folder_of(path: Path) -> Path:
     config = path / "adapter_config.json"
     if not config.is_file():
         return model_folder(path)
-    base = str(json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path"))
+    try:
+        base = str(json.loads(config.read_bytes())["base_model_name_or_path"])
+    except (ValueError, LookupError, TypeError) as error:
+        msg = f"{config}: not a configuration of PEFT ({one_line(error)}); export the adapter again"
+        raise ModelError(msg) from error
     if not HUB_ID.fullmatch(base) or is_folder(base):
         msg = (
             f"{config}: the base of the adapter is {base!r}, not owner/name of a hub model; adapt "
