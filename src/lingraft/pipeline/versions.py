@@ -19,10 +19,10 @@ STAGE_VERSIONS = {
     "text": 2,
     # What a run builds from them.
     "vocabulary": 17,
-    "embeddings": 11,
+    "embeddings": 12,
     "packing": 6,
-    "training": 19,
-    "received": 2,
+    "training": 20,
+    "received": 3,
     "merge-back": 1,
     "chat-vector": 3,
     # Checks, measurements and predictions.
