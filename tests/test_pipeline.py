@@ -32,6 +32,7 @@ from lingraft.pipeline import (
     unused_settings,
 )
 from lingraft.pipeline.model_shape import Shape
+from lingraft.pipeline.run_folder import new_run_folder, write_record
 from lingraft.pipeline.stage_node import StageNode, versioned_stage
 from lingraft.pipeline.training_builders import curve_digest
 from lingraft.recipe import Recipe, Runtime, load_recipe, parse_recipe
@@ -634,6 +635,41 @@ def test_a_folder_that_is_no_run_is_never_touched(recipe_values, here):
         carry_out(read(recipe_values), here)
     assert (here.runs / "tiny-hi" / "thesis.tex").read_text() == "years of work"
     assert not (here.store / "answers").exists()
+
+
+@pytest.mark.parametrize("record", ['{"lr": 1}', "[1]", '{"recipe": {}}', "", '{"made by": 1}'])
+def test_the_run_json_of_another_program_makes_no_run(tmp_path, record):
+    """Many programs write a run.json: a folder with one is replaced only if lingraft wrote it."""
+    (tmp_path / "run.json").write_text(record, encoding="utf-8")
+    with (
+        pytest.raises(StoreError, match=r"choose another name with --name, or move it away$") as no,
+        new_run_folder(tmp_path),
+    ):
+        pass
+    assert "\n" not in str(no.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+    assert (tmp_path / "run.json").read_text(encoding="utf-8") == record
+
+
+@pytest.mark.parametrize("name", ["model.gguf", "model/notes.md", "charts/mine.pdf"])
+def test_a_file_that_a_user_put_into_a_run_is_not_lost(tmp_path, name):
+    """A run folder with other files than those of its record, pages and card is not replaced."""
+    target, own = tmp_path / "demo", ("model/a.bin", "model/README.md", "charts/a.png")
+    for key in "12":
+        with new_run_folder(target) as draft:
+            for file in own:
+                (draft / file).parent.mkdir(exist_ok=True)
+                (draft / file).touch()
+            files = {"model/a.bin": (0, file_digest(draft / "model/a.bin"))}
+            write_record(draft, {"key": key, "recipe": {}, "stages": [], "files": files})
+        (target / ".DS_Store").touch()
+    (target / name).write_text("years of work", encoding="utf-8")
+    with (
+        pytest.raises(StoreError, match=f"demo: holds {name}, .*; choose another name .*--name"),
+        new_run_folder(target),
+    ):
+        pass
+    assert (target / name).read_text(encoding="utf-8") == "years of work"
 
 
 def test_a_run_folder_outlives_its_store(recipe_values, here):

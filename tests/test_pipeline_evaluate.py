@@ -153,21 +153,30 @@ def test_the_order_of_a_run_is_not_in_its_key(models, hindi_file, english_file):
 
 
 @pytest.mark.parametrize(
-    "record", ['{"format": 1, "key": "a"}', '{"made by": "lingraft extend"}', ""]
+    "found",
+    [
+        ('{"recipe": {}, "stages": []}', "was made by `lingraft adapt`"),
+        ('{"made by": "lingraft extend"}', "was made by `lingraft extend`"),
+        ("", "exists and is not a run of lingraft"),
+    ],
 )
-def test_the_result_of_another_command_is_not_replaced(record, models, hindi_file, here, tmp_path):
+def test_the_result_of_another_command_is_not_replaced(found, models, hindi_file, here, tmp_path):
     """A finished run or an extended model at --output stays; another evaluation is replaced."""
-    run = tmp_path / "runs" / "demo-hi"
+    run, (record, problem) = tmp_path / "runs" / "demo-hi", found
     run.mkdir(parents=True)
     (run / "run.json").write_text(record)
     asked = EvaluationRequest(models[:1], text={"hi": [str(hindi_file)]}, overrides=QUICK)
-    with pytest.raises(StoreError, match=r"demo-hi: was made by .*another folder with --output"):
+    with pytest.raises(StoreError, match=f"demo-hi: {problem}.*another folder with --output"):
         evaluate_models(asked, here, run)
     assert (run / "run.json").read_text() == record
     assert not (here.store / "answers").exists()
     (run / "run.json").write_text('{"made by": "lingraft evaluate"}')
-    evaluate_models(asked, here, run)
+    for _ in range(2):
+        evaluate_models(asked, here, run)
     assert (run / "measurements.csv").is_file()
+    (run / "notes.md").write_text("mine")
+    with pytest.raises(StoreError, match=r"holds notes.md, .*another folder with --output"):
+        evaluate_models(asked, here, run)
 
 
 def test_the_text_is_taken_as_it_is(models, here, tmp_path):

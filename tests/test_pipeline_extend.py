@@ -81,10 +81,20 @@ def test_a_finished_run_is_not_replaced_by_an_extended_model(values, here, tmp_p
     (folder / "thesis.tex").write_text("years of work")
     with pytest.raises(StoreError, match="not a run of lingraft; choose another folder with --out"):
         extended(values, here, folder)
-    (folder / "run.json").write_text('{"format": 1, "key": "a"}')
+    (folder / "run.json").write_text('{"format": 1, "recipe": {}, "stages": []}')
     with pytest.raises(StoreError, match=r"made by `lingraft adapt`.* another folder with --out"):
         extended(values, here, folder)
     assert len(list(folder.iterdir())) == 2
+
+
+def test_a_file_that_a_user_put_next_to_an_extended_model_is_not_lost(values, here, tmp_path):
+    """Another extension replaces the files of the first, and refuses to delete other files."""
+    folder = extended(values, here, tmp_path / "out")
+    extended(values, here, folder)
+    (folder / "model.gguf").write_text("converted")
+    with pytest.raises(StoreError, match=r"holds model.gguf, .*; choose another folder with --out"):
+        extended(values, here, folder)
+    assert (folder / "model.gguf").read_text() == "converted"
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ from lingraft.studies.study_command import (
     raise_for_failures,
     study_runtime,
 )
+from lingraft.studies.study_folder import open_scratch_dir
 from lingraft.studies.study_runner import build_cell_graphs
 from lingraft.studies.study_schedule import build_schedule
 from lingraft.studies.study_table import COLUMNS
@@ -454,7 +455,30 @@ def test_a_folder_in_the_way_is_left_alone(study_file, here):
     (here.runs / "trial" / "notes.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(StoreError, match="exists and is not a study"):
         done(study_file, StudyRuntime(here))
+    (here.runs / "trial" / "study.json").write_text("[1]", encoding="utf-8")
+    with pytest.raises(StoreError, match="exists and is not a study"):
+        done(study_file, StudyRuntime(here))
     assert not here.store.exists()
+
+
+@pytest.mark.parametrize("name", ["notes.md", "cells/removed/model.gguf"])
+def test_a_file_that_a_user_put_into_a_study_is_not_lost(tmp_path, name):
+    """Files next to the tables, or in the run of a cell that the study no longer has, stay."""
+    study, run = tmp_path / "trial", tmp_path / "trial" / "cells" / "removed"
+    run.mkdir(parents=True)
+    record = {"recipe": {}, "stages": [], "files": {}}
+    (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    (study / "study.json").write_text('{"cells": []}', encoding="utf-8")
+    (study / name).write_text("mine", encoding="utf-8")
+    with (
+        pytest.raises(StoreError, match=f"trial: holds {name}, .*; choose another name"),
+        open_scratch_dir(study, ["kept"]),
+    ):
+        pass
+    (study / name).unlink()
+    with open_scratch_dir(study, ["kept"]):
+        pass
+    assert not run.exists()
 
 
 def test_options_that_would_not_act_are_refused():

@@ -30,6 +30,7 @@ from lingraft.pipeline.run_folder import (
     link_same_names,
     model_files,
     new_run_folder,
+    results,
     write_record,
 )
 from lingraft.pipeline.runner import log_source_statement, look_at_hub_texts
@@ -90,6 +91,7 @@ def extend(recipe: Recipe, runtime: Runtime, output: Path, *, log: LogLine = dis
             "source_kind": statement.kind,
             "warnings": [*statement.warnings, *warnings_of(done)],
             "wrong_scripts": wrong_scripts_of(done),
+            "files": results(draft),
         }
         write_record(draft, record)
     return output

@@ -49,6 +49,7 @@ from lingraft.pipeline.run_folder import (
     link_same_names,
     link_task_results,
     new_run_folder,
+    results,
     write_record,
 )
 from lingraft.pipeline.stage_builders import make_model, reported_part
@@ -307,5 +308,5 @@ def _write_results(
         "warnings": warnings_of(done),
         "wrong_scripts": wrong_scripts_of(done),
     }
-    write_record(draft, record)
+    write_record(draft, {**record, "files": results(draft)})
     return {**record, "measurements": [asdict(row) for row in measurements]}

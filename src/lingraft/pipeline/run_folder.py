@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,12 @@ ADAPT = "lingraft adapt"
 EDITABLE = ("recipe.yaml", "model/README.md")
 """Files that users may edit; everything else in a run folder is a result."""
 
+PAGES = ("report.html", "charts/*.svg", "charts/*.png")
+"""What `lingraft report` writes into run folders and study folders, as patterns of file names."""
+
+OF_COMPUTER = (".draft-*", ".DS_Store", "Thumbs.db")
+"""Files that nobody would miss: drafts of killed processes, and what file managers leave."""
+
 EVIDENCE = ("splice.json", "samples.json", "curve.json", PRETOKENIZER)
 """Files of the vocabulary stage that show how the tokens were chosen."""
 
@@ -47,13 +54,15 @@ EVIDENCE = ("splice.json", "samples.json", "curve.json", PRETOKENIZER)
 def read_record(folder: Path) -> dict[str, Any]:
     """Read run.json with the new names; raises `StoreError` if a folder is not a finished run."""
     try:
-        record: dict[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        record = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
         msg = (
             f"{folder}: not a finished run (no readable {RUN}); create one with `lingraft "
             "adapt RECIPE`"
         )
-        raise StoreError(msg) from error
+        raise StoreError(msg)
     return current_record(record)
 
 
@@ -101,9 +110,9 @@ def new_run_folder(target: Path, option: str = "--runs", *, made_by: str = ADAPT
     """Yield a draft folder; it replaces `target` when the block ends without an error.
 
     If the block fails, the draft is removed. An earlier result of the same command, `made_by`, is
-    replaced; for the result of another command or another folder, `StoreError` is raised. If
-    another process is writing the same folder, this one waits for it. `option` is the command-line
-    option that chooses another location, for error messages.
+    replaced; for the result of another command, another folder, or one with files that lingraft did
+    not write, `StoreError` is raised. If another process is writing the same folder, this one waits
+    for it. `option` is the command-line option that chooses another location, for error messages.
     """
     _check_replaceable(target, option, made_by)
     waiting = partial(say, f"another process is writing {target}; waiting for it")
@@ -116,7 +125,10 @@ def new_run_folder(target: Path, option: str = "--runs", *, made_by: str = ADAPT
 
 
 def _check_replaceable(target: Path, option: str, made_by: str) -> None:
-    """Raise `StoreError` if a folder holds anything but a result of the same command."""
+    """Raise `StoreError` if a folder holds anything but a result of the same command.
+
+    Many programs write a run.json, and users put files into run folders: a GGUF file, notes.
+    """
     choose = "name with --name" if option == "--runs" else f"folder with {option}"
     if target.resolve() == Path.cwd():
         msg = (
@@ -124,19 +136,56 @@ def _check_replaceable(target: Path, option: str, made_by: str) -> None:
             f"that is in it; choose another {choose}"
         )
         raise StoreError(msg)
-    # A record that cannot be read may be that of a run, which is the most work to lose.
-    found = ADAPT
-    if (target / RUN).is_file():
-        with suppress(StoreError):
-            found = read_record(target).get("made by", ADAPT)
-        problem = f"was made by `{found}`, which `{made_by}` does not replace"
-    elif target.exists() and any(target.iterdir()):
-        found, problem = "", "exists and is not a run of lingraft"
-    else:
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
-    if found != made_by:
+    record: dict[str, Any] = {}
+    problem = ""
+    with suppress(StoreError):
+        record = read_record(target)
+    is_run = "recipe" in record and "stages" in record
+    found = record.get("made by", ADAPT if is_run else None)
+    if found is None:
+        problem = "exists and is not a run of lingraft"
+        if (target / RUN).is_file():
+            problem += f" (its {RUN} is not a record of lingraft)"
+    elif found != made_by:
+        problem = f"was made by `{found}`, which `{made_by}` does not replace"
+    elif foreign := foreign_file_of_run(target):
+        problem = f"holds {foreign}, which lingraft did not write"
+    if problem:
         msg = f"{target}: {problem}; choose another {choose}, or move it away"
         raise StoreError(msg)
+
+
+def foreign_file_of_run(folder: Path) -> str:
+    """Return the name of the first file in a run folder that lingraft did not write, "" for none.
+
+    Results of `extend` and `evaluate` that do not list their files count as written by it.
+    """
+    record: dict[str, Any] = {}
+    with suppress(StoreError):
+        record = read_record(folder)
+    files = record.get("files")
+    if not isinstance(files, dict) and "made by" in record:
+        return ""
+    return foreign_file(folder, [*(files or ()), RUN, *EDITABLE, *PAGES])
+
+
+def foreign_file(folder: Path, written: Iterable[str]) -> str:
+    """Return the name of the first file in a folder that lingraft did not write, "" for none.
+
+    `written` are the names of files that it wrote, or patterns of names.
+    """
+    names = set(written)
+    patterns = [name for name in names if "*" in name]
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if (path.is_dir() and not path.is_symlink()) or name in names:
+            continue
+        is_page = any(fnmatchcase(name, pattern) for pattern in patterns)
+        if not is_page and not any(fnmatchcase(path.name, pattern) for pattern in OF_COMPUTER):
+            return name
+    return ""
 
 
 def lock_path(target: Path) -> Path:

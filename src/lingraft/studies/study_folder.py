@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group
 
 from lingraft.errors import StoreError
-from lingraft.pipeline.run_folder import lock_path
+from lingraft.pipeline.run_folder import PAGES, foreign_file, foreign_file_of_run, lock_path
 from lingraft.store import (
     atomic_folder,
     disk_errors,
@@ -123,12 +123,7 @@ def open_scratch_dir(target: Path, cells: Collection[str]) -> Iterator[Path]:
     stay in the scratch directory for the next try. Raises `StoreError` if another process works on
     the same study, or if `target` is a folder that is not a study.
     """
-    if target.exists() and not (target / STUDY).is_file() and any(target.iterdir()):
-        msg = (
-            f"{target}: exists and is not a study; choose another name with -o name=NAME, or move "
-            "it away"
-        )
-        raise StoreError(msg)
+    _check_replaceable(target, cells)
     scratch_dir = scratch_dir_of(target)
     with disk_errors(target, option="--runs"), lock(lock_path(target), partial(_busy, target)):
         (scratch_dir / CELLS).mkdir(parents=True, exist_ok=True)
@@ -143,6 +138,32 @@ def open_scratch_dir(target: Path, cells: Collection[str]) -> Iterator[Path]:
                 shutil.rmtree(path, ignore_errors=True)
         remove_drafts(target.parent, target.name)
         replace_folder(scratch_dir, target)
+
+
+def _check_replaceable(target: Path, cells: Collection[str]) -> None:
+    """Raise `StoreError` if a folder is not a study, or has files that lingraft did not write.
+
+    The runs of `cells` are linked into the new study with all of their files.
+    """
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    problem = "exists and is not a study"
+    with suppress(StoreError):
+        read_study_folder(target)
+        foreign = _foreign_file(target, cells)
+        problem = f"holds {foreign}, which lingraft did not write" if foreign else ""
+    if problem:
+        msg = f"{target}: {problem}; choose another name with -o name=NAME, or move it away"
+        raise StoreError(msg)
+
+
+def _foreign_file(target: Path, cells: Collection[str]) -> str:
+    for run in sorted((target / CELLS).glob("*")):
+        found = foreign_file_of_run(run) if run.is_dir() and run.name not in cells else ""
+        if found:
+            return f"{CELLS}/{run.name}/{found}"
+    tables = [str(Path(table).with_suffix(".*")) for table in (TABLE, CURVES, DIFFERENCES)]
+    return foreign_file(target, [STUDY, *PAGES, *tables, f"{CELLS}/*"])
 
 
 def _busy(target: Path) -> None:
