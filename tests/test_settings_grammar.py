@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lingraft.errors import RecipeError
-from lingraft.recipe import Recipe, parse_recipe
+from lingraft.recipe import Recipe, parse_recipe, recipe_values
 from lingraft.recipe.catalogue import find, listed_paths
 from lingraft.recipe.explain import explained
 from lingraft.recipe.fields import default_of
@@ -233,6 +233,21 @@ def class_names() -> set[str]:
         waiting += cls.__subclasses__()
         found.add(cls.__name__)
     return {name for name in found if re.search("[a-z][A-Z]", name)}
+
+
+@pytest.mark.parametrize("value", ["1e400", "inf", "nan"])
+def test_no_setting_takes_a_number_that_is_not_finite(value):
+    """What a recipe accepts can be written to recipe.yaml and run.json and be read again."""
+    refused = 0
+    for path in PATHS:
+        try:
+            recipe = parse_recipe(override(Tree(BASIC), [*needed_for(path), f"{path}={value}"]))
+        except RecipeError as error:
+            refused += "is not a finite number" in str(error)
+        else:
+            written = json.dumps(recipe_values(recipe), allow_nan=False)
+            assert parse_recipe(Tree(json.loads(written))) == recipe, path
+    assert refused > 30
 
 
 def test_all_problems_are_told_at_once():

@@ -55,6 +55,7 @@ from lingraft.trainers.engines import megatron
 from lingraft.trainers.handover_checks import check_plan, check_row_length, find_engine
 from lingraft.trainers.indexed_files import write_indexed
 from lingraft.trainers.origin import recorded_keys
+from lingraft.trainers.readme import readme
 from lingraft.trainers.write_folder import OTHER_MODEL
 from lingraft.trainers.write_folder import hand_over as hand_over_stages
 from lingraft.training.phase_steps import PhaseSteps
@@ -791,6 +792,25 @@ def test_megatron_gets_a_tokenizer_whose_pad_is_no_id_of_the_text(folder, tmp_pa
     assert found.pad_token is None
     assert found.eos_token == "<s>"
     assert found.get_vocab() == tokenizer.get_vocab()
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("axolotl", "max_grad_norm: 0.0"),
+        ("llama-factory", "max_grad_norm: 0.0"),
+        ("megatron", "clip-grad 0.0"),
+        ("torchtitan", "max_grad_norm=None"),
+    ],
+)
+def test_every_trainer_is_told_that_gradients_are_not_clipped(name, setting, folder):
+    """`max_grad_norm: null` is written as the trainer spells it, and in words in the README."""
+    handover = Handover.read(folder)
+    phases = tuple(replace(phase, max_grad_norm=None) for phase in handover.plan.phases)
+    handover = replace(handover, plan=replace(handover.plan, phases=phases))
+    written = find_engine(name).configure(handover, folder)
+    assert any(setting in text for text in written.files.values())
+    assert "gradients not clipped" in readme(handover, written)
 
 
 @pytest.mark.parametrize("name", ["axolotl", "llama-factory"])

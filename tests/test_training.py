@@ -352,6 +352,20 @@ def test_a_loss_that_is_no_number_stops_the_run(
     )
 
 
+def test_null_turns_gradient_clipping_off(
+    tiny_model: Path, text: TrainingText, tmp_path: Path
+) -> None:
+    """`max_grad_norm: null` trains as with a norm that no gradient reaches."""
+    weights = []
+    for number, norm in enumerate([{"max_grad_norm": None}, {"max_grad_norm": 1e9}, {}]):
+        plan = plan_of(budget="2 steps", batch_tokens=128, strategy="full", **norm)
+        run(tiny_model, text, plan, tmp_path / str(number))
+        weights.append(weights_of(tmp_path / str(number) / "output" / "model"))
+    without, huge, clipped = weights
+    assert all(torch.equal(without[name], huge[name]) for name in without)
+    assert not all(torch.equal(without[name], clipped[name]) for name in without)
+
+
 def test_a_diverging_loss_stops_the_run(
     tiny_model: Path, text: TrainingText, tmp_path: Path
 ) -> None:

@@ -53,7 +53,17 @@ def test_a_budget_is_written_as_people_say_it(written: Any, meant: dict[str, Any
 
 
 @pytest.mark.parametrize(
-    "written", ["a lot", "20M", {"tokens": 5, "bytes": 5}, {"steps": 0}, "-1 steps"]
+    "written",
+    [
+        "a lot",
+        "20M",
+        {"tokens": 5, "bytes": 5},
+        {"steps": 0},
+        "-1 steps",
+        "1e300 tokens",
+        "1e7 epochs",
+        {"documents": 10**19},
+    ],
 )
 def test_an_unclear_budget_is_refused(written: Any) -> None:
     """None, two, or an amount that is nothing: an error names the units."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from importlib.metadata import entry_points
+from math import isfinite
 from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args
 
 from pydantic import (
@@ -36,7 +37,8 @@ class Settings(BaseModel):
     `without_replaced`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A number that is not finite has no form in JSON: recipe.yaml and run.json would hold null.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     written: ClassVar[str] = ""
     """The short forms in words, for messages: `'20M tokens' or '1 MB'`."""
     left_out: ClassVar[str] = ""
@@ -90,8 +92,8 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _refuse_booleans(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse `seed: true`: pydantic would read it as 1."""
+    def _refuse_what_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse `seed: true`, which pydantic would read as 1, and infinite sizes in bytes."""
         annotation: Any = cls.model_fields[str(info.field_name)].annotation
         types = _types_in(annotation)
         values = value if isinstance(value, list) else [value]
@@ -99,6 +101,9 @@ class Settings(BaseModel):
         if is_number and any(isinstance(one, bool) for one in values):
             kind = "int_type"
             raise PydanticCustomError(kind, "a boolean is not a number")
+        if is_number and any(isinstance(one, float) and not isfinite(one) for one in values):
+            kind = "finite_number"
+            raise PydanticCustomError(kind, "not a finite number")
         return value
 
     @model_validator(mode="before")

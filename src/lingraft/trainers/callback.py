@@ -153,7 +153,7 @@ class HandoverCallback(TrainerCallback):  # type: ignore[misc]
         per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         for name, found, wanted in (
             ("max_steps", args.max_steps, phase.steps),
-            ("max_grad_norm", args.max_grad_norm, phase.max_grad_norm),
+            ("max_grad_norm", args.max_grad_norm or 0.0, phase.max_grad_norm or 0.0),
             ("batch size x accumulation x processes", per_step, phase.sequences_per_step),
         ):
             if found != wanted:

@@ -158,7 +158,7 @@ class PhaseRecord:
     betas: tuple[float, float]
     epsilon: float
     weight_decay: float
-    max_grad_norm: float
+    max_grad_norm: float | None
     average_steps: int
     # Folders of earlier versions lack these two.
     text_bytes: Mapping[str, int] = field(default_factory=dict)

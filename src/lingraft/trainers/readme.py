@@ -82,13 +82,16 @@ def _describe_phase(phase: PhaseRecord, plan: PlanRecord) -> str:
     rates = phase.learning_rates
     (schedule,) = phase.schedule
     length = "up to " * (plan.layout == "documents") + f"{plan.sequence_length:,}"
+    clipped = "not clipped"
+    if phase.max_grad_norm is not None:
+        clipped = f"clipped to {phase.max_grad_norm:g}"
     averaged = ""
     if phase.average_steps:
         averaged = f"; the result is the average over the last {phase.average_steps} steps"
     return (
         f"{phase.trains}. {counted(phase.steps, 'step')} of {phase.sequences_per_step} sequences "
         f"of {length} predicted tokens; {phase.optimizer} with betas {phase.betas}, weight "
-        f"decay {phase.weight_decay:g}, gradients clipped to {phase.max_grad_norm:g}; peak rates "
+        f"decay {phase.weight_decay:g}, gradients {clipped}; peak rates "
         f"{rates.body:g} (body) and {rates.added_rows:g} (added rows), {schedule} with "
         f"{counted(phase.warmup_steps, 'step')} of warm-up{averaged}"
     )

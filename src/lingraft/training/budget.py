@@ -24,6 +24,10 @@ WRITTEN = re.compile(
 )
 
 
+MAX_AMOUNT = 10**18
+"""More than any text has, and products with it are finite; in epochs, 1e6."""
+
+
 class Budget(Settings):
     """The length of a phase; exactly one unit is set, by default 1 epoch.
 
@@ -82,6 +86,11 @@ class Budget(Settings):
         if len(given) != 1:
             found = " and ".join(given) or "none"
             msg = f"a budget names exactly one of {', '.join(UNITS)}, got {found}"
+            raise ValueError(msg)
+        unit, amount = self.amount
+        largest = 1e-12 * MAX_AMOUNT if unit == "epochs" else MAX_AMOUNT
+        if amount > largest:
+            msg = f"a budget has at most {largest:g} {unit}; give fewer"
             raise ValueError(msg)
         return self
 

@@ -147,8 +147,10 @@ class Phase(Settings):
         "the last two in one process only",
     )
     weight_decay: float = Field(default=0.0, ge=0, description="weight decay of AdamW")
-    max_grad_norm: float = Field(
-        default=1.0, gt=0, description="maximum norm of the gradient of a step (gradient clipping)"
+    max_grad_norm: float | None = Field(
+        default=1.0,
+        gt=0,
+        description="maximum norm of the gradient of a step (gradient clipping); null: no clipping",
     )
     average_share: float = Field(
         default=0.0,

@@ -99,7 +99,8 @@ class Stepper:
     ) -> None:
         self.model, self.rates, self.loss, self.world = model, rates, loss, world
         self.reference = reference
-        self.max_grad_norm, self.device = phase.max_grad_norm, execution.device
+        self.max_grad_norm = math.inf if phase.max_grad_norm is None else phase.max_grad_norm
+        self.device = execution.device
         self.parameters = {
             name: parameter for group in groups for name, parameter in group.parameters.items()
         }

@@ -130,7 +130,7 @@ def training_flags(handover: Handover, number: int) -> dict[str, Any]:
         "adam-beta2": beta2,
         "adam-eps": phase.epsilon,
         "weight-decay": phase.weight_decay,
-        "clip-grad": phase.max_grad_norm,
+        "clip-grad": phase.max_grad_norm or 0.0,  # 0 turns clipping off
         # Megatron-LM refuses the seed 0.
         "seed": plan.seed or 1234,
         "bf16": True,

@@ -241,7 +241,7 @@ def configuration(
             local_batch_size=min(sequences_at_once, sequences_per_step // processes),
             global_batch_size=sequences_per_step,
             seq_len=sequence_length,
-            max_norm=max_grad_norm,
+            max_norm=float("inf") if max_grad_norm is None else max_grad_norm,
             steps=steps,
         ),
         dataloader=SequenceLoader.Config(

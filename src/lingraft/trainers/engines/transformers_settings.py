@@ -108,7 +108,7 @@ def training_settings(handover: Handover, phase: PhaseRecord) -> dict[str, Any]:
         "adam_beta2": beta2,
         "adam_epsilon": phase.epsilon,
         "weight_decay": phase.weight_decay,
-        "max_grad_norm": phase.max_grad_norm,
+        "max_grad_norm": phase.max_grad_norm or 0.0,  # 0 turns clipping off
         "seed": handover.plan.seed,
         "logging_steps": max(1, phase.steps // 200),
         "save_strategy": "steps",
