@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib
 import json
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -535,6 +536,20 @@ def test_large_files_are_hashed_once(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(file))
     file.write_bytes(b"1" * 100)
     assert digests.cached_sha256(file, cached_from=10) == file_digest(file) != first
+
+
+def test_a_file_with_a_restored_time_is_hashed_again(tmp_path, monkeypatch):
+    """Other content of equal size, time and inode has its own hash: archives restore times."""
+    from lingraft.store import digests, file_digest
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file, hashes = tmp_path / "weights", set()
+    for content in (b"0", b"1"):
+        file.write_bytes(content * 100)
+        os.utime(file, (1e9, 1e9))
+        hashes.add(digests.cached_sha256(file, cached_from=10))
+        assert file_digest(file) in hashes
+    assert len(hashes) == 2
 
 
 def test_the_home_of_a_user_who_does_not_exist():

@@ -97,6 +97,13 @@ def replace_with_same_size(path: Path) -> None:
     other.replace(path)
 
 
+def rewrite_and_restore_time(path: Path) -> None:
+    """Write other text of the same size into a file, and set its time back."""
+    state = path.stat()
+    path.write_bytes(path.read_bytes()[::-1])
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
 def truncate(path: Path) -> None:
     """Cut a file off, as a broken copy does."""
     path.write_bytes(path.read_bytes()[:-20])
@@ -107,6 +114,7 @@ def truncate(path: Path) -> None:
     [
         (change, "part-00011.jsonl", "the file was changed while the run used it; run again"),
         (replace_with_same_size, "part-00010.parquet", "the file was changed while"),
+        (rewrite_and_restore_time, "part-00010.parquet", "the file was changed while"),
         (truncate, "part-00012.jsonl.gz", "the file was changed while"),
         (Path.unlink, "part-00013.parquet", "the file was removed while the run used it; restore"),
     ],

@@ -169,15 +169,17 @@ def test_what_changes_under_a_store_that_is_open_is_found(tmp_path):
 
 
 def test_a_large_file_is_read_again_when_asked(tmp_path, monkeypatch):
-    """From `TRUSTED_FROM` bytes on, an unchanged size, time and inode are trusted.
+    """From `TRUSTED_FROM` bytes on, unchanged size, times and inode are trusted.
 
-    Reading all files finds changes that these hide.
+    Reading all files finds changes that these hide, as on a failing disk.
     """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(manifest, "TRUSTED_FROM", 4)
     monkeypatch.setattr(digests, "CACHED_FROM", 4)
     folder = Store(tmp_path).build(Stage("count", 1, {}), write("whole"))
     flipped(folder / "output.txt")
+    (hashed,) = (tmp_path / "cache" / "lingraft" / "digests").iterdir()
+    hashed.rename(digests._cache_entry(folder / "output.txt"))
     assert output_damage(folder, trusted_from=4) == ""
     assert [finding.verdict for finding in verify_store(tmp_path)] == ["bad", "ok"]
     assert "checksum differs" in output_damage(

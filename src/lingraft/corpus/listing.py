@@ -20,9 +20,13 @@ from lingraft.errors import CorpusError
 
 
 class FileState(NamedTuple):
-    """What shows that a file changed without reading it."""
+    """What shows that a file changed without reading it.
+
+    `changed` is the time that the operating system keeps: programs can set back `modified`.
+    """
 
     size: int
+    modified: int
     changed: int
     inode: int
 
@@ -30,7 +34,7 @@ class FileState(NamedTuple):
     def of(cls, path: Path) -> FileState:
         """Return the state of a file; raises `OSError`."""
         state = path.stat()
-        return cls(state.st_size, state.st_mtime_ns, state.st_ino)
+        return cls(state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
 
 
 @dataclass(frozen=True)

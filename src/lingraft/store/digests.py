@@ -36,7 +36,7 @@ def file_digest(path: Path) -> str:
 
 
 def cached_sha256(path: Path, *, cached_from: int = CACHED_FROM) -> str:
-    """Return the SHA-256 of a file; a large one is read again only if size, time or inode changed.
+    """Return the SHA-256 of a file; a large one is read again only if size, times or inode changed.
 
     `cached_from` is the size in bytes from which the cache is used. The cache is in XDG_CACHE_HOME
     or ~/.cache; if it cannot be written, the file is read each time.
@@ -69,6 +69,8 @@ def invalidate(path: Path) -> None:
 
 def _cache_entry(path: Path) -> Path:
     state = path.stat()
-    version = [state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns]
+    # An archive that is unpacked again restores mtime, and the new file often gets the inode of the
+    # removed one; only ctime differs. A new hard link changes it, too: the file is hashed again.
+    version = [state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "lingraft" / "digests" / digest(version)

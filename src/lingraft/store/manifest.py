@@ -2,7 +2,7 @@
 
 Files are hashed when an output is stored and again when it is used. SHA-256 reads 1.6 GB/s on one
 core, so this takes less time than any stage. A file of `TRUSTED_FROM` bytes or more is read again
-only if its size, time or inode has changed since it was last hashed. `lingraft doctor --verify`
+only if its size, times or inode have changed since it was last hashed. `lingraft doctor --verify`
 reads all files.
 """
 
@@ -19,7 +19,7 @@ from lingraft.store.digests import cached_sha256, digest, invalidate
 
 MANIFEST = "manifest.json"
 TRUSTED_FROM = 2**30
-"""Size in bytes from which a file is not read again if its size, time and inode are unchanged."""
+"""Size in bytes from which a file is not read again if its size, times and inode are unchanged."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def find_damage(
     """Return what is wrong with the first file that changed since it was written, "" if none did.
 
     All sizes are compared before any file is read, because that is fast. Files of fewer than
-    `trusted_from` bytes are read; larger ones only if their size, time or inode changed.
+    `trusted_from` bytes are read; larger ones only if their size, times or inode changed.
     """
     for name, (size, _) in files.items():
         path = folder / name
