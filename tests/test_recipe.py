@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
-from lingraft.errors import RecipeError
+from lingraft.errors import MissingExtraError, RecipeError
 from lingraft.recipe import (
     Given,
     Recipe,
@@ -298,6 +299,9 @@ def test_the_runtime_bears_no_identity_and_checks_its_words(monkeypatch, tmp_pat
         RecipeError, match="--trackers 'tensorbord' is not known; did you mean 'tensorboard'"
     ):
         Runtime(trackers=("wandb", "tensorbord"))
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(MissingExtraError, match=r"wandb is not installed.*lingraft\[wandb\]"):
+        Runtime(trackers=("wandb",))
     with pytest.raises(RecipeError, match="--checkpoint-seconds 0: expected a number above 0"):
         Runtime(checkpoint_seconds=0)
     file = tmp_path / "file"

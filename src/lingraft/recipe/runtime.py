@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lingraft.errors import RecipeError, did_you_mean
 from lingraft.training.launch import Launch
-from lingraft.training.trackers import TRACKERS
+from lingraft.training.trackers import TRACKERS, check_installed
 from lingraft.workers import HERE, Workers
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -58,6 +58,7 @@ class Runtime:
         _check_known("compile", self.compile, COMPILE)
         for tracker in self.trackers:
             _check_known("trackers", tracker, TRACKERS)
+        check_installed(self.trackers)  # here, because training may start hours later
         if not self.checkpoint_seconds > 0:
             msg = f"--checkpoint-seconds {self.checkpoint_seconds:g}: expected a number above 0"
             raise RecipeError(msg)

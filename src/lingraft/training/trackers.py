@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,13 @@ TRACKERS: dict[str, type[TensorBoard | Wandb]] = {
     "trackio": Trackio,
 }
 """Trackers by name."""
+
+
+def check_installed(names: Iterable[str]) -> None:
+    """Raise `MissingExtraError` if the package of a tracker, which has its name, is missing."""
+    for name in names:
+        if find_spec(name) is None:
+            raise MissingExtraError(name, extra=name)
 
 
 def _module(name: str, extra: str) -> Any:
