@@ -19,6 +19,7 @@ from lingraft.corpus import Limit
 from lingraft.corpus.presets import DEFAULT_LIMIT
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.text_settings import Text
+from lingraft.training.batch_rule import BATCH
 
 BYTES_PER_TOKEN = 8
 """More than an adapted tokenizer's token has on average: 4 to 7 bytes in most languages."""
@@ -28,9 +29,6 @@ MARGIN = 1.1
 
 BYTES_PER_DOCUMENT = 10_000
 """Twice the mean document of fineweb-2 in most languages."""
-
-BATCH_TOKENS = 32_768
-"""Assumed tokens of a step if the recipe sets no batch size: about those of a 1B model."""
 
 LEARNING_BYTES_PER_TOKEN = 2_000
 """Bytes of text from which a token is learned; with less, rare tokens depend on single texts."""
@@ -96,7 +94,8 @@ def training_bytes(recipe: Recipe) -> tuple[int, int]:
         unit, amount = phase.budget.amount
         share = phase.share_replayed(portion)
         if unit == "steps":
-            unit, amount = "tokens", amount * (phase.batch_tokens or BATCH_TOKENS)
+            # The default batch of the largest models: the size of the model is not known yet.
+            unit, amount = "tokens", amount * (phase.batch_tokens or max(BATCH))
         size = {
             "tokens": amount * BYTES_PER_TOKEN * (1 - share),  # tokens include replay
             "bytes": amount * MARGIN,
