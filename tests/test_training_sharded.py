@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from lingraft import pipeline
+from lingraft.cli import app
 from lingraft.errors import RecipeError, TrainingError
 from lingraft.packing.mixture import IGNORED, Mixture
 from lingraft.recipe import Runtime, load_recipe
@@ -276,6 +279,23 @@ def test_nproc_needs_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("RANK", raising=False)
         assert launched(processes) is None
         assert "WORLD_SIZE" not in os.environ
+
+
+def test_processes_do_not_share_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of a device means one process: all of a launch would train on it."""
+    wrong = "--device cuda:1: 2 processes need a device each; give --device cuda "
+    with pytest.raises(RecipeError, match=wrong):
+        Runtime(device="cuda:1", launch=Launch(0, 2))
+    started: list[int] = []
+    monkeypatch.setattr(
+        "lingraft.training.launch.start_processes", lambda count, _: started.append(count) or 0
+    )
+    for device, ends in (("cuda:1", wrong), ("cpu", "^$")):
+        arguments = ["adapt", str(ROOT / "recipes" / "demo.yaml"), "--device", device]
+        done = CliRunner().invoke(app, [*arguments, "--nproc", "2"])
+        assert re.search(ends, "" if done.exit_code == 0 else str(done.exception)), done.output
+    assert started == [2]
+    assert Runtime(device="cuda:1").launch is None
 
 
 def test_a_launchers_variables_are_there_for_training_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,9 +135,10 @@ def _run(recipe: Recipe, runtime: Runtime, nproc: int | None, *, as_json: bool) 
     """Run a recipe and print its outcome; with --nproc, start the processes of a sharded run."""
     from lingraft import pipeline
     from lingraft.report import write_report
-    from lingraft.training.launch import start_processes
+    from lingraft.training.launch import check_device, start_processes
 
     if runtime.launch is None and nproc and nproc > 1:
+        check_device(runtime.device, nproc)
         sys.exit(start_processes(nproc, sys.argv[1:]))
     run = pipeline.run(recipe, runtime, write_report=write_report, log=log)
     if as_json:

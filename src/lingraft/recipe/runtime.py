@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lingraft.errors import RecipeError, did_you_mean
-from lingraft.training.launch import Launch
+from lingraft.training.launch import Launch, check_device
 from lingraft.training.trackers import TRACKERS, check_installed
 from lingraft.workers import HERE, Workers
 
@@ -59,6 +59,8 @@ class Runtime:
         for tracker in self.trackers:
             _check_known("trackers", tracker, TRACKERS)
         check_installed(self.trackers)  # here, because training may start hours later
+        if self.launch:
+            check_device(self.device, self.launch.size)
         if not self.checkpoint_seconds > 0:
             msg = f"--checkpoint-seconds {self.checkpoint_seconds:g}: expected a number above 0"
             raise RecipeError(msg)

@@ -86,6 +86,17 @@ class Launch:
                 os.environ.pop(name, None)
 
 
+def check_device(device: str, processes: int) -> None:
+    """Raise `RecipeError` if several processes would train on one device: `--device cuda:1`."""
+    if processes > 1 and ":" in device:
+        kind = device.partition(":")[0]
+        msg = (
+            f"--device {device}: {processes} processes need a device each; give --device {kind} "
+            "(CUDA_VISIBLE_DEVICES chooses the GPUs), or train in one process"
+        )
+        raise RecipeError(msg)
+
+
 def world_size() -> int:
     """Return the number of processes that a launcher started; 1 without a launcher.
 
