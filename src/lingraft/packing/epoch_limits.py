@@ -65,11 +65,10 @@ def plan_reading(
 
     factor = _largest(is_within, 1.0)
     shares, amounts, phases_read = read_with(factor)
-    readings = []
+    readings, asked = [], _asked_epochs(phases)
     for text, share in zip(targets, shares, strict=True):
         wanted_epochs = sum(free) * text.share / text.bytes
         epochs = sum(amounts) * share / text.bytes
-        asked = _asked_epochs(phases)
         readings.append(TextReading(text, text.share, share, wanted_epochs, epochs, asked))
     replayed = None
     if replay is not None:

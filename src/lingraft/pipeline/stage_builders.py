@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from lingraft.bases import Base, BuildContext
 from lingraft.bases.folder import read_config
@@ -34,9 +33,6 @@ from lingraft.store import Manifest, write_json
 from lingraft.tokenizer import open_tokenizer
 from lingraft.vocabulary import ContinuedBPE, extend_tokenizer
 from lingraft.vocabulary.language_shares import compute_shares
-
-if TYPE_CHECKING:
-    pass
 
 
 def make_source(context: StageContext) -> None:
