@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from lingraft.errors import LingraftError, RecipeError, StoreError
+from lingraft.evaluation.score_model import HeldoutMeasure
 from lingraft.evaluation.tasks import auto_tasks
 from lingraft.measurement import read_measurements
 from lingraft.pipeline import (
@@ -292,6 +294,28 @@ def test_a_prefix_belongs_to_one_held_out_curve(recipe_values):
     own = curve_digest(read(recipe_values))
     assert {curve_digest(read(recipe_values, change)) for change in same} == {own}
     assert own not in {curve_digest(read(recipe_values, change)) for change in other}
+
+
+def test_a_stopped_training_does_not_mix_two_evaluations(recipe_values, here, monkeypatch):
+    """If the evaluation changes while a run is stopped, its curve begins there, with a warning."""
+    recipe_values["training"]["heldout_points"] = 6
+    measure, calls = HeldoutMeasure.__call__, count()
+
+    def failing(self, model):
+        if next(calls) == 4:
+            raise ArithmeticError
+        return measure(self, model)
+
+    monkeypatch.setattr(HeldoutMeasure, "__call__", failing)
+    saving = replace(here, checkpoint_seconds=1e-9)
+    with pytest.raises(ArithmeticError):
+        carry_out(read(recipe_values), saving)
+    finished, _ = carry_out(read(recipe_values, "evaluation.heldout_bytes=500"), saving)
+    log = map(json.loads, (finished.folder / "training.jsonl").read_text().splitlines())
+    assert [record["step"] for record in log if "heldout" in record] == [3, 4, 5, 6]
+    assert [
+        line for line in finished.record["warnings"] if "held-out curve begins at step 3" in line
+    ]
 
 
 def test_only_what_changed_is_made_again(recipe_values, here):

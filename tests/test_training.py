@@ -151,6 +151,33 @@ def test_a_killed_run_ends_bit_identical(
     assert_same_weights(tmp_path, undisturbed[name])
 
 
+@pytest.mark.parametrize("every", [1, 3, 100])
+def test_a_held_out_curve_is_one_measure(
+    every: int, tiny_model: Path, text: TrainingText, undisturbed: dict[str, Path], tmp_path: Path
+) -> None:
+    """A stopped run that is resumed with another measure begins its curve again, and says so.
+
+    Everything else of the log, and the weights, are those of an undisturbed run.
+    """
+    execution = Execution(checkpoint_steps=every)
+    again = partial(run, tiny_model, text, plan_of(**PLANS["full"]), tmp_path, execution=execution)
+    for curve in "ab":
+        with pytest.raises(Killed):
+            again(heldout=stopping({5}, kill), curve=curve)
+    notes = again(heldout=lambda _: {"hi": 2.0}, curve="c")
+    points = [record for record in log_of(tmp_path) if "heldout" in record]
+    whole = [record for record in log_of(undisturbed["full"]) if "heldout" in record]
+    assert {record["heldout"]["hi"] for record in points} == {2.0}
+    begin, end = points[0]["step"], whole[-1]["step"]
+    assert [record["step"] for record in points] == list(range(begin, end + 1))
+    steps = [record for record in log_of(tmp_path) if "heldout" not in record]
+    assert steps == [record for record in log_of(undisturbed["full"]) if "heldout" not in record]
+    assert_same_weights(tmp_path, undisturbed["full"])
+    warned = [text for text in notes.get("warnings", ()) if "held-out curve" in text]
+    assert bool(warned) == bool(begin)
+    assert all(f"begins at step {begin}: " in text for text in warned)
+
+
 def assert_same_weights(one: Path, other: Path) -> None:
     a, b = weights_of(one / "output" / "model"), weights_of(other / "output" / "model")
     assert a.keys() == b.keys()

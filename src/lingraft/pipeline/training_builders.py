@@ -68,6 +68,7 @@ def make_training(context: StageContext) -> None:
     if context.recipe.training.chooses:
         # Fails before the training if the held-out text has too few documents to split.
         _heldout_measure(context, model, "chosen on")
+    measure = curve_digest(context.recipe)
     added = [token.id for token in Splice.read(context.folders["vocabulary"]).added]
     notes = train(
         model,
@@ -82,7 +83,8 @@ def make_training(context: StageContext) -> None:
         if plan.heldout_points
         else None,
         in_context=_in_context_measure(context, model) if plan.heldout_points else None,
-        prefix_dir=context.prefix_dir / curve_digest(context.recipe),
+        curve=measure,
+        prefix_dir=context.prefix_dir / measure,
     )
     context.draft.note(notes)
     if plan.heldout_points:
@@ -171,6 +173,6 @@ def training_text(recipe: Recipe, folders: Mapping[str, Path]) -> TrainingText:
 def curve_digest(recipe: Recipe) -> str:
     """Return a digest of what the held-out curve is measured on and how.
 
-    A shared prefix has points of the curve, and all of a curve is one measure.
+    A shared prefix and a stopped run have points of the curve, and all of a curve is one measure.
     """
     return digest([curve_settings(recipe.evaluation), reported_part(recipe)])[:8]

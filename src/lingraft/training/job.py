@@ -38,6 +38,7 @@ class Job:
     prefix_dir: Path | None = None
     title: str = "training"
     in_context: InContext | None = None
+    curve: str = ""
 
     def folder(self, phase: int, iteration: int = 0) -> Path:
         """Return the folder of the model that a phase, or an iteration of branches, starts with."""

@@ -49,7 +49,9 @@ class RunState:
     `losses` are the first and the last losses of the `DivergenceMonitor`. `begun` are the totals
     when this process started, `seconds_before` the training time of earlier processes. `saved` is
     the time of the last checkpoint, and `saved_step` its step. The first `prefix_steps` steps are
-    from a shorter run (`shared_prefix`).
+    from a shorter run (`shared_prefix`). `curve` is the digest of what the held-out curve measures,
+    None in checkpoints that have none. The curve begins at step `curve_from`: above 0, if a stopped
+    run was resumed with other settings of the evaluation.
     """
 
     phase: int = 0
@@ -63,6 +65,8 @@ class RunState:
     saved_step: int = 0
     begun: Totals = Totals()
     prefix_steps: int = 0
+    curve: str | None = None
+    curve_from: int = 0
 
     @classmethod
     def read(cls, state: Mapping[str, Any]) -> RunState:
@@ -81,6 +85,8 @@ class RunState:
             begun=done,
             # `trunk` is the stored key of the shared prefix; stored formats keep their names.
             prefix_steps=state.get("trunk", 0),
+            curve=state.get("curve"),
+            curve_from=state.get("curve_from", 0),
         )
 
     @property
@@ -111,6 +117,8 @@ class RunState:
             "log_bytes": log_bytes,
             "seconds": self.seconds,
             "trunk": self.prefix_steps,
+            "curve": self.curve,
+            "curve_from": self.curve_from,
         }
 
 

@@ -174,6 +174,10 @@ class StepLoop:
         self.keep_prefix()
 
     def keep_prefix(self) -> None:
-        """Store the last checkpoint for longer runs, if the shared prefix ends there."""
-        if self.prefix and self.world.is_first:
+        """Store the last checkpoint for longer runs, if the shared prefix ends there.
+
+        A run whose curve begins later than its training is not stored: longer runs would lack
+        these points.
+        """
+        if self.prefix and self.world.is_first and not self.state.curve_from:
             self.prefix.keep(self.job.scratch_dir, self.state.done.step)

@@ -31,6 +31,7 @@ def train(
     execution: Execution | None = None,
     heldout: Heldout | None = None,
     in_context: InContext | None = None,
+    curve: str = "",
     prefix_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Train a model by a plan; write `output/model` and `output/training.jsonl`, return notes.
@@ -38,10 +39,11 @@ def train(
     Low-rank matrices are merged into the weights and also saved (`output/low-rank-N.safetensors`
     for phase N). `added` are the ids of the added tokens. Checkpoints are in `scratch_dir`: the
     same call resumes a stopped run. `heldout` and `in_context` measure the points of the held-out
-    curve. In the folder `prefix_dir`, if given, runs of different length share their first steps
-    (`shared_prefix`). `merge_back` of the plan is left to `merge_models`. After SIGTERM or Ctrl-C,
-    the progress is saved and `Interrupted` is raised. Raises `TrainingError` if the loss is NaN or
-    diverges.
+    curve, and `curve` is a digest of what they measure: if it changes before a stopped run is
+    resumed, the curve begins there. In the folder `prefix_dir`, if given, runs of different length
+    share their first steps (`shared_prefix`). `merge_back` of the plan is left to `merge_models`.
+    After SIGTERM or Ctrl-C, the progress is saved and `Interrupted` is raised. Raises
+    `TrainingError` if the loss is NaN or diverges.
     """
 
     def write(trainer: Trainer) -> None:
@@ -63,6 +65,7 @@ def train(
             heldout,
             prefix_dir,
             in_context=in_context,
+            curve=curve,
         ),
         write,
     )

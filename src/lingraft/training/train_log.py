@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ from lingraft.forecast.training_time import MeasuringTime, measuring_seconds
 from lingraft.formatting import join_words
 from lingraft.packing.mixture import Batch
 from lingraft.progress import warn
-from lingraft.store import fsync
+from lingraft.store import atomic_file, fsync, link_or_copy
+from lingraft.training.checkpointing import STATE, TrainingCheckpoint, new_checkpoint
 from lingraft.training.config import Phase
 from lingraft.training.distributed import reshard
 from lingraft.training.job import Job
@@ -61,6 +64,37 @@ class JsonlLog:
         return self.path.stat().st_size
 
 
+def restart_curve(
+    scratch_dir: Path, checkpoint: TrainingCheckpoint, curve: str
+) -> TrainingCheckpoint:
+    """Remove the held-out curve from the log of a stopped run; return the changed checkpoint.
+
+    The rest of the run measures something else (other documents, another context), whose points do
+    not continue the curve. What was predicted from its points is removed, too. `curve` is the
+    digest of what is measured from now on.
+    """
+    state, kept = checkpoint.state, b""
+    step = state["done"]["step"]
+    log = (scratch_dir / LOG).read_bytes()
+    for line in log[: state["log_bytes"]].splitlines(keepends=True):
+        # A process that was killed here leaves a shorter log with the checkpoint of the longer one.
+        if not line.endswith(b"\n") or json.loads(line)["step"] > step:
+            break
+        if not {"heldout", "of_steps"} & json.loads(line).keys():
+            kept += line
+    with atomic_file(scratch_dir / LOG) as draft:
+        draft.write_bytes(kept)
+    state = {**state, "curve": curve, "curve_from": step, "log_bytes": len(kept)}
+    with new_checkpoint(scratch_dir, step, state) as draft:
+        for file in checkpoint.folder.iterdir():
+            if file.name != STATE:
+                link_or_copy(file, draft / file.name)
+    for other in scratch_dir.glob("step-*"):
+        if other != checkpoint.folder:
+            shutil.rmtree(other, ignore_errors=True)  # its size of the log is that of the old one
+    return replace(checkpoint, state=state)
+
+
 class TrainLog:
     """The log of a run; it writes nothing until `begin`, which rank 0 calls.
 
@@ -81,6 +115,12 @@ class TrainLog:
             self.forecast = ProgressForecast(factor, self.steps, targets)
         self.measured_steps = measured_steps(job.plan, steps)
         self.measuring_seconds = 0.0
+        self.curve_from = 0
+
+    def begin_curve(self, step: int) -> None:
+        """Begin the held-out curve at a step, at which it has a point."""
+        self.curve_from = step
+        self.measured_steps.add(step)
 
     def begin(self, scratch_dir: Path, log_bytes: int) -> None:
         """Open the log, cut back to its size at the last checkpoint."""
@@ -160,7 +200,8 @@ class TrainLog:
         """Return the gains for the log; warn of what was lost since step 0."""
         if self.first_gains is None:
             self.first_gains = gains
-        lost = list(lost_since(self.first_gains, gains))
+        # A curve that begins later does not know the gains before training.
+        lost = [] if self.curve_from else list(lost_since(self.first_gains, gains))
         for probe in lost if self.log else ():
             warn(
                 f"in-context learning: at step {step} of {self.steps}, "

@@ -44,8 +44,13 @@ from lingraft.training.shared_prefix import prefix_checkpoint
 from lingraft.training.state import RunState, Stopped
 from lingraft.training.step_loop import DivergenceMonitor, StepLoop
 from lingraft.training.trackers import tracking
-from lingraft.training.train_log import LOG, TrainLog, run_notes
+from lingraft.training.train_log import LOG, TrainLog, restart_curve, run_notes
 from lingraft.training.train_step import Stepper
+
+CURVE_RESTARTED = (
+    "the held-out curve begins at step {step}: what it measures was changed while the run was "
+    "stopped (evaluation, or the shares of training.merge_back), and earlier points are left out"
+)
 
 
 class Trainer:
@@ -101,6 +106,11 @@ class Trainer:
         # A checkpoint can be as large as all shards together, so only one process hashes it.
         checkpoint = world.compute_once(self._checkpoint)
         state = RunState.read(checkpoint.state if checkpoint else {})
+        state.curve = job.curve
+        if state.curve_from:
+            self.log.begin_curve(state.curve_from)
+            warning = CURVE_RESTARTED.format(step=state.curve_from)
+            self.planned = replace(self.planned, warnings=(*self.planned.warnings, warning))
         if first:
             remove_drafts(job.scratch_dir)
             self.log.begin(job.scratch_dir, state.log_bytes)
@@ -146,6 +156,10 @@ class Trainer:
             if found is None and self.prefix:
                 self.prefix.take(folder, self.fingerprint)
                 found = checkpoint_to_resume(folder, self.fingerprint)
+            # Checkpoints of earlier versions have no digest of their curve.
+            measured = found.state.get("curve") if found else None
+            if found and self.job.heldout and measured not in {None, self.job.curve}:
+                found = restart_curve(folder, found, self.job.curve)
         return found
 
     def _describe(self, done: int) -> str:
@@ -215,6 +229,10 @@ class Trainer:
         monitor = DivergenceMonitor(self.vocabulary, *(state.losses if resumed else ()))
         if resumed:
             stepper.load(resumed)
+            # The model in the middle of a branch is not a point: it is not merged yet.
+            branches = self.job.plan.phases[state.phase].branch_and_merge
+            if state.done.step == state.curve_from and not branches:
+                self.log.measure(stepper.model, state.done)
         loop.run(branch, stepper, monitor, used)
         if stepper.compiler and stepper.compiler.note:
             self.setup.notes["compile"] = stepper.compiler.note
