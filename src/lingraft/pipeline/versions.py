@@ -18,7 +18,7 @@ STAGE_VERSIONS = {
     "blend": 2,
     "text": 2,
     # What a run builds from them.
-    "vocabulary": 17,
+    "vocabulary": 18,
     "embeddings": 12,
     "packing": 6,
     "training": 20,

@@ -1,8 +1,13 @@
 """Pruning: remove tokens of the base that are little used, so that new tokens reuse their ids.
 
-Only *leaves* are removed, tokens from which no other token is built. Text that does not contain a
-removed token is cut as before. Text that contains it is cut into the two parts that its merge
-joined. Removing a leaf may make its parts leaves. The least used leaf is removed first.
+Only *leaves* are removed, tokens from which no other token is built. A word without a removed token
+is cut as before. In the others the two parts that its merge joined remain, and may now merge with
+their neighbours. Removing a leaf may make its parts leaves. The least used leaf is removed first.
+
+Of equally used leaves the one that was merged last is removed first: BPE learns frequent tokens
+first, so a late one is rarer in text that was not counted. With the usage in 0.3 MB of English and
+0.3 MB of Hindi, removing 1,000 tokens of GPT-2 changes 26 of 1,638 other English documents, and 724
+if the earliest merge is removed first.
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ def choose_leaves(
 ) -> list[int]:
     """Return up to `count` ids, least used first; each is a leaf once those before it are removed.
 
+    Of equally used leaves, the one whose merge is last in the table comes first.
     `usage` counts the tokens of base and target text. The usage of a removed token is added to its
     two parts, which will spell the text then. The ids in `keep`, special tokens, single characters
     and bytes are never removed.
@@ -33,8 +39,10 @@ def choose_leaves(
     pieces = family.pieces
     merges_of: dict[str, list[tuple[str, str]]] = {}
     used_by: Counter[str] = Counter()  # the number of merges that a piece is a part of
-    for left, right in family.merges:
+    order_of: dict[str, int] = {}  # decreases with the rank of the first merge of a piece
+    for rank, (left, right) in enumerate(family.merges):
         merges_of.setdefault(left + right, []).append((left, right))
+        order_of.setdefault(left + right, -rank)
         used_by.update({left, right})
     usage = Counter(usage)
     removed: dict[str, int] = {}
@@ -45,10 +53,12 @@ def choose_leaves(
         token_id = pieces[piece]
         return not (token_id in family.special or token_id in family.fallback or token_id in keep)
 
-    heap = [(usage[pieces[piece]], pieces[piece], piece) for piece in merges_of if is_leaf(piece)]
+    leaves = filter(is_leaf, merges_of)
+    heap = [(usage[pieces[piece]], order_of[piece], piece) for piece in leaves]
     heapq.heapify(heap)
     while heap and len(removed) < count:
-        uses, token_id, piece = heapq.heappop(heap)
+        uses, _, piece = heapq.heappop(heap)
+        token_id = pieces[piece]
         # The usage of a leaf grows when a token that contains it is removed: skip old entries.
         if piece in removed or uses != usage[token_id]:
             continue
@@ -62,7 +72,7 @@ def choose_leaves(
             usage[pieces[part]] += uses
         for part in parts_of_all:
             if is_leaf(part):
-                heapq.heappush(heap, (usage[pieces[part]], pieces[part], part))
+                heapq.heappush(heap, (usage[pieces[part]], order_of[part], part))
     return list(removed.values())
 
 
