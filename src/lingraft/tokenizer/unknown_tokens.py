@@ -15,11 +15,16 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
+from lingraft.tokenizer.base import Family
+from lingraft.tokenizer.byte_level_bpe import ByteLevel, byte_characters
 from lingraft.tokenizer.model_tokenizer import ModelTokenizer
 from lingraft.tokenizer.unigram import Unigram
 
 _SHOWN = 5
+_UNITS_AT_ONCE = 10_000
+_UTF8_BYTES = (*range(0xC0), *range(0xC2, 0xF5))  # the others occur in no text
 
 
 def unknown_piece(tokenizer: ModelTokenizer) -> str | None:
@@ -51,6 +56,33 @@ def count_tokens_and_lost(tokenizer: ModelTokenizer, texts: Sequence[str]) -> li
                 lost += len(token) if token_id == family.unknown else 0
         counts.append((len(encoding.ids) - unknown, lost))
     return counts
+
+
+def find_lost_units(family: Family, units: Iterable[str]) -> dict[str, int]:
+    """Return the number of bytes that a tokenizer loses in each unit in which it loses some.
+
+    Besides "<unk>", these are bytes without a piece in a byte-level BPE, which leaves them out.
+    """
+    if not can_lose_text(family):
+        return {}
+    sizes = [len(surface or b"") for surface in family.vocabulary.surfaces]
+    if family.unknown is not None:
+        sizes[family.unknown] = 0
+    lost = {}
+    stream = iter(units)
+    while batch := list(islice(stream, _UNITS_AT_ONCE)):
+        for unit, ids in zip(batch, family.segment(batch), strict=True):
+            missing = len(family.surface_of(unit)) - sum(sizes[token_id] for token_id in ids)
+            if missing > 0:
+                lost[unit] = missing
+    return lost
+
+
+def can_lose_text(family: Family) -> bool:
+    """Return whether a character or byte may have no token."""
+    if isinstance(family, ByteLevel):
+        return any(byte_characters()[byte] not in family.pieces for byte in _UTF8_BYTES)
+    return len(family.fallback) < len(byte_characters())
 
 
 def unknown_text(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[list[bytes]]:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
 from pydantic import Field
 
-from lingraft.errors import RecipeError
+from lingraft.errors import RecipeError, TokenizerError
 from lingraft.progress import progress
 from lingraft.tokenizer.unigram import Unigram
+from lingraft.tokenizer.unknown_tokens import find_lost_units
 from lingraft.vocabulary.balanced_bpe import BalancedLearner, cut_languages
 from lingraft.vocabulary.base import SELECTIONS, Selected, Selection, SelectionRequest
 from lingraft.vocabulary.bpe_learner import Allowed, BPELearner
 from lingraft.vocabulary.continued_unigram import continue_unigram
 from lingraft.vocabulary.intermediate_tokens import find_intermediate_tokens
 from lingraft.vocabulary.word_counts import WordTable, cut_by_base, cut_words
+
+# Rare characters such as emoji are less than this. A script without tokens is nearly all of a text.
+MAX_LOST_SHARE = 0.01
 
 
 @SELECTIONS.register
@@ -71,6 +77,7 @@ class ContinuedBPE(Selection):
                 )
                 raise RecipeError(msg)
             return continue_unigram(request, allowed=allowed, minimum=self.min_saving)
+        request = _without_lost_text(request)
         if request.balanced:
             return self._learn(request, cut_languages(request), allowed)
         return self._learn(request, [cut_words(family, request.counts, request.protected)], allowed)
@@ -115,6 +122,34 @@ class ContinuedBPE(Selection):
             tokens_before,
             {**notes, **intermediate.notes},
         )
+
+
+def _without_lost_text(request: SelectionRequest) -> SelectionRequest:
+    """Leave out the units in which the tokenizer loses text; raise `TokenizerError` if it is much.
+
+    New merges cannot bring lost text back. Where bytes are left out, the tokens around them would
+    even form tokens that no text contains.
+    """
+    readable = partial(_keep_readable, request)
+    balanced = tuple(replace(text, counts=readable(text.counts)) for text in request.balanced)
+    return replace(request, counts=readable(request.counts), balanced=balanced)
+
+
+def _keep_readable(request: SelectionRequest, counts: Counter[str]) -> Counter[str]:
+    family = request.family
+    lost_units = find_lost_units(family, counts)
+    if not lost_units:
+        return counts
+    lost = sum(counts[unit] * size for unit, size in lost_units.items())
+    total = sum(count * len(family.surface_of(unit)) for unit, count in counts.items())
+    if lost > MAX_LOST_SHARE * total:
+        msg = (
+            f"{request.where}: this {family.name} has no token for {lost / total:.1%} of the bytes "
+            "of the target text, and new merges cannot bring them back; choose another base, or "
+            "vocabulary.size: 0"
+        )
+        raise TokenizerError(msg)
+    return Counter({unit: count for unit, count in counts.items() if unit not in lost_units})
 
 
 def _is_allowed(allowed: Allowed, unneeded: frozenset[bytes], surface: bytes) -> bool:

@@ -10,6 +10,8 @@ from lingraft.corpus import Corpus
 from lingraft.display_text import UNKNOWN_LANGUAGE
 from lingraft.errors import RecipeError
 from lingraft.store import Draft
+from lingraft.tokenizer import Family
+from lingraft.tokenizer.unigram import Unigram
 from lingraft.vocabulary.auto_size import AutoSize
 from lingraft.vocabulary.base import Selected, Selection
 from lingraft.vocabulary.intermediate_tokens import INTERMEDIATE
@@ -20,14 +22,18 @@ MIN_FOUND_SHARE = 0.9
 MAX_CHANGED_SHARE = 0.02
 
 
-def warn_of_lost_characters(claims: Iterable[Claim], draft: Draft) -> None:
+def warn_of_lost_characters(claims: Iterable[Claim], family: Family, draft: Draft) -> None:
     """Warn of characters in the target text that the base tokenizer itself cannot represent."""
+    effect = "new merges of a BPE do not bring them back"
+    if isinstance(family, Unigram):
+        effect = (
+            "new tokens bring back characters without a piece, but not characters that the "
+            "normalizer removes"
+        )
     for claim in claims:
         if claim.name == BASE_LOSS and claim.value:
             draft.warn(
-                f"source tokenizer: {claim.detail}; new tokens bring back characters without a "
-                "piece, but not characters that the normalizer removes; choose another base if "
-                "these matter"
+                f"source tokenizer: {claim.detail}; {effect}; choose another base if these matter"
             )
 
 

@@ -181,5 +181,5 @@ def _check_certificate(
         certificate = write_certificate(
             claims, draft.path("certificate.json"), waived=extension.allow
         )
-    warn_of_lost_characters(certificate.claims, draft)
+    warn_of_lost_characters(certificate.claims, evidence.source.family, draft)
     return certificate

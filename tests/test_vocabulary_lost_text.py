@@ -1,0 +1,74 @@
+"""Text that a BPE has no tokens for: it is not learned from, and much of it is refused."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from lingraft.errors import TokenizerError
+from lingraft.tokenizer import family_of
+from lingraft.tokenizer.byte_level_bpe import byte_characters
+from lingraft.tokenizer.unknown_tokens import find_lost_units
+from lingraft.vocabulary import ContinuedBPE, SelectionRequest
+from tests.small_bases import byte_level, sentencepiece
+
+HINDI = ["नमस्ते दुनिया यह एक छोटी कहानी है", "वह अपने भाई का लंबा पत्र पढ़ती है"] * 3
+ENGLISH = ["the cat sat on the mat and the other cat sat there"] * 30
+
+
+def without_fallback():
+    """A SentencePiece BPE with <unk> for characters without a piece."""
+    data = sentencepiece()
+    return family_of({**data, "model": {**data["model"], "byte_fallback": False}}, Path("base"))
+
+
+def without_bytes():
+    """A byte-level BPE that leaves out the bytes it lacks, here all of Hindi but the first ones."""
+    data = byte_level()
+    vocab = data["model"]["vocab"]
+    for byte in range(0x80, 0xC0):
+        vocab.pop(byte_characters()[byte])
+    for merge in list(data["model"]["merges"]):
+        if any(ord(character) >= 0x80 and character != "Ġ" for character in "".join(merge)):
+            data["model"]["merges"].remove(merge)
+    return family_of(data, Path("base"))
+
+
+LOSSY = {"SentencePiece BPE": without_fallback, "byte-level BPE": without_bytes}
+
+
+@pytest.mark.parametrize("name", LOSSY)
+def test_a_bpe_without_tokens_for_much_of_the_text_is_refused(name):
+    """The message names the share of the text and says to choose another base."""
+    family = LOSSY[name]()
+    message = rf"this {name} has no token for [5-9]\d\.\d% .* choose another base"
+    with pytest.raises(TokenizerError, match=message):
+        ContinuedBPE().select(SelectionRequest(family, family.units(HINDI), 20))
+
+
+@pytest.mark.parametrize("name", LOSSY)
+def test_no_token_is_learned_from_a_word_with_lost_characters(name):
+    """Every added token occurs in the text, also where bytes between two others are left out."""
+    family = LOSSY[name]()
+    text = [*ENGLISH, "ok é💁é💁"]
+    chosen = ContinuedBPE().select(SelectionRequest(family, family.units(text), 200))
+    joined = " ".join(text).encode()
+    assert chosen.surfaces
+    assert [surface for surface in chosen.surfaces if surface not in joined] == []
+
+
+def test_lost_bytes_are_counted_by_unit():
+    """A unit of known characters loses nothing, another one the bytes of its unknown ones."""
+    family = without_fallback()
+    assert find_lost_units(family, ["▁the", "▁tक", "▁ééth"]) == {"▁tक": 3, "▁ééth": 4}
+    family = without_bytes()
+    assert find_lost_units(family, Counter(["the", "tà¤ķ"])) == {"tà¤ķ": 2}
+
+
+@pytest.mark.parametrize("make", [byte_level, sentencepiece])
+def test_tokenizers_with_every_byte_lose_nothing(make):
+    """A text in any script is learned from."""
+    family = family_of(make(), Path("base"))
+    assert find_lost_units(family, family.units([*HINDI, "é💁\x00"])) == {}
