@@ -73,6 +73,28 @@ def count_left_unused(surface, cut, chosen):
     return sum(0 < uses[part] <= taken[part] for part in chosen)
 
 
+def adjacent_pairs(parts):
+    """Return the surfaces of adjacent parts, each once; the bytes of a character never merge."""
+    return {
+        left + right
+        for (left, left_cost), (right, right_cost) in pairwise(parts)
+        if left_cost == right_cost == 1
+    }
+
+
+def count_merges(parts, surface):
+    """Return how many tokens a merge for a surface saves: in `a a a` it is one for `aa`."""
+    parts, merges = [part if cost == 1 else None for part, cost in parts], 0
+    for cut in range(1, len(surface)):  # the tokenizer merges the shorter left part first
+        place = 0
+        while place + 1 < len(parts):
+            if parts[place : place + 2] == [surface[:cut], surface[cut:]]:
+                parts[place : place + 2] = [None]
+                merges += 1
+            place += 1
+    return merges
+
+
 def slow_continuation(family, counts, size, step_cost):
     """At each step segment everything again with the real tokenizer and add the best pair."""
     chosen, refused = [], set()
@@ -86,9 +108,8 @@ def slow_continuation(family, counts, size, step_cost):
             for surface, cost in parts:
                 if cost > 1:
                     gains[surface] += (cost - 1) * count
-            for (left, left_cost), (right, right_cost) in pairwise(parts):
-                if left_cost == right_cost == 1:
-                    gains[left + right] += count
+            for surface in adjacent_pairs(parts):
+                gains[surface] += count_merges(parts, surface) * count
         usable = {
             surface: gain
             for surface, gain in gains.items()
@@ -96,10 +117,9 @@ def slow_continuation(family, counts, size, step_cost):
         }
         if step_cost:
             usable = {
-                surface: gain // (1 + step_cost * count_left_unused(surface, cut, chosen))
+                surface: max(gain // (1 + step_cost * count_left_unused(surface, cut, chosen)), 1)
                 for surface, gain in usable.items()
             }
-            usable = {surface: worth for surface, worth in usable.items() if worth}
         if not usable:
             return chosen
         best = min(usable, key=lambda surface: (-usable[surface], len(surface), surface))
@@ -129,6 +149,56 @@ def test_the_learner_adds_exactly_the_tokens_of_the_slow_reference(name, step_co
     counts = family.units(texts * copies)
     fast = ContinuedBPE(step_cost=step_cost).select(SelectionRequest(family, counts, 12))
     assert list(fast.surfaces) == slow_continuation(family, counts, 12, step_cost)
+
+
+REPEATED = st.builds(str.__mul__, st.sampled_from(["a", "क", "ab"]), st.integers(1, 30))
+RUNS = st.lists(st.text("aabक ", min_size=1, max_size=24) | REPEATED, min_size=1, max_size=6)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(texts=RUNS, size=st.integers(1, 20), step_cost=st.sampled_from([0, 10]))
+def test_what_tokens_saved_is_the_difference_of_the_real_numbers_of_tokens(
+    name, texts, size, step_cost
+):
+    """The tokens before, less what each token saved, are those of the extended tokenizer.
+
+    This holds after every token, also in runs of one character, where pairs overlap, and where
+    earlier tokens are merged again.
+    """
+    family = FAMILIES[name]
+    counts = family.units(texts)
+    chosen = ContinuedBPE(step_cost=step_cost).select(SelectionRequest(family, counts, size))
+    for number in {1, len(chosen.surfaces) // 2, len(chosen.surfaces)}:
+        model = model_of(family, chosen.surfaces[:number])
+        tokens = sum(
+            len(model.encode(unit, add_special_tokens=False).ids) * count
+            for unit, count in counts.items()
+        )
+        assert chosen.tokens_before - sum(chosen.saved[:number]) == tokens
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(texts=RUNS)
+def test_pairs_in_runs_of_a_character_are_ranked_by_the_merges_that_they_allow(name, texts):
+    """The learner adds the same tokens as the slow reference, which counts no overlapping pair."""
+    family = FAMILIES[name]
+    counts = family.units(texts)
+    fast = ContinuedBPE(step_cost=0).select(SelectionRequest(family, counts, 12))
+    assert list(fast.surfaces) == slow_continuation(family, counts, 12, 0)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_step_cost_puts_tokens_last_and_leaves_none_out(name):
+    """Once no token is left that saves anything, the text is as short as without a step cost."""
+    family = FAMILIES[name]
+    counts = family.units(TEXTS[:4])
+    ends = set()
+    for step_cost in (0, 10):
+        chosen = ContinuedBPE(step_cost=step_cost).select(SelectionRequest(family, counts, 999))
+        ends.add(chosen.tokens_before - sum(chosen.saved))
+    assert len(ends) == 1
 
 
 @pytest.mark.parametrize("name", FAMILIES)

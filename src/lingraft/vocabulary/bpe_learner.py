@@ -10,7 +10,8 @@ extended tokenizer would cut into more than two tokens, so that no single merge 
 Greedy BPE leaves tokens that no text uses: "abc" needs the intermediate token "ab", and if every
 "ab" is followed by "c", the row of "ab" is never read again. Two rules keep such tokens rare:
 
-- A candidate that would leave `k` new tokens unused counts 1 / (1 + `step_cost` x k) of its saving.
+- A candidate that would leave `k` new tokens unused counts 1 / (1 + `step_cost` x k) of its saving,
+  but not less than `minimum` if it saves that many tokens: such candidates come last.
 - A candidate that is not valid UTF-8 counts the saving of the most frequent valid token that it
   leads to, because it is useful only as an intermediate token.
 
@@ -21,14 +22,18 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from lingraft.vocabulary.candidate_queue import CandidateQueue
-from lingraft.vocabulary.intermediate_tokens import PartialCharacter, is_valid_utf8
+from lingraft.vocabulary.intermediate_tokens import (
+    PartialCharacter,
+    is_valid_utf8,
+    reduce_saving,
+)
 from lingraft.vocabulary.pair_index import (
     END,
     PairIndex,
@@ -77,6 +82,7 @@ class BPELearner:
         self.words = words
         self.allowed = allowed
         self.cut_alone = cut_alone
+        self.minimum = minimum
         self.step_cost = step_cost
         self.learned = RankedTokens()
         self.index = PairIndex(words)
@@ -152,19 +158,26 @@ class BPELearner:
 
     def _worth(self, surface: bytes, saving: int) -> int:
         """Return what a candidate counts: its saving, reduced by the rules of the module."""
-        if not self.step_cost or surface in self.symbol_of:
+        if surface in self.symbol_of:  # a character without a piece
+            return saving
+        splits = self._splits(surface)
+        if _can_overlap(splits):
+            saving = self.index.count_merges(splits)
+        if not self.step_cost:
             return saving
         if not is_valid_utf8(surface):
-            partial = PartialCharacter(surface, saving, self._splits(surface))
-            return partial.worth(self.index, self.surfaces, self.allowed, self.step_cost)
-        return saving // (1 + self.step_cost * self._count_left_unused(surface, saving))
+            partial = PartialCharacter(surface, saving, splits)
+            return partial.worth(
+                self.index, self.surfaces, self.allowed, self.step_cost, self.minimum
+            )
+        divisor = 1 + self.step_cost * self._count_left_unused(splits, saving)
+        return reduce_saving(saving, divisor, self.minimum)
 
-    def _count_left_unused(self, surface: bytes, saving: int) -> int:
+    def _count_left_unused(self, splits: Sequence[tuple[int, int]], saving: int) -> int:
         """Count the new tokens that would be unused if this candidate were a token.
 
         Tokens that are not valid UTF-8 do not count: they were accepted as intermediate tokens.
         """
-        splits = self._splits(surface)
         parts = set()
         for split in splits:
             for part in split:
@@ -222,30 +235,38 @@ class BPELearner:
         self.rank[surface] = len(self.rank)
         self.symbol_of[surface] = new
         self.learned.surfaces.append(surface)
-        self.learned.saved.append(self.candidates.saving.get(surface, 0))
         self.candidates.refuse(surface)
+        saved = 0
         if virtual is None:
-            self._merge_all(surface)
+            saved += self._merge_all(surface)
         else:
             # The character becomes one live symbol, which takes part in pairs from now on.
             places = self._places_of_virtual.pop(virtual)
             self.index.symbol[places] = new
-            self._reduce_measured(places, self.words.costs[virtual - self.words.virtual] - 1)
+            saving = self.words.costs[virtual - self.words.virtual] - 1
+            self._reduce_measured(places, saving)
             self.uses[new] = int(self.index.weight[places].sum())
+            saved += saving * self.uses[new]
             self._count_new_pairs(places, new)
         # New neighbours may spell earlier tokens. The tokenizer merges the lowest rank first.
         while self._waiting:
             _, earlier = heapq.heappop(self._waiting)
-            self._merge_all(earlier)
+            saved += self._merge_all(earlier)
+        self.learned.saved.append(saved)
 
-    def _merge_all(self, surface: bytes) -> None:
-        """Merge every pair that spells a new token, and update the savings around it."""
+    def _merge_all(self, surface: bytes) -> int:
+        """Merge every pair that spells a new token, and update the savings around it.
+
+        Returns the number of merges, each of which saves one token.
+        """
         new = self.symbol_of[surface]
+        merges = 0
         for left, right in self._splits(surface):
             places = self.index.places_of(left, right)
             if not len(places):
                 continue
             count = int(self.index.weight[places].sum())
+            merges += count
             self.uses[new] = self.uses.get(new, 0) + count
             for part in (left, right):
                 if part in self.uses:
@@ -255,6 +276,7 @@ class BPELearner:
             self._reduce_pairs(around.before, around.before_weights, left, is_before=True)
             self._reduce_pairs(around.after, around.after_weights, right, is_before=False)
             self._count_new_pairs(places, new)
+        return merges
 
     def _reduce_measured(self, places: Places, saving: int) -> None:
         """Subtract what a merge at these places saves in the measured text."""
@@ -306,3 +328,13 @@ class BPELearner:
     def _is_live(self, symbol: int) -> bool:
         """Return whether a symbol may be part of a pair."""
         return symbol >= self.virtual_end or not self._inert[symbol]
+
+
+def _can_overlap(splits: Sequence[tuple[int, int]]) -> bool:
+    """Return whether a symbol may be the end of one pair and the start of another one.
+
+    >>> _can_overlap([(7, 7)]), _can_overlap([(1, 2), (2, 1)]), _can_overlap([(1, 5), (2, 4)])
+    (True, True, False)
+    """
+    lefts = {left for left, _ in splits}
+    return any(right in lefts for _, right in splits)

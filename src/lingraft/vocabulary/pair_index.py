@@ -10,7 +10,7 @@ Memory is O(symbols), the time of a merge is O(occurrences).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,13 +90,37 @@ class PairIndex:
 
     def places_of(self, left: int, right: int) -> Places:
         """Return the places of the left symbol of each pair (left, right) in the text now."""
+        places = self._overlapping_places_of(left, right)
+        return _without_overlap(places, self.next) if left == right else places
+
+    def _overlapping_places_of(self, left: int, right: int) -> Places:
         places = self._indexed(left << 32 | right)
         if not len(places):
             return places
         places = places[self.symbol[places] == left]
         after = self.next[places]
-        places = places[(after != END) & (self.symbol[after] == right)]
-        return _without_overlap(places, self.next) if left == right else places
+        found: Places = places[(after != END) & (self.symbol[after] == right)]
+        return found
+
+    def count_merges(self, pairs: Sequence[tuple[int, int]]) -> int:
+        """Return how many merges these pairs allow, merged one pair after the other.
+
+        Each symbol can be merged once: `a a a` holds `a a` twice, but allows one merge.
+        """
+        taken = self._absorbed  # a scratch array, which is False between calls
+        chunks: list[Places] = []
+        count = 0
+        for left, right in pairs:
+            places = self._overlapping_places_of(left, right)
+            places = places[~(taken[places] | taken[self.next[places]])]
+            if left == right:
+                places = _without_overlap(places, self.next)
+            count += int(self.weight[places].sum())
+            chunks += [places, self.next[places].astype(np.int64)]
+            taken[chunks[-2]] = taken[chunks[-1]] = True
+        for chunk in chunks:
+            taken[chunk] = False
+        return count
 
     def _indexed(self, key: int) -> Places:
         """Return all places that were ever indexed under a key, each once."""
@@ -168,10 +192,10 @@ def sum_runs(symbols: Symbols, weights: Weights) -> Iterator[tuple[int, int, int
 
 def _without_overlap(places: Places, following: Symbols) -> Places:
     """Keep every second place of a run of equal symbols, from the left: aaa holds one pair aa."""
-    kept: list[int] = []
-    merged = END
-    for place in np.sort(places).tolist():
-        if place != merged:
-            kept.append(place)
-            merged = int(following[place])
-    return np.array(kept, dtype=np.int64)
+    places = np.sort(places)
+    number = np.arange(len(places))
+    continues: npt.NDArray[np.bool_] = np.zeros(len(places), dtype=np.bool_)
+    continues[1:] = places[1:] == following[places[:-1]]
+    run_start = np.maximum.accumulate(np.where(continues, 0, number))
+    kept: Places = places[(number - run_start) % 2 == 0]
+    return kept
