@@ -128,11 +128,13 @@ def measure(
     words = words or TextWords.of(documents, unit_of(documents))
     counter = WordCounter(TokenPlaces.of(tokenizer), words.unit)
     used = np.zeros(tokenizer.size, dtype=np.int64)
-    kept = 0
+    kept = of_words = 0
     for start in range(0, len(documents), _BATCH_DOCUMENTS):
         part = slice(start, start + _BATCH_DOCUMENTS)
         encoded = [np.array(ids, dtype=np.int64) for ids in tokenizer.encode(documents[part])]
-        kept += sum(map(counter.count, words.spans[part], encoded))
+        for whole, of in map(counter.count, words.spans[part], encoded):
+            kept += whole
+            of_words += of
         used += np.bincount(np.concatenate(encoded), minlength=tokenizer.size)
     tokens = int(used.sum())
     # The kind depends on the token alone, so it is found once for each token that occurs.
@@ -140,7 +142,7 @@ def measure(
     for token_id in np.flatnonzero(used).tolist():
         kinds[_kind(tokenizer.family, token_id)] += int(used[token_id])
     share = {kind: count / max(tokens, 1) for kind, count in kinds.items()}
-    units = int(words.totals.sum())
+    units = words.units
     return Measures(
         documents=len(documents),
         bytes=text_bytes(documents),
@@ -154,7 +156,7 @@ def measure(
         single=share.get("single", 0.0),
         torn=share.get("torn", 0.0),
         unknown=share.get("unknown", 0.0),
-        kept_whole=kept / max(units, 1),
+        kept_whole=kept / max(of_words, 1),
         frequent_kept=frequent_words_kept(tokenizer, words.frequent) if words.frequent else None,
         efficiency=renyi_efficiency(used),
         tokens_in_use=int((used > 0).sum()),

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lingraft.evaluation.bootstrap import Floats, measure_difference, measure_ratio
+from lingraft.evaluation.bootstrap import measure_difference, measure_ratio
 from lingraft.evaluation.config import BootstrapSettings
 from lingraft.evaluation.text_scores import Integers, TextScores
 from lingraft.measurement import Measurement
@@ -171,9 +171,9 @@ class TextWords:
         return cls(unit, spans, [word for word, _ in counts.most_common(FREQUENT)])
 
     @property
-    def totals(self) -> Floats:
-        """The number of units of each document."""
-        return np.array([len(spans.starts) for spans in self.spans], dtype=np.float64)
+    def units(self) -> int:
+        """The number of units of all documents."""
+        return sum(len(spans.starts) for spans in self.spans)
 
 
 class WordCounter:
@@ -183,14 +183,19 @@ class WordCounter:
     >>> counter = WordCounter(places, TextUnit.WORD)
     >>> spans = WordSpans.of("Ein Wort", ["Ein", "Wort"])
     >>> counter.count(spans, [0, 1, 2]), counter.count(spans, [0, 3])
-    (1, 2)
+    ((1, 2), (2, 2))
     """
 
     def __init__(self, places: TokenPlaces, unit: TextUnit) -> None:
         self.places, self.unit = places, unit
 
-    def count(self, spans: WordSpans, ids: Sequence[int] | Integers) -> int:
-        """Return how many of the words of a text are whole in its tokens."""
+    def count(self, spans: WordSpans, ids: Sequence[int] | Integers) -> tuple[int, int]:
+        """Return how many of the words of a text are whole in its tokens, and of how many.
+
+        A normalizer may write one word as several: NFKC makes four of ﷺ. Lost words count as not
+        kept. So the number is that of the text or of the tokens, whichever is higher.
+        """
+        words = len(spans.starts)
         ends = self.places.ends(ids, spans.text)
         if ends is None:
             # The words of the text as the tokenizer has it.
@@ -198,7 +203,7 @@ class WordCounter:
             ends = np.cumsum(self.places.sizes[np.asarray(ids, dtype=np.int64)])
         # The tokens that end behind the start of a word and before its end.
         inside = np.searchsorted(ends, spans.ends) - np.searchsorted(ends, spans.starts, "right")
-        return int((inside == 0).sum())
+        return int((inside == 0).sum()), max(words, len(spans.starts))
 
     def _find(self, text: str) -> WordSpans:
         if self.unit is TextUnit.CHARACTER:
@@ -230,8 +235,9 @@ def measure_words_kept(
     kept = {}
     for subject, score in scores.items():
         count = WordCounter(TokenPlaces.of(tokenizers[subject]), unit).count
-        counts = list(map(count, words.spans, score.documents()))
-        kept[subject] = np.array(counts, dtype=np.float64), words.totals
+        counts = np.array(list(map(count, words.spans, score.documents())), dtype=np.float64)
+        whole, of_words = counts.reshape(-1, 2).T
+        kept[subject] = whole, of_words
     metric, of = unit.kept_whole, len(words.frequent)
     common: dict[str, Any] = {"language": language, "bootstrap": bootstrap}
     for subject, ratio in kept.items():
