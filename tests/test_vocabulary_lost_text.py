@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lingraft.errors import TokenizerError
-from lingraft.tokenizer import family_of
+from lingraft.evaluation.config import BootstrapSettings
+from lingraft.evaluation.fertility import premium
+from lingraft.tokenizer import family_of, open_tokenizer
 from lingraft.tokenizer.byte_level_bpe import byte_characters
-from lingraft.tokenizer.unknown_tokens import find_lost_units
+from lingraft.tokenizer.unknown_tokens import count_tokens, count_tokens_and_lost, find_lost_units
 from lingraft.vocabulary import ContinuedBPE, SelectionRequest
+from lingraft.vocabulary.premium_balance import PremiumBalance, measure_premiums
 from tests.small_bases import byte_level, sentencepiece
 
 HINDI = ["नमस्ते दुनिया यह एक छोटी कहानी है", "वह अपने भाई का लंबा पत्र पढ़ती है"] * 3
@@ -72,3 +77,32 @@ def test_tokenizers_with_every_byte_lose_nothing(make):
     """A text in any script is learned from."""
     family = family_of(make(), Path("base"))
     assert find_lost_units(family, family.units([*HINDI, "é💁\x00"])) == {}
+
+
+def test_a_lost_character_counts_as_one_token(tmp_path):
+    """A run of unknown characters is one <unk>, but it counts as its characters."""
+    data = sentencepiece()
+    data["model"]["byte_fallback"] = False
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
+    tokenizer = open_tokenizer(tmp_path)
+    (ids,) = tokenizer.encode(["कमल"])
+    assert ids.count(0) == 1
+    assert count_tokens_and_lost(tokenizer, ["कमल", "the cat"]) == [
+        (len(ids) - 1, 3),
+        (len(tokenizer.encode(["the cat"])[0]), 0),
+    ]
+
+
+def test_premiums_count_lost_characters(assets):
+    """T5 writes a Hindi word as one <unk>; that does not make Hindi cheap."""
+    tokenizer = open_tokenizer(assets / "tokenizers" / "t5")
+    columns = {"en": ["the river is cold", "we walk"], "hi": ["नदी ठंडी है", "हम चलते हैं"]}
+    settings = BootstrapSettings(resamples=100)
+    (row,) = premium(tokenizer, columns, "t5", settings)
+    tokens = {language: sum(count_tokens(tokenizer, texts)) for language, texts in columns.items()}
+    assert tokens["hi"] > 15
+    assert row.value == tokens["hi"] / tokens["en"]
+    balance = PremiumBalance(columns)
+    corpus = SimpleNamespace(language="hi")
+    premiums = measure_premiums(balance, [corpus], tokenizer, tokenizer)
+    assert premiums.languages[0].before == premiums.languages[0].after == row.value

@@ -24,6 +24,7 @@ from lingraft.evaluation.config import BootstrapSettings
 from lingraft.measurement import Measurement
 from lingraft.tokenizer import ModelTokenizer
 from lingraft.tokenizer.premiums import REFERENCE, gini
+from lingraft.tokenizer.unknown_tokens import count_tokens
 
 if TYPE_CHECKING:
     from lingraft.evaluation.text_scores import TextScores
@@ -136,15 +137,15 @@ def premium(
     """Measure the premium of each language over English, with intervals over parallel sentences.
 
     `columns` holds the same sentences by language tag, with `en` among them. With two or more other
-    languages, the Gini coefficients of their premiums follow.
+    languages, the Gini coefficients of their premiums follow. A lost character counts as one token.
     """
-    english = list(map(len, tokenizer.encode(columns[REFERENCE])))
+    english = count_tokens(tokenizer, columns[REFERENCE])
     tokens: dict[str, list[int]] = {}
     measurements = []
     for language, texts in columns.items():
         if language == REFERENCE:
             continue
-        tokens[language] = list(map(len, tokenizer.encode(texts)))
+        tokens[language] = count_tokens(tokenizer, texts)
         measurement = measure_ratio(
             "premium over English",
             "ratio",

@@ -43,18 +43,17 @@ def count_tokens(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[int]:
 
 def count_tokens_and_lost(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[tuple[int, int]]:
     """Return the number of known tokens and of lost characters of each text."""
-    family = tokenizer.family
-    if unknown_piece(tokenizer) is None or not isinstance(family, Unigram):
-        return [(len(ids), 0) for ids in tokenizer.encode(texts)]
-    counts = []
-    # Encodings of the fast call do not hold the tokens, which are the lost characters here.
-    for encoding in family.encodings(texts):
-        unknown = encoding.ids.count(family.unknown)
-        lost = 0
-        if unknown:
-            for token, token_id in zip(encoding.tokens, encoding.ids, strict=True):
-                lost += len(token) if token_id == family.unknown else 0
-        counts.append((len(encoding.ids) - unknown, lost))
+    family, unknown = tokenizer.family, tokenizer.family.unknown
+    encoded = tokenizer.encode(texts)
+    counts = [(len(ids), 0) for ids in encoded]
+    if unknown is None or not can_lose_text(family):
+        return counts
+    lossy = [number for number, ids in enumerate(encoded) if unknown in ids]
+    # Encodings of the fast call do not hold the text of a token.
+    lost_text = unknown_text(tokenizer, [texts[number] for number in lossy])
+    for number, parts in zip(lossy, lost_text, strict=True):
+        known = counts[number][0] - len(parts)
+        counts[number] = known, sum(len(part.decode()) for part in parts)
     return counts
 
 

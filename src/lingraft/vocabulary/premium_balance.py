@@ -20,6 +20,7 @@ from lingraft.formatting import factor, number
 from lingraft.store import write_json
 from lingraft.tokenizer import Family, ModelTokenizer
 from lingraft.tokenizer.premiums import REFERENCE, gini
+from lingraft.tokenizer.unknown_tokens import count_tokens
 from lingraft.vocabulary.base import LanguageText
 from lingraft.vocabulary.corpus_words import CorpusWords
 from lingraft.vocabulary.text_lengths import relative_lengths
@@ -182,7 +183,10 @@ def measure_premiums(
 
 @dataclass(frozen=True)
 class _Lengths:
-    """The tokens of texts under both tokenizers, and the pre-tokens of the extended one."""
+    """The tokens of texts under both tokenizers, and the pre-tokens of the extended one.
+
+    A lost character counts as one token.
+    """
 
     before: int
     after: int
@@ -191,8 +195,8 @@ class _Lengths:
     @classmethod
     def of(cls, texts: Sequence[str], source: ModelTokenizer, target: ModelTokenizer) -> _Lengths:
         return cls(
-            sum(map(len, source.encode(texts))),
-            sum(map(len, target.encode(texts))),
+            sum(count_tokens(source, texts)),
+            sum(count_tokens(target, texts)),
             target.family.units(texts).total(),
         )
 
