@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from lingraft.certificate.readings import read_file_with_transformers, read_with_lingraft
 from lingraft.errors import TokenizerError
 from lingraft.splice import identity_splice
 from lingraft.tokenizer import open_tokenizer
@@ -231,3 +232,17 @@ def test_dropout_padding_and_truncation_do_not_act(tmp_path):
     saved = json.loads((tmp_path / "target" / "tokenizer.json").read_text())
     assert (saved["padding"], saved["truncation"]) == (data["padding"], data["truncation"])
     assert saved["model"]["dropout"] is None
+
+
+def test_a_panic_of_the_library_is_an_error_in_one_line(tmp_path):
+    """A normalizer that strips text between added tokens panics in Rust; both readings say so."""
+    data = BASES["byte-level BPE"]()
+    (end,) = data["added_tokens"]
+    spaces = {"id": end["id"] + 1, "content": "  ", "special": False, "normalized": True}
+    data["added_tokens"].append({**end, **spaces})
+    data["normalizer"] = {"type": "Strip", "strip_left": True, "strip_right": True}
+    folder = written(tmp_path / "base", data)
+    readings = [read_with_lingraft(open_tokenizer(folder)), read_file_with_transformers(folder)]
+    for encode in (readings[0].ids, readings[0].plain, readings[1].ids, readings[1].plain):
+        with pytest.raises(TokenizerError, match="tokenizers cannot use it"):
+            encode(["é é"])

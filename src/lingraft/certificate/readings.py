@@ -21,6 +21,7 @@ from lingraft.model_code import is_permitted
 from lingraft.store import temporary_folder
 from lingraft.tokenizer import ModelTokenizer
 from lingraft.tokenizer.added_tokens import FLAGS, content_of
+from lingraft.tokenizer.json_format import library_errors
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
 from lingraft.tokenizer.loaded_settings import load_auto_tokenizer
 
@@ -71,7 +72,8 @@ def read_with_lingraft(tokenizer: ModelTokenizer) -> Reading:
         backend = tokenizer.backend
         try:
             backend.encode_special_tokens = False
-            encodings = backend.encode_batch_fast(list(texts), add_special_tokens=True)
+            with library_errors(tokenizer.folder):
+                encodings = backend.encode_batch_fast(list(texts), add_special_tokens=True)
         finally:
             backend.encode_special_tokens = True
         return [encoding.ids for encoding in encodings]
@@ -123,15 +125,18 @@ def build_reading(loaded: Any) -> Reading:
         named = getattr(loaded, f"{role}_token", None) is not None
         roles[role] = getattr(loaded, f"{role}_token_id") if named else None
 
+    reader = f"transformers {version('transformers')}, {type(loaded).__name__}"
+
     def ids(texts: Sequence[str]) -> Ids:
-        encoded: Ids = loaded(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        with library_errors(reader):
+            encoded: Ids = loaded(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
         return encoded
 
     def plain(texts: Sequence[str]) -> Ids:
-        encoded: Ids = loaded(list(texts), verbose=False)["input_ids"]
+        with library_errors(reader):
+            encoded: Ids = loaded(list(texts), verbose=False)["input_ids"]
         return encoded
 
-    reader = f"transformers {version('transformers')}, {type(loaded).__name__}"
     return Reading(reader, loaded.get_vocab(), flags, roles, ids, plain, loaded)
 
 
