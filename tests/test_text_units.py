@@ -38,6 +38,14 @@ def test_a_mixed_text_has_words_only_if_few_letters_have_none() -> None:
     assert unit_of([TEXTS["bo"][0] * 3, chinese, ENGLISH]) is TextUnit.SYLLABLE
 
 
+def test_marks_do_not_count_in_the_share_of_a_script() -> None:
+    """Thai writes many vowels and all tones as marks, and English none: only letters count."""
+    thai = "น้ำในแม่น้ำเย็นมากและเราเดินเล่นที่ริมตลิ่งจนถึงเย็น"
+    assert (sum(map(str.isalpha, thai)), len(thai)) == (39, 52)
+    assert unit_of([ENGLISH * 4, thai]) is TextUnit.WORD
+    assert unit_of([ENGLISH * 4, thai, thai]) is TextUnit.CHARACTER
+
+
 def test_the_unit_does_not_depend_on_the_order_of_sources() -> None:
     """Documents are looked at in all of the text, not only in its first file."""
     documents = [ENGLISH] * 150 + [TEXTS["th"][0]] * 150

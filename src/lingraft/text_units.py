@@ -46,8 +46,9 @@ def letters_in(scripts: frozenset[str]) -> str:
 # The WORD flag selects the default boundaries of Unicode instead of changes of \w.
 _BOUNDARY = regex.compile(r"\b", regex.VERSION1 | regex.WORD)
 _WORD_SIGN = regex.compile(r"[\p{L}\p{N}]")
-_SYLLABIC = regex.compile(letters_in(SYLLABLE_SCRIPTS))
-_CHARACTER = regex.compile(letters_in(CHARACTER_SCRIPTS))
+# Without marks and punctuation, as `_WORD_SIGN`: shares of letters are compared.
+_SYLLABIC = regex.compile(rf"[{letters_in(SYLLABLE_SCRIPTS)}&&[\p{{L}}\p{{N}}]]", regex.VERSION1)
+_CHARACTER = regex.compile(rf"[{letters_in(CHARACTER_SCRIPTS)}&&[\p{{L}}\p{{N}}]]", regex.VERSION1)
 # Medials (U+103B-103E) and a dot (U+1037) can stand before the asat (U+103A). A letter is stacked
 # under the one before it by U+1039.
 _BURMESE_ONSET = r"[\p{Script=Mymr}&&\p{Lo}](?![\u1037\u103B-\u103E]*[\u1039\u103A])"
