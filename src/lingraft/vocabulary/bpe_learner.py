@@ -121,8 +121,13 @@ class BPELearner:
         """Make every character without a piece a candidate: a token for it replaces its bytes."""
         words = self.words
         places = np.flatnonzero(self.index.symbol >= words.virtual)
-        for cost, symbol in zip(words.costs, range(words.virtual, self.virtual_end), strict=True):
-            own = places[self.index.symbol[places] == symbol]
+        # Sorted once: Korean and Chinese texts have thousands of such characters.
+        order = np.argsort(self.index.symbol[places], kind="stable")
+        places = places[order]
+        symbols = np.arange(words.virtual, self.virtual_end + 1)
+        bounds = np.searchsorted(self.index.symbol[places], symbols)
+        for i, cost in enumerate(words.costs):
+            symbol, own = words.virtual + i, places[bounds[i] : bounds[i + 1]]
             surface = self.surfaces[symbol]
             if surface and self.allowed(surface):
                 self._places_of_virtual[symbol] = own
