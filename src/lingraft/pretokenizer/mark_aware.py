@@ -31,9 +31,7 @@ from lingraft.pretokenizer.scripts import SENTENCES
 from lingraft.tokenizer.byte_level_bpe import pre_tokenizers as steps_of
 from lingraft.tokenizer.convert import GPT2_REGEX
 from lingraft.tokenizer.json_format import Data, split_step
-
-JOINERS = "\u200c\u200d"
-"""ZWNJ and ZWJ, which control conjuncts after a mark."""
+from lingraft.tokenizer.learnable_text import JOINERS
 
 # A joiner continues a word only after a mark. At a word's start, or between other characters such
 # as emoji, it is split as before.

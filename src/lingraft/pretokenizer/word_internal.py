@@ -19,7 +19,6 @@ from functools import lru_cache
 import regex
 
 from lingraft.pretokenizer.mark_aware import (
-    JOINERS,
     count_splits,
     lacks_marks,
     mark_aware_pattern,
@@ -30,6 +29,7 @@ from lingraft.pretokenizer.mark_aware import (
 from lingraft.pretokenizer.regex_syntax import CharacterClass, Repeat, members
 from lingraft.pretokenizer.scripts import SAMPLES
 from lingraft.tokenizer.json_format import Data
+from lingraft.tokenizer.learnable_text import JOINERS
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,13 @@
 1. A token holds no control, private-use, unassigned or surrogate character. Nor does it hold an
    invisible character without an effect inside of words: soft hyphen, zero-width space, word
    joiner, byte order mark, direction marks, tags, fillers. White space is left to the
-   pre-tokenizer.
+   pre-tokenizer. Signs that enclose what follows (the Arabic end of ayah, number signs) are
+   visible, though Unicode lists them as format controls.
 2. ZWNJ and ZWJ may only follow a letter or mark of a script in which they control joining (Arabic,
-   Syriac, Mongolian, N'Ko, the Indic scripts, Khmer, Myanmar). ZWJ may also join two emoji.
-3. A variation selector may follow a visible character.
+   Syriac, Mongolian, N'Ko, Adlam, the Indic scripts, Khmer, Myanmar, Javanese, Balinese), in any
+   other script a letter that joins the following one, or a virama. ZWJ may also join two emoji.
+3. A variation selector may follow a visible character, and the Mongolian vowel separator may
+   follow a Mongolian letter.
 4. Digits of other scripts follow the base's treatment of ASCII digits (`DigitRule`). Where the base
    splits digits singly, a token is one digit; where it groups them by three, up to three digits;
    where it keeps numbers whole, any number of digits. ASCII digits themselves are never learned.
@@ -22,21 +25,28 @@ from dataclasses import dataclass
 import regex
 
 # Nearly all texts hold none of these characters, and one search accepts them.
-_NEEDS_A_RULE = regex.compile(r"[\p{C}\p{DI}\p{Nd}--[\t\n\r]]", regex.VERSION1)
-_WITHOUT_EFFECT = regex.compile(r"[\p{C}\p{DI}--[\t\n\r]]", regex.VERSION1)
+_VISIBLE = r"[\t\n\r\p{Prepended_Concatenation_Mark}]"
+_NEEDS_A_RULE = regex.compile(rf"[\p{{C}}\p{{DI}}\p{{Nd}}--{_VISIBLE}]", regex.VERSION1)
+_WITHOUT_EFFECT = regex.compile(rf"[\p{{C}}\p{{DI}}--{_VISIBLE}]", regex.VERSION1)
 _JOINING_SCRIPTS = (
     r"[\p{Arabic}\p{Syriac}\p{Mongolian}\p{Nko}\p{Devanagari}\p{Bengali}\p{Gurmukhi}\p{Gujarati}"
-    r"\p{Oriya}\p{Tamil}\p{Telugu}\p{Kannada}\p{Malayalam}\p{Sinhala}\p{Khmer}\p{Myanmar}]"
+    r"\p{Oriya}\p{Tamil}\p{Telugu}\p{Kannada}\p{Malayalam}\p{Sinhala}\p{Khmer}\p{Myanmar}"
+    # Of scripts that are not named: letters with a form before another letter, and viramas.
+    r"\p{Adlam}\p{Javanese}\p{Balinese}\p{Joining_Type=D}\p{Joining_Type=L}"
+    r"\p{Canonical_Combining_Class=9}]"
 )
-_JOINERS = "\u200c\u200d"
+JOINERS = "\u200c\u200d"
+"""ZWNJ and ZWJ, which control joining and conjuncts."""
+
 _SELECTORS = r"\p{Variation_Selector}"
 # The joiners and selectors that rules 2 and 3 allow. At the end of a token they stay: after such a
 # letter they change its form.
 _ALLOWED_JOINERS = regex.compile(
-    rf"(?<={_JOINING_SCRIPTS})(?<=[\p{{L}}\p{{M}}])[{_JOINERS}]"
+    rf"(?<={_JOINING_SCRIPTS})(?<=[\p{{L}}\p{{M}}])[{JOINERS}]"
     rf"|(?<=\p{{Extended_Pictographic}}{_SELECTORS}?|\p{{Emoji_Modifier}})\u200d"
     r"(?=\p{Extended_Pictographic})"
     rf"|(?<=[^\p{{C}}\p{{Z}}\p{{DI}}]){_SELECTORS}"
+    rf"|(?<=\p{{Mongolian}}{_SELECTORS}?)(?<!\u180e)\u180e"
 )
 _DIGIT = regex.compile(r"\p{Nd}")
 _SAMPLES = 200
