@@ -6,16 +6,19 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from lingraft.corpus import Corpus
 from lingraft.corpus.corpus import COUNTS, DocumentWriter
 from lingraft.errors import StoreError
+from lingraft.pretokenizer.named_pretokenizers import BY_NAME
 from lingraft.tokenizer import family_of
+from lingraft.tokenizer.unit_table import count_chunks, counter_of
 from lingraft.vocabulary import corpus_words
 from lingraft.vocabulary.corpus_words import count_words
 from lingraft.workers import HERE, Workers
-from tests.small_bases import BASES
+from tests.small_bases import BASES, byte_level
 
 TEXTS = [
     "the cat sat on the mat",
@@ -83,3 +86,16 @@ def test_a_damaged_corpus_is_named(corpus: Corpus) -> None:
         count_words(family_of(BASES["byte-level BPE"](), "made here"), corpus, HERE)
     assert str(caught.value).startswith(f"{path}: cannot be read")
     assert "\n" not in str(caught.value)
+
+
+def test_units_of_several_words_are_counted_whole():
+    """The expression of EXAONE-MoE puts several words into one unit: texts are not cut at words."""
+    (expression,) = BY_NAME["exaone-moe"].expressions
+    family = family_of(byte_level(pattern=expression), Path("base"))
+    texts = ["the river is cold today. It was warm", "we walk, and 12 geese swim"]
+    expected = Counter(unit for text in texts for unit in family.cut(text))
+    assert any("Ġ" in unit[1:] for unit in expected)
+    assert family.units(texts) == expected
+    chunks = count_chunks(family, pa.chunked_array([texts]))
+    assert counter_of(chunks.units) == expected
+    assert not len(chunks.first)

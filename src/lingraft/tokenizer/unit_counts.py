@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,6 +21,7 @@ _MAX_CHUNKS = 500_000  # distinct chunks held at a time, about 60 MB
 
 _NEIGHBOURS = (".", "a", "1", "'", "(", "-", "।", "क", "é", "😀")
 """Characters of many kinds, to test whether a tokenizer cuts at a space between any two of them."""
+_WORDS = ("a", "the", "नदी", "é", "1")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class UnitCounter:
 
     def count(self, texts: Iterable[str]) -> Counter[str]:
         """Count the units of these texts by chunks, with the same result as `count_whole`."""
+        if not self.cuts_before_words:
+            return self.count_whole(texts)
         units: Counter[str] = Counter()
         chunks: Counter[str] = Counter()
         for text in texts:
@@ -58,13 +61,24 @@ class UnitCounter:
         return units
 
     @cached_property
+    def cuts_before_words(self) -> bool:
+        """Whether the tokenizer cuts at a single space between words.
+
+        A unit of EXAONE-MoE holds several words.
+        """
+        return self._cuts_between(_WORDS, _WORDS)
+
+    @cached_property
     def cuts_at_spaces(self) -> bool:
         """Whether the tokenizer cuts at a single space between any two characters.
 
         Some do so before words only: a unit of BLOOM continues over the space between full stops.
         """
-        for left in _NEIGHBOURS:
-            for right in _NEIGHBOURS:
+        return self.cuts_before_words and self._cuts_between(_NEIGHBOURS, _NEIGHBOURS)
+
+    def _cuts_between(self, lefts: Iterable[str], rights: Sequence[str]) -> bool:
+        for left in lefts:
+            for right in rights:
                 apart = [*self.cut(left), *self.cut(self.prefix + right)]
                 if [*self.cut(f"{left} {right}")] != apart:
                     return False
