@@ -32,7 +32,7 @@ STAGE_VERSIONS = {
     "scoring": 7,
     "tasks": 5,
     "evaluation": 10,
-    "prediction": 4,
+    "prediction": 5,
     "probe": 5,
 }
 """Name of a stage -> version of the code that builds it. Every stage has its entry here."""

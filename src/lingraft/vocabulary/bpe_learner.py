@@ -66,6 +66,8 @@ class BPELearner:
         cut_alone: how the base tokenizer cuts a surface.
         minimum: the least number of tokens that a new token must save.
         step_cost: see the module docstring; 0 is plain greedy BPE.
+        least_worth: what a candidate counts at least that saves `minimum` tokens, by default
+            `minimum`; with 0, candidates that the step cost reduces to nothing are left out.
 
     `measured_tokens` are the tokens of the measured text as it is cut now; 0 without one.
     """
@@ -78,11 +80,12 @@ class BPELearner:
         cut_alone: CutAlone,
         minimum: int = 2,
         step_cost: int = 0,
+        least_worth: int | None = None,
     ) -> None:
         self.words = words
         self.allowed = allowed
         self.cut_alone = cut_alone
-        self.minimum = minimum
+        self.least_worth = minimum if least_worth is None else least_worth
         self.step_cost = step_cost
         self.learned = RankedTokens()
         self.index = PairIndex(words)
@@ -173,10 +176,10 @@ class BPELearner:
         if not is_valid_utf8(surface):
             partial = PartialCharacter(surface, saving, splits)
             return partial.worth(
-                self.index, self.surfaces, self.allowed, self.step_cost, self.minimum
+                self.index, self.surfaces, self.allowed, self.step_cost, self.least_worth
             )
         divisor = 1 + self.step_cost * self._count_left_unused(splits, saving)
-        return reduce_saving(saving, divisor, self.minimum)
+        return reduce_saving(saving, divisor, self.least_worth)
 
     def _count_left_unused(self, splits: Sequence[tuple[int, int]], saving: int) -> int:
         """Count the new tokens that would be unused if this candidate were a token.
