@@ -239,6 +239,20 @@ def test_configurations_that_make_no_model(tiny_model, english_file, tmp_path, c
         assert not (tmp_path / name / "scratch_dir" / "corpus").exists()
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "qwen2", "hidden_size": 64, "num_attention_heads": 4, "head_dim": 8},
+        {"model_type": "gemma3_text", "hidden_size": 64, "sliding_window_pattern": 2},
+    ],
+)
+def test_settings_that_a_model_reads_without_declaring_them_are_accepted(tiny_model, config):
+    """Qwen2's heads have the width of head_dim, which its configuration does not name."""
+    base = BASES.parse({"random": {"tokenizer": str(tiny_model), "config": config}})
+    made = base.config()
+    assert made.get("head_dim", 8) == 8 or made["model_type"] != "qwen2"
+
+
 def test_older_names_of_settings_are_accepted(tiny_model):
     """Settings that transformers reads by another name by now are no unknown ones."""
     config = {"rope_scaling": {"type": "linear", "factor": 2.0}, "torch_dtype": "float32"}

@@ -19,6 +19,7 @@ from lingraft.library.example_model import example_model
 from lingraft.library.given_texts import build_corpora, given_texts
 from lingraft.library.tokenizer_splice import TokenizerSplice, splice_between
 from lingraft.miniature import stories
+from lingraft.splice import AddedToken, Splice
 from lingraft.tokenizer import open_tokenizer
 from lingraft.vocabulary.build_splice import spell_surfaces
 from tests.conftest import ENGLISH, HINDI, ROOT
@@ -260,6 +261,11 @@ def test_a_model_is_not_resized_twice_by_one_splice(case_of, tmp_path):
     again = AutoModelForCausalLM.from_pretrained(tmp_path)
     with pytest.raises(lingraft.ModelError, match="was resized to 327 ids before, and this splice"):
         lingraft.resize(again, case.splice, init="random")
+    # A token that was added by other means since is no second resize.
+    again.resize_token_embeddings(328, mean_resizing=False)
+    further = Splice(328, {i: i for i in range(328)}, (AddedToken(328, b"xy", (5, 6)),))
+    lingraft.resize(again, further, init="mean")
+    assert again.config.lingraft_ids == 329
     # Another model with this configuration, but with its own rows, was not resized.
     other = case.model()
     other.config.lingraft_ids = 327

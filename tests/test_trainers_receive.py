@@ -20,7 +20,7 @@ from lingraft.report import write_report
 from lingraft.splice import Splice
 from lingraft.store import Store
 from lingraft.trainers.engine_log import read_engine_log
-from lingraft.trainers.origin import store_of
+from lingraft.trainers.origin import locate_paths, store_of
 from lingraft.trainers.receive_model import Origin, check_folder, find_received, receive_model
 from tests.commands import lingraft as lingraft_command
 from tests.conftest import make_tiny_model
@@ -234,6 +234,22 @@ def test_a_hand_over_is_received_from_anywhere_below_where_it_was_made(
         find_received(returned.folder, Origin.find(moved), returned.runtime)
     # A check alone reads none of them.
     check_folder(returned.folder, Origin.find(moved), returned.runtime).check()
+
+
+def test_every_path_of_a_hand_over_is_found_from_the_folders_above_it(tmp_path: Path) -> None:
+    """Not only corpora: a tokenizer and parallel sentences are files of the recipe, too."""
+    for name in ("tok/tokenizer.json", "flores.tsv", "a/over/handover.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    recipe = {
+        "model": {"random": {"tokenizer": "tok/tokenizer.json"}},
+        "target": {"corpus": [{"path": "/etc/hostname"}]},
+        "evaluation": {"parallel_file": "flores.tsv"},
+    }
+    found = locate_paths(recipe, tmp_path / "a" / "over")
+    assert found["model"]["random"]["tokenizer"] == str(tmp_path / "tok/tokenizer.json")
+    assert found["evaluation"]["parallel_file"] == str(tmp_path / "flores.tsv")
+    assert found["target"] == recipe["target"]
 
 
 def test_a_checkpoint_is_not_compared_with_a_model_that_it_replaced(

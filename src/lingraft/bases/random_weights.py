@@ -7,9 +7,12 @@ model, and with its configuration so are speed and memory. Losses and generated 
 from __future__ import annotations
 
 import copy
+import inspect
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -147,9 +150,10 @@ def model_config(body: Mapping[str, Any], tokens: int, special: Mapping[str, int
 
 
 def _check_names(settings: Mapping[str, Any], config: Any, where: str = "config") -> None:
-    """Raise `ModelError` for a setting that a configuration does not have.
+    """Raise `ModelError` for a setting that no code of the model reads.
 
-    transformers stores a setting of any name as an attribute, which no model reads.
+    transformers stores a setting of any name as an attribute. Some models read settings that their
+    configuration does not declare, such as `head_dim` of Qwen2.
     """
     from transformers import PretrainedConfig
 
@@ -157,7 +161,8 @@ def _check_names(settings: Mapping[str, Any], config: Any, where: str = "config"
     for name, value in settings.items():
         # Older names, such as rope_theta, are replaced by others and not stored.
         is_stored = name in vars(config)
-        if is_stored and not hasattr(default, name) and not is_token_id(name):
+        is_declared = hasattr(default, name) or is_token_id(name)
+        if is_stored and not is_declared and not _is_read(name, type(config)):
             known = [*default.attribute_map, *(key for key in vars(default) if key[0] != "_")]
             msg = (
                 f"model: {where}.{name}: {config.model_type} has no such setting; "
@@ -167,6 +172,13 @@ def _check_names(settings: Mapping[str, Any], config: Any, where: str = "config"
         part = getattr(config, name, None)
         if isinstance(part, PretrainedConfig) and isinstance(value, Mapping):
             _check_names(value, part, f"{where}.{name}")
+
+
+def _is_read(name: str, config: type[Any]) -> bool:
+    """Whether the code of a configuration or of its models names a setting."""
+    file = Path(inspect.getfile(config))
+    code = [path.read_text(encoding="utf-8") for path in file.parent.glob("*.py")]
+    return any(re.search(rf"\b{re.escape(name)}\b", text) for text in code)
 
 
 @contextmanager

@@ -78,6 +78,10 @@ def is_token_id(key: str) -> bool:
     return key in SPECIAL_IDS or key.endswith(("_token_id", "_token_index"))
 
 
+RESIZED_TO = "lingraft_ids"
+"""The setting of a model that `lingraft.resize` has resized: its number of ids."""
+
+
 def write_configs(source: Path, output: Path, splice: Splice, layout: Layout) -> None:
     """Write config.json and generation_config.json of the resized model.
 
@@ -87,6 +91,8 @@ def write_configs(source: Path, output: Path, splice: Splice, layout: Layout) ->
     for part in text_parts(config):
         renumber_ids(part, splice, source / "config.json")
         _add_legacy_rope_keys(part)
+    # The ids that `lingraft.resize` has noted are those of the source.
+    config.pop(RESIZED_TO, None)
     # The number of rows and not of ids: transformers builds the matrices from it.
     set_vocabulary(config, layout.rows)
     write_json(output / "config.json", config, indent=2)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
+from lingraft.checkpoint.config_files import RESIZED_TO
 from lingraft.checkpoint.embedding_resize import size_notes
 from lingraft.checkpoint.model_resize import resize_model
 from lingraft.checkpoint.model_tensors import ModelTensors, check_model, model_embedding_names
@@ -120,10 +121,6 @@ def resize(
     )
 
 
-RESIZED_TO = "lingraft_ids"
-"""The setting of a resized model's configuration with its number of ids; it is saved, too."""
-
-
 def _check_start(model: PreTrainedModel, splice: Splice) -> None:
     """Raise `ModelError` if a resized model does not have the ids that the splice starts from.
 
@@ -132,8 +129,10 @@ def _check_start(model: PreTrainedModel, splice: Splice) -> None:
     """
     ids = getattr(model.config, RESIZED_TO, None)
     rows = model.get_input_embeddings().weight.shape[0]
-    # A model with fewer rows only has a configuration that another model changed.
-    if ids is not None and ids != splice.source_size and ids <= rows:
+    # More ids than the splice starts from: rows of the splice are there already. Fewer are those of
+    # a model that was extended by other means since. A model with fewer rows than ids only has a
+    # configuration that another model changed.
+    if ids is not None and splice.source_size < ids <= rows:
         msg = (
             f"model: was resized to {ids:,} ids before, and this splice starts from "
             f"{splice.source_size:,}; load the model again, or extend the extended tokenizer"

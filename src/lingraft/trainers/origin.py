@@ -11,7 +11,7 @@ from lingraft.errors import RecipeError
 from lingraft.pipeline import load_run
 from lingraft.pipeline.run_folder import RUN
 from lingraft.recipe import Recipe, load_recipe
-from lingraft.recipe.load import missing_paths, resolve_paths
+from lingraft.recipe.load import resolve_paths
 from lingraft.recipe.overrides import Assignment
 from lingraft.trainers.manifest import MANIFEST
 
@@ -57,12 +57,10 @@ def store_of(path: Path) -> Path:
 def locate_paths(recipe: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Return the recipe of a hand-over folder with its relative paths as they are found from here.
 
-    They are relative to where `lingraft handover` ran: here, or in a folder above `folder`. If no
-    folder has all of them, the recipe stays as it is.
+    They are relative to where `lingraft handover` ran: here, or in a folder above `folder`. Each is
+    found in the nearest of these that has it.
     """
-    if any(missing_paths(recipe)):
-        for parent in folder.resolve().parents:
-            located: dict[str, Any] = resolve_paths(recipe, parent)
-            if not any(missing_paths(located)):
-                return located
-    return dict(recipe)
+    located = dict(recipe)
+    for parent in folder.resolve().parents:
+        located = resolve_paths(located, parent)
+    return located

@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
 from lingraft.errors import RecipeError
 from lingraft.trainers.engine import Engine, EngineFiles
 from lingraft.trainers.engines.phase_files import phase_models
@@ -38,7 +40,7 @@ def refuse(plan: TrainingPlan) -> str:
 def configure(handover: Handover, folder: Path) -> EngineFiles:
     """Return the module."""
     del folder
-    if handover.code_option:
+    if handover.code_option and handover.model.model_type not in CONFIG_MAPPING_NAMES:
         msg = (
             f"--to torchtitan: {handover.model.architecture} is defined by code in its own folder, "
             "and torchtitan takes a model's class from transformers; use --to hf"
