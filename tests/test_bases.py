@@ -546,6 +546,9 @@ def test_large_files_are_hashed_once(tmp_path, monkeypatch):
     first = digests.cached_sha256(file, cached_from=10)
     monkeypatch.setattr(digests, "file_digest", lambda _path: pytest.fail("read again"))
     assert digests.cached_sha256(file, cached_from=10) == first == file_digest(file)
+    # A link that a run has to the file changes the time of its state, but not the file.
+    (tmp_path / "link").hardlink_to(file)
+    assert digests.has_cached_sha256(file)
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(file))
     file.write_bytes(b"1" * 100)

@@ -725,6 +725,15 @@ def test_carriage_returns_alone_are_no_line_ends(tmp_path, name):
     assert read(path.with_name("b.txt")) == ["one line"]
 
 
+def test_a_carriage_return_in_a_long_line_is_no_line_end(tmp_path):
+    """The first line may be longer than what is looked at first."""
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"word " * 8000 + b"\r" + b" word" * 8000 + b"\nsecond\n")
+    first, second = read(path)
+    assert len(first.split()) == 16_000
+    assert second == "second"
+
+
 @pytest.mark.parametrize("quoting", [csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
 def test_a_tsv_whose_names_are_quoted_is_read_as_quoted(tmp_path, quoting):
     """R and `QUOTE_ALL` quote every cell, also cells that do not need it."""

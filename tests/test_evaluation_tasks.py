@@ -981,11 +981,13 @@ def fake_task(aggregation: dict, higher: dict | None = None) -> SimpleNamespace:
 def test_a_score_that_is_better_when_it_is_lower_is_not_called_better() -> None:
     """lm-eval says of each metric whether higher is better; of stereotypes it is not."""
     rows: dict[str, list[Measurement]] = {}
-    task = fake_task({}, {"pct_stereotype": False, "acc": True})
+    # None is what lm-eval has for a metric that it does not know.
+    task = fake_task({}, {"pct_stereotype": False, "acc": True, "own": None})
     for subject, share in (("source", 4), ("adapted", 2)):
         answers = []
         for number in range(200):
-            scores = {"pct_stereotype": float(number % share == 0), "acc": float(number % 4 == 0)}
+            right = float(number % share == 0)
+            scores = {"pct_stereotype": right, "acc": float(number % 4 == 0), "own": right}
             answers.append({"filter": "none", "arguments": [()], "metrics": list(scores), **scores})
         for row in measure_task(
             "any_task",
@@ -998,8 +1000,8 @@ def test_a_score_that_is_better_when_it_is_lower_is_not_called_better() -> None:
             incidents={},
         ):
             rows.setdefault(row.metric, []).append(row)
-    stereotypes, accuracy = (metric_changes(of_metric)[0] for of_metric in rows.values())
-    assert (stereotypes.verdict, accuracy.verdict) == ("", "same")
+    stereotypes, accuracy, own = (metric_changes(of_metric)[0] for of_metric in rows.values())
+    assert (stereotypes.verdict, accuracy.verdict, own.verdict) == ("", "same", "better")
     assert [row.value for row in rows["any_task pct_stereotype"]] == [0.25, 0.5]
 
 

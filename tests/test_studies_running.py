@@ -242,6 +242,21 @@ def test_cells_on_different_documents_have_no_order(study_file, here, tmp_path):
     assert "premium over English (adapted, target)" in told
 
 
+def test_a_file_of_the_user_in_a_cell_that_runs_again_is_told_first(study_file, here):
+    """Nothing is built before, and the file stays where it is; a cell that is finished keeps it."""
+    first, _ = done(study_file, StudyRuntime(here), "seeds=0")
+    gguf = next(first.folder.glob("cells/mean-*")) / "model.gguf"
+    gguf.write_bytes(b"GGUF")
+    more, _ = done(study_file, StudyRuntime(here), "seeds=0", "embeddings=[mean,hf,random]")
+    assert (more.folder / gguf.relative_to(first.folder)).read_bytes() == b"GGUF"
+    record = gguf.parent / "run.json"
+    changed = {**json.loads(record.read_text(encoding="utf-8")), "key": "of an earlier version"}
+    record.write_text(json.dumps(changed), encoding="utf-8")
+    with pytest.raises(StoreError, match=r"of this study holds model.gguf, .*move the file"):
+        done(study_file, StudyRuntime(here), "seeds=0", "embeddings=[mean,hf,random,focus]")
+    assert gguf.is_file()
+
+
 def test_more_cells_later_make_only_what_is_missing(study_file, here):
     """A further value makes its own stages; the runs that were there are linked, not made again."""
     first, _ = done(study_file, StudyRuntime(here), "seeds=0")

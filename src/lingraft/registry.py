@@ -103,7 +103,8 @@ class Settings(BaseModel):
             raise PydanticCustomError(kind, "a boolean is not a number")
         if is_number and any(isinstance(one, float) and not isfinite(one) for one in values):
             kind = "finite_number"
-            raise PydanticCustomError(kind, "not a finite number")
+            off = "; to set no limit, give null" if type(None) in types else ""
+            raise PydanticCustomError(kind, f"not a finite number{off}")
         return value
 
     @model_validator(mode="before")

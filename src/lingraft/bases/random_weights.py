@@ -161,7 +161,8 @@ def _check_names(settings: Mapping[str, Any], config: Any, where: str = "config"
     for name, value in settings.items():
         # Older names, such as rope_theta, are replaced by others and not stored.
         is_stored = name in vars(config)
-        is_declared = hasattr(default, name) or is_token_id(name)
+        # A setting of null is one that is not set.
+        is_declared = value is None or hasattr(default, name) or is_token_id(name)
         if is_stored and not is_declared and not _is_read(name, type(config)):
             known = [*default.attribute_map, *(key for key in vars(default) if key[0] != "_")]
             msg = (

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,7 @@ def _check_replaceable(target: Path, option: str, made_by: str) -> None:
     if found is None:
         problem = "exists and is not a run of lingraft"
         if (target / RUN).is_file():
-            problem += f" (its {RUN} is not a record of lingraft)"
+            problem += f" (its {RUN} is damaged, or not a record of lingraft)"
     elif found != made_by:
         problem = f"was made by `{found}`, which `{made_by}` does not replace"
     elif foreign := foreign_file_of_run(target):
@@ -183,7 +184,8 @@ def foreign_file(folder: Path, written: Iterable[str]) -> str:
         if (path.is_dir() and not path.is_symlink()) or name in names:
             continue
         is_page = any(fnmatchcase(name, pattern) for pattern in patterns)
-        if not is_page and not any(fnmatchcase(path.name, pattern) for pattern in OF_COMPUTER):
+        parts = product(path.relative_to(folder).parts, OF_COMPUTER)
+        if not is_page and not any(fnmatchcase(part, pattern) for part, pattern in parts):
             return name
     return ""
 

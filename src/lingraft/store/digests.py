@@ -43,22 +43,19 @@ def cached_sha256(path: Path, *, cached_from: int = CACHED_FROM) -> str:
     """
     if path.stat().st_size < cached_from:
         return file_digest(path)
-    entry = _cache_entry(path)
-    # An entry that is missing or not ASCII is computed again, one that is cut off as well.
-    with suppress(OSError, ValueError):
-        cached = entry.read_text(encoding="ascii")
-        if len(cached) == len(digest(None)):
-            return cached
+    if cached := _cached(path):
+        return cached
     with progress(f"hashing {path.name}"):
         sha256 = file_digest(path)
-    with suppress(OSError), atomic_file(entry) as draft:
-        draft.write_text(sha256, encoding="ascii")
+    state = path.stat()
+    with suppress(OSError), atomic_file(_cache_entry(path)) as draft:
+        draft.write_text(f"{sha256} {state.st_ctime_ns} {state.st_nlink}", encoding="ascii")
     return sha256
 
 
 def has_cached_sha256(path: Path) -> bool:
     """Whether the hash of a file in its present state is cached."""
-    return _cache_entry(path).is_file()
+    return bool(_cached(path))
 
 
 def invalidate(path: Path) -> None:
@@ -67,10 +64,22 @@ def invalidate(path: Path) -> None:
         _cache_entry(path).unlink(missing_ok=True)
 
 
+def _cached(path: Path) -> str:
+    """Return the cached hash of a file in its present state, "" if there is none."""
+    # An entry that is missing, cut off or not ASCII is computed again.
+    with suppress(OSError, ValueError):
+        sha256, changed, links = _cache_entry(path).read_text(encoding="ascii").split()
+        state = path.stat()
+        # An archive that is unpacked again restores mtime, and the new file often gets the inode of
+        # the removed one: only ctime differs. Another hard link changes ctime, too, but the file
+        # stays the same, and a run links the models of the store.
+        if int(changed) == state.st_ctime_ns or int(links) < state.st_nlink:
+            return sha256
+    return ""
+
+
 def _cache_entry(path: Path) -> Path:
     state = path.stat()
-    # An archive that is unpacked again restores mtime, and the new file often gets the inode of the
-    # removed one; only ctime differs. A new hard link changes it, too: the file is hashed again.
-    version = [state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns]
+    version = [state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "lingraft" / "digests" / digest(version)

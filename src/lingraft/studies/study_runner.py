@@ -10,11 +10,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lingraft.errors import HubError, LingraftError
+from lingraft.errors import HubError, LingraftError, StoreError
 from lingraft.evaluation.tasks import check_tasks
 from lingraft.formatting import duration
 from lingraft.pipeline import Graph, build_graph
-from lingraft.pipeline.run_folder import RUN, clock, remove_leftovers, run_damage
+from lingraft.pipeline.run_folder import (
+    RUN,
+    clock,
+    foreign_file_of_run,
+    remove_leftovers,
+    run_damage,
+)
 from lingraft.pipeline.run_identity import finished_line, run_key
 from lingraft.pipeline.stage_node import must_build
 from lingraft.pipeline.stages import choose_recipe_tasks
@@ -206,6 +212,12 @@ def _run_cells(
             if fault := task_fault(recipes[name], graph, store, task_faults):
                 broken[name] = fault
                 continue
+            if foreign := foreign_file_of_run(runtime.runs / name):
+                msg = (
+                    f"{CELLS}/{name} of this study holds {foreign}, which lingraft did not write, "
+                    "and the cell has to run again; move the file away"
+                )
+                raise StoreError(msg)
             unfinished[name] = graph
             missing |= {node.stage.key for node in graph if not node.is_cached(store)}
             if how.ray is None:  # a machine of the cluster may have the device

@@ -72,7 +72,8 @@ def measure_task(
             values,
             task.aggregation().get(metric, mean),
             bootstrap,
-            is_loss=not task.higher_is_better().get(metric, True),
+            # It is None where lm-eval does not know the metric.
+            is_loss=task.higher_is_better().get(metric) is False,
             note="; ".join(notes),
             common=common,
         )
