@@ -219,9 +219,6 @@ def _count_with_learner(
         cut_alone=cut_by_base(family),
         minimum=method.min_saving,
         step_cost=method.step_cost,
-        # The extrapolation was fitted to learners that end with the useful tokens: it says itself
-        # what more text would give at sizes beyond them.
-        least_worth=0,
         allowed=lambda surface: len(surface) <= method.max_token_bytes and family.allows(surface),
     )
     # `cut_words` sorts the units in this way, so this is the index of a unit in the learner.

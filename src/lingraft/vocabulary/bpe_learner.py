@@ -11,7 +11,7 @@ Greedy BPE leaves tokens that no text uses: "abc" needs the intermediate token "
 "ab" is followed by "c", the row of "ab" is never read again. Two rules keep such tokens rare:
 
 - A candidate that would leave `k` new tokens unused counts 1 / (1 + `step_cost` x k) of its saving,
-  but not less than `minimum` if it saves that many tokens: such candidates come last.
+  rounded down: it is left out if that is 0. So learning can end before no pair saves a token.
 - A candidate that is not valid UTF-8 counts the saving of the most frequent valid token that it
   leads to, because it is useful only as an intermediate token.
 
@@ -32,7 +32,6 @@ from lingraft.vocabulary.candidate_queue import CandidateQueue
 from lingraft.vocabulary.intermediate_tokens import (
     PartialCharacter,
     is_valid_utf8,
-    reduce_saving,
 )
 from lingraft.vocabulary.pair_index import (
     END,
@@ -66,8 +65,6 @@ class BPELearner:
         cut_alone: how the base tokenizer cuts a surface.
         minimum: the least number of tokens that a new token must save.
         step_cost: see the module docstring; 0 is plain greedy BPE.
-        least_worth: what a candidate counts at least that saves `minimum` tokens, by default
-            `minimum`; with 0, candidates that the step cost reduces to nothing are left out.
 
     `measured_tokens` are the tokens of the measured text as it is cut now; 0 without one.
     """
@@ -80,12 +77,10 @@ class BPELearner:
         cut_alone: CutAlone,
         minimum: int = 2,
         step_cost: int = 0,
-        least_worth: int | None = None,
     ) -> None:
         self.words = words
         self.allowed = allowed
         self.cut_alone = cut_alone
-        self.least_worth = minimum if least_worth is None else least_worth
         self.step_cost = step_cost
         self.learned = RankedTokens()
         self.index = PairIndex(words)
@@ -176,11 +171,9 @@ class BPELearner:
             return saving
         if not is_valid_utf8(surface):
             partial = PartialCharacter(surface, saving, splits)
-            return partial.worth(
-                self.index, self.surfaces, self.allowed, self.step_cost, self.least_worth
-            )
+            return partial.worth(self.index, self.surfaces, self.allowed, self.step_cost)
         divisor = 1 + self.step_cost * self._count_left_unused(splits, saving)
-        return reduce_saving(saving, divisor, self.least_worth)
+        return saving // divisor
 
     def _count_left_unused(self, splits: Sequence[tuple[int, int]], saving: int) -> int:
         """Count the new tokens that would be unused if this candidate were a token.

@@ -96,7 +96,7 @@ def _why_few(selected: Selected, corpora: Sequence[Corpus]) -> str:
         size += counts.bytes
     reason = (
         f"because the training text ({documents:,} documents, {size:,} bytes) holds no others that "
-        "save a token"
+        "save enough tokens (min_saving, step_cost)"
     )
     for note, count in selected.notes.items():
         # Intermediate tokens are among those that were added: they are not a reason.

@@ -36,17 +36,6 @@ def is_valid_utf8(surface: bytes) -> bool:
     return True
 
 
-def reduce_saving(saving: int, divisor: int, minimum: int) -> int:
-    """Divide a saving, but not to less than `minimum`, so that the candidate is kept for the end.
-
-    A saving below the minimum stays below it.
-
-    >>> reduce_saving(50, 11, 2), reduce_saving(5, 11, 2), reduce_saving(1, 11, 2)
-    (4, 2, 1)
-    """
-    return max(saving // divisor, min(saving, minimum))
-
-
 @dataclass(frozen=True)
 class PartialCharacter:
     """A candidate that is not valid UTF-8: its saving, and the pairs of symbols that spell it."""
@@ -61,13 +50,12 @@ class PartialCharacter:
         surfaces: Sequence[bytes | None],
         allowed: Callable[[bytes], bool],
         step_cost: int,
-        minimum: int,
     ) -> int:
         """Return the saving of the most frequent valid token that contains it, 0 if there is none.
 
         The surface is extended by its neighbours in the text, the most frequent first. If that
         token would use every occurrence, the partial token would be unused, and the saving counts
-        1 / (1 + `step_cost`), but not less than `minimum` if it is that high.
+        1 / (1 + `step_cost`).
         """
         best = 0
         for left, right in self.splits:
@@ -78,7 +66,7 @@ class PartialCharacter:
                 saving, longer = spans.extend(index, surfaces, allowed)
                 if saving:
                     divisor = 1 + step_cost if saving >= spans.weight else 1
-                    best = max(best, reduce_saving(saving, divisor, minimum))
+                    best = max(best, saving // divisor)
                 if saving or longer is None:
                     break
                 spans = longer
