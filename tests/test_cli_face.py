@@ -51,7 +51,7 @@ def test_init_writes_a_recipe_that_plan_accepts(tiny_model, hindi_file, english_
     assert recipe.run_name == "mine-hi"
     assert (tmp_path / "mine.yaml").read_text().count("#") > 10
     # Options as people write them: a space in a list, Python's spelling of true.
-    written = ["--trackers", "tensorboard, wandb", "--compile", "True"]
+    written = ["--trackers", "tensorboard , ", "--compile", "True"]
     planned = lingraft("adapt", "mine.yaml", "--dry-run", "--json", *written, cwd=tmp_path)
     assert planned.returncode == 0, planned.stderr
     same = lingraft("plan", "mine.yaml", "--json", cwd=tmp_path)

@@ -24,8 +24,8 @@ WRITTEN = re.compile(
 )
 
 
-MAX_AMOUNT = 10**18
-"""More than any text has, and products with it are finite; in epochs, 1e6."""
+MAX_AMOUNT = 10**24
+"""More than any text has, and products with it are finite; in epochs, 1e12."""
 
 
 class Budget(Settings):

@@ -21,8 +21,9 @@ from lingraft.vocabulary.continued_unigram import continue_unigram
 from lingraft.vocabulary.intermediate_tokens import find_intermediate_tokens
 from lingraft.vocabulary.word_counts import WordTable, cut_by_base, cut_words
 
-# Rare characters such as emoji are less than this. A script without tokens is nearly all of a text.
-MAX_LOST_SHARE = 0.01
+# A script without tokens is nearly all of a text; with less, words of other characters can still
+# become tokens, and the certificate warns of what is lost.
+MAX_LOST_SHARE = 0.2
 
 
 @SELECTIONS.register
