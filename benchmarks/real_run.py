@@ -16,7 +16,7 @@ from pathlib import Path
 
 import lingraft
 from lingraft.formatting import duration
-from lingraft.model_card.sections import measurement_table
+from lingraft.model_card.card_table import measurement_table
 from lingraft.pipeline import Run, before_after
 
 

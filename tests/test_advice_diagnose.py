@@ -26,12 +26,11 @@ from lingraft.advice import (
 )
 from lingraft.corpus.readers import read_parallel
 from lingraft.forecast.extrapolate import STEP_RATIO, extrapolate
+from lingraft.forecast.heldout_tokens import group_units, learn_and_count
 from lingraft.forecast.predict_fertility import (
     HELDOUT_SHARE,
     FertilityCurve,
     FertilityPoint,
-    _group_units,
-    _learn,
     predict_fertility,
 )
 from lingraft.pretokenizer import make_mark_aware
@@ -153,8 +152,8 @@ def test_held_out_counts_are_those_of_the_extended_tokenizer(name):
     family = family_of(BASES[name](), Path())
     train, heldout = made_up(), made_up(60, seed=1)
     counts = family.units(train)
-    held = _group_units(family, heldout)
-    rows_KG, found = _learn(family, counts, held)
+    held = group_units(family, heldout)
+    rows_KG, found = learn_and_count(family, counts, held)
     surfaces = ContinuedBPE().select(SelectionRequest(family, counts, SIZES[-1])).surfaces
     assert found == len(surfaces) > 100
     for row_G, size in zip(rows_KG, (0, *SIZES), strict=True):
@@ -212,8 +211,8 @@ def test_unigram_is_counted_by_the_extended_tokenizer():
     )
     learner.train_from_iterator(made_up(200), trainer)
     family = family_of(json.loads(learner.to_str()), Path())
-    counts, held = family.units(made_up()), _group_units(family, made_up(60, seed=1))
-    rows_KG, _ = _learn(family, counts, held)
+    counts, held = family.units(made_up()), group_units(family, made_up(60, seed=1))
+    rows_KG, _ = learn_and_count(family, counts, held)
     surfaces = ContinuedBPE().select(SelectionRequest(family, counts, 1_000)).surfaces
     units = family.units(made_up(60, seed=1))
     for row, added in ((0, ()), (1 + SIZES.index(1_000), surfaces)):
@@ -227,8 +226,8 @@ def test_unigram_is_counted_by_the_extended_tokenizer():
 def test_held_out_text_teaches_nothing():
     """Words that stand in the held-out text alone do not become tokens."""
     family = family_of(byte_level(), Path())
-    held = _group_units(family, ["zebra " * 50, "zebras " * 50])
-    rows_KG, _ = _learn(family, Counter({" hello": 5}), held)
+    held = group_units(family, ["zebra " * 50, "zebras " * 50])
+    rows_KG, _ = learn_and_count(family, Counter({" hello": 5}), held)
     assert (rows_KG == rows_KG[0]).all()
 
 

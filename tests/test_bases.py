@@ -239,18 +239,21 @@ def test_configurations_that_make_no_model(tiny_model, english_file, tmp_path, c
         assert not (tmp_path / name / "scratch_dir" / "corpus").exists()
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        {"model_type": "qwen2", "hidden_size": 64, "num_attention_heads": 4, "head_dim": 8},
-        {"model_type": "gemma3_text", "hidden_size": 64, "sliding_window_pattern": 2},
-    ],
-)
-def test_settings_that_a_model_reads_without_declaring_them_are_accepted(tiny_model, config):
-    """Qwen2's heads have the width of head_dim, which its configuration does not name."""
-    base = BASES.parse({"random": {"tokenizer": str(tiny_model), "config": config}})
-    made = base.config()
-    assert made.get("head_dim", 8) == 8 or made["model_type"] != "qwen2"
+def test_settings_that_a_model_reads_without_declaring_them_have_an_effect(tiny_model, tmp_path):
+    """Qwen2's heads have the width of head_dim, which its configuration does not name.
+
+    Gemma 3's configuration makes the kinds of its layers from sliding_window_pattern.
+    """
+    from transformers import AutoModelForCausalLM
+
+    small = {"hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 4}
+    heads = {**small, "model_type": "qwen2", "num_hidden_layers": 1, "head_dim": 16}
+    base = BASES.parse({"random": {"tokenizer": str(tiny_model), "config": heads}})
+    model = AutoModelForCausalLM.from_pretrained(materialised(base, tmp_path))
+    assert model.model.layers[0].self_attn.q_proj.weight.shape == (4 * 16, 32)
+    layers = {"model_type": "gemma3_text", "num_hidden_layers": 4, "sliding_window_pattern": 2}
+    base = BASES.parse({"random": {"tokenizer": str(tiny_model), "config": layers}})
+    assert base.config()["layer_types"] == ["sliding_attention", "full_attention"] * 2
 
 
 def test_older_names_of_settings_are_accepted(tiny_model):

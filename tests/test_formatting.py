@@ -6,7 +6,7 @@ import re
 
 from lingraft.measurement import Measurement, metric_changes
 from lingraft.measurement_text import change, value_of
-from lingraft.model_card.sections import FEW, measurement_table
+from lingraft.model_card.card_table import FEW, measurement_table
 from lingraft.pipeline import Run
 from lingraft.pipeline.tables import before_after
 from tests.test_report import html_of, make_run

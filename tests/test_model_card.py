@@ -12,8 +12,9 @@ import lingraft
 from lingraft.measurement import Measurement
 from lingraft.measurement_text import measured
 from lingraft.model_card import CARD, card_text, write_card
+from lingraft.model_card.card_table import FEW, measurement_table
 from lingraft.model_card.markdown import escape_markdown, front_matter
-from lingraft.model_card.sections import FEW, limits_section, measurement_table
+from lingraft.model_card.sections import limits_section
 from lingraft.recipe.old_names import names_of_0_1
 from lingraft.report.rebuild import rebuild_pages
 

@@ -19,41 +19,22 @@ from tests.architecture_sweep import BASE_IDS, build, random_model, run
 from tests.tiny_configs import tiny_config
 
 ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
+LATENT_ATTENTION = {"q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"}
+MLP = {"gate_proj", "up_proj", "down_proj"}
+EXPERTS = {"experts.gate_up_proj", "experts.down_proj"}
 MOVED = {
-    "llama": {*ATTENTION, "gate_proj", "up_proj", "down_proj"},
+    "llama": {*ATTENTION, *MLP},
     "phi3": {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"},
     "gpt2": {"c_attn", "c_proj", "c_fc"},
     "falcon": {"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"},
     "mamba2": {"in_proj"},
-    "qwen3_moe": {*ATTENTION, "experts.gate_up_proj", "experts.down_proj"},
-    "gpt_oss": {*ATTENTION, "experts.gate_up_proj", "experts.down_proj"},
-    "deepseek_v3": {
-        "q_a_proj",
-        "q_b_proj",
-        "kv_a_proj_with_mqa",
-        "kv_b_proj",
-        "o_proj",
-        "gate_proj",
-        "up_proj",
-        "down_proj",
-        "experts.gate_up_proj",
-        "experts.down_proj",
-    },
+    "qwen3_moe": {*ATTENTION, *EXPERTS},
+    "gpt_oss": {*ATTENTION, *EXPERTS},
+    "deepseek_v3": {*LATENT_ATTENTION, *MLP, *EXPERTS},
     # Without the router, whose weight is read without calling it.
-    "longcat_flash": {
-        "q_a_proj",
-        "q_b_proj",
-        "kv_a_proj_with_mqa",
-        "kv_b_proj",
-        "o_proj",
-        "gate_proj",
-        "up_proj",
-        "down_proj",
-        "experts.gate_up_proj",
-        "experts.down_proj",
-    },
-    "hrm_text": {*ATTENTION, "gate_proj", "up_proj", "down_proj"},
-    "gemma3": {*ATTENTION, "gate_proj", "up_proj", "down_proj"},
+    "longcat_flash": {*LATENT_ATTENTION, *MLP, *EXPERTS},
+    "hrm_text": {*ATTENTION, *MLP},
+    "gemma3": {*ATTENTION, *MLP},
 }
 
 

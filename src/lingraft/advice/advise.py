@@ -31,8 +31,8 @@ from lingraft.bases import BuildContext, parse_model
 from lingraft.bases.weight_formats import check_weight_format
 from lingraft.corpus import first_documents
 from lingraft.errors import RecipeError
+from lingraft.forecast.heldout_tokens import text_bytes
 from lingraft.forecast.loss_forecast import Forecast
-from lingraft.forecast.predict_fertility import text_bytes
 from lingraft.pipeline.model_evaluation import shortest_names
 from lingraft.pipeline.model_shape import Shape
 from lingraft.pipeline.stage_node import versioned_stage

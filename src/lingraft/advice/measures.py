@@ -22,7 +22,7 @@ from lingraft.evaluation.words_kept_whole import (
     WordCounter,
     frequent_words_kept,
 )
-from lingraft.forecast.predict_fertility import text_bytes
+from lingraft.forecast.heldout_tokens import text_bytes
 from lingraft.text_units import TextUnit, unit_of
 from lingraft.tokenizer import ModelTokenizer
 from lingraft.tokenizer.base import Family

@@ -27,7 +27,7 @@ from lingraft.corpus import (
 from lingraft.corpus.readers import read_source
 from lingraft.errors import CorpusError
 from lingraft.evaluation.words_kept_whole import TextWords
-from lingraft.forecast.predict_fertility import text_bytes
+from lingraft.forecast.heldout_tokens import text_bytes
 from lingraft.pipeline.text_summary import describe_source
 from lingraft.progress import say
 from lingraft.text_units import unit_of

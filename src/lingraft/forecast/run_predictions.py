@@ -18,12 +18,8 @@ from lingraft.corpus import Corpus, first_documents
 from lingraft.errors import LingraftError, RecipeError
 from lingraft.evaluation.config import HeldoutPart
 from lingraft.evaluation.score_model import heldout_documents
-from lingraft.forecast.predict_fertility import (
-    DEFAULT_METHOD,
-    predict_fertility,
-    text_bytes,
-    tokens_per_byte,
-)
+from lingraft.forecast.heldout_tokens import DEFAULT_METHOD, text_bytes
+from lingraft.forecast.predict_fertility import predict_fertility, tokens_per_byte
 from lingraft.forecast.prediction import BITS, Prediction, known_from_log
 from lingraft.forecast.training_curve import (
     FIRST_PART,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.measurement import Measurement, read_measurements
+from lingraft.model_card.card_table import measurement_table
 from lingraft.model_card.markdown import (
     front_matter,
     heldout_text,
@@ -19,7 +20,6 @@ from lingraft.model_card.sections import (
     data_section,
     is_chat,
     limits_section,
-    measurement_table,
     method_section,
 )
 from lingraft.recipe.old_names import current_record

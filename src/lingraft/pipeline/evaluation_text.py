@@ -165,7 +165,7 @@ def _heldout_texts(
 
 def find_evaluation_texts(corpus: Corpus, evaluations: Sequence[EvaluationText]) -> list[FoundText]:
     """Look for evaluation texts in all training documents of a corpus, which is read once."""
-    # One index for all: a search of its own for each evaluation took half as long again.
+    # One index for all, so that each document is looked up once.
     index = EvaluationIndex(())
     searches = [_Search(evaluation, index) for evaluation in evaluations]
     with progress("looking for evaluation text", unit="documents") as advance:

@@ -22,7 +22,7 @@ from lingraft.corpus import Corpus, Listing, build_corpus
 from lingraft.corpus.blend import blend_corpora
 from lingraft.errors import named_errors
 from lingraft.evaluation.config import HeldoutPart
-from lingraft.forecast.predict_fertility import DEFAULT_METHOD
+from lingraft.forecast.heldout_tokens import DEFAULT_METHOD
 from lingraft.forecast.prediction import PREDICTION
 from lingraft.forecast.run_predictions import AddedTokens, predict_before_training
 from lingraft.pipeline.model_shape import Shape

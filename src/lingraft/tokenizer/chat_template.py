@@ -40,10 +40,13 @@ def _strftime_macro(day: date) -> str:
 
     It is part of the template, because transformers passes no functions to a template.
     """
+    # Written here, because Windows has no `%-d`: the number without zeros before it.
+    values = {f"-{code}": str(int(day.strftime(f"%{code}"))) for code in "dmHIMSj"}
+    # `%%` is last: its result would be read as the start of another.
+    values |= {code: day.strftime(f"%{code}") for code in "aAwdbBmyYHIpMSfjUWcxXGuVFDTRe%"}
     formatted = "format"
-    # `%-d` before `%d`, and `%%` last, whose result would be read as the start of another.
-    for code in ("-d", "-m", "-H", "-I", "-M", "-S", "-j", *"aAwdbBmyYHIpMSfjUWcxXGuVFDTRe%"):
-        formatted += f".replace({f'%{code}'!r}, {day.strftime(f'%{code}')!r})"
+    for code, value in values.items():
+        formatted += f".replace({f'%{code}'!r}, {value!r})"
     # The line end, which Jinja removes, makes the template begin on a line of its own, as before.
     return f"{{%- macro strftime_now(format) %}}{{{{ {formatted} }}}}{{% endmacro %}}\n"
 
