@@ -282,7 +282,7 @@ def test_skip_may_name_values_of_other_scales(recipe_file):
         (
             {"axes": GRID, "compare": [{"metric": "training time"}]},
             (),
-            "training time is a number of the run, not of a text; set subject: adapted, language",
+            "training time is measured once per run, without a language; set subject: adapted",
         ),
         ({"axes": GRID}, ("scale=smal",), "because the study has no scales"),
         (

@@ -48,7 +48,7 @@ LOSSY = {"SentencePiece BPE": without_fallback, "byte-level BPE": without_bytes}
 def test_a_bpe_without_tokens_for_much_of_the_text_is_refused(name):
     """The message names the share of the text and says to choose another base."""
     family = LOSSY[name]()
-    message = rf"this {name} has no token for [5-9]\d\.\d% .* choose another base"
+    message = rf"this {name} cannot encode [5-9]\d\.\d% .* choose another base"
     with pytest.raises(TokenizerError, match=message):
         ContinuedBPE().select(SelectionRequest(family, family.units(HINDI), 20))
 

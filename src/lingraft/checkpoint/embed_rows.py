@@ -11,10 +11,11 @@ if TYPE_CHECKING:
 
 
 def embed_rows(module: Any, rows_ND: Tensor, places: Tensor) -> Tensor:
-    """Return what an embedding module would give for the ids `places` if its matrix were `rows_ND`.
+    """Return what an embedding module would give for rows of `rows_ND`, by their index `places`.
 
-    The module's own code runs, because classes differ: Gemma 3 and XGLM multiply their rows,
-    Inkling normalises them. Gradients reach all rows, also where the module has a padding id.
+    The module's own code runs, because classes differ: Gemma 3 and XGLM scale the rows of their
+    weight, Inkling normalises them. Gradients reach all rows, also where the module has a
+    `padding_idx`.
 
     >>> import torch
     >>> module = torch.nn.Embedding(5, 2, padding_idx=0)

@@ -57,7 +57,7 @@ def _check_metric(compared: ComparedSettings, where: str) -> None:
     subjects = [subject for _, _, metric, subject, _ in STAGE_NOTES if metric == name]
     if subjects and (compared.subject not in subjects or compared.language):
         msg = (
-            f"{where}: {name} is a number of the run, not of a text; set "
+            f"{where}: {name} is measured once per run, without a language; set "
             f"subject: {' or '.join(subjects)}, language: ''"
         )
         raise RecipeError(msg)

@@ -326,9 +326,7 @@ def interval_over_seeds(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def joint_interval(low: float, high: float, *, seeds: int, tests: int) -> tuple[float, float]:
-    """Widen the interval of a mean over seeds so that all of `tests` such intervals hold together.
-
-    Their joint level is that of the one given (Bonferroni).
+    """Apply a Bonferroni correction to the 95% interval of a mean over seeds, for `tests` means.
 
     >>> low, high = joint_interval(-1.0, 3.0, seeds=3, tests=5)
     >>> round(low, 2), round(high, 2)

@@ -145,9 +145,9 @@ def _keep_readable(request: SelectionRequest, counts: Counter[str]) -> Counter[s
     total = sum(count * len(family.surface_of(unit)) for unit, count in counts.items())
     if lost > MAX_LOST_SHARE * total:
         msg = (
-            f"{request.where}: this {family.name} has no token for {lost / total:.1%} of the bytes "
-            "of the target text, and new merges cannot bring them back; choose another base, or "
-            "vocabulary.size: 0"
+            f"{request.where}: this {family.name} cannot encode {lost / total:.1%} of the bytes of "
+            "the target text, and new merges do not change that; choose another base, or set "
+            "vocabulary.size: 0 to add no tokens"
         )
         raise TokenizerError(msg)
     return Counter({unit: count for unit, count in counts.items() if unit not in lost_units})
