@@ -179,7 +179,8 @@ def test_a_large_file_is_read_again_when_asked(tmp_path, monkeypatch):
     folder = Store(tmp_path).build(Stage("count", 1, {}), write("whole"))
     flipped(folder / "output.txt")
     (hashed,) = (tmp_path / "cache" / "lingraft" / "digests").iterdir()
-    hashed.rename(digests._cache_entry(folder / "output.txt"))
+    sha256, _, links = hashed.read_text().split()
+    hashed.write_text(f"{sha256} {(folder / 'output.txt').stat().st_ctime_ns} {links}")
     assert output_damage(folder, trusted_from=4) == ""
     assert [finding.verdict for finding in verify_store(tmp_path)] == ["bad", "ok"]
     assert "checksum differs" in output_damage(

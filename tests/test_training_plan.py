@@ -61,8 +61,8 @@ def test_a_budget_is_written_as_people_say_it(written: Any, meant: dict[str, Any
         {"steps": 0},
         "-1 steps",
         "1e300 tokens",
-        "1e7 epochs",
-        {"documents": 10**19},
+        "1e13 epochs",
+        {"documents": 10**25},
     ],
 )
 def test_an_unclear_budget_is_refused(written: Any) -> None:
