@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma3Config
 
 from lingraft.checkpoint import Checkpoint, embedding_names, load_model, resize_embeddings
-from lingraft.checkpoint.rewrite import NewTensor, Range, lay_out, rewrite
+from lingraft.checkpoint.rewrite import NewTensor, Range, rewrite
+from lingraft.checkpoint.row_layout import lay_out
 from lingraft.embeddings import INITS
 from lingraft.errors import ModelError
 from lingraft.splice import AddedToken, Splice, identity_splice

@@ -19,7 +19,7 @@ from lingraft.checkpoint.config_files import (
     text_parts,
     write_configs,
 )
-from lingraft.checkpoint.rewrite import Layout
+from lingraft.checkpoint.row_layout import Layout
 from lingraft.errors import ModelError
 from lingraft.splice import AddedToken, Splice, identity_splice
 

@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from lingraft.errors import one_line
 from lingraft.model_code import is_permitted
 from lingraft.store import temporary_folder
 from lingraft.tokenizer import ModelTokenizer
@@ -101,7 +102,7 @@ def read_with_transformers(given: Path) -> Reading | str:
             return build_reading(_disable_padding(GPT2Tokenizer.from_pretrained(folder)))
         return read_folder_with_transformers(folder)
     except Exception as error:  # noqa: BLE001 - any class of any library may be named there
-        return f"AutoTokenizer cannot open it: {' '.join(str(error).split())[:120]}"
+        return f"AutoTokenizer cannot open it: {one_line(error)[:120]}"
 
 
 def read_folder_with_transformers(folder: Path) -> Reading:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lingraft.checkpoint.rewrite import Layout
+from lingraft.checkpoint.row_layout import Layout
 from lingraft.errors import ModelError
 from lingraft.splice import Splice
 from lingraft.store import write_json

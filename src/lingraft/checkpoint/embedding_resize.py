@@ -32,7 +32,7 @@ from lingraft.checkpoint.resized_tensors import (
     resized_tensors,
     write_tensors,
 )
-from lingraft.checkpoint.rewrite import ResizedRows, lay_out
+from lingraft.checkpoint.row_layout import ResizedRows, lay_out
 from lingraft.checkpoint.row_request import InitRequest, InitRows, RowMaker, Side
 from lingraft.checkpoint.safetensors_files import Checkpoint
 from lingraft.checkpoint.table_rows import TableRows, table_rows

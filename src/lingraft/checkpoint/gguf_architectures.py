@@ -26,7 +26,7 @@ from lingraft.checkpoint.gguf_rope import (
     head_width,
 )
 from lingraft.checkpoint.model_class import UNREADABLE
-from lingraft.errors import ModelError
+from lingraft.errors import ModelError, one_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -89,7 +89,7 @@ def complete_config(stated: Mapping[str, Any]) -> PretrainedConfig:
     try:
         return AutoConfig.for_model(kind, **settings)
     except UNREADABLE as error:
-        msg = f"config.json: transformers refuses it ({' '.join(str(error).split())[:200]})"
+        msg = f"config.json: transformers refuses it ({one_line(error)})"
         raise ModelError(msg) from error
 
 

@@ -82,8 +82,7 @@ def build_model(
             warnings.simplefilter("ignore")
             return model_class.from_config(config, **settings)
     except UNREADABLE as error:
-        reason = " ".join(str(error).split())[:200]
-        msg = f"{folder or where}: not a model that transformers can build ({reason})"
+        msg = f"{folder or where}: not a model that transformers can build ({one_line(error)})"
         raise ModelError(msg) from error
 
 

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from huggingface_hub.errors import StrictDataclassError
 
-from lingraft.errors import ModelError
+from lingraft.errors import ModelError, one_line
 from lingraft.model_code import checked_trust_option
 
 SUPPORTED = (
@@ -54,8 +54,7 @@ def read_model_config(folder: Path) -> Any:
             warnings.simplefilter("ignore")
             return AutoConfig.from_pretrained(folder, local_files_only=True, **trusted)
     except UNREADABLE as error:
-        reason = " ".join(str(error).split())[:200]
-        msg = f"{folder}: not a causal language model that transformers knows ({reason})"
+        msg = f"{folder}: not a causal language model that transformers knows ({one_line(error)})"
         raise ModelError(msg) from error
 
 

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lingraft.checkpoint.find_embeddings import EmbeddingNames
-from lingraft.checkpoint.rewrite import Layout, NewTensor, ResizedRows, lay_out, rewrite
+from lingraft.checkpoint.rewrite import NewTensor, rewrite
+from lingraft.checkpoint.row_layout import Layout, ResizedRows, lay_out
 from lingraft.checkpoint.row_request import InitRows
 from lingraft.checkpoint.safetensors_files import Checkpoint, blocks, write_index
 from lingraft.checkpoint.table_rows import TableRows

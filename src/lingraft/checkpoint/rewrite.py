@@ -3,10 +3,6 @@
 The new content of a tensor is a list of segments. A segment is a range of the source file, copied
 inside the kernel where possible, or bytes in memory. Memory holds one buffer, so it does not grow
 with the file.
-
-A `Layout` gives the origin of each row of a resized matrix: a row of the source, an added row, or
-padding. It is the same for every tensor with a row for each id, so it is computed once, as spans of
-consecutive rows.
 """
 
 from __future__ import annotations
@@ -14,14 +10,13 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO
 
 from lingraft.checkpoint.safetensors_files import TensorPlace, read_header, torch_dtype
 from lingraft.errors import ModelError
-from lingraft.splice import Splice
 from lingraft.store import atomic_file
 
 if TYPE_CHECKING:
@@ -55,6 +50,13 @@ class NewTensor:
     def size(self, place: TensorPlace) -> int:
         """Return the bytes of the whole tensor, which has the data type of its place."""
         return math.prod(self.shape) * int(torch_dtype(place.dtype).itemsize)
+
+
+def bytes_of(tensor: Tensor) -> memoryview:
+    """Return the bytes of a tensor as a safetensors file holds them."""
+    import torch
+
+    return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data).cast("B")
 
 
 def rewrite(source: Path, target: Path, changed: Mapping[str, NewTensor]) -> int:
@@ -174,136 +176,3 @@ def _copy_in_kernel(reader: BinaryIO, writer: BinaryIO, position: int, size: int
     # The kernel moved the file's position, of which Python's file object does not know.
     writer.seek(0, os.SEEK_END)
     return copied
-
-
-Origin = Literal["source", "added", "padding"]
-
-
-@dataclass(frozen=True)
-class RowSpan:
-    """Consecutive target rows of one origin.
-
-    `start` counts rows of the source or added tokens; for padding it is 0.
-    """
-
-    origin: Origin
-    start: int
-    length: int
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The origin of every row of the target, in order; the first `vocabulary` rows have an id."""
-
-    spans: tuple[RowSpan, ...]
-    rows: int
-    vocabulary: int
-
-    @property
-    def new_padding(self) -> int:
-        """The number of padding rows that the source did not have."""
-        return sum(span.length for span in self.spans if span.origin == "padding")
-
-
-def lay_out(splice: Splice, source_rows: int, pad_to: int, rows: int | None = None) -> Layout:
-    """Lay out the rows of the target: `rows`, or by default as many as the vocabulary needs.
-
-    An extension keeps the source's rows beyond its vocabulary where no added id uses them, and it
-    never shrinks. An id without a row in the source's tensor (the image token in Mllama's head)
-    gets a padding row.
-
-    >>> from lingraft.splice import AddedToken, identity_splice
-    >>> splice = identity_splice(2, [AddedToken(2, b"ab", (0, 1))])
-    >>> layout = lay_out(splice, source_rows=2, pad_to=4)
-    >>> [(span.origin, span.start, span.length) for span in layout.spans]
-    [('source', 0, 2), ('added', 0, 1), ('padding', 0, 1)]
-    """
-    vocabulary = splice.target_size
-    extends = splice.is_extension
-    if rows is None:
-        keeps_size = extends and vocabulary <= source_rows
-        # Rounded up to a multiple of `pad_to`.
-        rows = source_rows if keeps_size else -(-vocabulary // pad_to) * pad_to
-    added_position = {token.id: number for number, token in enumerate(splice.added)}
-
-    def find_origin(row: int) -> tuple[Origin, int]:
-        if row in added_position:
-            return "added", added_position[row]
-        if row in splice.kept and splice.kept[row] < source_rows:
-            return "source", splice.kept[row]
-        if extends and row < source_rows:
-            return "source", row
-        return "padding", 0
-
-    origins = [find_origin(row) for row in range(rows)]
-    return Layout(tuple(_group_spans(origins)), rows, vocabulary)
-
-
-def _group_spans(origins: Sequence[tuple[Origin, int]]) -> Iterator[RowSpan]:
-    """Yield the longest spans of consecutive rows of one origin."""
-    begin = 0
-    for end in range(1, len(origins) + 1):
-        origin, start = origins[begin]
-        following = (origin, 0 if origin == "padding" else start + end - begin)
-        if end == len(origins) or origins[end] != following:
-            yield RowSpan(origin, start, end - begin)
-            begin = end
-
-
-@dataclass(frozen=True)
-class ResizedRows:
-    """The new content of a tensor with a row for each id: the layout, and rows by their origin.
-
-    `base`, if given, replaces the first rows of the source. All rows are converted to the tensor's
-    dtype.
-    """
-
-    layout: Layout
-    added: Tensor
-    padding: Tensor
-    base: Tensor | None = None
-
-    def in_file(self, place: TensorPlace) -> NewTensor:
-        """Return the content as ranges of the source file and bytes of the other rows."""
-        dtype = torch_dtype(place.dtype)
-        added, padding = _bytes_of(self.added.to(dtype)), _bytes_of(self.padding.to(dtype))
-        base = _bytes_of(self.base.to(dtype)) if self.base is not None else memoryview(b"")
-        segments: list[Segment] = []
-        for span in self.layout.spans:
-            begin = span.start * place.row_bytes
-            end = begin + span.length * place.row_bytes
-            if span.origin == "source":
-                # The rows before the end of `base` come from `base`, the others from the file.
-                base_end = min(max(len(base), begin), end)
-                segments.append(base[begin:base_end])
-                segments.append(Range(place.begin + base_end, place.begin + end))
-            elif span.origin == "added":
-                segments.append(added[begin:end])
-            else:
-                segments.append(memoryview(bytes(padding) * span.length))
-        return NewTensor((self.layout.rows, *place.shape[1:]), list(filter(len, segments)))
-
-    def in_memory(self, source: Tensor) -> Tensor:
-        """Return the new tensor, with the dtype and on the device of `source`."""
-        result = source.new_empty((self.layout.rows, *source.shape[1:]))
-        position = 0
-        for span in self.layout.spans:
-            rows = result[position : position + span.length]
-            begin, end = span.start, span.start + span.length
-            if span.origin == "source":
-                rows.copy_(source[begin:end])
-                if self.base is not None and begin < len(self.base):
-                    replaced = self.base[begin:end]
-                    rows[: len(replaced)].copy_(replaced)
-            elif span.origin == "added":
-                rows.copy_(self.added[begin:end])
-            else:
-                rows.copy_(self.padding.expand_as(rows))
-            position += span.length
-        return result
-
-
-def _bytes_of(tensor: Tensor) -> memoryview:
-    import torch
-
-    return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data).cast("B")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.checkpoint.model_class import is_multimodal
-from lingraft.errors import ModelError
+from lingraft.errors import ModelError, one_line
 
 LENGTH, FIRST_CHANGED = 8, 5
 """Tokens of the test input, and the position of the first token that differs."""
@@ -47,10 +47,9 @@ def read_text_alone(model: Any, folder: Path) -> Any:
             _mark_text_as_predicted(model)
             causal = _is_causal(model)
     except FAILURES as error:
-        reason = " ".join(str(error).split())[:160]
         msg = (
-            f"{folder}: {type(model).__name__} does not run on text alone ({reason}); choose a "
-            f"base whose language model does"
+            f"{folder}: {type(model).__name__} does not run on text alone ({one_line(error)}); "
+            "choose a base whose language model does"
         )
         raise ModelError(msg) from error
     model.train(training)

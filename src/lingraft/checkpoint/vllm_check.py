@@ -21,7 +21,7 @@ from typing import Any, Literal
 from lingraft.checkpoint.loadable import check_config_fits
 from lingraft.checkpoint.model_folder import ModelFolder
 from lingraft.checkpoint.safetensors_files import INDEX, SINGLE, Checkpoint
-from lingraft.errors import LingraftError
+from lingraft.errors import LingraftError, one_line
 from lingraft.model_code import CodeNotPermittedError
 from lingraft.tokenizer.edge_cases import edge_case_texts
 from lingraft.tokenizer.loaded_settings import load_auto_tokenizer
@@ -149,8 +149,7 @@ def _check_tokenizer(folder: ModelFolder) -> Iterator[Result]:
     try:
         loaded = load_auto_tokenizer(folder.path)
     except Exception as error:  # noqa: BLE001 - any exception here would stop vLLM's start as well
-        reason = " ".join(str(error).split())[:120]
-        yield _fault(f"AutoTokenizer: {reason}", "look at tokenizer_config.json")
+        yield _fault(f"AutoTokenizer: {one_line(error)[:120]}", "look at tokenizer_config.json")
         return
     texts = list(filter(None, edge_case_texts()))
     ids = folder.tokenizer.encode_markup(texts)

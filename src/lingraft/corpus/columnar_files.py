@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from lingraft.corpus.compression import open_compressed
 from lingraft.corpus.remote_files import TextFile
-from lingraft.errors import CorpusError
+from lingraft.errors import CorpusError, one_line
 from lingraft.file_kinds import COMPRESSIONS
 from lingraft.store import disk_errors, temporary_folder
 
@@ -53,8 +53,7 @@ def read_columnar(path: TextFile, fields: Sequence[str]) -> Iterator[tuple[Recor
         msg = f"{path}:row {number + 1}: {byte} is not UTF-8; correct or remove the record"
         raise CorpusError(msg) from None
     except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        msg = f"{path}: cannot be read as {kind} ({reason}); write it again"
+        msg = f"{path}: cannot be read as {kind} ({one_line(error)}); write it again"
         raise CorpusError(msg) from None
 
 

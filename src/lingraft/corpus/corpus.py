@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from lingraft.corpus.chat import Conversation
-from lingraft.errors import CorpusError, StoreError
+from lingraft.errors import CorpusError, StoreError, one_line
 from lingraft.store import Draft
 
 if TYPE_CHECKING:
@@ -144,8 +144,7 @@ class Corpus:
             with pyarrow.parquet.ParquetFile(path) as table:
                 yield table
         except (pyarrow.ArrowException, OSError) as error:
-            reason = " ".join(str(error).split())
-            msg = f"{path}: cannot be read ({reason}); remove its folder and run again"
+            msg = f"{path}: cannot be read ({one_line(error)}); remove its folder and run again"
             raise StoreError(msg) from error
 
 

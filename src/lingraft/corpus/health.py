@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from lingraft.corpus.health_checks import CHECKS, EXCERPT, MIXED, Finding
+from lingraft.corpus.excerpts import EXCERPT
+from lingraft.corpus.health_checks import CHECKS, MIXED, Finding
 from lingraft.corpus.health_sample import SAMPLE_DOCUMENTS, sample_findings
 from lingraft.corpus.script_check import (
     MIN_LETTERS,

@@ -8,16 +8,12 @@ English, Hindi, Turkish, Arabic, Tamil and Thai; comments give the shares that c
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from lingraft.errors import CorpusError
 from lingraft.formatting import percent
-
-EXCERPT = 30
-"""Characters of an example on each side of what was found."""
 
 
 @dataclass(frozen=True)
@@ -276,28 +272,3 @@ def refuse(findings: Collection[Finding], where: str, allow: Collection[str] = (
         if finding.level == "refused" and finding.check not in allow:
             msg = f"{where}: {finding}; to use the text as it is, set allow: [{finding.check}]"
             raise CorpusError(msg)
-
-
-def excerpt(text: str, start: int, end: int) -> str:
-    """Return what was found with its surroundings, escaped."""
-    begin, stop = max(start - EXCERPT, 0), end + EXCERPT
-    before, after = "…" if begin else "", "…" if stop < len(text) else ""
-    return f"{before}{escaped(text[begin:stop])}{after}"
-
-
-def escaped(text: str) -> str:
-    r"""Replace characters that a reader cannot see, or that change the line, by their code point.
-
-    >>> escaped("a\u00adb\u00a0c\nd \u200d")
-    'a[U+00AD]b[U+00A0]c⏎d [U+200D]'
-    """
-    shown = []
-    for character in text:
-        category = unicodedata.category(character)
-        if character == "\n":
-            shown.append("⏎")
-        elif category[0] == "C" or (category[0] == "Z" and character != " "):
-            shown.append(f"[U+{ord(character):04X}]")
-        else:
-            shown.append(character)
-    return "".join(shown)

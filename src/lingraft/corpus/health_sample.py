@@ -12,7 +12,8 @@ from itertools import combinations
 
 import numpy as np
 
-from lingraft.corpus.health_checks import Finding, escaped
+from lingraft.corpus.excerpts import escaped
+from lingraft.corpus.health_checks import Finding
 from lingraft.corpus.language_identifier import Identifier, find_identifier
 from lingraft.corpus.shingles import Hashes, hash_word, jaccard, shingles
 

@@ -21,7 +21,7 @@ import langcodes
 
 from lingraft.corpus.language import is_domain
 from lingraft.corpus.script_check import in_usual_script
-from lingraft.errors import CorpusError, MissingExtraError
+from lingraft.errors import CorpusError, MissingExtraError, one_line
 
 GLOTLID = ("cis-lmu/glotlid", "model_v3.bin")
 """The repository on the Hub and the file of GlotLID (Kargaran et al. 2023, arXiv 2310.16248)."""
@@ -120,7 +120,7 @@ def open_glotlid() -> Any:
         return fasttext.load_model(path)
     except (OSError, ValueError, RuntimeError, MemoryError) as error:
         msg = (
-            f"{path}: not a model of fastText ({' '.join(str(error).split())}); download it again: "
+            f"{path}: not a model of fastText ({one_line(error)}); download it again: "
             f"hf download {' '.join(GLOTLID)}, and name another place of it with {GLOTLID_FILE}"
         )
         raise CorpusError(msg) from error

@@ -22,7 +22,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from lingraft.corpus.health_checks import escaped
+from lingraft.corpus.excerpts import escaped
 from lingraft.corpus.shingles import Hashes, jaccard, shingles
 from lingraft.errors import CorpusError, MissingExtraError
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from lingraft.corpus import character_kinds as kinds
 from lingraft.corpus.cut_lines import find_cut_documents
-from lingraft.corpus.health_checks import excerpt
+from lingraft.corpus.excerpts import excerpt
 from lingraft.corpus.markup import find_markup, strip_html
 from lingraft.corpus.mojibake import FIRST_BYTES, first_mojibake
 

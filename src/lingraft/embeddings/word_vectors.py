@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from lingraft.errors import ModelError
+from lingraft.errors import ModelError, one_line
 
 # zipfile raises RuntimeError for a member that is encrypted or compressed in an unknown way, which
 # is what a damaged header looks like.
@@ -80,8 +80,10 @@ def vector_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except UNREADABLE as error:
-        reason = " ".join(str(error).split())[:160]
-        msg = f"{path}: cannot be read as word vectors ({reason}); correct or replace the file"
+        msg = (
+            f"{path}: cannot be read as word vectors ({one_line(error)}); correct or replace the "
+            "file"
+        )
         raise ModelError(msg) from error
 
 

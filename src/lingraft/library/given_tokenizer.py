@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from lingraft.advice.diagnose_command import named_tokenizer_folder
 from lingraft.bases.tokenizer_files import complete_settings, write_source_tokenizer
-from lingraft.errors import TokenizerError, named_errors
+from lingraft.errors import TokenizerError, named_errors, one_line
 from lingraft.progress import say
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
@@ -109,10 +109,9 @@ def _save(tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
     try:
         tokenizer.save_pretrained(str(folder))
     except Exception as error:  # whatever the class of a user's tokenizer raises
-        reason = " ".join(str(error).split())[:200]
         msg = (
-            f"{name_of(tokenizer)}: {type(tokenizer).__name__} cannot be saved ({reason}); give a "
-            "fast tokenizer, or the folder of its files"
+            f"{name_of(tokenizer)}: {type(tokenizer).__name__} cannot be saved "
+            f"({one_line(error)}); give a fast tokenizer, or the folder of its files"
         )
         raise TokenizerError(msg) from error
     _save_attributes(tokenizer, folder / "tokenizer_config.json")

@@ -31,8 +31,11 @@ def training_group(node: StageNode, graph: Graph, runtime: Runtime, store: Store
     if runtime.launch is None or node is not graph.training:
         yield node.is_cached(store)
         return
+    # Imported here, because it imports torch.
+    from lingraft.training.distributed import join_launched
+
     device = runtime.resolved_device()
-    with runtime.launch.together(device) as group:
+    with join_launched(runtime.launch, device) as group:
         # The ranks must agree: on a shared file system one may see a new file later than another.
         yield group.any_rank(group.is_first and node.is_cached(store), device)
 

@@ -19,8 +19,8 @@ from typing import Any
 
 from lingraft.corpus import Corpus
 from lingraft.corpus.contamination import EvaluationIndex
+from lingraft.corpus.excerpts import EXCERPT, escaped
 from lingraft.corpus.health import TextHealth
-from lingraft.corpus.health_checks import EXCERPT, escaped
 from lingraft.corpus.identity import file_identity
 from lingraft.corpus.readers import read_parallel
 from lingraft.corpus.text_files import find_files

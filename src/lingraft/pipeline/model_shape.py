@@ -97,7 +97,7 @@ class Shape:
     def resized(self, tokens: int, added: int, dropped: int = 0) -> Shape:
         """Return the sizes with tokens added to, and dropped from, the first `tokens`, padded.
 
-        Rows beyond the vocabulary stay unless tokens are dropped (`checkpoint.rewrite.lay_out`).
+        Rows beyond the vocabulary stay unless tokens are dropped (`checkpoint.row_layout.lay_out`).
 
         >>> Shape(1000, 100, width=2, layers=1, tied=True).resized(90, 20)
         Shape(parameters=1056, rows=128, width=2, layers=1, tied=True, table_width=0, idle=0)

@@ -8,9 +8,10 @@ torch.
 from lingraft.studies.axis_ranking import ranking
 from lingraft.studies.cells import Cell, cells_of
 from lingraft.studies.config import Study
+from lingraft.studies.measured_fields import differences
 from lingraft.studies.probe import Probe, Trial, inits_of, run_probe, trials_of
 from lingraft.studies.probe_outcome import ProbeOutcome
-from lingraft.studies.statistics import Difference, better_value, differences
+from lingraft.studies.statistics import Difference, better_value
 from lingraft.studies.study_file import read_study
 from lingraft.studies.study_folder import StudyFolder, read_study_folder
 from lingraft.studies.study_planner import study_plan, study_plan_tables

@@ -17,13 +17,8 @@ from lingraft.formatting import counted, join_words
 from lingraft.measurement import MIN_DOCUMENTS, NEUTRAL
 from lingraft.studies.axes import Label
 from lingraft.studies.config import ComparedSettings
-from lingraft.studies.statistics import (
-    CONFIDENCE,
-    EQUIVALENCE_LEVEL,
-    MeasuredField,
-    better_value,
-    measured_fields,
-)
+from lingraft.studies.measured_fields import MeasuredField, measured_fields
+from lingraft.studies.statistics import CONFIDENCE, EQUIVALENCE_LEVEL, better_value
 from lingraft.studies.study_table import Row
 
 SAMPLED = frozenset({"document", "text", "sentence", "sample"})

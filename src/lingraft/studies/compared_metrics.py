@@ -14,7 +14,7 @@ from lingraft.measurement import (
 )
 from lingraft.recipe import Recipe
 from lingraft.studies.config import ComparedSettings, Study
-from lingraft.studies.study_table import STAGE_NOTES
+from lingraft.studies.noted_measurements import STAGE_NOTES
 
 
 def check_compared(study: Study, recipes: Sequence[Recipe]) -> None:

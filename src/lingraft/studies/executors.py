@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from lingraft.errors import Interrupted
+from lingraft.errors import Interrupted, one_line
 from lingraft.studies.run_task import PackedTask, run_task
 from lingraft.studies.study_schedule import Outcome, StudySchedule, StudyTask
 from lingraft.workers import cluster
@@ -238,7 +238,7 @@ def _outcome(ray: Any, reference: Any, task: StudyTask) -> Outcome:
     except ray.exceptions.RayError as error:
         return Outcome(
             task.name,
-            f"lost on the cluster {ATTEMPTS} times ({' '.join(str(error).split())[:200]}); if "
+            f"lost on the cluster {ATTEMPTS} times ({one_line(error)}); if "
             "memory ran out, give each task more of a node with --cpus",
         )
     return outcome

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import yaml
 
 from lingraft.embeddings import INITS, EmbeddingInit
-from lingraft.errors import RecipeError
+from lingraft.errors import RecipeError, one_line
 from lingraft.evaluation import evaluate
 from lingraft.measurement import Measurement, read_measurements, select, write_measurements
 from lingraft.pipeline.build_stage import build_node, quiet_libraries
@@ -77,8 +77,7 @@ def inits_of(written: str) -> tuple[EmbeddingInit, ...]:
             where = f"--inits {written!r}"
             inits.append(check_value(settings["embeddings"], ONE_INIT, [], where))
     except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())[:200]
-        msg = f"--inits {written!r}: {reason}; write mean,calibrated or {{focus: {{...}}}}"
+        msg = f"--inits {written!r}: {one_line(error)}; write mean,calibrated or {{focus: {{...}}}}"
         raise RecipeError(msg) from error
     labels = [label_of(init) for init in inits]
     if len(set(labels)) < max(2, len(labels)):

@@ -15,7 +15,8 @@ from lingraft.formatting import signed, with_interval
 from lingraft.measurement import Measurement, select
 from lingraft.studies.axis_ranking import AxisRanking, ranking
 from lingraft.studies.config import ComparedSettings
-from lingraft.studies.statistics import Difference, differences
+from lingraft.studies.measured_fields import differences
+from lingraft.studies.statistics import Difference
 from lingraft.studies.study_table import AXIS, Row
 
 INIT = "init"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lingraft.errors import LingraftError
+from lingraft.errors import LingraftError, one_line
 from lingraft.pipeline import build_graph
 from lingraft.pipeline.build_stage import build_node, quiet_libraries
 from lingraft.pipeline.runner import run
@@ -61,8 +61,9 @@ def run_task(packed: PackedTask) -> Outcome:
         except LingraftError as problem:
             error = str(problem)
         except Exception as problem:  # noqa: BLE001 - a bug in one cell must not stop the others
-            text = " ".join(str(problem).split())[:300]
-            error = f"{type(problem).__name__}: {text} (a bug in lingraft or a library)"
+            error = (
+                f"{type(problem).__name__}: {one_line(problem)} (a bug in lingraft or a library)"
+            )
             trace = traceback.format_exc()
     return Outcome(packed.task, error, trace, tuple(built), round(time.monotonic() - started, 3))
 

@@ -16,12 +16,8 @@ from lingraft.studies.axes import Label, axes_of
 from lingraft.studies.axis_ranking import AxisRanking, ranking, too_few
 from lingraft.studies.cells import Cell
 from lingraft.studies.config import Study
-from lingraft.studies.statistics import (
-    Difference,
-    better_value,
-    differences,
-    measured_fields,
-)
+from lingraft.studies.measured_fields import differences, measured_fields
+from lingraft.studies.statistics import Difference, better_value
 from lingraft.studies.study_folder import CELLS, CURVES, DIFFERENCES, TABLE
 from lingraft.studies.study_schedule import Outcome
 from lingraft.studies.study_table import (

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lingraft.errors import StoreError
-from lingraft.measurement import Measurement, read_measurements
+from lingraft.measurement import read_measurements
 from lingraft.pipeline.run_folder import read_record
-
-if TYPE_CHECKING:
-    from lingraft.studies.cells import Cell
+from lingraft.studies.cells import Cell
+from lingraft.studies.noted_measurements import noted_measurements
 
 AXIS = "axis."
 COLUMNS = {
@@ -49,23 +48,11 @@ CURVE_COLUMNS = {
 
 Row = dict[str, Any]
 
-STAGE_SECONDS = "seconds to build"
-STAGE_NOTES = (  # stage, note, metric, subject, unit
-    ("vocabulary", "added", "tokens added", "spliced", "tokens"),
-    ("source", "parameters", "parameters", "source", "parameters"),
-    ("embeddings", "parameters", "parameters", "spliced", "parameters"),
-    ("embeddings", STAGE_SECONDS, "initialisation time", "spliced", "seconds"),
-    ("training", "tokens", "training tokens", "adapted", "tokens"),
-    ("training", "target_bytes", "training bytes of target text", "adapted", "bytes"),
-    ("training", "bytes", "training bytes", "adapted", "bytes"),
-    ("training", "seconds", "training time", "adapted", "seconds"),
-)
-
 
 def measurement_rows(cell: Cell, folder: Path) -> list[Row]:
     """Return a row for each measurement of a finished cell, and for what its stages noted."""
     measurements = read_measurements(folder / "measurements.parquet")
-    measurements += _noted_measurements(read_record(folder))
+    measurements += noted_measurements(read_record(folder))
     rows = []
     for row in measurements:
         role = _role(cell, row.language)
@@ -104,16 +91,6 @@ def _role(cell: Cell, language: str) -> str:
     if language in {text.language for text in cell.recipe.targets}:
         return "target"
     return "replay" if cell.recipe.replay and cell.recipe.replay.language == language else ""
-
-
-def _noted_measurements(record: Mapping[str, Any]) -> Iterator[Measurement]:
-    notes: dict[str, dict[str, Any]] = {}
-    for stage in record["stages"]:
-        # The instruct model of a chat vector is a later stage that is also called source.
-        notes.setdefault(stage["name"], {**stage["notes"], STAGE_SECONDS: stage["seconds"]})
-    for name, key, metric, subject, unit in STAGE_NOTES:
-        if key in notes.get(name, {}):
-            yield Measurement(metric, subject, float(notes[name][key]), unit, split="", per="run")
 
 
 def write_table(rows: Sequence[Row], path: Path) -> None:

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lingraft.errors import TokenizerError
+from lingraft.errors import TokenizerError, one_line
 from lingraft.tokenizer.added_tokens import content_of
 from lingraft.tokenizer.file_names import CHAT_TEMPLATE_FILES
 
@@ -80,8 +80,7 @@ class ChatTemplate:
                 **self.variables,
             )
         except (TemplateError, TypeError, ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())[:200]
-            msg = f"the chat template refuses the conversation ({reason})"
+            msg = f"the chat template refuses the conversation ({one_line(error)})"
             raise TokenizerError(msg) from error
         return str(rendered[0])
 

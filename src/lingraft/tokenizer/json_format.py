@@ -10,7 +10,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from lingraft.errors import TokenizerError
+from lingraft.errors import TokenizerError, one_line
 
 Data = dict[str, Any]
 """The content of a tokenizer.json."""
@@ -104,8 +104,7 @@ def library_errors(where: object) -> Iterator[None]:
         # The library raises bare `Exception`, and panics of Rust, which are no `Exception` at all.
         if type(error) is not Exception and type(error).__name__ != "PanicException":
             raise
-        reason = " ".join(str(error).split())[:200]
-        msg = f"{where}: tokenizers cannot use it ({reason}); fetch or save it again"
+        msg = f"{where}: tokenizers cannot use it ({one_line(error)}); fetch or save it again"
         raise TokenizerError(msg) from error
 
 

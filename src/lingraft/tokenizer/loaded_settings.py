@@ -16,7 +16,7 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from lingraft.errors import TokenizerError
+from lingraft.errors import TokenizerError, one_line
 from lingraft.model_code import trust_option
 from lingraft.tokenizer.json_format import Data
 from lingraft.tokenizer.model_tokenizer import ModelTokenizer
@@ -72,8 +72,7 @@ def read_loaded_settings(folder: Path) -> LoadedSettings:
     try:
         loaded = load_auto_tokenizer(folder)
     except Exception as error:  # errors of many kinds pass through from its readers
-        reason = " ".join(str(error).split())[:200]
-        msg = f"{folder}: transformers cannot load its tokenizer ({reason})"
+        msg = f"{folder}: transformers cannot load its tokenizer ({one_line(error)})"
         raise TokenizerError(msg) from error
     values = {name: getattr(loaded, name) for name in NAMES}
     if values["model_max_length"] > _UNLIMITED:

@@ -16,7 +16,7 @@ from lingraft.bases.folder import read_config
 from lingraft.checkpoint.config_files import text_parts
 from lingraft.checkpoint.find_embeddings import embedding_names, same_numbers
 from lingraft.checkpoint.resized_tensors import ROW_MULTIPLE
-from lingraft.checkpoint.rewrite import NewTensor, Range
+from lingraft.checkpoint.rewrite import NewTensor, Range, bytes_of
 from lingraft.checkpoint.safetensors_files import (
     FLOATS,
     Checkpoint,
@@ -99,18 +99,12 @@ def _same_shape(
     ]
     if rows < wanted:
         padding = Checkpoint.open(old.file.parent).tensor(old.name)[rows:]
-        segments.append(_bytes_of(padding.to(torch_dtype(place.dtype))))
+        segments.append(bytes_of(padding.to(torch_dtype(place.dtype))))
     compared.resized[place.name] = NewTensor((wanted, *old.shape[1:]), segments)
     compared.find("padded rows", place.name, what, "repaired")
     if rows % ROW_MULTIPLE and not wanted % ROW_MULTIPLE:
         compared.find("rows not a multiple of 64", place.name, f"{rows:,} rows", "repaired")
     return True
-
-
-def _bytes_of(tensor: Tensor) -> memoryview:
-    import torch
-
-    return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data).cast("B")
 
 
 def _compare(

@@ -96,8 +96,7 @@ class CompiledLayers:
             with torch._dynamo.config.patch(suppress_errors=falls_back):  # noqa: SLF001 - documented
                 yield
         except torch._dynamo.exc.TorchDynamoException as error:  # noqa: SLF001 - the base class
-            reason = " ".join(str(error).split())[:200]
-            msg = f"torch.compile failed ({reason}); use --compile false"
+            msg = f"torch.compile failed ({one_line(error)}); use --compile false"
             raise TrainingError(msg) from error
         finally:
             for layer in self.layers:

@@ -28,7 +28,7 @@ from lingraft.packing.mixture import IGNORED, Batch
 from lingraft.strategies.base import ParameterGroup
 from lingraft.strategies.model_parts import layer_stacks
 from lingraft.training.execution import WHOLE_GRADIENTS
-from lingraft.training.launch import world_size
+from lingraft.training.launch import Launch, world_size
 
 TIMEOUT = timedelta(hours=1)
 """How long processes wait for rank 0.
@@ -221,3 +221,15 @@ def init_process_group(*, sharded: bool, device: str) -> Iterator[ProcessGroup]:
     finally:
         if ours:
             torch.distributed.destroy_process_group()
+
+
+@contextmanager
+def join_launched(launch: Launch, device: str) -> Iterator[ProcessGroup]:
+    """Join the processes of a launcher while the block runs; its variables are set as long."""
+    os.environ.update(launch.variables)
+    try:
+        with init_process_group(sharded=True, device=device) as group:
+            yield group
+    finally:
+        for name in launch.variables:
+            os.environ.pop(name, None)

@@ -12,16 +12,11 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from lingraft.errors import RecipeError
 from lingraft.progress import say
-
-if TYPE_CHECKING:
-    from lingraft.training.distributed import ProcessGroup
 
 NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """The variables that have to be there if WORLD_SIZE is, so that the processes find each other."""
@@ -71,19 +66,6 @@ class Launch:
             msg = f"RANK={rank}: the ranks of WORLD_SIZE={size} processes are 0 to {size - 1}"
             raise RecipeError(msg)
         return cls(rank, size, _take_variables())
-
-    @contextmanager
-    def together(self, device: str) -> Iterator[ProcessGroup]:
-        """Join the other processes while the block runs."""
-        from lingraft.training.distributed import init_process_group
-
-        os.environ.update(self.variables)
-        try:
-            with init_process_group(sharded=True, device=device) as group:
-                yield group
-        finally:
-            for name in self.variables:
-                os.environ.pop(name, None)
 
 
 def check_device(device: str, processes: int) -> None:

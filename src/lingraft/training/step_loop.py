@@ -24,9 +24,10 @@ from lingraft.training.distributed import ProcessGroup
 from lingraft.training.job import Job
 from lingraft.training.mfu import Utilisation
 from lingraft.training.phase_steps import PhaseSteps
+from lingraft.training.run_records import speed_note, step_record
 from lingraft.training.shared_prefix import PrefixCheckpoint
 from lingraft.training.state import RunState, Stopped
-from lingraft.training.train_log import REMEDY_OF_DIVERGENCE, TrainLog, speed_note, step_record
+from lingraft.training.train_log import REMEDY_OF_DIVERGENCE, TrainLog
 from lingraft.training.train_step import Stepper
 
 WINDOW = 20

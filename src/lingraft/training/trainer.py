@@ -34,6 +34,7 @@ from lingraft.training.prepare_model import (
     load_phase_model,
     on_every_process,
 )
+from lingraft.training.run_records import run_notes
 from lingraft.training.save_model import (
     LOW_RANK,
     save_final_model,
@@ -44,7 +45,7 @@ from lingraft.training.shared_prefix import prefix_checkpoint
 from lingraft.training.state import RunState, Stopped
 from lingraft.training.step_loop import DivergenceMonitor, StepLoop
 from lingraft.training.trackers import tracking
-from lingraft.training.train_log import LOG, TrainLog, restart_curve, run_notes
+from lingraft.training.train_log import LOG, TrainLog, restart_curve
 from lingraft.training.train_step import Stepper
 
 CURVE_RESTARTED = (

@@ -17,7 +17,7 @@ from tokenizers import normalizers
 from lingraft.certificate import NORMALISER, Claim
 from lingraft.corpus import Corpus, first_documents
 from lingraft.corpus.corpus import SPLITS
-from lingraft.corpus.health_checks import escaped
+from lingraft.corpus.excerpts import escaped
 from lingraft.formatting import counted
 from lingraft.store import Draft
 from lingraft.tokenizer import ModelTokenizer

@@ -22,7 +22,7 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from lingraft.checkpoint import load_model
-from lingraft.errors import ModelError, TokenizerError
+from lingraft.errors import ModelError, TokenizerError, one_line
 from lingraft.evaluation.tasks.special_ids import prompt_prefix, set_bos_and_eos
 from lingraft.progress import Advance, progress
 from lingraft.tokenizer import open_tokenizer
@@ -59,8 +59,7 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         try:
             tokenizer = load_auto_tokenizer(folder)
         except (OSError, ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())[:200]
-            msg = f"{folder}: the tokenizer cannot be loaded by transformers ({reason})"
+            msg = f"{folder}: the tokenizer cannot be loaded by transformers ({one_line(error)})"
             raise TokenizerError(msg) from error
         set_bos_and_eos(tokenizer, model.config.get_text_config())
         self.prefix = prompt_prefix(tokenizer, folder)

@@ -15,7 +15,7 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from lingraft.errors import CorpusError, HubError, RecipeError
+from lingraft.errors import CorpusError, HubError, RecipeError, one_line
 from lingraft.evaluation.tasks.config import TaskSettings
 from lingraft.evaluation.tasks.task_catalogue import Task, expand_names, find_task
 from lingraft.evaluation.tasks.task_data import (
@@ -113,10 +113,9 @@ def build_task(task: Task, settings: TaskSettings) -> Any:
 
 def describe_document_fault(name: str, error: Exception) -> str:
     """Return the message that a document has not what the templates of a task need."""
-    reason = " ".join(str(error).split())
     return (
-        f"{name}: a document does not fit the task's template ({reason}); check the columns of "
-        "its data"
+        f"{name}: a document does not fit the task's template ({one_line(error)}); check the "
+        "columns of its data"
     )
 
 
@@ -139,8 +138,7 @@ def load_other_tasks(name: str, settings: TaskSettings) -> list[Any]:
         loaded = manager.load([spec])
     # Tasks are code and data of many authors, which can raise any exception.
     except Exception as error:
-        message = " ".join(str(error).split())[:300]
-        reason = f"lm-eval cannot load the task ({type(error).__name__}: {message})"
+        reason = f"lm-eval cannot load the task ({type(error).__name__}: {one_line(error)})"
         if data is not None:
             msg = f"{name}: {reason}; check that {data.test} has the columns of its data set"
             raise CorpusError(msg) from error

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.corpus.records import read_records
-from lingraft.errors import CorpusError, HubError
+from lingraft.errors import CorpusError, HubError, one_line
 from lingraft.evaluation.tasks.config import TaskData
 from lingraft.evaluation.tasks.task_catalogue import Hub, Task
 from lingraft.store import expanded
@@ -174,12 +174,12 @@ def _load(task: Task, config: str | None, split: str) -> list[Record]:
 
 def describe_unavailable(task: Task, hub: Hub, error: BaseException) -> str:
     """Return the message that a data set is unavailable, why, and how to give a local file."""
-    reason = " ".join(str(error).split())[:300]
     fields = task.fields.items()
     wanted = "; ".join([f"{field}: {' or '.join(columns)}" for field, columns in fields])
     return (
-        f"{task.name}: the data set hf:{hub.id} is unavailable ({type(error).__name__}: {reason}); "
-        f"give a local file: evaluation.tasks.data: {{{task.name}: FILE.jsonl}} "
+        f"{task.name}: the data set hf:{hub.id} is unavailable "
+        f"({type(error).__name__}: {one_line(error)}); give a local file: "
+        f"evaluation.tasks.data: {{{task.name}: FILE.jsonl}} "
         f"with the columns {wanted}"
     )
 

@@ -25,7 +25,7 @@ from sacrebleu.tokenizers import tokenizer_spm
 from sacrebleu.utils import download_file
 
 from lingraft.corpus.contamination import normalised_words
-from lingraft.errors import HubError
+from lingraft.errors import HubError, one_line
 
 NAME = "flores200"
 """The SentencePiece model of spBLEU, by sacrebleu's name."""
@@ -47,7 +47,7 @@ def flores200_model() -> Path:
             download_file(url, str(path))
         # sacrebleu exits the process if the certificate of the server is not accepted.
         except (OSError, SystemExit) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = one_line(error)
             path.unlink(missing_ok=True)  # a part of the file would be taken for the whole
         else:
             return path
@@ -148,9 +148,8 @@ def translation_metric(name: str) -> Any:
     try:
         return BLEU(tokenize="flores200")
     except OSError as error:
-        reason = " ".join(str(error).split())
         msg = (
-            f"spBLEU: {flores200_model()} is not a SentencePiece model ({reason}); "
+            f"spBLEU: {flores200_model()} is not a SentencePiece model ({one_line(error)}); "
             "delete it, so that it is fetched again"
         )
         raise HubError(msg) from None
