@@ -19,13 +19,13 @@ BIDI_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u20
 
 
 @cache
-def _registered_names() -> dict[str, str]:
-    """Return the English names by tag, from the IANA registry that langcodes contains."""
-    from langcodes.registry_parser import parse_registry  # slow to import, used by pages only
+def registered_names(kind: str) -> dict[str, str]:
+    """Return the English names of each "language" or "script" by tag, from the IANA registry."""
+    from langcodes.registry_parser import parse_registry  # slow: parses the registry
 
     names = {}
     for entry in parse_registry():
-        if entry.get("Type") == "language" and "Deprecated" not in entry:
+        if entry.get("Type") == kind and "Deprecated" not in entry:
             # Without remarks in brackets, like the years of "Modern Greek (1453-)".
             names[entry["Subtag"]] = re.sub(r"\s*\(.*\)", "", entry["Description"][0])
     return names
@@ -47,7 +47,7 @@ def language_name(tag: str) -> str:
     ('Hindi', 'Portuguese (pt-BR)', 'domain:law')
     """
     primary = tag.partition("-")[0]
-    name = _registered_names().get(primary)
+    name = registered_names("language").get(primary)
     if name is None:
         return tag
     return name if tag == primary else f"{name} ({tag})"

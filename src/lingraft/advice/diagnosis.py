@@ -175,9 +175,9 @@ class Diagnosis:
         return ranks
 
 
-def tokens_per_byte_after(finding: LanguageFinding, added: int = COMPARED) -> float | None:
-    """Return the predicted tokens per byte with `added` tokens; `None` if not predicted."""
-    after = finding.after(added)
+def tokens_per_byte_after(finding: LanguageFinding) -> float | None:
+    """Return the predicted tokens per byte with `COMPARED` tokens; `None` if not predicted."""
+    after = finding.after(COMPARED)
     return finding.measures.tokens_per_byte * after[0].share if after else None
 
 

@@ -55,14 +55,7 @@ def certify_tokens(source: Path, target: Path, splice: Splice) -> Claim:
         f"the result, read by {after.reader}, has every token of the source, read by "
         f"{before.reader}, under its id, with its flags ({', '.join(FLAGS)}) and role"
     )
-    return Claim(
-        TOKENS_KEPT,
-        differences.value,
-        differences.of,
-        "tokens, flags and roles",
-        detail,
-        exceptions=tuple(differences.examples),
-    )
+    return differences.claim(TOKENS_KEPT, "tokens, flags and roles", detail)
 
 
 def _not_compared(reason: str) -> Claim:
@@ -82,15 +75,7 @@ def certify_rows(source: Path, target: Path, splice: Splice, *, changed_by: str 
     detail = "in every tensor with a row for each id, the rows of the source's ids, bit for bit"
     if changed_by:
         detail += f"; {changed_by}"
-    return Claim(
-        ROWS_KEPT,
-        differences.value,
-        differences.of,
-        "rows",
-        detail,
-        fatal=not changed_by,
-        exceptions=tuple(differences.examples),
-    )
+    return differences.claim(ROWS_KEPT, "rows", detail, fatal=not changed_by)
 
 
 def certify_named_ids(source: Path, target: Path) -> Iterator[Claim]:
@@ -112,13 +97,10 @@ def certify_named_ids(source: Path, target: Path) -> Iterator[Claim]:
             actual = list(map(tokens_after.get, new_ids))
             differences.compare(f"{name}: {key} {ids}", actual, expected)
     if differences.of:
-        yield Claim(
+        yield differences.claim(
             IDS_NAMED,
-            differences.value,
-            differences.of,
             "ids",
             "the ids in config.json and generation_config.json name the same tokens as before",
-            exceptions=tuple(differences.examples),
         )
 
 
@@ -136,13 +118,10 @@ def certify_source_ids(source: Path) -> Iterator[Claim]:
             for token_id in ids:
                 differences.check(token_id in tokens, f"{name}: no token has the {key} {token_id}")
     if differences.of:
-        yield Claim(
+        yield differences.claim(
             "configured ids are tokens",
-            differences.value,
-            differences.of,
             "ids",
             "config.json and generation_config.json name ids of tokens that transformers knows",
-            exceptions=tuple(differences.examples),
         )
 
 

@@ -58,6 +58,11 @@ class Differences:
         if not holds:
             self._add(exception)
 
+    def claim(self, name: str, unit: str, detail: str, *, fatal: bool = True) -> Claim:
+        """Return the claim that there are no differences."""
+        examples = tuple(self.examples)
+        return Claim(name, self.value, self.of, unit, detail, fatal, exceptions=examples)
+
     def _add(self, exception: str) -> None:
         self.value += 1
         if len(self.examples) < _EXAMPLES:
@@ -115,7 +120,7 @@ def compare_readings(ours: Reading, theirs: Reading, texts: Iterable[str] = ()) 
         f"compared with {theirs.reader}: every id, the flags of added tokens, the special ids, and "
         "the ids of edge cases and real texts, alone and in a plain call"
     )
-    return _claim(SOURCE_READ, differences, "ids, flags and texts", detail)
+    return differences.claim(SOURCE_READ, "ids, flags and texts", detail)
 
 
 def _check_with_sentencepiece(
@@ -143,7 +148,7 @@ def _check_with_sentencepiece(
         f"which wrote {model.name}; the conversion of transformers gives other ids for "
         f"{converted_differently} of {len(plain)} texts"
     )
-    return _claim(SOURCE_READ, differences, "ids, flags and texts", detail)
+    return differences.claim(SOURCE_READ, "ids, flags and texts", detail)
 
 
 def _compare_vocabulary(differences: Differences, ours: Reading, theirs: Reading) -> None:
@@ -155,17 +160,6 @@ def _compare_vocabulary(differences: Differences, ours: Reading, theirs: Reading
         differences.compare(f"flags of {content!r}", _names(our_flags), _names(their_flags))
     for role in ROLES:
         differences.compare(f"{role} id", ours.roles[role], theirs.roles[role])
-
-
-def _claim(name: str, differences: Differences, unit: str, detail: str) -> Claim:
-    return Claim(
-        name,
-        differences.value,
-        differences.of,
-        unit,
-        detail,
-        exceptions=tuple(differences.examples),
-    )
 
 
 def _compare_tokens(

@@ -158,7 +158,7 @@ def _languages_by_name(names: Mapping[TextFile, str]) -> dict[TextFile, str]:
 
     Only if every name has one: other words look like tags as well. And not if all of them are
     words like `my` and `no`, unless the names differ in nothing else: en_news.txt and it_news.txt
-    make de_news.txt German, but no_ads.txt beside my_blog.txt is not Norwegian.
+    make de_news.txt German, but no_ads.txt next to my_blog.txt is not Norwegian.
     """
     found = {}
     rests = set()

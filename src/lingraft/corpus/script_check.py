@@ -21,7 +21,7 @@ import langcodes
 import regex
 
 from lingraft.corpus.language import is_domain
-from lingraft.display_text import language_name
+from lingraft.display_text import language_name, registered_names
 from lingraft.formatting import percent
 from lingraft.text_units import UNSPACED_SCRIPTS
 
@@ -271,15 +271,7 @@ def _letter_scripts() -> regex.Pattern[str]:
 
 @cache
 def _script_names() -> dict[str, str]:
-    """Return the name of each script by its code, from the IANA registry."""
-    from langcodes.registry_parser import parse_registry  # slow: read only to look at text
-
-    names = {}
-    for entry in parse_registry():
-        if (
-            entry.get("Type") == "script"
-            and "Deprecated" not in entry
-            and re.fullmatch("[A-Y][a-z]{3}", entry["Subtag"])  # Zyyy, Zinh: of no script
-        ):
-            names[entry["Subtag"]] = re.sub(r"\s*\(.*\)", "", entry["Description"][0])
-    return names
+    """Return the name of each script by its code."""
+    names = registered_names("script")
+    # Without Zyyy and Zinh, which are of no script.
+    return {code: name for code, name in names.items() if re.fullmatch("[A-Y][a-z]{3}", code)}

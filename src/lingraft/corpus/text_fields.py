@@ -130,7 +130,7 @@ def with_text_field(
     return sources
 
 
-def with_where(places: Sequence[Any], where: str, option: str = "--where") -> list[Any]:
+def with_where(places: Sequence[Any], where: str) -> list[Any]:
     """Return the settings of sources with a condition; raises `RecipeError` if it is wrong.
 
     >>> with_where(["a.jsonl", {"path": "b.csv", "text_field": "body"}], "score>1")[1]
@@ -139,7 +139,7 @@ def with_where(places: Sequence[Any], where: str, option: str = "--where") -> li
     try:
         condition = str(parse_condition(where))
     except ValueError as error:
-        msg = f"{option}: {error}"
+        msg = f"--where: {error}"
         raise RecipeError(msg) from None
     sources: list[Any] = []
     for place in places:

@@ -109,8 +109,8 @@ def mean_and_covariance(matrix_VD: Tensor) -> tuple[Tensor, Tensor]:
     return mean, products / count
 
 
-def mean_and_deviation(matrix_VD: Tensor, block: int = 8192) -> tuple[float, float]:
+def mean_and_deviation(matrix_VD: Tensor) -> tuple[float, float]:
     """Return mean and standard deviation of all numbers in float64, reading in blocks of rows."""
-    mean = sum(float(part.double().sum()) for part in blocks(matrix_VD, block)) / matrix_VD.numel()
-    squares = sum(float((part.double() - mean).square().sum()) for part in blocks(matrix_VD, block))
+    mean = sum(float(part.double().sum()) for part in blocks(matrix_VD)) / matrix_VD.numel()
+    squares = sum(float((part.double() - mean).square().sum()) for part in blocks(matrix_VD))
     return mean, (squares / max(1, matrix_VD.numel() - 1)) ** 0.5

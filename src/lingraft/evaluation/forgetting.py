@@ -27,10 +27,8 @@ class Forgotten:
         return self.after.value - self.before.value
 
 
-def forgetting(
-    measurements: Iterable[Measurement], language: str, *, first: str = "source"
-) -> list[Forgotten]:
-    """Compare bits per byte and task scores in the base language of every model with the first.
+def forgetting(measurements: Iterable[Measurement], language: str) -> list[Forgotten]:
+    """Compare bits per byte and task scores in the base language of every model with the source.
 
     >>> given = [Measurement("bits per byte", "source", 1.5, "bits/byte", "en"),
     ...          Measurement("bits per byte", "adapted", 1.75, "bits/byte", "en")]
@@ -46,8 +44,8 @@ def forgetting(
             by_key[measurement.metric, measurement.subject] = measurement
     result = []
     for after in own:
-        before = by_key.get((after.metric, first))
-        if after.subject == first or before is None or not _shows_forgetting(after):
+        before = by_key.get((after.metric, "source"))
+        if after.subject == "source" or before is None or not _shows_forgetting(after):
             continue
         change = by_key.get((after.metric + CHANGE, after.subject))
         result.append(Forgotten(after.metric, after.subject, before, after, change))

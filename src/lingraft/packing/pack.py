@@ -106,12 +106,10 @@ def pack_texts(
     tokenizer: ModelTokenizer,
     settings: PackingSettings,
     folder: Path,
-    *,
-    context: int | None = None,
 ) -> PackingSummary:
     """Tokenise batches of texts in this process and pack them into a folder."""
     shards = tokenise_in_shards(batches, tokenizer)
-    return pack_shards(shards, tokenizer, settings, folder, context=context)
+    return pack_shards(shards, tokenizer, settings, folder)
 
 
 def pack_shards(

@@ -146,8 +146,8 @@ def resolve_paths(value: Any, folder: Path) -> Any:
     if isinstance(value, Mapping):
         tree = {key: resolve_paths(inner, folder) for key, inner in value.items()}
         if isinstance(path := value.get("path"), str) and _is_missing(path):
-            beside = os.path.normpath(folder / path)
-            tree["path"] = beside if _exists(beside) else path
+            from_folder = os.path.normpath(folder / path)
+            tree["path"] = from_folder if _exists(from_folder) else path
         return tree
     if isinstance(value, list):
         return [resolve_paths(inner, folder) for inner in value]

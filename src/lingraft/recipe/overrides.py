@@ -117,7 +117,7 @@ class _Setter:
         name = str(parts[0])
         found = field_named(cls, name)
         homes = () if found else cls.homes(name, raw if isinstance(raw, Mapping) else {})
-        values = self._beside(cls, raw, place, name, is_long=bool(found or homes))
+        values = self._around(cls, raw, place, name, is_long=bool(found or homes))
         for home in homes:
             # Without its index: a list with several entries refuses that.
             names = tuple(part for part in home if isinstance(part, str))
@@ -138,10 +138,10 @@ class _Setter:
         values[key] = self.node(field.annotation, before, here, parts[1:])
         return values
 
-    def _beside(
+    def _around(
         self, cls: type[Settings], raw: Any, place: Place, name: str, *, is_long: bool
     ) -> dict[str, Any]:
-        """Return the settings beside which `name` is set: in their long form, or as written."""
+        """Return the settings among which `name` is set: in their long form, or as written."""
         # A name that stays on this level, like the budget next to the name of a plan.
         if isinstance(raw, Mapping) and not is_long:
             return dict(raw)

@@ -55,7 +55,7 @@ class Chart:
     def on_white(self) -> str:
         """Return the chart as an SVG file on white, with its label as title."""
         title = f"<title>{escape(plain(self.label))}</title>"
-        # Numbers beside the dots stay readable where they are on a line.
+        # Numbers next to the dots stay readable where they are on a line.
         style = ".mark-text.role-mark text{paint-order:stroke;stroke:white;stroke-width:3px}"
         white = '<rect width="100%" height="100%" fill="white"/>'
         return self.svg.replace(">", f">{title}<style>{style}</style>{white}", 1)
@@ -97,7 +97,7 @@ def _legend_columns(values: Sequence[str]) -> int:
     >>> _legend_columns(["Hindi", "English"]), _legend_columns(["a label of 22 letters."] * 4)
     (0, 2)
     """
-    # Beside the vertical axis; a symbol and the space around it, and the mean letter.
+    # Next to the vertical axis; a symbol and the space around it, and the mean letter.
     room, symbol, letter = WIDTH - 60, 22, 0.48 * FONT_SIZE
     widths = [symbol + letter * len(value) for value in values]
     return 0 if sum(widths) <= room else max(1, int(room // max(widths)))

@@ -128,10 +128,11 @@ class Strategy(Choice, ABC):
         return {}
 
     def finish(self, model: torch.nn.Module) -> None:
-        """Merge and remove the modules that `prepare` inserted; by default there are none.
+        """Merge and remove the modules that `prepare` inserted; by default those of added rows.
 
         Afterwards the model has only the modules of its architecture.
         """
+        write_added_rows(model)
 
     def plan_note(self) -> str:
         """Return a line for `plan` about what the name does not say; by default there is none."""

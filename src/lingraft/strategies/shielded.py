@@ -7,7 +7,7 @@ on base-language text when training starts: `training.column_shield`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,7 +17,6 @@ from lingraft.strategies.base import (
     Strategy,
     train_added_rows,
     train_only,
-    write_added_rows,
 )
 from lingraft.strategies.model_parts import embedding_parameters, text_parameters
 from lingraft.strategies.weight_strategies import Differential
@@ -81,10 +80,6 @@ class Shielded(Strategy):
         for group in train_only(model, names):
             body.parameters.update(group.parameters)
         return [body, train_added_rows(model, added)] if added else [body]
-
-    def finish(self, model: Any) -> None:
-        """Write the added rows into the matrices and restore the plain modules."""
-        write_added_rows(model)
 
     def plan_note(self) -> str:
         """Return in one line what is frozen, and on which text it is chosen."""

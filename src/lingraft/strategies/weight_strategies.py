@@ -7,7 +7,7 @@ default learning rates (`small_rates`, `large_rates`; `base` explains how they a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,7 +18,6 @@ from lingraft.strategies.base import (
     Strategy,
     train_added_rows,
     train_only,
-    write_added_rows,
 )
 from lingraft.strategies.model_parts import embedding_parameters, layer_stack, text_parameters
 
@@ -78,10 +77,6 @@ class Differential(Full):
         for group in groups:
             body.parameters.update(group.parameters)
         return [body, train_added_rows(model, added)] if added else [body]
-
-    def finish(self, model: Any) -> None:
-        """Write the added rows into the matrices and restore the plain modules."""
-        write_added_rows(model)
 
 
 @STRATEGIES.register
@@ -160,7 +155,3 @@ class Rows(Strategy):
         for parameter in model.parameters():
             parameter.requires_grad = False
         return [train_added_rows(model, added)]
-
-    def finish(self, model: Any) -> None:
-        """Write the rows into the matrices and restore the plain modules."""
-        write_added_rows(model)

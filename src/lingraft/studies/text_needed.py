@@ -33,7 +33,7 @@ MIN_POINTS = 6
 SAME_TEXT = 0.02
 """Budgets end with a whole sequence, so runs that read the same text differ by less than this."""
 LEAST_SHARE = 0.01
-"""The least share that is told: a run that starts as low as the other one ends needs no text."""
+"""The least reported share: a run that starts as low as the other one ends needs no text."""
 
 
 @dataclass(frozen=True)

@@ -67,8 +67,8 @@ _TIKTOKEN = {
 }
 
 
-def added_token(token_id: int, content: str, *, special: bool = True) -> dict[str, Any]:
-    """Return an added token in the form of tokenizer.json."""
+def special_token(token_id: int, content: str) -> dict[str, Any]:
+    """Return a special token in the form of tokenizer.json."""
     return {
         "id": token_id,
         "content": content,
@@ -76,7 +76,7 @@ def added_token(token_id: int, content: str, *, special: bool = True) -> dict[st
         "lstrip": False,
         "rstrip": False,
         "normalized": False,
-        "special": special,
+        "special": True,
     }
 
 
@@ -140,7 +140,7 @@ def from_vocab_and_merges(source: Path) -> Data:
         raise TokenizerError(msg) from error
     # merges.txt begins with a line that states its version.
     merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
-    special = [added_token(vocab[_GPT2_END], _GPT2_END)] if _GPT2_END in vocab else []
+    special = [special_token(vocab[_GPT2_END], _GPT2_END)] if _GPT2_END in vocab else []
     parts = byte_level_parts(GPT2_REGEX)
     data = tokenizer_data(bpe_model(vocab, merges), added_tokens=special, **parts)
     if special:
@@ -167,7 +167,7 @@ def from_tiktoken(source: Path) -> Data:
         merges += map(list, splits(piece, vocab))
     added = []
     for token_id, content in enumerate(known.special, len(ranks)):
-        added.append(added_token(token_id, content))
+        added.append(special_token(token_id, content))
     # A BOS is the first special token, which follows the ranks.
     before = (known.bos, len(ranks)) if known.bos else None
     data = tokenizer_data(

@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -48,6 +49,21 @@ def parse_json(raw: bytes | str) -> Any:
             if isinstance(value, dict | list) and key not in {"vocab", "merges"}:
                 waiting.append((value, depth + 1))
     return content
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file, an empty one where there is no file or no object.
+
+    Raises `TokenizerError` where the file is not JSON.
+    """
+    if not path.exists():
+        return {}
+    try:
+        content = parse_json(path.read_bytes())
+    except ValueError as error:
+        msg = f"{path}: not readable JSON ({error}); fetch or save it again"
+        raise TokenizerError(msg) from error
+    return content if isinstance(content, dict) else {}
 
 
 def disable_batch_settings(data: Data) -> Data:

@@ -7,7 +7,6 @@ import hashlib
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from lingraft.errors import TokenizerError
 from lingraft.tokenizer.added_tokens import TokenFiles, complete_added_tokens
@@ -15,7 +14,7 @@ from lingraft.tokenizer.base import Family
 from lingraft.tokenizer.byte_level_bpe import ByteLevel
 from lingraft.tokenizer.convert import from_tiktoken, from_vocab_and_merges
 from lingraft.tokenizer.file_names import VOCABULARY_FILES
-from lingraft.tokenizer.json_format import Data, disable_batch_settings, parse_json
+from lingraft.tokenizer.json_format import Data, disable_batch_settings, parse_json, read_object
 from lingraft.tokenizer.model_tokenizer import ModelTokenizer
 from lingraft.tokenizer.sentencepiece_bpe import SentencePieceBPE
 from lingraft.tokenizer.sentencepiece_model import from_sentencepiece
@@ -80,14 +79,14 @@ def _open(source: Path, _content: tuple[bytes | None, ...]) -> ModelTokenizer:
     folder = source.parent
     files = TokenFiles(
         folder,
-        config=_read_object(folder / "tokenizer_config.json"),
-        special_map=_read_object(folder / "special_tokens_map.json"),
-        added=_read_object(folder / "added_tokens.json"),
+        config=read_object(folder / "tokenizer_config.json"),
+        special_map=read_object(folder / "special_tokens_map.json"),
+        added=read_object(folder / "added_tokens.json"),
     )
     # A converted file brings its own roles, which the folder's files override.
     settings = {**data.pop("lingraft_roles", {}), **files.settings}
     batch_settings = disable_batch_settings(data)
-    config = {**settings, "model_config": _read_object(folder / "config.json")}
+    config = {**settings, "model_config": read_object(folder / "config.json")}
     with errors_of_damaged_files(data, source):
         complete_added_tokens(data, settings, files, source)
         return ModelTokenizer(folder, family_of(data, source), config, batch_settings)
@@ -150,15 +149,3 @@ def is_tiktoken(source: Path) -> bool:
     with source.open("rb") as file:
         first_line = file.readline(200)
     return first_line.rstrip().endswith(b" 0") and len(first_line.split()) == 2
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file, an empty one where there is no file or no object."""
-    if not path.exists():
-        return {}
-    try:
-        content = parse_json(path.read_bytes())
-    except ValueError as error:
-        msg = f"{path}: not readable JSON ({error})"
-        raise TokenizerError(msg) from error
-    return content if isinstance(content, dict) else {}

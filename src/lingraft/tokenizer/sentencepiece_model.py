@@ -29,8 +29,8 @@ from tokenizers import normalizers
 from lingraft.errors import TokenizerError
 from lingraft.tokenizer.byte_level_bpe import pre_tokenizers, splits
 from lingraft.tokenizer.convert import (
-    added_token,
     bpe_model,
+    special_token,
     special_token_template,
     tokenizer_data,
 )
@@ -74,7 +74,7 @@ def from_sentencepiece(source: Path) -> Data:
     data = _bpe_data(message) if is_bpe else _unigram_data(message)
     for token_id, piece in enumerate(message.pieces):
         if piece.type in {UNKNOWN, CONTROL}:
-            data["added_tokens"].append(added_token(token_id, piece.piece))
+            data["added_tokens"].append(special_token(token_id, piece.piece))
     ids = {"bos": spec.bos_id, "eos": spec.eos_id, "pad": spec.pad_id, "unk": spec.unk_id}
     tokens = {}
     for role, token_id in ids.items():

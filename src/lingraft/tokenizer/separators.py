@@ -9,15 +9,14 @@ separators.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from lingraft.errors import TokenizerError
 from lingraft.tokenizer.chat_template import ChatTemplate, TurnTokens, chat_template_of
+from lingraft.tokenizer.json_format import read_object
 
 if TYPE_CHECKING:
     from lingraft.tokenizer.model_tokenizer import ModelTokenizer
@@ -172,23 +171,11 @@ def end_tokens(tokenizer: ModelTokenizer) -> list[str]:
     """
     ids = [tokenizer.eos_id]
     model_config = tokenizer.config.get("model_config") or {}
-    for settings in (model_config, _generation_config(tokenizer.folder)):
+    for settings in (model_config, read_object(tokenizer.folder / "generation_config.json")):
         value = settings.get("eos_token_id")
         ids += value if isinstance(value, list) else [value]
     contents = [_content(tokenizer, token_id) for token_id in ids]
     return list(dict.fromkeys(filter(None, contents)))
-
-
-def _generation_config(folder: Path) -> dict[str, Any]:
-    path = folder / "generation_config.json"
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        msg = f"{path}: not readable JSON ({error}); fetch or save it again"
-        raise TokenizerError(msg) from error
-    return content if isinstance(content, dict) else {}
 
 
 @dataclass(frozen=True)

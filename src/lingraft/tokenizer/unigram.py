@@ -6,7 +6,7 @@ new piece is produced where its score exceeds the best segmentation of its surfa
 The score of a new piece has to meet three conditions. It exceeds the best other segmentation, or
 the piece is never produced. It is not below the base's lowest score, because that would change how
 the base segments text with unknown characters. And it is no higher than needed, so that base text
-keeps its segmentation. Hence, for pieces from short to long,
+keeps its segmentation. So, for pieces from short to long,
 
     score = max(lowest + bonus, best other segmentation + STEP * (its pieces - 1)) + spread
 """

@@ -24,7 +24,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from lingraft.checkpoint import load_model
 from lingraft.errors import ModelError, TokenizerError, one_line
 from lingraft.evaluation.tasks.special_ids import prompt_prefix, set_bos_and_eos
-from lingraft.progress import Advance, progress
+from lingraft.progress import Advance, no_progress, progress
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.loaded_settings import load_auto_tokenizer
 from lingraft.tokenizer.separators import start_of_document
@@ -53,7 +53,7 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         self.folder = folder
         self.too_long = too_long
         self.incidents: Counter[str] = Counter()
-        self._advance: Advance = _ignore_progress
+        self._advance: Advance = no_progress
         if model is None:
             model = load_model(folder, device, dtype)
         try:
@@ -291,7 +291,7 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         with progress(f"{requests[0].task_name}: {title}", total, unit="requests") as advance:
             self._advance = advance
             yield
-        self._advance = _ignore_progress
+        self._advance = no_progress
 
     def get_model_info(self) -> dict[str, Any]:
         """Return size and dtype of the model; lm-eval's own method would send a request."""
@@ -299,7 +299,3 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
             "model_num_parameters": self.model.num_parameters(),
             "model_dtype": str(self.model.dtype),
         }
-
-
-def _ignore_progress(_amount: float, _note: str = "", /) -> None:
-    """Do nothing: the callback while no progress bar is shown."""
