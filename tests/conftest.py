@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from lingraft.recipe import Runtime
     from tests.command_server import HubCommands
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -188,6 +189,14 @@ def make_tiny_model(folder: Path, *, tied: bool = False) -> None:
             tie_word_embeddings=tied,
         )
         LlamaForCausalLM(config).save_pretrained(folder)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Runtime:
+    """Return where a run on the CPU stores its results: new folders."""
+    from lingraft.recipe import Runtime
+
+    return Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
 
 
 @pytest.fixture

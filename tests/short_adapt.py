@@ -11,6 +11,7 @@ from lingraft.recipe import Recipe, Runtime, parse_recipe
 from lingraft.recipe.overrides import override
 from lingraft.recipe.tree import Tree
 from tests.conftest import ENGLISH, HINDI
+from tests.tiny_recipes import quick_evaluation, quick_training, text_of, tiny_recipe
 
 GENERATION = {
     "timed_bytes": 8,
@@ -41,27 +42,14 @@ def short_adapt(source: Path, root: Path, *overrides: str, report: Any = None) -
 def short_recipe(source: Path, root: Path, *overrides: str) -> Recipe:
     """Return the recipe of such a run, and write its texts."""
     write_texts(root)
-    texts = {
-        language: {
-            "language": language,
-            "corpus": str(root / f"{language}.jsonl"),
-            "heldout_share": 0.1,
-        }
-        for language in ("hi", "en")
-    }
-    values = {
-        "name": "short",
-        "model": str(source),
-        "target": texts["hi"],
-        "replay": texts["en"],
-        "vocabulary": {"size": 20},
-        "training": {"budget": "4 steps", "batch_tokens": 128, "heldout_points": 1},
-        "evaluation": {
-            "heldout_bytes": 400,
-            "bootstrap": {"resamples": 20},
-            "generation": GENERATION,
-        },
-    }
+    values = tiny_recipe(
+        source,
+        name="short",
+        target=text_of("hi", root / "hi.jsonl"),
+        replay=text_of("en", root / "en.jsonl"),
+        training=quick_training(4),
+        evaluation=quick_evaluation(400, generation=GENERATION),
+    )
     return parse_recipe(override(Tree(values), overrides))
 
 

@@ -40,12 +40,9 @@ from lingraft.recipe import Runtime, chosen_recipe, parse_recipe
 from lingraft.recipe.overrides import override
 from lingraft.recipe.tree import Tree
 from lingraft.store import Store
+from tests.tiny_recipes import quick_evaluation, quick_training, report, text_of, tiny_recipe
 
 GAIN = next(iter(IN_CONTEXT_GAINS))
-
-
-def report(folder) -> None:
-    (folder / "report.html").write_text("<html>", encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -53,24 +50,14 @@ def finished(tmp_path_factory, tiny_model):
     """Return a run on the miniature, with enough steps to predict its end."""
     folder = tmp_path_factory.mktemp("advice")
     here = Runtime(folder / "runs", folder / "store", "cpu")
-    text = {"corpus": {"miniature": {"stories": 400}}, "heldout_share": 0.2}
-    recipe = parse_recipe(
-        Tree(
-            {
-                "name": "r",
-                "model": str(tiny_model),
-                "target": {"language": "tr", **text},
-                "vocabulary": {"size": 300, "method": {"continued": {"max_token_bytes": 5}}},
-                "training": {"budget": "40 steps", "batch_tokens": 128, "heldout_points": 20},
-                "evaluation": {
-                    "heldout_bytes": 25_000,
-                    "bootstrap": {"resamples": 20},
-                    "generation": None,
-                },
-            }
-        )
+    values = tiny_recipe(
+        tiny_model,
+        target=text_of("tr", {"miniature": {"stories": 400}}, 0.2),
+        vocabulary={"size": 300, "method": {"continued": {"max_token_bytes": 5}}},
+        training=quick_training(40, heldout_points=20),
+        evaluation=quick_evaluation(25_000),
     )
-    return run(recipe, here, write_report=report)
+    return run(parse_recipe(Tree(values)), here, write_report=report)
 
 
 def test_a_device_that_is_not_here_is_refused_before_text_is_read(tiny_model, tmp_path):
@@ -134,29 +121,16 @@ def test_the_gains_of_the_curve_are_those_of_the_table(tiny_model, tmp_path):
     long = [" ".join(stories("tr", count=8, seed=seed)) for seed in range(30)]
     lines = [json.dumps({"text": text}, ensure_ascii=False) for text in long]
     (tmp_path / "tr.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    recipe = parse_recipe(
-        Tree(
-            {
-                "name": "pruned",
-                "model": str(tiny_model),
-                "target": {
-                    "language": "tr",
-                    "corpus": str(tmp_path / "tr.jsonl"),
-                    "heldout_share": 0.2,
-                },
-                "vocabulary": {"method": "prune", "size": 30, "pretokenizer": "keep"},
-                "training": {"budget": "2 steps", "heldout_points": 2},
-                "evaluation": {
-                    "heldout_bytes": 10_000,
-                    "bootstrap": {"resamples": 20},
-                    "generation": None,
-                    "in_context": {"copied_words": 3, "mapped_pairs": 2},
-                },
-            }
-        )
+    probes = {"copied_words": 3, "mapped_pairs": 2}
+    values = tiny_recipe(
+        tiny_model,
+        target=text_of("tr", tmp_path / "tr.jsonl", 0.2),
+        vocabulary={"method": "prune", "size": 30, "pretokenizer": "keep"},
+        training={"budget": "2 steps", "heldout_points": 2},
+        evaluation=quick_evaluation(10_000, in_context=probes),
     )
     here = Runtime(tmp_path / "runs", tmp_path / "store", "cpu")
-    finished = run(recipe, here, write_report=report)
+    finished = run(parse_recipe(Tree(values)), here, write_report=report)
     curve = [row for row in read_log(finished.folder / "training.jsonl") if "in_context" in row]
     for metric, name in ((COPYING, COPYING), (GAIN, f"{GAIN} in tr")):
         gains = {row.subject: row for row in finished.measurements if row.metric == metric}
@@ -314,23 +288,13 @@ def test_python_and_the_command_line_make_the_same_run(tiny_model, tmp_path):
     recipe = tmp_path / "small.yaml"
     recipe.write_text(
         json.dumps(
-            {
-                "name": "same",
-                "model": str(tiny_model),
-                "vocabulary": {"size": 20},
-                "seed": 3,
-                "target": {
-                    "language": "tr",
-                    "corpus": {"miniature": {"stories": 200}},
-                    "heldout_share": 0.2,
-                },
-                "training": {"budget": "20 steps", "batch_tokens": 64},
-                "evaluation": {
-                    "heldout_bytes": 1_000,
-                    "bootstrap": {"resamples": 20},
-                    "generation": None,
-                },
-            }
+            tiny_recipe(
+                tiny_model,
+                seed=3,
+                target=text_of("tr", {"miniature": {"stories": 200}}, 0.2),
+                training={"budget": "20 steps", "batch_tokens": 64},
+                evaluation=quick_evaluation(1_000),
+            )
         ),
         encoding="utf-8",
     )
@@ -347,7 +311,7 @@ def test_python_and_the_command_line_make_the_same_run(tiny_model, tmp_path):
         "cpu",
     ]
     assert CliRunner().invoke(app, options, catch_exceptions=False).exit_code == 0
-    from_cli = Run(tmp_path / "cli" / "same")
+    from_cli = Run(tmp_path / "cli" / "tiny")
     assert from_cli.record["key"] == from_python.record["key"]
     held = [(one.folder / "prediction.json").read_bytes() for one in (from_python, from_cli)]
     assert held[0] == held[1]

@@ -19,6 +19,7 @@ from lingraft.splice import AddedToken, Splice, identity_splice
 from lingraft.store import Store
 from lingraft.tokenizer import open_tokenizer
 from tests.conftest import make_tiny_model
+from tests.tiny_recipes import quick_evaluation, quick_training, tiny_recipe
 
 SPECIAL = (318, 319)
 
@@ -193,15 +194,14 @@ def test_a_recipe_ends_with_the_chat_vector(
             (instruct / name).write_text(text.replace(f'"{entry["content"]}"', '"<|turn|>"'))
     entry["content"] = "<|turn|>"
     path.write_text(json.dumps(data))
-    values = {
-        "name": "chat",
-        "model": str(tiny_model),
-        "target": {"language": "hi", "corpus": str(hindi_file)},
-        "vocabulary": {"size": 5},
-        "training": {"budget": "2 steps", "batch_tokens": 64, "heldout_points": 1},
-        "chat_vector": {"instruct": str(instruct), "weight": 0.5},
-        "evaluation": {"heldout_bytes": 300, "bootstrap": {"resamples": 20}, "generation": None},
-    }
+    values = tiny_recipe(
+        tiny_model,
+        target={"language": "hi", "corpus": str(hindi_file)},
+        vocabulary={"size": 5},
+        training=quick_training(2, batch_tokens=64),
+        chat_vector={"instruct": str(instruct), "weight": 0.5},
+        evaluation=quick_evaluation(300),
+    )
     recipe = parse_recipe(Tree(values, {}))
     assert isinstance(recipe, Recipe)
     runtime = Runtime(tmp_path / "runs", device="cpu")

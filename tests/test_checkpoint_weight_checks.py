@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from lingraft.training.sharded_loading import MetaModel
 from tests.chat_models import write_chat_model
 from tests.conftest import make_tiny_model
 from tests.models import ARCHITECTURES, extended_tokenizer
+from tests.tiny_recipes import text_of, tiny_recipe
 
 Tensors = dict[str, torch.Tensor]
 MEAN = INITS.parse("mean")
@@ -63,14 +65,7 @@ def grafted(source: Path, root: Path) -> list[str]:
 @pytest.fixture
 def recipe(hindi_file: Path) -> Callable[..., dict]:
     """Return the recipe of a short run from a model."""
-    return lambda model: {
-        "name": "x",
-        "model": str(model),
-        "vocabulary": {"size": 20},
-        "target": {"language": "hi", "corpus": str(hindi_file), "heldout_share": 0.1},
-        "training": {"budget": "2 steps", "batch_tokens": 128, "heldout_points": 1},
-        "evaluation": {"heldout_bytes": 300, "bootstrap": {"resamples": 20}, "generation": None},
-    }
+    return partial(tiny_recipe, target=text_of("hi", hindi_file))
 
 
 @pytest.mark.parametrize(

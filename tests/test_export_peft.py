@@ -27,6 +27,7 @@ from tests.conftest import ENGLISH, HINDI
 from tests.models import ARCHITECTURES, extended_tokenizer
 from tests.short_adapt import GENERATION
 from tests.tiny_configs import tiny_config
+from tests.tiny_recipes import quick_evaluation, report, text_of, tiny_recipe
 from tests.training_cases import Killed, packed
 
 peft = pytest.importorskip("peft")
@@ -339,22 +340,12 @@ def test_the_command_writes_what_a_run_kept(tiny_model, hindi_file, tmp_path):
     from lingraft.recipe.tree import Tree
 
     (tmp_path / "base").symlink_to(tiny_model)
-    values = {
-        "name": "run",
-        "model": str(tmp_path / "base"),
-        "vocabulary": {"size": 20},
-        "target": {"language": "hi", "corpus": str(hindi_file), "heldout_share": 0.1},
-        "training": {**LORA, "batch_tokens": 128, "heldout_points": 0},
-        "evaluation": {
-            "heldout_bytes": 500,
-            "bootstrap": {"resamples": 20},
-            "generation": GENERATION,
-        },
-    }
-
-    def report(folder: Path) -> None:
-        (folder / "report.html").write_text("<html>")
-
+    values = tiny_recipe(
+        tmp_path / "base",
+        target=text_of("hi", hindi_file),
+        training={**LORA, "batch_tokens": 128, "heldout_points": 0},
+        evaluation=quick_evaluation(500, generation=GENERATION),
+    )
     done = run(
         parse_recipe(Tree(values)),
         Runtime(runs=tmp_path, store=tmp_path / "store", device="cpu"),

@@ -20,6 +20,7 @@ from lingraft.recipe.tree import Tree
 from lingraft.store import Stage, Store, file_digest
 from tests.command_server import CommandServer
 from tests.test_store import flipped, left_over
+from tests.tiny_recipes import report, text_of, tiny_recipe
 from tests.torture import ROOT
 
 DEADLINE = 60
@@ -210,33 +211,13 @@ def test_a_clock_that_jumps(tmp_path, moment):
     assert left_over(tmp_path) == []
 
 
-def report(folder: Path) -> None:
-    """Stand in for the report, whose own tests are elsewhere."""
-    (folder / "report.html").write_text("<html>", encoding="utf-8")
-
-
 @pytest.fixture
 def recipe(tiny_model, hindi_file, tmp_path) -> Recipe:
     """Return a recipe on a model whose folder nobody may write to."""
     model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
     for path in [*model.iterdir(), model]:
         path.chmod(0o555 if path.is_dir() else 0o444)
-    return parse_recipe(
-        Tree(
-            {
-                "name": "tiny",
-                "model": str(model),
-                "target": {"language": "hi", "corpus": str(hindi_file), "heldout_share": 0.1},
-                "vocabulary": {"size": 20},
-                "training": {"budget": "3 steps", "batch_tokens": 128, "heldout_points": 1},
-                "evaluation": {
-                    "heldout_bytes": 800,
-                    "bootstrap": {"resamples": 20},
-                    "generation": None,
-                },
-            }
-        )
-    )
+    return parse_recipe(Tree(tiny_recipe(model, target=text_of("hi", hindi_file))))
 
 
 def carry_out(recipe: Recipe, runtime: Runtime) -> tuple[Run, list[str], list[str]]:

@@ -11,7 +11,6 @@ import time
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from itertools import count
-from pathlib import Path
 
 import pytest
 import torch
@@ -46,6 +45,7 @@ from lingraft.store import Store, file_digest
 from lingraft.tokenizer import open_tokenizer
 from tests.commands import start
 from tests.short_adapt import GENERATION
+from tests.tiny_recipes import quick_evaluation, quick_training, report, text_of, tiny_recipe
 
 MEASURED = ["scoring", "scoring", "scoring", "evaluation"]
 EXTENDED = ["source-check", "vocabulary", "embeddings", "result-check"]
@@ -73,32 +73,16 @@ SPLICED = [
 ]
 
 
-def report(folder: Path) -> None:
-    """Stand in for the report, whose own tests are elsewhere; it sees the finished folder."""
-    assert (folder / "run.json").is_file()
-    (folder / "report.html").write_text("<html>", encoding="utf-8")
-
-
 @pytest.fixture
 def recipe_values(tiny_model, hindi_file, english_file) -> dict:
-    return {
-        "name": "tiny-{language}",
-        "model": str(tiny_model),
-        "target": {"language": "hi", "corpus": str(hindi_file), "heldout_share": 0.1},
-        "replay": {"language": "en", "corpus": str(english_file), "heldout_share": 0.1},
-        "vocabulary": {"size": 20},
-        "training": {"budget": "6 steps", "batch_tokens": 128, "heldout_points": 1},
-        "evaluation": {
-            "heldout_bytes": 1000,
-            "bootstrap": {"resamples": 20},
-            "generation": GENERATION,
-        },
-    }
-
-
-@pytest.fixture
-def here(tmp_path) -> Runtime:
-    return Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
+    return tiny_recipe(
+        tiny_model,
+        name="tiny-{language}",
+        target=text_of("hi", hindi_file),
+        replay=text_of("en", english_file),
+        training=quick_training(6),
+        evaluation=quick_evaluation(1000, generation=GENERATION),
+    )
 
 
 def read(values: dict, *overrides: str) -> Recipe:

@@ -47,11 +47,6 @@ def models(tmp_path: Path) -> list[str]:
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Runtime:
-    return Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
-
-
-@pytest.fixture
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list that fills with a name for each time that a model is scored."""
     calls: list[str] = []

@@ -15,36 +15,28 @@ from lingraft.corpus.blend import blend_corpora
 from lingraft.errors import CorpusError, LingraftError, RecipeError, StoreError
 from lingraft.measurement import select
 from lingraft.pipeline import claims_table, extend, premiums_line, pretokenizer_line, run
-from lingraft.recipe import Runtime, load_recipe, parse_recipe
+from lingraft.recipe import load_recipe, parse_recipe
 from lingraft.recipe.tree import Tree
 from lingraft.splice import Splice
 from lingraft.store import Draft
 from lingraft.tokenizer import open_tokenizer
 from tests.conftest import ROOT, write_lines
+from tests.tiny_recipes import quick_evaluation, quick_training, report, text_of, tiny_recipe
 
 TAMIL = ("பழைய விவசாயி தன் மகளுக்கு சிவப்பு ஆப்பிளைக் கொடுத்தார்.", "காலையில் குழந்தைகள் ஆற்றுக்குச் செல்கிறார்கள்.")
 
 
 @pytest.fixture
-def here(tmp_path) -> Runtime:
-    return Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
-
-
-@pytest.fixture
 def values(tiny_model, hindi_file, english_file) -> dict:
-    return {
-        "name": "tiny-{language}",
-        "model": str(tiny_model),
-        "vocabulary": {"size": 30},
-        "target": {"language": "hi", "corpus": str(hindi_file), "heldout_share": 0.1},
-        "replay": {"language": "en", "corpus": str(english_file), "heldout_share": 0.1},
-        "training": {"budget": "4 steps", "batch_tokens": 128, "heldout_points": 1},
-        "evaluation": {"heldout_bytes": 600, "bootstrap": {"resamples": 20}, "generation": None},
-    }
-
-
-def report(folder):
-    (folder / "report.html").write_text("stands in for the report")
+    return tiny_recipe(
+        tiny_model,
+        name="tiny-{language}",
+        vocabulary={"size": 30},
+        target=text_of("hi", hindi_file),
+        replay=text_of("en", english_file),
+        training=quick_training(4),
+        evaluation=quick_evaluation(600),
+    )
 
 
 def extended(values, here, folder):

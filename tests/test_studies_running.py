@@ -43,11 +43,7 @@ from lingraft.studies.study_folder import open_scratch_dir
 from lingraft.studies.study_runner import build_cell_graphs
 from lingraft.studies.study_schedule import build_schedule
 from lingraft.studies.study_table import COLUMNS
-
-
-def report(folder: Path) -> None:
-    """Stand in for the report, whose own tests are elsewhere."""
-    (folder / "report.html").write_text("<html>", encoding="utf-8")
+from tests.tiny_recipes import report, text_of, tiny_recipe
 
 
 def die_once(marker: Path, folder: Path) -> None:
@@ -63,19 +59,12 @@ def study_file(tmp_path, tiny_model, hindi_file, english_file) -> Path:
     """Return a study of two inits and two seeds on a recipe that takes a second."""
     (tmp_path / "base.yaml").write_text(
         dump(
-            {
-                "name": "base",
-                "model": str(tiny_model),
-                "target": {"language": "hi", "corpus": str(hindi_file), "heldout_share": 0.1},
-                "replay": {"language": "en", "corpus": str(english_file), "heldout_share": 0.1},
-                "vocabulary": {"size": 20},
-                "training": {"budget": "3 steps", "batch_tokens": 128, "heldout_points": 1},
-                "evaluation": {
-                    "heldout_bytes": 800,
-                    "bootstrap": {"resamples": 20},
-                    "generation": None,
-                },
-            }
+            tiny_recipe(
+                tiny_model,
+                name="base",
+                target=text_of("hi", hindi_file),
+                replay=text_of("en", english_file),
+            )
         ),
         encoding="utf-8",
     )
@@ -93,11 +82,6 @@ def study_file(tmp_path, tiny_model, hindi_file, english_file) -> Path:
         encoding="utf-8",
     )
     return path
-
-
-@pytest.fixture
-def here(tmp_path) -> Runtime:
-    return Runtime(runs=tmp_path / "runs", store=tmp_path / "store", device="cpu")
 
 
 def done(

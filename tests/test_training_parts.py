@@ -27,9 +27,8 @@ from lingraft.training.loss import (
     head_is_last,
     make_loss,
 )
-from lingraft.training.merge_back import MergeSettings, merge_back, merge_models
+from lingraft.training.merge_back import MergeSettings, merge_models
 from lingraft.training.mfu import Utilisation
-from lingraft.training.optimizer import WeightAverage
 from lingraft.training.reference_model import ReferenceModel
 from lingraft.training.trackers import TRACKERS, tracking
 from tests.conftest import HINDI, make_tiny_model
@@ -180,20 +179,6 @@ def test_a_change_in_one_document_does_not_move_the_next(tiny_model: Path, tmp_p
                 torch.testing.assert_close(row[begin:end], alone, rtol=1e-4, atol=1e-5)
 
 
-def test_an_average_is_the_mean_of_the_last_steps() -> None:
-    """Within its horizon it is the mean of the weights after each step; then old ones fade."""
-    weights = {"w": torch.zeros(2)}
-    average = WeightAverage(weights, horizon=4)
-    for step in range(4):
-        weights["w"].fill_(step + 1)
-        average.update(step)
-    assert average.means["w"].tolist() == [2.5, 2.5]
-    weights["w"].fill_(6.5)
-    average.update(4)
-    average.apply()
-    assert weights["w"].tolist() == [3.5, 3.5]
-
-
 def test_a_run_ends_with_its_average(tiny_model: Path, tmp_path: Path) -> None:
     """The saved weights, and the last held-out point, are those of the average."""
     text, seen = two_streams(tiny_model, tmp_path / "text"), []
@@ -220,34 +205,6 @@ def test_a_run_ends_with_its_average(tiny_model: Path, tmp_path: Path) -> None:
     saved = weights_of(tmp_path / "output" / "model")["model.embed_tokens.weight"]
     torch.testing.assert_close(saved, mean)
     assert torch.equal(saved, seen[4])
-
-
-def test_merging_back_takes_the_share_that_is_best_on_held_out_text(folder: Path) -> None:
-    """Base weights are mixed by the share; added rows stay as trained; the sweep is reported."""
-    model = load_model(folder, dtype="stored")
-    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(1.0)
-
-    def heldout(merged: Any) -> dict[str, float]:
-        """Be best at a share of 0.3 of the weights from before."""
-        distance = (
-            (merged.get_input_embeddings().weight[0] - before["model.embed_tokens.weight"][0])
-            .detach()
-            .mean()
-        )
-        return {"hi": abs(float(distance) - 0.7), "en": 0.0}
-
-    found = merge_back(model, before, MergeSettings((0.0, 0.3, 0.6), ADDED, heldout), {})
-    assert found["share"] == 0.3
-    assert [one["share"] for one in found["tried"]] == [0.0, 0.3, 0.6]
-    for name, parameter in model.named_parameters():
-        moved = parameter.detach() - before[name]
-        if name in {"model.embed_tokens.weight", "lm_head.weight"}:
-            torch.testing.assert_close(moved[list(ADDED)], torch.ones(len(ADDED), 32))
-            moved = moved[:300]
-        torch.testing.assert_close(moved, torch.full_like(moved, 0.7), rtol=1e-5, atol=1e-5)
 
 
 def test_folders_are_merged_in_their_data_types(folder: Path, tmp_path: Path) -> None:

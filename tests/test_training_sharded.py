@@ -27,6 +27,7 @@ from lingraft.training.launch import Launch, launched, start_processes
 from lingraft.training.phase_steps import TrainingText
 from tests.commands import lingraft, start
 from tests.conftest import ROOT
+from tests.tiny_recipes import quick_evaluation, quick_training, tiny_recipe
 from tests.training_cases import heldout, log_of, plan_of, run, two_streams, weights_of
 
 PLAN: dict[str, Any] = {
@@ -179,16 +180,14 @@ def adapted(recipe: Path, *arguments: object) -> CompletedProcess[str]:
 
 def recipe_file(model: Path, text: Path, folder: Path) -> Path:
     """Write a recipe of six steps."""
-    training = {"budget": "6 steps", "batch_tokens": 128, "heldout_points": 1}
-    evaluation = {"heldout_bytes": 300, "bootstrap": {"resamples": 20}, "generation": None}
-    recipe = {
-        "name": "run",
-        "model": str(model),
-        "target": {"language": "hi", "corpus": str(text)},
-        "vocabulary": {"size": 10},
-        "training": training,
-        "evaluation": evaluation,
-    }
+    recipe = tiny_recipe(
+        model,
+        name="run",
+        target={"language": "hi", "corpus": str(text)},
+        vocabulary={"size": 10},
+        training=quick_training(6),
+        evaluation=quick_evaluation(300),
+    )
     path = folder / "recipe.yaml"
     path.write_text(json.dumps(recipe), encoding="utf-8")
     return path
