@@ -132,7 +132,10 @@ class Strategy(Choice, ABC):
 
         Afterwards the model has only the modules of its architecture.
         """
-        write_added_rows(model)
+        # `row_modules` defines subclasses of nn.Module, so it imports torch; settings must not.
+        from lingraft.strategies.row_modules import remove_row_modules
+
+        remove_row_modules(model)
 
     def plan_note(self) -> str:
         """Return a line for `plan` about what the name does not say; by default there is none."""
@@ -211,14 +214,6 @@ def train_only(model: Any, names: set[str]) -> list[ParameterGroup]:
 
 def train_added_rows(model: Any, added: Sequence[int]) -> ParameterGroup:
     """Make the added rows separate parameters (`row_modules`) and return them."""
-    # `row_modules` defines subclasses of nn.Module, so it imports torch; settings must not.
-    from lingraft.strategies.row_modules import insert_row_modules
+    from lingraft.strategies.row_modules import insert_row_modules  # as above
 
     return ParameterGroup("added_rows", insert_row_modules(model, added))
-
-
-def write_added_rows(model: Any) -> None:
-    """Write the added rows into the matrices and remove the row modules, if there are any."""
-    from lingraft.strategies.row_modules import remove_row_modules
-
-    remove_row_modules(model)

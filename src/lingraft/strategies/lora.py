@@ -18,7 +18,6 @@ from lingraft.strategies.base import (
     ParameterGroup,
     Strategy,
     train_added_rows,
-    write_added_rows,
 )
 from lingraft.strategies.lora_targets import WHERE, Targets, find_targets, make_peft_config
 from lingraft.strategies.model_parts import layer_root
@@ -152,7 +151,7 @@ class Lora(Strategy):
 
     def finish(self, model: Any) -> None:
         """Merge the low-rank matrices into the weights and remove every inserted module."""
-        write_added_rows(model)
+        super().finish(model)
         for name, module in distinct_layers(model):
             if is_quantised(module.get_base_layer()):
                 replace_module(model, name, merge_quantised(module, ADAPTER))

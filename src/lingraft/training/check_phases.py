@@ -6,7 +6,6 @@ on the meta device, which has shapes and no weights: that takes no memory and li
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from lingraft.training.column_shield import base_language_text, shielded_paramet
 from lingraft.training.job import Job
 from lingraft.training.optimizer import execution_with, make_optimizer
 from lingraft.training.phase_steps import PhaseSteps
-from lingraft.training.prepare_model import check_quantises
+from lingraft.training.prepare_model import check_quantises, copy_model
 from lingraft.training.reference_model import check_reference
 
 
@@ -43,12 +42,7 @@ def check_phases(job: Job, phases: Sequence[PhaseSteps], model: Any, processes: 
 
 def on_meta(model: Any) -> Any:
     """Return a copy of a model whose parameters are on the meta device; buffers are copied."""
-    # Of the parameters, `deepcopy` takes these copies: a tied weight stays one.
-    copies: dict[int, Any] = {}
-    for parameter in model.parameters():
-        empty = torch.empty_like(parameter, device="meta")
-        copies[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
-    return copy.deepcopy(model, copies)
+    return copy_model(model, lambda _, parameter: torch.empty_like(parameter, device="meta"))
 
 
 def _check_model(strategy: Strategy, model: Any, added: Sequence[int], device: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,12 +141,21 @@ def measured_copy(model: Any, types: Mapping[str, torch.dtype], device: str) -> 
     parameters = dict(model.named_parameters())
     if all(one.device.type == torch.device(device).type for one in parameters.values()):
         return model
+
+    def stored(name: str, parameter: torch.Tensor) -> torch.Tensor:
+        return parameter.to(types.get(name, parameter.dtype)).to(device)
+
+    return copy_model(model, stored).to(device)
+
+
+def copy_model(model: Any, convert: Callable[[str, torch.Tensor], torch.Tensor]) -> Any:
+    """Return a copy of a model with converted parameters; buffers are copied."""
     # Of the parameters, `deepcopy` takes these copies: a tied weight stays one.
     copies: dict[int, Any] = {}
-    for name, parameter in parameters.items():
-        stored = parameter.detach().to(types.get(name, parameter.dtype)).to(device)
-        copies[id(parameter)] = torch.nn.Parameter(stored, requires_grad=False)
-    return copy.deepcopy(model, copies).to(device)
+    for name, parameter in model.named_parameters():
+        converted = convert(name, parameter.detach())
+        copies[id(parameter)] = torch.nn.Parameter(converted, requires_grad=parameter.requires_grad)
+    return copy.deepcopy(model, copies)
 
 
 def recompute_activations(model: Any) -> None:
