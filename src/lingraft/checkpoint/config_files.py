@@ -205,7 +205,7 @@ def _is_gemma_3(part: Mapping[str, Any]) -> bool:
 
 
 def _special_ids(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the ids of config.json, which transformers ignores next to generation_config.json."""
+    """Return the ids of config.json, which transformers ignores beside generation_config.json."""
     ids: dict[str, Any] = {}
     # The ids of the whole model come before those of a part.
     for part in reversed(text_parts(config)):
