@@ -342,6 +342,7 @@ def test_the_command_writes_what_a_run_kept(tiny_model, hindi_file, tmp_path):
     (tmp_path / "base").symlink_to(tiny_model)
     values = tiny_recipe(
         tmp_path / "base",
+        name="run",
         target=text_of("hi", hindi_file),
         training={**LORA, "batch_tokens": 128, "heldout_points": 0},
         evaluation=quick_evaluation(500, generation=GENERATION),
