@@ -312,6 +312,30 @@ def test_appended_tokens_consist_of_tokens(tmp_path):
     assert chosen.notes["dropped: no merge reaches it when it stands alone"] > 0
 
 
+def test_appended_tokens_do_not_cross_the_ends_of_units(tmp_path):
+    """Equal lines without a space before them do not become tokens of several lines."""
+    family = written_base("SentencePiece BPE", tmp_path / "source").family
+    text = " " + "\n".join(["नमस्ते", "दुनिया", "कहानी"] * 50)
+    chosen = Append().select(SelectionRequest(family, family.units([text]), 60))
+    assert "नमस्ते".encode() in chosen.surfaces
+    assert [surface.decode() for surface in chosen.surfaces if surface not in text.encode()] == []
+
+
+def test_an_automatic_size_may_be_no_token(tmp_path, capsys):
+    """A text of tokens that the base has gets none, with a warning and not an error."""
+    source = written_base("byte-level BPE", tmp_path / "source")
+    path = tmp_path / "text.txt"
+    path.write_text("\n".join("e" * size for size in range(1, 21)), encoding="utf-8")
+    chosen = CorpusSettings.model_validate({"sources": str(path), "heldout_share": 0.2})
+    (tmp_path / "corpus").mkdir()
+    build_corpus(chosen, "en", Draft(tmp_path / "corpus"))
+    corpus = Corpus.open(tmp_path / "corpus")
+    method = {"continued": {"min_saving": 10_000}}
+    _, _, splice = extend(source.folder, [corpus], tmp_path / "out", method, AutoSize())
+    assert splice.added == ()
+    assert "size auto adds 0 tokens" in capsys.readouterr().err
+
+
 def test_a_broken_claim_stops_the_run_unless_it_is_waived(tmp_path):
     """A failed fatal claim is an error with its name, its count and the setting that accepts it."""
     claims = [

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pydantic import Field
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from lingraft.progress import progress
 from lingraft.tokenizer.base import Family
-from lingraft.tokenizer.sentencepiece_bpe import UNIT_PATTERN, SpaceMarked
+from lingraft.tokenizer.byte_level_bpe import ByteLevel
+from lingraft.tokenizer.special_text import NOT_IN_TEXT
 from lingraft.tokenizer.unigram import Unigram
 from lingraft.vocabulary.base import SELECTIONS, Selected, Selection, SelectionRequest
+from lingraft.vocabulary.continued_bpe import without_lost_text
 from lingraft.vocabulary.word_counts import CutAlone, cut_by_base, cut_with_new
 
 
@@ -45,6 +47,8 @@ class Append(Selection):
 
     def select(self, request: SelectionRequest) -> Selected:
         """Return the first `size` tokens of the target BPE that are new and reachable."""
+        if isinstance(request.family, ByteLevel):
+            request = without_lost_text(request)
         # Many target tokens are in the base already, so the target BPE must be larger than
         # `size`. It grows until enough tokens are new or the text yields no more merges.
         vocabulary_size = 2 * request.size + 1000
@@ -58,14 +62,10 @@ class Append(Selection):
     def _train(self, family: Family, counts: Counter[str], size: int) -> list[_TargetToken]:
         """Train a BPE of `size` tokens on the units; return its tokens in rank order."""
         tokenizer = Tokenizer(models.BPE())
-        # The trainer must not merge across units. Units of SentencePiece start with "▁" and are
-        # joined without a separator; units of byte-level BPE hold no white space.
-        if isinstance(family, SpaceMarked):
-            tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(UNIT_PATTERN), "isolated")
-            alphabet, separator = [], ""
-        else:
-            tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-            alphabet, separator = pre_tokenizers.ByteLevel.alphabet(), " "
+        # The trainer must not merge across units.
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(NOT_IN_TEXT, "removed")
+        is_byte_level = isinstance(family, ByteLevel)
+        alphabet = pre_tokenizers.ByteLevel.alphabet() if is_byte_level else []
         trainer = trainers.BpeTrainer(
             vocab_size=size,
             show_progress=False,
@@ -74,7 +74,7 @@ class Append(Selection):
             max_token_length=96,
         )
         with progress("training the target BPE"):
-            tokenizer.train_from_iterator(_repeat_units(counts, separator), trainer)
+            tokenizer.train_from_iterator(_repeat_units(counts), trainer)
         model: dict[str, Any] = json.loads(tokenizer.to_str())["model"]
         return _tokens_in_order(family, model)
 
@@ -88,7 +88,7 @@ def _tokens_in_order(family: Family, model: Mapping[str, Any]) -> list[_TargetTo
     return [_TargetToken(family.surface_of(piece), parts_of.get(piece)) for piece in pieces]
 
 
-def _repeat_units(counts: Counter[str], separator: str) -> Iterator[str]:
+def _repeat_units(counts: Counter[str]) -> Iterator[str]:
     """Yield strings in which each unit occurs as often as it was counted.
 
     The trainer of `tokenizers` accepts text, not counts.
@@ -96,7 +96,7 @@ def _repeat_units(counts: Counter[str], separator: str) -> Iterator[str]:
     for unit, count in counts.items():
         # 10,000 copies in one string bound its memory and keep the number of calls low.
         for start in range(0, count, 10_000):
-            yield separator.join([unit] * min(count - start, 10_000))
+            yield NOT_IN_TEXT.join([unit] * min(count - start, 10_000))
 
 
 def _keep_reachable(family: Family, learned: list[_TargetToken], size: int) -> Selected:

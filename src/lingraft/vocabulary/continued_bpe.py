@@ -78,7 +78,7 @@ class ContinuedBPE(Selection):
                 )
                 raise RecipeError(msg)
             return continue_unigram(request, allowed=allowed, minimum=self.min_saving)
-        request = _without_lost_text(request)
+        request = without_lost_text(request)
         if request.balanced:
             return self._learn(request, cut_languages(request), allowed)
         return self._learn(request, [cut_words(family, request.counts, request.protected)], allowed)
@@ -125,7 +125,7 @@ class ContinuedBPE(Selection):
         )
 
 
-def _without_lost_text(request: SelectionRequest) -> SelectionRequest:
+def without_lost_text(request: SelectionRequest) -> SelectionRequest:
     """Leave out the units in which the tokenizer loses text; raise `TokenizerError` if it is much.
 
     New merges cannot bring lost text back. Where bytes are left out, the tokens around them would

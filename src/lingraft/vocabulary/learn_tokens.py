@@ -161,7 +161,7 @@ def _select(
     full = protect_text(family, extension.selection.select(request), protected)
     if not isinstance(extension.size, AutoSize):
         return full, full
-    if not full.saved or full.dropped:
+    if (full.surfaces and not full.saved) or full.dropped:
         msg = (
             "vocabulary.size: auto needs the saving of each token, which the method "
             f"{extension.selection.name} does not report; set a number"
