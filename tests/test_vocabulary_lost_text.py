@@ -9,13 +9,16 @@ from types import SimpleNamespace
 
 import pytest
 
+from lingraft.certificate import Evidence, certify_texts
 from lingraft.errors import TokenizerError
 from lingraft.evaluation.config import BootstrapSettings
 from lingraft.evaluation.fertility import premium
 from lingraft.tokenizer import family_of, open_tokenizer
 from lingraft.tokenizer.byte_level_bpe import byte_characters
+from lingraft.tokenizer.save_tokenizer import save_tokenizer
 from lingraft.tokenizer.unknown_tokens import count_tokens, count_tokens_and_lost, find_lost_units
-from lingraft.vocabulary import ContinuedBPE, SelectionRequest
+from lingraft.vocabulary import Append, ContinuedBPE, SelectionRequest
+from lingraft.vocabulary.build_splice import build_splice
 from lingraft.vocabulary.premium_balance import PremiumBalance, measure_premiums
 from tests.small_bases import byte_level, sentencepiece
 
@@ -64,6 +67,17 @@ def test_no_token_is_learned_from_a_word_with_lost_characters(name):
     assert [surface for surface in chosen.surfaces if surface not in joined] == []
 
 
+def test_no_appended_token_needs_a_byte_that_the_base_leaves_out():
+    """The extended tokenizer gives each appended token for its own bytes."""
+    family = without_bytes()
+    text = [*ENGLISH, "ok é💁é💁"]
+    chosen = Append().select(SelectionRequest(family, family.units(text), 200))
+    extended = family_of(family.with_tokens(chosen.surfaces), Path("extended"))
+    cut = extended.segment([family.piece_of(surface) for surface in chosen.surfaces])
+    assert chosen.surfaces
+    assert cut == [[family.size + i] for i in range(len(chosen.surfaces))]
+
+
 def test_lost_bytes_are_counted_by_unit():
     """A unit of known characters loses nothing, another one the bytes of its unknown ones."""
     family = without_fallback()
@@ -106,3 +120,23 @@ def test_premiums_count_lost_characters(assets):
     corpus = SimpleNamespace(language="hi")
     premiums = measure_premiums(balance, [corpus], tokenizer, tokenizer)
     assert premiums.languages[0].before == premiums.languages[0].after == row.value
+
+
+def test_a_lossy_bpe_may_gain_what_its_base_loses(tmp_path):
+    """Appended tokens bring lost characters back, and the certificate takes that as a gain."""
+    data = sentencepiece()
+    data["model"]["byte_fallback"] = False
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
+    tokenizer = open_tokenizer(source)
+    chosen = Append().select(SelectionRequest(tokenizer.family, tokenizer.family.units(HINDI), 60))
+    target_data, splice = build_splice(tokenizer.family, tokenizer.family, chosen, source)
+    save_tokenizer(tokenizer, target_data, splice, tmp_path / "target")
+    target = open_tokenizer(tmp_path / "target")
+    (text,) = texts = [f"{HINDI[0]} 村"]
+    assert HINDI[0] not in tokenizer.decode(tokenizer.encode(texts)[0])
+    assert target.decode(target.encode(texts)[0]) == text.replace("村", "<unk>")
+    evidence = Evidence(tokenizer, target, splice, lambda: HINDI, lambda: texts)
+    claims = {claim.name: claim for claim in certify_texts(evidence)}
+    assert claims["round trip on target text"].holds

@@ -30,10 +30,9 @@ _UTF8_BYTES = (*range(0xC0), *range(0xC2, 0xF5))  # the others occur in no text
 def unknown_piece(tokenizer: ModelTokenizer) -> str | None:
     """Return the piece that stands for lost characters, `None` where none are lost."""
     family = tokenizer.family
-    if not isinstance(family, Unigram) or not family.loses_characters or family.unknown is None:
+    if family.unknown is None or not can_lose_text(family):
         return None
-    piece: str = family.data["model"]["vocab"][family.unknown][0]
-    return piece
+    return tokenizer.backend.id_to_token(family.unknown)
 
 
 def count_tokens(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[int]:
