@@ -20,6 +20,7 @@ from lingraft.embeddings.word_vectors import WordVectors, read_word_vectors
 from lingraft.errors import ModelError
 from lingraft.tokenizer import open_tokenizer
 from tests.models import ARCHITECTURES, extended_tokenizer
+from tests.small_bases import sentencepiece
 
 ENGLISH = (
     "river",
@@ -260,3 +261,17 @@ def test_the_identity_follows_the_files_and_not_their_paths(tmp_path: Path) -> N
         if not {field for field, info in cls.model_fields.items() if info.is_required()}:
             chosen = cls().chosen()[cls.name]
             assert chosen.items() <= cls().identity()[cls.name].items()
+
+
+def test_an_unknown_token_is_near_to_nothing(tmp_path: Path) -> None:
+    """Words that the tokenizer cannot write give no vector to "<unk>", whose row has no meaning."""
+    data = sentencepiece()
+    data["model"]["byte_fallback"] = False
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
+    tokenizer = open_tokenizer(tmp_path)
+    words = ("cat", "नदी", "村")
+    assert 0 in tokenizer.encode(["नदी"])[0]
+    ids, vectors = token_vectors(WordVectors(words, vectors_of(words)), tokenizer)
+    assert len(ids) == len(vectors)
+    assert 0 not in ids
+    assert set(tokenizer.encode([" cat"])[0]) <= set(ids)

@@ -178,7 +178,8 @@ def _unit(vector_E: Any) -> Any:
 def token_vectors(space: WordVectors, tokenizer: ModelTokenizer) -> tuple[list[int], Tensor]:
     """Return the ids of the tokens that occur in words, and their vectors [S, E].
 
-    The vector of a token is the mean of the vectors of its words, weighted by 1 / rank.
+    The vector of a token is the mean of the vectors of its words, weighted by 1 / rank. The unknown
+    token has none.
     """
     import torch
 
@@ -189,6 +190,10 @@ def token_vectors(space: WordVectors, tokenizer: ModelTokenizer) -> tuple[list[i
     lengths = torch.tensor(list(map(len, tokenized)))
     owner = torch.arange(len(tokenized)).repeat_interleave(lengths)
     token = torch.tensor(list(chain.from_iterable(tokenized)), dtype=torch.long)
+    if tokenizer.family.unknown is not None:
+        # "<unk>" stands for text of any meaning, so it is not similar to any token.
+        is_known = token != tokenizer.family.unknown
+        owner, token = owner[is_known], token[is_known]
     ids_S, place = token.unique(return_inverse=True)  # type: ignore[no-untyped-call]
     # The files hold no counts. By Zipf's law, a word's frequency is about 1 / its rank.
     weight = 1.0 / (owner + 1)
