@@ -17,7 +17,7 @@ from lingraft.tokenizer.byte_level_bpe import ByteLevel
 from lingraft.tokenizer.special_text import NOT_IN_TEXT
 from lingraft.tokenizer.unigram import Unigram
 from lingraft.vocabulary.base import SELECTIONS, Selected, Selection, SelectionRequest
-from lingraft.vocabulary.continued_bpe import without_lost_text
+from lingraft.vocabulary.lost_text import without_lost_text
 from lingraft.vocabulary.word_counts import CutAlone, cut_by_base, cut_with_new
 
 
