@@ -160,6 +160,15 @@ def test_the_first_token_to_go_is_the_least_used_leaf_and_kept_ids_stay(pairs, w
     assert choose_leaves(family, usage, 99, keep=range(family.size)) == []
 
 
+def test_runs_of_white_space_are_never_taken_out():
+    """Runs of spaces stay, however little used they are: they indent code in every language."""
+    vocab = {character: byte for byte, character in enumerate(byte_characters())}
+    merges = [["Ġ", "a"], ["Ġ", "Ġ"], ["ĠĠ", "ĠĠ"], ["ĠĠ", "Ċ"]]
+    vocab |= {"".join(pair): number for number, pair in enumerate(merges, 256)}
+    data = tokenizer_data(bpe_model(vocab, merges), **byte_level_parts(GPT2_REGEX))
+    assert choose_leaves(ByteLevel(data), Counter({256: 9}), 99) == [256]
+
+
 @relaxed
 @given(PAIRS, st.booleans())
 def test_vocab_and_merges_are_read_as_the_tokenizer_that_wrote_them(

@@ -76,7 +76,7 @@ def check_number_found(
 
 def _check_number_removed(removed: int, size: int, draft: Draft) -> None:
     """Warn if clearly fewer tokens can be removed than requested, raise `RecipeError` for none."""
-    kept = "special tokens, bytes, single characters and tokens of protected text stay"
+    kept = "special tokens, bytes, single characters, white space and tokens of protected text stay"
     if not removed:
         msg = f"vocabulary: 0 of {size:,} tokens can be removed: {kept}; choose another method"
         raise RecipeError(msg)

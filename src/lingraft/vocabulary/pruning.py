@@ -8,6 +8,10 @@ Of equally used leaves the one that was merged last is removed first: BPE learns
 first, so a late one is rarer in text that was not counted. With the usage in 0.3 MB of English and
 0.3 MB of Hindi, removing 1,000 tokens of GPT-2 changes 26 of 1,638 other English documents, and 724
 if the earliest merge is removed first.
+
+Runs of white space stay. They are the last merges of Llama-2 and Mistral and unused in most prose,
+but indent code: among the first 300 tokens that Mistral would lose are all of its runs of spaces,
+and 111 of 470 built-in and held-out texts would get longer instead of 3.
 """
 
 from __future__ import annotations
@@ -33,10 +37,10 @@ def choose_leaves(
 
     Of equally used leaves, the one whose merge is last in the table comes first.
     `usage` counts the tokens of base and target text. The usage of a removed token is added to its
-    two parts, which will spell the text then. The ids in `keep`, special tokens, single characters
-    and bytes are never removed.
+    two parts, which will spell the text then. The ids in `keep`, special tokens, single characters,
+    bytes and white space are never removed.
     """
-    pieces = family.pieces
+    pieces, surfaces = family.pieces, family.vocabulary.surfaces
     merges_of: dict[str, list[tuple[str, str]]] = {}
     used_by: Counter[str] = Counter()  # the number of merges that a piece is a part of
     order_of: dict[str, int] = {}  # decreases with the rank of the first merge of a piece
@@ -51,7 +55,9 @@ def choose_leaves(
         if piece not in merges_of or used_by[piece] or piece not in pieces or piece in removed:
             return False
         token_id = pieces[piece]
-        return not (token_id in family.special or token_id in family.fallback or token_id in keep)
+        if token_id in family.special or token_id in family.fallback or token_id in keep:
+            return False
+        return not (surfaces[token_id] or b"").isspace()
 
     leaves = filter(is_leaf, merges_of)
     heap = [(usage[pieces[piece]], order_of[piece], piece) for piece in leaves]
@@ -108,7 +114,10 @@ class _Pruning(Selection):
 
 @SELECTIONS.register
 class Prune(_Pruning):
-    """Remove `size` tokens: the least used in base and target text from which nothing is built."""
+    """Remove `size` tokens: the least used in base and target text from which nothing is built.
+
+    Special tokens, bytes, single characters and runs of white space stay.
+    """
 
     name: ClassVar[str] = "prune"
     adds: ClassVar[bool] = False
