@@ -5,6 +5,7 @@ The texts are made from the sentences below, so that each has one fault.
 
 from __future__ import annotations
 
+import itertools
 import json
 import unicodedata
 
@@ -215,6 +216,20 @@ def test_text_that_a_tokenizer_split_is_found(cutter, split):
     assert "100 of 100 documents" in warning
     assert cutter in warning
     assert "sed '" in warning
+
+
+def test_near_duplicates_of_one_template_are_all_counted():
+    """Of 300 documents that differ in a name or only in numbers, all but the first are counted."""
+    words = ["".join(pair) for pair in itertools.product("bdfgk", "aeiou")]
+    template = " ".join(a + b for a in words[:5] for b in words[:9])
+    names = [a + b + c for a in words for b in words[:4] for c in words[:3]]
+    for texts in (
+        [f"{number}: {template} {number * 7}" for number in range(300)],
+        [f"{name} {template}" for name in names],
+    ):
+        report = TextHealth.of("en", texts)
+        [found] = [finding for finding in report.findings if finding.check == "near_duplicates"]
+        assert (found.count, found.of, found.level) == (299, 300, "warning")
 
 
 def test_near_duplicates_are_those_of_any_process():

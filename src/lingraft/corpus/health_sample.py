@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import chain, combinations, product
 
 import numpy as np
 
@@ -38,6 +38,11 @@ FineWeb and datatrove remove documents from about 0.75 on.
 HASHES, BAND = 24, 3
 """MinHash values of a document, and how many must be equal for two to be compared: of pairs with a
 similarity of 0.7, 97% are found, and 98% of 0.72."""
+COMPARED_MEMBERS, FIRST_MEMBERS = 50, 10
+"""Documents of a band that are compared with each other, and with those after them.
+
+They bound the time where many documents are similar, but less than `NEAR_DUPLICATE`.
+"""
 
 
 def sample_findings(
@@ -118,7 +123,12 @@ def _near_duplicates(texts: Sequence[str]) -> Finding:
     compared: set[tuple[int, int]] = set()
     example = ""
     for members in bands.values():
-        for pair in combinations(members[:50], 2):
+        # Of a text from one template, all documents are in one band.
+        pairs = chain(
+            combinations(members[:COMPARED_MEMBERS], 2),
+            product(members[:FIRST_MEMBERS], members[COMPARED_MEMBERS:]),
+        )
+        for pair in pairs:
             if pair in compared or pair[1] in later:
                 continue
             compared.add(pair)

@@ -14,9 +14,9 @@ STAGE_VERSIONS = {
     "source": 8,
     "tokenizer": 8,
     "advised model": 8,
-    "corpus": 5,
+    "corpus": 6,
     "blend": 2,
-    "text": 2,
+    "text": 3,
     # What a run builds from them.
     "vocabulary": 19,
     "embeddings": 13,
