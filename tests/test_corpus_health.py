@@ -19,10 +19,12 @@ from lingraft.corpus import (
     language_identifier,
     preview_text,
 )
+from lingraft.corpus.cut_lines import join_cut_lines
 from lingraft.corpus.health import TextHealth
 from lingraft.corpus.health_checks import CHECKS, REFUSING
+from lingraft.corpus.markup import strip_html
 from lingraft.corpus.shingles import hash_word
-from lingraft.corpus.text_repairs import Cleaning
+from lingraft.corpus.text_repairs import Cleaning, TextRepairs
 from lingraft.errors import CorpusError
 from lingraft.evaluation.score_model import heldout_documents
 from lingraft.measurement import MIN_DOCUMENTS
@@ -337,6 +339,51 @@ def test_named_held_out_text_is_checked_like_training_text(tmp_path):
     with pytest.raises(CorpusError, match=r"^held-out text in hi: .*allow: \[wrong_script\]"):
         built(tmp_path / "b", HINDI, "hi", heldout=str(held))
     built(tmp_path / "c", HINDI, "hi", heldout=str(held), allow=["wrong_script"])
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("访问https://example.com/a?b=c。这是下一句", "访问。这是下一句"),
+        ("ดูที่www.example.comภาษาไทยต่อไป", "ดูที่ภาษาไทยต่อไป"),
+        ("देखें https://a.example/x। फिर", "देखें । फिर"),
+        ("https://hi.wikipedia.org/wiki/मुखपृष्ठ है", " है"),
+        ("See (https://a.example/b), or https://a.example/c_(d).", "See (), or ."),
+    ],
+)
+def test_only_web_addresses_are_removed(text, rest):
+    """The text after an address stays, also where no space or another full stop ends it."""
+    assert TextRepairs(Cleaning(strip=("urls",)), "zh").repair(text) == rest
+
+
+@pytest.mark.parametrize(
+    ("text", "joined"),
+    [
+        (
+            "这是一个很长的句子，\n它被分\n成三行。\n下一句",
+            "这是一个很长的句子，它被分成三行。\n下一句",
+        ),
+        ("ภาษาไทยไม่มี \nเว้นวรรค", "ภาษาไทยไม่มีเว้นวรรค"),
+        ("한국어 문장은\n띄어 쓴다", "한국어 문장은 띄어 쓴다"),
+        ("The exam-\r\nple goes on\r\nhere.\r\nNext", "The example goes on here.\r\nNext"),
+    ],
+)
+def test_lines_are_joined_as_their_script_is_written(text, joined):
+    """Scripts without spaces between words get none, and line ends of Windows are line ends."""
+    assert join_cut_lines(text) == joined
+
+
+def test_cut_lines_are_found_with_line_ends_of_windows():
+    """Documents of a page with carriage returns are found like those without."""
+    texts = [cut(line).replace("\n", "\r\n") for line in ENGLISH]
+    assert levels(TextHealth.of("en", texts))["cut_lines"] == "warning"
+
+
+def test_paragraphs_stay_where_no_element_makes_lines():
+    """A reference or a bold word does not remove the blank lines and indents of a document."""
+    text = "A &amp; <b>B</b>\n\nnext\n\n    code"
+    assert strip_html(text) == ("A & B\n\nnext\n\n    code", 3)
+    assert strip_html("<p>A</p>\n\n <p>B</p>") == ("A\nB", 4)
 
 
 def test_repairs_give_the_text_back(tmp_path):

@@ -12,6 +12,7 @@ import numpy as np
 import regex
 
 from lingraft.corpus.character_kinds import CODE_POINTS, Codes, find_code_points
+from lingraft.text_units import UNSPACED_SCRIPTS, letters_in
 
 MIN_BREAKS = 3
 MIN_SHARE = 0.5
@@ -22,10 +23,17 @@ MIN_LINE, MAX_LINE, MAX_RATIO = 38, 140, 1.8
 Verses and lists have shorter lines. Headings and paragraphs on lines of their own differ more: in
 scripts without case, 43% of clean Thai documents would be found without the limit on the longest.
 """
-SPACE = 0x20
+BEFORE_BREAK = (ord(" "), ord("\r"))
+"""What programs leave at the end of a line."""
 HYPHENS = r"\-\u2010\u00ac"
-_BREAK = regex.compile(rf"(?<=\p{{Ll}})[{HYPHENS}]\n[ \t]*(?=\p{{Ll}})")
-_BREAK_IN_SENTENCE = regex.compile(r"(?<=[\p{L}\p{M},،、])[ \t]*\n[ \t]*(?=[\p{Ll}\p{Lo}\p{M}])")
+COMMAS = ",،、，"
+_LINE_END = r"[ \t]*\r?\n[ \t]*"
+_UNSPACED = letters_in(UNSPACED_SCRIPTS)
+_HYPHEN = regex.compile(rf"(?<=\p{{Ll}})[{HYPHENS}]\r?\n[ \t]*(?=\p{{Ll}})")
+_BREAK_IN_UNSPACED = regex.compile(rf"(?<={_UNSPACED}|[ー、，]){_LINE_END}(?={_UNSPACED})")
+_BREAK_IN_SENTENCE = regex.compile(
+    rf"(?<=[\p{{L}}\p{{M}}{COMMAS}]){_LINE_END}(?=[\p{{Ll}}\p{{Lo}}\p{{M}}])"
+)
 
 
 def find_cut_documents(codes: Codes, starts: Codes, breaks: Codes) -> list[tuple[int, int]]:
@@ -40,8 +48,8 @@ def find_cut_documents(codes: Codes, starts: Codes, breaks: Codes) -> list[tuple
     if not breaks.size:
         return []
     before, after = _tables()
-    # Many programs leave a space at a break.
-    last = np.where(codes[breaks - 1] == SPACE, codes[breaks - 2], codes[breaks - 1])
+    is_space = np.isin(codes[breaks - 1], BEFORE_BREAK)
+    last = np.where(is_space, codes[breaks - 2], codes[breaks - 1])
     inside = before[last] & after[codes[breaks + 1]]
     documents = np.searchsorted(starts, breaks, side="right") - 1
     total = np.bincount(documents, minlength=len(starts))
@@ -64,7 +72,7 @@ def find_cut_documents(codes: Codes, starts: Codes, breaks: Codes) -> list[tuple
 def _tables() -> tuple[Codes, Codes]:
     """Return whether each code point can be before and after a break inside a sentence."""
     tables = []
-    for pattern in (rf"[\p{{L}}\p{{M}},،、{HYPHENS}]+", r"[\p{Ll}\p{Lo}\p{M}]+"):
+    for pattern in (rf"[\p{{L}}\p{{M}}{COMMAS}{HYPHENS}]+", r"[\p{Ll}\p{Lo}\p{M}]+"):
         table = np.zeros(CODE_POINTS, dtype=bool)
         table[find_code_points(pattern)] = True
         tables.append(table)
@@ -76,5 +84,8 @@ def join_cut_lines(text: str) -> str:
 
     >>> join_cut_lines("The exam-\nple goes on\nhere, in one line.\nNew sentence.")
     'The example goes on here, in one line.\nNew sentence.'
+    >>> join_cut_lines("这是一个句\n子，\n它有三行")  # scripts without spaces get none
+    '这是一个句子，它有三行'
     """
-    return _BREAK_IN_SENTENCE.sub(" ", _BREAK.sub("", text))
+    text = _BREAK_IN_UNSPACED.sub("", _HYPHEN.sub("", text))
+    return _BREAK_IN_SENTENCE.sub(" ", text)

@@ -47,8 +47,11 @@ def strip_html(text: str) -> tuple[str, int]:
     text, lines = _LINE_TAGS.subn("\n", text)
     text, tags = TAG.subn("", text)
     text, references = _REFERENCES.subn(_unescape, text)
-    changes = containers + lines + tags + references
-    return (_LINE_RUNS.sub("\n", text).strip() if changes else text), changes
+    # Only between elements that make lines are blank lines layout: a reference alone, or a bold
+    # word, is in text whose blank lines separate paragraphs.
+    if containers or lines:
+        text = _LINE_RUNS.sub("\n", text).strip()
+    return text, containers + lines + tags + references
 
 
 def _unescape(reference: re.Match[str]) -> str:

@@ -12,12 +12,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import regex
 
 from lingraft.corpus import character_kinds as kinds
 from lingraft.corpus.cut_lines import find_cut_documents
 from lingraft.corpus.excerpts import excerpt
 from lingraft.corpus.markup import find_markup, strip_html
 from lingraft.corpus.mojibake import FIRST_BYTES, first_mojibake
+from lingraft.text_units import UNSPACED_SCRIPTS, letters_in
 
 BATCH_CHARACTERS = 200_000
 MARKED_SHARE = 0.2
@@ -30,7 +32,12 @@ MARKS = {
 }
 """Tokenizer -> its mark, the pattern of a word with the mark, and the command that joins words."""
 
-URL = re.compile(r"https?://[^\s<>\"']+|www\.[\w-]+\.[^\s<>\"']+")
+# Text without spaces goes on after an address without one: letters of such scripts, and signs like
+# the Chinese full stop, are no part of it. Brackets are, if both are.
+_OF_ADDRESS = rf"[^\s<>\"'()[\p{{P}}--\p{{ASCII}}]{letters_in(UNSPACED_SCRIPTS)}]"
+_REST_OF_ADDRESS = rf"(?:{_OF_ADDRESS}|\({_OF_ADDRESS}*\))+(?<![.,;:!?])"
+URL = regex.compile(rf"https?://{_REST_OF_ADDRESS}|www\.[\w-]+\.{_REST_OF_ADDRESS}", regex.VERSION1)
+"""A web address, without the punctuation of the sentence after it."""
 _BY_KIND = {
     kinds.NUL: "nul",
     kinds.CONTROL: "controls",
