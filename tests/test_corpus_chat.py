@@ -202,8 +202,9 @@ def test_all_forms_of_messages_are_one(pairs):
 
 @given(CONTENTS)
 def test_roles_of_other_conventions_are_the_known_ones(content):
-    """`human` is the user, `gpt` the assistant; a role of no convention stays."""
-    for other, role in {**ROLES, "judge": "judge"}.items():
+    """`human` and `Human` are the user, `gpt` the assistant; a role of no convention stays."""
+    capitalised = {"Human": "user", "USER": "user", "Assistant": "assistant", "System": "system"}
+    for other, role in {**ROLES, **capitalised, "judge": "judge", "Judge": "Judge"}.items():
         made = parse_conversation({"messages": [{"from": other, "value": content}]}, "text", "x")
         assert [message["role"] for message in made.messages] == [role]
 
@@ -218,6 +219,63 @@ def test_instruction_and_answer_are_an_exchange(system, asked, more, answered):
     assert list(with_system.messages) == messages_of([("system", system), *pairs])
     short = parse_conversation({"prompt": asked, "completion": answered}, "text", "x")
     assert list(short.messages) == messages_of([("user", asked), ("assistant", answered)])
+
+
+EXCHANGE = [("user", "Ask"), ("assistant", "Answer")]
+ASKED_IN_TURNS = [{"from": "human", "value": "Ask"}, {"from": "gpt", "value": "Answer"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "pairs"),
+    [
+        ({"conversations": ASKED_IN_TURNS, "system": "Rules"}, [("system", "Rules"), *EXCHANGE]),
+        ({"messages": messages_of(EXCHANGE), "system_prompt": None}, EXCHANGE),
+        (
+            {"messages": messages_of([("system", "Own"), *EXCHANGE]), "system": "Rules"},
+            [("system", "Own"), *EXCHANGE],
+        ),
+        (
+            {"input": messages_of(EXCHANGE[:1]), "output": "Answer", "system_prompt": "Rules"},
+            [("system", "Rules"), *EXCHANGE],
+        ),
+        (
+            {"system": "Rules", "history": [["One", "Two"]], "instruction": "Ask", "input": ""}
+            | {"output": "Answer"},
+            [("system", "Rules"), ("user", "One"), ("assistant", "Two"), *EXCHANGE],
+        ),
+        (
+            {"history": messages_of(EXCHANGE), "instruction": "Ask", "output": "Answer"},
+            [*EXCHANGE, *EXCHANGE],
+        ),
+        (
+            {"question": "Ask", "input": "More", "context": ["One", "Two"], "answer": "Answer"},
+            [("user", "Ask\n\nMore\n\nOne\n\nTwo"), ("assistant", "Answer")],
+        ),
+    ],
+)
+def test_no_part_of_a_conversation_is_left_out(row, pairs):
+    """The system prompt next to the messages, earlier turns and every context are read."""
+    assert list(parse_conversation(row, "text", "x").messages) == messages_of(pairs)
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        (
+            {"question": "Ask", "context": {"title": "Rain"}, "answer": "Answer"},
+            "message 1 (user) has no text",
+        ),
+        (
+            {"messages": [*ASKED_IN_TURNS, {"from": "function_call", "value": "{}"}]},
+            "message 3 has tool calls",
+        ),
+    ],
+)
+def test_what_is_not_text_is_not_written_as_text(row, problem):
+    """Neither a mapping as Python prints it, nor a call of a tool under a role of its own."""
+    made = parse_conversation(row, "text", "x:1")
+    assert isinstance(made, IncompleteConversation)
+    assert made.problem == f"x:1: {problem}"
 
 
 @given(MESSAGES)

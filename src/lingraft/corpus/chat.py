@@ -22,12 +22,17 @@ ROLES = {
     "prompter": "user",
 }  # fmt: skip
 """Role names of other conventions -> the role names that chat templates use."""
+_KNOWN_ROLES = frozenset({*ROLES, *ROLES.values(), "system"})
+CALL_ROLES = frozenset({"function_call", "tool_call"})
+"""Roles of messages that call a tool, in ShareGPT data with tools."""
 
 MESSAGE_FIELDS = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat")
 QUESTION_FIELDS = ("instruction", "prompt", "question", "query", "inputs", "input")
 ANSWER_FIELDS = ("output", "response", "completion", "answer", "targets", "target")
 CONTEXT_FIELDS = ("input", "context")
 SYSTEM_FIELDS = ("system", "system_prompt")
+HISTORY_FIELD = "history"
+"""Earlier turns of an instruction, as pairs of question and answer or as messages."""
 
 _ROLE = r"(?P<role>system|user|assistant|tool)"
 _MARKUP = {
@@ -155,6 +160,7 @@ def conversation_fields(field: str) -> tuple[str, ...]:
         *ANSWER_FIELDS,
         *CONTEXT_FIELDS,
         *SYSTEM_FIELDS,
+        HISTORY_FIELD,
         field,
     )
 
@@ -172,7 +178,9 @@ def parse_conversation(record: Mapping[str, Any], field: str, place: str) -> Con
     content = record.get(field)
     if field == "text":
         messages = _first_value(record, MESSAGE_FIELDS)
-        content = messages if messages is not None else _instruction_messages(record) or content
+        if messages is None:
+            messages = _instruction_messages(record)
+        content = content if messages is None else _with_system(messages, record)
     if content == "":
         return Conversation("")
     if isinstance(content, str):
@@ -225,14 +233,15 @@ def _from_turns(turns: Sequence[tuple[str, str]], rest: str, place: str) -> Conv
         raise CorpusError(msg)
     messages = []
     for role, text in turns:
-        messages.append({"role": ROLES.get(role, role), "content": text.strip()})
+        messages.append({"role": _known_role(role), "content": text.strip()})
     return Conversation.of(messages, place)
 
 
 def _tool_calls(entries: Sequence[Mapping[str, Any]]) -> str:
     """Return which message calls tools, "" if none does: without the calls, it is another one."""
     for number, entry in enumerate(entries, start=1):
-        if entry.get("tool_calls") or entry.get("function_call"):
+        calls = entry.get("tool_calls") or entry.get("function_call")
+        if calls or entry.get("role", entry.get("from")) in CALL_ROLES:
             return f"message {number} has tool calls"
     return ""
 
@@ -245,28 +254,60 @@ def _first_value(record: Mapping[str, Any], fields: Sequence[str]) -> Any:
     return None
 
 
+def _with_system(messages: Any, record: Mapping[str, Any]) -> Any:
+    """Return messages after the system prompt that the record has next to them, if it has one."""
+    system = next((record[name] for name in SYSTEM_FIELDS if record.get(name)), None)
+    if not (isinstance(system, (str, list)) and isinstance(messages, list) and messages):
+        return messages
+    if _is_message(messages[0]) and messages[0].get("role", messages[0].get("from")) == "system":
+        return messages
+    return [{"role": "system", "content": system}, *messages]
+
+
 def _instruction_messages(record: Mapping[str, Any]) -> list[Any] | None:
     """Return the messages of a record with instruction (and context) and answer, or `None`."""
     question, answer = _first_value(record, QUESTION_FIELDS), _first_value(record, ANSWER_FIELDS)
     if question is None or answer is None:
         return None
+    answers = answer if _are_messages(answer) else [{"role": "assistant", "content": answer}]
     # Conversational prompt-completion data, as TRL defines it: both fields are lists of messages.
-    if isinstance(question, list) and isinstance(answer, list):
-        return [*question, *answer]
-    messages = []
-    for field in SYSTEM_FIELDS:
-        if record.get(field):
-            messages.append({"role": "system", "content": record[field]})
-            break
+    if _are_messages(question):
+        return [*question, *answers]
     # `input` is the question of some data sets and the context of an Alpaca instruction.
     question_field = next(name for name in QUESTION_FIELDS if record.get(name) is not None)
     for field in CONTEXT_FIELDS:
         if field != question_field and record.get(field):
-            question = f"{question}\n\n{record[field]}"
-            break
-    messages.append({"role": "user", "content": question})
-    messages.append({"role": "assistant", "content": answer})
+            question = _with_context(question, record[field])
+    return [*_history(record), {"role": "user", "content": question}, *answers]
+
+
+def _with_context(question: Any, context: Any) -> str | None:
+    """Return a question with its context, one text or several; `None` if one is not text."""
+    texts = [question, *(context if isinstance(context, list) else [context])]
+    return "\n\n".join(texts) if all(isinstance(text, str) for text in texts) else None
+
+
+def _history(record: Mapping[str, Any]) -> list[Any]:
+    """Return the messages of the turns before an instruction."""
+    turns = record.get(HISTORY_FIELD)
+    if _are_messages(turns):
+        return list(turns)
+    messages = []
+    for turn in turns if isinstance(turns, list) else ():
+        if isinstance(turn, list) and len(turn) == 2:
+            asked, answered = turn
+            messages.append({"role": "user", "content": asked})
+            messages.append({"role": "assistant", "content": answered})
     return messages
+
+
+def _are_messages(value: Any) -> bool:
+    """Return whether a value is a list of messages, and not of the parts of one."""
+    return isinstance(value, list) and bool(value) and all(map(_is_message, value))
+
+
+def _is_message(entry: object) -> bool:
+    return isinstance(entry, Mapping) and ("role" in entry or "from" in entry)
 
 
 def _message(entry: object, place: str) -> Message:
@@ -284,4 +325,10 @@ def _message(entry: object, place: str) -> Message:
         known = ", ".join(map(str, entry))
         msg = f"{place}: a message needs role and content (or from and value), got {known}"
         raise CorpusError(msg)
-    return {"role": ROLES.get(role, role), "content": content or ""}
+    return {"role": _known_role(role), "content": content or ""}
+
+
+def _known_role(role: str) -> str:
+    """Return the name that chat templates use for a role; a role of no convention stays."""
+    name = role.lower()
+    return ROLES.get(name, name) if name in _KNOWN_ROLES else role

@@ -26,12 +26,12 @@ STAGE_VERSIONS = {
     "merge-back": 1,
     "chat-vector": 3,
     # Checks, measurements and predictions.
-    "evaluation-text": 3,
+    "evaluation-text": 4,
     "source-check": 2,
     "result-check": 1,
     "scoring": 7,
     "tasks": 5,
-    "evaluation": 10,
+    "evaluation": 11,
     "prediction": 5,
     "probe": 5,
 }
