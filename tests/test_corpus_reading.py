@@ -9,6 +9,7 @@ import gzip
 import json
 import lzma
 import os
+import random
 import tracemalloc
 from functools import partial
 from pathlib import Path
@@ -457,15 +458,16 @@ def test_a_broken_row_is_placed(tmp_path, line, expected):
 
 
 def test_the_text_field_is_named_by_the_recipe(tmp_path):
-    """Also inside a mapping; null is an empty document; a wrong name lists what there is."""
+    """Also inside a mapping; null and NaN are empty documents; a wrong name lists what there is."""
     path = tmp_path / "a.jsonl"
     path.write_text(
         '{"body": "x", "translation": {"hi": "क", "en": "k"}}\n'
-        '{"body": null, "translation": {"hi": null}}',
+        '{"body": null, "translation": {"hi": null}}\n'
+        '{"body": NaN, "translation": {"hi": NaN}}',
         encoding="utf-8",
     )
-    assert read(path, text_field="body") == ["x", ""]
-    assert read(path, text_field="translation.hi") == ["क", ""]
+    assert read(path, text_field="body") == ["x", "", ""]
+    assert read(path, text_field="translation.hi") == ["क", "", ""]
     assert (
         'no field "translation.ta"; the fields are body, translation.hi, translation.en; give '
         "--text-field body (in a recipe: corpus: {path: "
@@ -482,6 +484,20 @@ def test_parquet_columns(tmp_path):
         f"recipe: corpus: {{path: {path}, text_field: t.hi}})"
     ) in fault(path)
     assert ':row 1: field "n" is a number' in fault(path, text_field="n")
+
+
+def test_a_row_group_of_parquet_is_not_in_memory_as_a_whole(tmp_path):
+    """Also of a file that has all its text in one row group, as pandas writes it."""
+    path = tmp_path / "a.parquet"
+    texts = [random.Random(number).randbytes(4000).hex() for number in range(4000)]
+    pq.write_table(pa.table({"text": texts}), path, use_dictionary=False)
+    assert pq.read_metadata(path).num_row_groups == 1
+    tracemalloc.start()
+    for (record, _), text in zip(read_records(path, fields=["text"]), texts, strict=True):
+        assert record == {"text": text}
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < path.stat().st_size / 2
 
 
 def test_parquet_text_that_is_not_utf_8_is_told_with_its_row(tmp_path):
@@ -517,6 +533,16 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path, name):
     message = fault(path)
     assert message.startswith(str(path))
     assert TRUNCATED[name] in message
+
+
+@pytest.mark.parametrize("kind", [kind for kind in COMPRESS if kind])
+def test_a_compressed_file_without_a_byte_is_cut_short(tmp_path, kind):
+    """A broken download leaves such a file; that of an empty text has bytes, and is empty."""
+    path = tmp_path / f"a.txt{kind}"
+    path.write_bytes(b"")
+    assert "the compressed data is truncated" in fault(path)
+    path.write_bytes(COMPRESS[kind](b""))
+    assert read(path) == []
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 BATCH_RECORDS = 256
 """Records in memory at a time."""
+BUFFER_BYTES = 2**20
+"""Bytes of a column of a parquet file that are read at a time."""
 _ARROW_FILE = b"ARROW1"
 DATASET_DICT = "dataset_dict.json"
 """The file that makes a folder a `DatasetDict` of `datasets`."""
@@ -86,7 +88,8 @@ def _seekable(path: TextFile) -> Iterator[IO[bytes]]:
 def _parquet_batches(file: IO[bytes], fields: Sequence[str], place: str) -> Iterator[RecordBatch]:
     import pyarrow.parquet
 
-    with pyarrow.parquet.ParquetFile(file) as table:
+    # Buffered: otherwise a column of a whole row group is in memory, of some files all the text.
+    with pyarrow.parquet.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER_BYTES) as table:
         check_unambiguous(table.schema_arrow.names, fields, place)
         columns = columns_of(table.schema_arrow.names, fields)
         yield from table.iter_batches(batch_size=BATCH_RECORDS, columns=columns)

@@ -136,6 +136,10 @@ class _Streams(io.RawIOBase):
 def _open_stream(file: IO[bytes], name: str) -> IO[bytes]:
     """Return the decompressed bytes of an open file, by the ending of its name."""
     if name.endswith(".gz"):
+        # GzipFile takes a file without a byte for one without text; a broken download leaves such.
+        if not file.read(1):
+            raise EOFError
+        file.seek(0)
         return cast("IO[bytes]", gzip.GzipFile(fileobj=file))
     # Imported here: an image for training may lack zstandard, a Python may be built without the
     # other two libraries, and most text needs none of them.

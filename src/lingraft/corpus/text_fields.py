@@ -7,6 +7,7 @@ it, and its weight by the column that `weight` names.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -64,7 +65,7 @@ def record_document(record: Mapping[str, Any], source: Source, place: str) -> st
 
 
 def record_text(record: Mapping[str, Any], source: Source, place: str) -> str:
-    """Return the text of the field `source.text_field`, "" if it is null.
+    """Return the text of the field `source.text_field`, "" if it is null or NaN.
 
     Raises `CorpusError` that lists the fields of the record, and names the likely one.
 
@@ -79,7 +80,8 @@ def record_text(record: Mapping[str, Any], source: Source, place: str) -> str:
         names = ", ".join(field_names(record)) or "none"
         msg = f'{place}: no field "{field}"; the fields are {names}; '
         raise CorpusError(msg + _advice(record, source)) from None
-    if value is None:
+    # NaN: what Python's json writes for a missing value of pandas.
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if not isinstance(value, str):
         names = ", ".join(field_names(record))
