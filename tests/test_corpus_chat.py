@@ -243,6 +243,7 @@ ASKED_IN_TURNS = [{"from": "human", "value": "Ask"}, {"from": "gpt", "value": "A
             | {"output": "Answer"},
             [("system", "Rules"), ("user", "One"), ("assistant", "Two"), *EXCHANGE],
         ),
+        ({"history": "of rain", "instruction": "Ask", "output": "Answer"}, EXCHANGE),
         (
             {"history": messages_of(EXCHANGE), "instruction": "Ask", "output": "Answer"},
             [*EXCHANGE, *EXCHANGE],

@@ -289,7 +289,7 @@ def _with_context(question: Any, context: Any) -> str | None:
 
 def _history(record: Mapping[str, Any]) -> list[Any]:
     """Return the messages of the turns before an instruction."""
-    turns = record.get(HISTORY_FIELD)
+    turns: Any = record.get(HISTORY_FIELD)
     if _are_messages(turns):
         return list(turns)
     messages = []

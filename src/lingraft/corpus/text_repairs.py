@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
+import regex
 from pydantic import BeforeValidator, Field
 
 from lingraft.corpus import character_kinds as kinds
@@ -72,7 +73,8 @@ class Cleaning(Settings):
 
 
 _INVISIBLES = f"{kinds.INVISIBLES}\U000e0001-\U000e007f"
-_CHARACTERS: dict[str, tuple[re.Pattern[str], str]] = {
+Pattern = re.Pattern[str] | regex.Pattern[str]
+_CHARACTERS: dict[str, tuple[Pattern, str]] = {
     "urls": (URL, ""),
     "controls": (re.compile(rf"[\0{kinds.CONTROLS}]"), ""),
     "soft_hyphens": (re.compile("\u00ad"), ""),
@@ -152,7 +154,7 @@ def add_counts(*counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
     return {name: dict(numbers) for name, numbers in sums.items()}
 
 
-def _substitution(pattern: re.Pattern[str], replacement: str) -> Callable[[str], tuple[str, int]]:
+def _substitution(pattern: Pattern, replacement: str) -> Callable[[str], tuple[str, int]]:
     return lambda text: pattern.subn(replacement, text)
 
 
