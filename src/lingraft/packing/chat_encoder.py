@@ -2,7 +2,7 @@
 
 A message may contain the text `<|im_end|>`. If the rendered conversation were encoded directly,
 this text would end the turn. Three steps prevent it:
-1. In each message, special tokens are replaced by numbered marks.
+1. In each message, special tokens, and text like numbered marks, are replaced by numbered marks.
 2. The template renders the conversation. All special tokens in the result are from the template;
    they are replaced by the placeholders of the tokenizer family, which become their ids.
 3. The numbered marks are replaced by the original text, which is encoded as text.
@@ -25,7 +25,7 @@ NO_TEMPLATE = (
     "text as plain text (format: text)"
 )
 _MATCHES_NOTHING = re.compile(r"(?!)")
-# A numbered mark. U+FDD2 and U+FDD3 are noncharacters, which no text contains.
+# A numbered mark. U+FDD2 and U+FDD3 are noncharacters, which text should not contain.
 _MARK = re.compile("\ufdd2(\\d+)\ufdd3")
 
 
@@ -53,7 +53,8 @@ class ChatEncoder:
 
         protected: list[dict[str, str]] = []
         for message in messages:
-            content = special_tokens.sub(replace_by_mark, message["content"])
+            content = _MARK.sub(replace_by_mark, message["content"])
+            content = special_tokens.sub(replace_by_mark, content)
             protected.append({**message, "content": content})
         try:
             rendered = self.template.render(protected, add_generation_prompt=add_generation_prompt)
