@@ -15,7 +15,12 @@ from lingraft.evaluation.added_token_choice import count_preferred, count_writte
 from lingraft.evaluation.bits_per_byte import start_id
 from lingraft.evaluation.samples import GeneratedSample
 from lingraft.evaluation.token_distribution import renyi_efficiency
-from lingraft.evaluation.words_kept_whole import TextWords, TokenPlaces, WordCounter
+from lingraft.evaluation.words_kept_whole import (
+    TextWords,
+    TokenPlaces,
+    WordCounter,
+    frequent_words_kept,
+)
 from lingraft.text_units import TextUnit
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from tests.conftest import ENGLISH, HINDI
@@ -74,6 +79,23 @@ def test_words_that_a_normalizer_multiplies_are_all_counted(
     words = TextWords.of([text], TextUnit.WORD)
     counter = WordCounter(TokenPlaces.of(tokenizer), TextUnit.WORD)
     assert counter.count(words.spans[0], tokenizer.encode([text])[0]) == (kept, of)
+
+
+def test_a_word_that_an_unknown_token_loses_is_not_kept(tmp_path: Path) -> None:
+    """One "<unk>" for a word is one token, and no word."""
+    model = {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["▁", -2.0], ["▁ab", -3.0]]}
+    model["vocab"] += [[letter, -4.0] for letter in "abc"]
+    space = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+    data = {"version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": space}
+    data |= {"post_processor": None, "decoder": space, "model": model}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data), "utf-8")
+    tokenizer = open_tokenizer(tmp_path)
+    assert frequent_words_kept(tokenizer, ["ab", "abc", "नदी"]) == pytest.approx(1 / 3)
+    del model["vocab"][1]  # then "▁" is unknown as well, and one token stands for both
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "tokenizer.json").write_text(json.dumps(data), "utf-8")
+    tokenizer = open_tokenizer(tmp_path / "other")
+    assert frequent_words_kept(tokenizer, ["ab", "abc", "नदी"]) == pytest.approx(1 / 3)
 
 
 def _is_plain(character: str) -> bool:

@@ -10,7 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from tokenizers import Tokenizer, decoders
+from tokenizers.models import Unigram
+from tokenizers.pre_tokenizers import Metaspace
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 import lingraft
 from lingraft.errors import CorpusError, LingraftError, ModelError, RecipeError, TokenizerError
@@ -71,6 +80,49 @@ def test_evaluate_gives_the_numbers_of_the_command(folders, tmp_path):
     printed = [line.rstrip() for line in done.stdout.split("\n")]
     assert str(report).split("\n") == printed[: str(report).count("\n") + 1]
     assert report.notes["hi"]["documents"] == len(HINDI)
+
+
+def test_text_that_a_tokenizer_loses_is_warned_of(tmp_path):
+    """A text of which most is "<unk>" is easy to predict: command and library do not keep quiet."""
+    models = {}
+    for name, letters in (
+        ("lossy", "abc"),
+        ("whole", "abc" + "".join(sorted(set("".join(HINDI))))),
+    ):
+        vocabulary = [("<unk>", 0.0), ("</s>", 0.0), ("▁", -2.0), *((c, -3.0) for c in letters)]
+        tokenizer = Tokenizer(Unigram(vocabulary, unk_id=0, byte_fallback=False))
+        tokenizer.pre_tokenizer, tokenizer.decoder = Metaspace(), decoders.Metaspace()
+        fast = PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>"
+        )
+        config = LlamaConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=8,
+            intermediate_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=64,
+            bos_token_id=None,
+            eos_token_id=1,
+        )
+        models[name] = (LlamaForCausalLM(config).eval(), fast)
+        for part in models[name]:
+            part.save_pretrained(tmp_path / name)
+    report = lingraft.evaluate(models, {"hi": HINDI}, settings=QUICK, device="cpu")
+    warned = [warning for warning in report.warnings if "loses" in warning]
+    assert len(warned) == 1
+    assert warned[0].startswith("text in hi: the tokenizer of lossy loses 80.1%")
+    assert warned[0] in str(report)
+    (tmp_path / "hi.txt").write_text("\n".join(HINDI), encoding="utf-8")
+    done = command(
+        "evaluate", tmp_path / "lossy", tmp_path / "whole",
+        f"--text=hi={tmp_path / 'hi.txt'}",
+        "-oevaluation.generation=null",
+        "--output", tmp_path / "out",
+        "--store", tmp_path / "store",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert warned[0] in done.stdout
 
 
 def test_a_report_is_a_table_for_notebooks_and_data_frames(folders):

@@ -90,12 +90,14 @@ class TokenPlaces:
     def of(cls, tokenizer: ModelTokenizer) -> TokenPlaces:
         """Read the bytes of each token.
 
-        Those of an added token are its text. A control token stands for text that is unknown.
+        Those of an added token are its text. A control token or the unknown token stands for text
+        that is unknown.
         """
-        special, control = tokenizer.vocabulary.special, tokenizer.family.control
+        special, family = tokenizer.vocabulary.special, tokenizer.family
+        lost = {*family.control, family.unknown}
         surfaces = []
         for token_id, surface in enumerate(tokenizer.vocabulary.surfaces):
-            content = LOST if token_id in control else special.get(token_id, "")
+            content = LOST if token_id in lost else special.get(token_id, "")
             surfaces.append(content.encode() if surface is None else surface)
         return cls(surfaces)
 
@@ -216,9 +218,12 @@ class WordCounter:
 
 def frequent_words_kept(tokenizer: ModelTokenizer, words: Sequence[str]) -> float:
     """Return the share of words that are one token, each in the form that it has after a space."""
-    prefix = tokenizer.family.chunk_prefix
-    lengths = list(map(len, tokenizer.encode([prefix + word for word in words])))
-    return lengths.count(1) / len(words)
+    prefix, loses = tokenizer.family.chunk_prefix, TokenPlaces.of(tokenizer).loses
+    kept = 0
+    for ids in tokenizer.encode([prefix + word for word in words]):
+        # An unknown token keeps no word.
+        kept += len(ids) == 1 and not loses[ids[0]]
+    return kept / len(words)
 
 
 def measure_words_kept(

@@ -160,7 +160,8 @@ class _Measuring:
             *added_measurements(scored, next(iter(texts))),
             *task_measurements(task_folders, self.settings.bootstrap),
         )
-        return EvaluationReport(rows, tuple(result.samples), result.notes, _warnings(texts, rows))
+        warnings = _warnings(texts, rows, result.warnings)
+        return EvaluationReport(rows, tuple(result.samples), result.notes, warnings)
 
     def _scores(self, model: OpenModel, texts: Mapping[str, Sequence[str]]) -> ModelScores:
         if model.loaded is not None:
@@ -184,15 +185,20 @@ class _Measuring:
         write_measurements(measurements, folder / "measurements.parquet")
 
 
-def _warnings(texts: Mapping[str, Sequence[str]], rows: Sequence[Measurement]) -> tuple[str, ...]:
-    """Return and print the warnings of `lingraft evaluate` on these texts and measurements."""
+def _warnings(
+    texts: Mapping[str, Sequence[str]], rows: Sequence[Measurement], compared: Sequence[str]
+) -> tuple[str, ...]:
+    """Return and print the warnings of `lingraft evaluate` on these texts and measurements.
+
+    `compared` are those of the comparison of the models.
+    """
     found = []
     for language, documents in texts.items():
         size = sum(len(text.encode()) for text in documents)
         wrong = find_wrong_script(language, documents)
         found.append(str(wrong) if wrong else "")
         found.append(few_documents_warning(language, len(documents), size))
-    found += lost_abilities(rows)
+    found += [*compared, *lost_abilities(rows)]
     warnings = tuple(filter(None, found))
     for warning in warnings:
         say(f"warning: {warning}")

@@ -126,6 +126,8 @@ def make_evaluation(
     generated = json.dumps(result.samples, ensure_ascii=False, indent=1)
     context.draft.path("generated.json").write_text(generated, encoding="utf-8")
     context.draft.notes.update(result.notes)
+    for warning in result.warnings:
+        context.draft.warn(warning)
 
 
 def _task_folders(names: Sequence[str], context: StageContext) -> dict[str, Path]:
