@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lingraft.cli.options import print_table
 from lingraft.measurement import (
     CHANGE,
     HIGHER_IS_BETTER,
@@ -20,6 +21,7 @@ from lingraft.measurement import (
     select,
     write_measurements,
 )
+from lingraft.measurement_table import MeasurementTable, comparison_table
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=12)
 NUMBERS = st.floats(allow_nan=False, width=64)
@@ -209,3 +211,14 @@ def test_one_document_without_an_interval_is_too_few():
         for subject, value in (("source", 1.0), ("adapted", 2.0))
     ]
     assert change_of(*speeds).verdict == "no interval"
+
+
+@pytest.mark.parametrize("name", ["[/INST]", "[b]old", ":cat: run"])
+def test_a_name_is_shown_as_it_is(name, capsys):
+    """No table reads markup or emoji in the name of a model, in Python, notebooks or terminals."""
+    rows = tuple(Measurement("bits per byte", subject, 1.5, "") for subject in (name, "other"))
+    table = MeasurementTable(rows)
+    print_table(comparison_table(rows))
+    for shown in (str(table), table._repr_html_(), capsys.readouterr().out):
+        assert f"compared with {name}" in shown
+        assert shown.count(name) == 2

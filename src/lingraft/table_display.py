@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from html import escape
 from io import StringIO
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -15,6 +16,14 @@ from rich.text import Text
 
 WIDTH = 160
 """Columns of a table where there is no terminal."""
+
+
+def plain_console(**settings: Any) -> Console:
+    """Return a console that prints strings as they are.
+
+    `rich` would read markup in names and tokens: `[/INST]` is an error, and `[b]` disappears.
+    """
+    return Console(markup=False, emoji=False, **settings)
 
 
 def as_text(renderable: RenderableType) -> str:
@@ -27,7 +36,8 @@ def as_text(renderable: RenderableType) -> str:
     bits per byte  1.5
     """
     output = StringIO()
-    Console(file=output, width=WIDTH, color_system=None, force_terminal=False).print(renderable)
+    console = plain_console(file=output, width=WIDTH, color_system=None, force_terminal=False)
+    console.print(renderable)
     return "\n".join(line.rstrip() for line in output.getvalue().rstrip().split("\n"))
 
 
@@ -66,7 +76,5 @@ def _cell(tag: str, content: RenderableType, justify: str) -> str:
 
 
 def _plain(content: object) -> str:
-    """Return the text of a cell without styles; `rich` reads markup in plain strings."""
-    if isinstance(content, Text):
-        return content.plain
-    return Text.from_markup(str(content)).plain
+    """Return the text of a cell without styles."""
+    return content.plain if isinstance(content, Text) else str(content)

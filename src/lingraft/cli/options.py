@@ -217,13 +217,11 @@ def log(line: str) -> None:
 
 def print_table(table: Any) -> None:
     """Print a table in the width of the terminal, or in `WIDTH` columns without one."""
-    from rich.console import Console
-
-    from lingraft.table_display import WIDTH
+    from lingraft.table_display import WIDTH, plain_console
 
     # A process may be started without standard output.
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
-    Console(width=None if is_terminal else WIDTH).print(table)
+    plain_console(width=None if is_terminal else WIDTH).print(table)
 
 
 def print_json(value: Any) -> None:
