@@ -95,6 +95,16 @@ def test_a_change_from_or_to_0_has_no_factor():
     assert (change(nothing, some), change(some, nothing)) == ("from 0 to 25", "to 0")
 
 
+def test_the_change_of_a_negative_score_has_the_sign_of_the_change():
+    """A correlation that rises from -0.02 to 0.10 has not fallen by 600%."""
+    low, high = (Measurement("mcc", "source", value, "", split="test") for value in (-0.02, 0.1))
+    assert (change(low, high), change(high, low)) == ("+0.120", "-0.120")
+    before, after = (Measurement("score", "source", value, "") for value in (-120.0, -100.0))
+    assert change(before, after) == "+20.0"
+    same = Measurement("share", "adapted", 0.5 - 1e-9, "share")
+    assert change(Measurement("share", "source", 0.5, "share"), same) == "0.0 points"
+
+
 def test_the_change_of_a_run_without_training_is_that_of_the_spliced_model():
     """Without training, the last model of a run is the spliced one."""
     rows = [row for row in measurements() if row.subject != "adapted"]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lingraft.display_text import BIDI_OVERRIDES, direction, language_name, language_tag, plain
 from lingraft.formatting import (
     duration,
+    factor,
     flatten,
     join_words,
     model_size,
@@ -19,6 +20,7 @@ from lingraft.formatting import (
     percent,
     signed,
     signed_interval,
+    signed_percent,
     size,
     with_interval,
 )
@@ -74,6 +76,15 @@ def test_a_whole_number_shows_all_of_its_digits(value):
 def test_what_is_no_number_is_said(value, shown):
     """No cell shows `nan` or `inf`."""
     assert number(value) == shown
+    if value is not None:
+        assert factor(value) == signed_percent(value) == percent(value) == shown
+        assert signed(value) == shown
+        assert signed_interval(0.5, value, value) == f"{shown} to {shown}"
+
+
+def test_a_number_shows_no_more_digits_than_it_has():
+    """The perplexity of random weights has 40 digits, of which 16 are known."""
+    assert (number(2.4e40), number(-1.5e17)) == ("2.4e+40", "-1.5e+17")
 
 
 @given(FINITE, POSITIVE)

@@ -14,8 +14,8 @@ def number(value: float | None) -> str:
 
     >>> number(13.4932), number(2.3), number(0.0123), number(12345.6), number(0), number(2.8e-5)
     ('13.5', '2.30', '0.0123', '12,346', '0', '2.8e-05')
-    >>> number(999.7)
-    '1,000'
+    >>> number(999.7), number(2.4e40)
+    ('1,000', '2.4e+40')
     >>> number(math.nan), number(None)
     ('not a number', '')
     """
@@ -25,7 +25,8 @@ def number(value: float | None) -> str:
         return "not a number" if math.isnan(value) else "infinite"
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
-    if abs(_rounded(value)) < 1e-3:
+    # Perplexities can have 40 digits, of which float64 has 16.
+    if abs(_rounded(value)) < 1e-3 or abs(value) >= 1e15:
         return f"{value:.3g}"
     return f"{value:,.0f}" if abs(_rounded(value)) >= 1000 else f"{value:#,.3g}".rstrip(".")
 
@@ -47,7 +48,7 @@ def signed(value: float, low: float | None = None, high: float | None = None) ->
     ('-0.250', '+0.007 (-0.134 to +0.045)', '-11.2 (-11.7 to -10.8)')
     """
     interval = signed_interval(value, low, high)
-    text = f"{value:+,.{_decimals(value, low, high)}f}" if math.isfinite(value) else number(value)
+    text = _signed(value, _decimals(value, low, high))
     return f"{text} ({interval})" if interval else text
 
 
@@ -60,7 +61,11 @@ def signed_interval(value: float, low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return ""
     decimals = _decimals(value, low, high)
-    return f"{low:+,.{decimals}f} to {high:+,.{decimals}f}"
+    return f"{_signed(low, decimals)} to {_signed(high, decimals)}"
+
+
+def _signed(value: float, decimals: int) -> str:
+    return f"{value:+,.{decimals}f}" if math.isfinite(value) else number(value)
 
 
 def _decimals(*values: float | None) -> int:
@@ -110,6 +115,8 @@ def signed_percent(share: float) -> str:
     >>> signed_percent(-0.3612), signed_percent(0.005), signed_percent(-0.0004)
     ('-36.1%', '+0.5%', '0.0%')
     """
+    if not math.isfinite(share):
+        return number(share)
     text = f"{share:+.1%}"
     return text[1:] if text[1:] == "0.0%" else text
 
@@ -120,7 +127,7 @@ def factor(value: float) -> str:
     >>> factor(5.6081), factor(0.913)
     ('5.61x', '0.91x')
     """
-    return f"{value:.2f}x"
+    return f"{value:.2f}x" if math.isfinite(value) else number(value)
 
 
 def with_interval(value: float, low: float | None, high: float | None) -> str:

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lingraft.formatting import factor, join_words, number, percent, signed, signed_percent
+from lingraft.formatting import (
+    factor,
+    join_words,
+    number,
+    percent,
+    signed,
+    signed_fixed,
+    signed_percent,
+)
 from lingraft.measurement import Measurement
 
 # A change in tokens is written as a factor from here on, and as a percentage below.
@@ -93,6 +101,9 @@ def _change_of_value(
         return signed(difference.value, difference.low, difference.high)
     if not before.value or not after.value:
         return f"from 0 to {value_of(after)}" if after.value else "to 0"
+    # A share of a negative value would have the wrong sign: -100 is more than -120.
+    if before.value < 0 or after.value < 0:
+        return signed(after.value - before.value)
     times = after.value / before.value
     if tokens and times <= 1 / LARGE_FACTOR:
         return f"{factor(1 / times)} fewer"
@@ -108,7 +119,12 @@ def points(before: float, after: float, difference: Measurement | None) -> str:
     """
     value = difference.value if difference else after - before
     if difference is None or difference.low is None or difference.high is None:
-        return f"{100 * value:+.1f} points"
+        return f"{_in_points(value)} points"
     return (
-        f"{100 * value:+.1f} points ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
+        f"{_in_points(value)} points "
+        f"({_in_points(difference.low)} to {_in_points(difference.high)})"
     )
+
+
+def _in_points(share: float) -> str:
+    return signed_fixed(100 * share, decimals=1)
