@@ -122,9 +122,19 @@ def test_scores_are_the_same_after_writing(
         assert np.array_equal(value, getattr(again, name)), name
     assert [part.tolist() for part in again.documents()] == pair[1].encode(DOCUMENTS)
     assert again.bits_per_byte == scores.bits_per_byte
-    (tmp_path / "broken.npz").write_bytes(b"PK")
+
+
+@pytest.mark.parametrize("kept", [0, 2, 10, 0.5, 0.98])
+def test_scores_that_were_cut_are_named(
+    pair: tuple[Any, ModelTokenizer], tmp_path: Path, kept: float
+) -> None:
+    """A file of which a part is missing is an error with its path, wherever it ends."""
+    path = tmp_path / "broken.npz"
+    score_text(*pair, DOCUMENTS, SETTINGS).write(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(kept if kept > 1 else kept * len(data))])
     with pytest.raises(StoreError, match=r"broken\.npz: not a file of scores"):
-        TextScores.read(tmp_path / "broken.npz")
+        TextScores.read(path)
 
 
 @pytest.mark.parametrize(

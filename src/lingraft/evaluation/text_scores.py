@@ -7,10 +7,12 @@ in any comparison. They are stored as an .npz file without pickled arrays.
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -124,12 +126,14 @@ class TextScores(BytePredictions):
     def read(cls, path: Path) -> TextScores:
         """Read a file of `write`; raises `StoreError` if it is damaged."""
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            # numpy leaves a damaged file open.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 facts = json.loads(str(stored["facts"]))
                 arrays = {name: stored[name] for name in ("tokens", "nats", *COUNTS)}
                 ids = stored["ids"].astype(np.int64)
                 token_nats = stored["token_nats"].astype(np.float64)
-        except (OSError, ValueError, KeyError) as error:
+        # An empty file, one that was cut, and one with other bytes inside.
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
             msg = f"{path}: not a file of scores ({error}); remove its folder and run again"
             raise StoreError(msg) from error
         facts |= {"unit": TextUnit(facts["unit"]), "notes": tuple(facts["notes"])}
