@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lm_eval.api.metrics import mean
@@ -1003,6 +1004,28 @@ def test_a_score_that_is_better_when_it_is_lower_is_not_called_better() -> None:
     stereotypes, accuracy, own = (metric_changes(of_metric)[0] for of_metric in rows.values())
     assert (stereotypes.verdict, accuracy.verdict, own.verdict) == ("", "same", "better")
     assert [row.value for row in rows["any_task pct_stereotype"]] == [0.25, 0.5]
+
+
+def test_answers_that_are_bools_of_numpy_are_a_share() -> None:
+    """A task that compares arrays gives the same score and interval as one with 0 and 1."""
+    rows = []
+    for kind in (float, np.bool_):
+        answers = []
+        for number in range(40):
+            scores = {"acc": kind(number % 4 == 0)}
+            answers.append({"filter": "none", "arguments": [()], "metrics": ["acc"], **scores})
+        rows += measure_task(
+            "any_task",
+            fake_task({}),
+            answers,
+            TaskSettings(),
+            "me",
+            bootstrap=BootstrapSettings(),
+            seen=None,
+            incidents={},
+        )
+    assert rows[0] == rows[1]
+    assert rows[0].unit == "share"
 
 
 def test_the_level_of_the_intervals_is_that_of_the_settings() -> None:

@@ -31,6 +31,8 @@ lm-eval draws 100 for slow ones. Then the intervals are too narrow: of 1,500 sim
 200 documents, 93.2% have the true mean within their 95% interval and 95.5% within that of 99%; with
 400 it is 95.3% and 97.9%, with 1,000 94.1% and 98.5%.
 """
+NUMBERS = (int, float, np.number, np.bool_)
+"""The types of scores; some tasks compare arrays, so that a right answer is a bool of numpy."""
 PERFECT = 100.0
 """Highest corpus score: sacrebleu returns 100.00000000000004 for a perfect one."""
 
@@ -183,7 +185,7 @@ def _measure_metric(
 
     Only what is better when it is higher has a unit (`TASK_UNITS`), which other scores lack.
     """
-    numbers = [float(value) for value in values if isinstance(value, int | float | np.number)]
+    numbers = [float(value) for value in values if isinstance(value, NUMBERS)]
     interval: tuple[float, float] | None
     if metric in CORPUS_METRICS:
         unit = "points"
@@ -199,7 +201,7 @@ def _measure_metric(
             interval = ratio_interval(numbers, np.ones(len(numbers)), bootstrap)
     else:
         whole = aggregate(values)
-        if not isinstance(whole, int | float | np.number):
+        if not isinstance(whole, NUMBERS):
             return None
         unit, value = "", float(whole)
         interval = _resampled(values, aggregate, bootstrap)
