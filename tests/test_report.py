@@ -23,7 +23,7 @@ from lingraft.pipeline.run_summary import answer
 from lingraft.pretokenizer import ScriptChange
 from lingraft.pretokenizer.change import ConsideredPretokenizer, PretokenizerChange
 from lingraft.report import compare_runs, write_report
-from lingraft.report.charts import Chart, difference_dots
+from lingraft.report.charts import Chart, difference_dots, interval_dots
 from lingraft.report.inlined_svg import inlined
 from lingraft.report.token_boxes import token_boxes
 from lingraft.report.training_chart import training_chart
@@ -916,6 +916,48 @@ def test_values_that_fall_to_nothing_or_rise_from_it_are_shown(metric, before, a
     page = html_of(make_run(tmp_path / "run", measurements=found))
     assert metric in page
     assert (">to 0<" in page) == (before > after)
+
+
+def tick_labels(svg):
+    """Return the texts of a drawing with the places of their left edge or centre."""
+    texts = ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")
+    return {text.text or "".join(text.itertext()): text for text in texts}
+
+
+def test_an_axis_of_one_value_is_labelled_right():
+    """Vega rounds the label of an axis of one value to 2; no label but 1.83 is at 1.83."""
+    points = [{"label": label, "value": 1.834, "shown": "dot"} for label in ("a", "b")]
+    drawn = interval_dots(points, "bits per byte", labels=["a", "b"])
+    shown = tick_labels(Chart("n", "", "", "", drawn).svg)
+    assert {"1.7", "1.8", "1.9", "2.0"} <= shown.keys()
+    assert "2" not in shown
+
+
+def test_no_legend_of_a_curve_is_cut_off(tmp_path):
+    """With two targets and replay, the kinds of text have room below the languages."""
+    folder = make_run(tmp_path / "run")
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record["recipe"]["extra_targets"] = [{"language": "ta"}, {"language": "te"}]
+    (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    with (folder / "training.jsonl").open("a", encoding="utf-8") as log:
+        for step in (0, 4, 8):
+            heldout = {"ta": 1.5, "te": 1.4 + step / 100}
+            log.write(json.dumps({"step": step, "bytes": 1000 * step, "heldout": heldout}) + "\n")
+    drawn = ET.fromstring(training_chart(read_run(folder)).svg)
+    names = {"Hindi, Tamil and Telugu", "Tamil", "Telugu", "English", "held-out text"}
+    ends = dict(_ends_of_texts(drawn, 0.0))
+    assert {*names, "training text"} <= ends.keys()
+    assert max(ends.values()) <= float(drawn.get("width"))
+
+
+def _ends_of_texts(element, left):
+    """Yield the text elements of a drawing, and where they end if a letter has 6 pixels."""
+    moved = re.search(r"translate\(([-\d.]+)", element.get("transform", ""))
+    left += float(moved[1]) if moved else 0.0
+    if element.tag.endswith("}text") and element.get("text-anchor") in {None, "start"}:
+        yield element.text, left + 6 * len(element.text or "")
+    for child in element:
+        yield from _ends_of_texts(child, left)
 
 
 def test_a_label_of_several_lines_is_centred_on_its_line():

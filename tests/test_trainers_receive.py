@@ -130,7 +130,8 @@ def test_the_log_of_the_engine_is_the_curve(returned: Returned) -> None:
     assert [record.get("loss") for record in records] == [5.5, 5.25, None]
     assert "gradient_norm" not in records[1]  # NaN is no JSON
     assert records[2]["heldout_loss"] == 5.3
-    assert (returned.received.folder / "charts" / "loss.svg").is_file()
+    chart = (returned.received.folder / "charts" / "loss.svg").read_text(encoding="utf-8")
+    assert "training text 5.50 at step 2, 5.25 at step 4; held-out text of the engine" in chart
 
 
 def test_a_log_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -104,7 +105,10 @@ def _legend_columns(values: Sequence[str]) -> int:
 
 
 def dashed_by(field: str, dashes: Mapping[str, Sequence[int]]) -> Any:
-    """Return the dashes of a line for each value of a field, with a legend above the chart."""
+    """Return the dashes of a line for each value of a field, with a legend below the chart.
+
+    Next to the legend of colours, above the chart, it would be cut off with three languages.
+    """
     import altair as alt
 
     values = list(dashes)
@@ -112,9 +116,24 @@ def dashed_by(field: str, dashes: Mapping[str, Sequence[int]]) -> Any:
         f"{field}:N",
         title=None,
         sort=values,
-        legend=alt.Legend(orient="top", symbolType="stroke"),
+        legend=alt.Legend(orient="bottom", symbolType="stroke"),
         scale=alt.Scale(domain=values, range=[list(dashes[value]) for value in values]),
     )
+
+
+def open_scale(values: Iterable[float | None], **settings: Any) -> Any:
+    """Return the scale of an axis that need not begin at 0, for these values.
+
+    Vega labels an axis of one value without decimals: 1.83 would be at 2. It gets room instead.
+    """
+    import altair as alt
+
+    known = {value for value in values if value is not None and math.isfinite(value)}
+    if len(known) == 1:
+        (only,) = known
+        room = abs(only) / 10 or 1.0
+        settings["domain"] = [only - room, only + room]
+    return alt.Scale(zero=False, **settings)
 
 
 def interval_dots(
@@ -141,8 +160,11 @@ def interval_dots(
     base = alt.Chart(alt.Data(values=list(points))).encode(
         y=alt.Y("label:N", title=None, sort=list(labels), axis=label_axis())
     )
-    form = {"type": "log", "nice": False} if logarithmic else {"zero": False}
-    scale = alt.Scale(**form, **({} if padding is None else {"padding": padding}))
+    room = {} if padding is None else {"padding": padding}
+    ends = [point.get(name) for point in points for name in ("value", "low", "high")]
+    scale = open_scale([*ends, line], **room)
+    if logarithmic:
+        scale = alt.Scale(type="log", nice=False, **room)
     axis = alt.Axis(tickCount=5, labelOverlap=True, labelSeparation=6)
     if logarithmic and line:
         axis = alt.Axis(values=[line * 2.0**power for power in range(-6, 7)])

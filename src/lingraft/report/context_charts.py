@@ -15,7 +15,7 @@ from lingraft.measurement_text import confidence_levels
 from lingraft.model_card.markdown import stage_notes
 from lingraft.pipeline.evaluation_stages import CURVE_LEVEL
 from lingraft.pipeline.run_files import RunFiles
-from lingraft.report.charts import Chart, coloured_by, dashed_by, styled, text_unit
+from lingraft.report.charts import Chart, coloured_by, dashed_by, open_scale, styled, text_unit
 
 DASHES = {"before": [4, 3], "after": [1, 0]}
 FEW = f"Hollow: fewer than {MIN_DOCUMENTS} documents are this long."
@@ -79,6 +79,8 @@ def _declare_positions(points: list[dict[str, Any]]) -> Any:
     import altair as alt
 
     languages = list(dict.fromkeys(point["language"] for point in points))
+    ends = [point[name] for point in points for name in ("value", "low", "high")]
+    scale = open_scale(ends)
     base = alt.Chart(alt.Data(values=points)).encode(
         x=alt.X(
             "position:Q",
@@ -86,7 +88,7 @@ def _declare_positions(points: list[dict[str, Any]]) -> Any:
             scale=alt.Scale(type="log", base=2, nice=False),
             axis=alt.Axis(tickCount=8, format=",d"),
         ),
-        y=alt.Y("value:Q", title="bits per byte", scale=alt.Scale(zero=False)),
+        y=alt.Y("value:Q", title="bits per byte", scale=scale),
         color=coloured_by("language", languages),
     )
     models = {point["model"] for point in points}

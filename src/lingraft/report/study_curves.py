@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lingraft.display_text import language_name
 from lingraft.formatting import join_words, number, size
-from lingraft.report.charts import COLOURS, GREY, Chart, palette, styled, text_unit
+from lingraft.report.charts import COLOURS, GREY, Chart, open_scale, palette, styled, text_unit
 from lingraft.report.study_files import StudyFiles
 
 # Curves with a colour and a name. If there are more, only the best and the worst have one.
@@ -105,9 +105,10 @@ def _declare_curves(
     """Declare the curves: those in `domain` with colour and name, the others thin and grey."""
     import altair as alt
 
+    scale = open_scale(point["value"] for point in points)
     base = alt.Chart(alt.Data(values=points)).encode(
         x=alt.X("seen:Q", title=f"training text read ({unit})", axis=alt.Axis(tickCount=6)),
-        y=alt.Y("value:Q", title="bits per byte", scale=alt.Scale(zero=False)),
+        y=alt.Y("value:Q", title="bits per byte", scale=scale),
         detail="name:N",
     )
     colour = alt.Color(

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from lingraft.formatting import number, signed
-from lingraft.report.charts import BLUE, COLOURS, GREY, Chart, palette, styled
+from lingraft.report.charts import BLUE, COLOURS, GREY, Chart, open_scale, palette, styled
 from lingraft.report.study_curves import curve_chart
 from lingraft.report.study_files import SIZE, StudyFiles
 from lingraft.report.study_names import language_names
@@ -106,6 +106,7 @@ def frontier_chart(study: StudyFiles) -> Chart | None:
         point["align"] = "right" if point["x"] > middle else "left"
     # The last one is drawn on top: two choices may be at one place.
     points.sort(key=lambda point: bool(point["best"]))
+    y_scale = open_scale(point["y"] for point in points)
     base = alt.Chart(alt.Data(values=points)).encode(
         x=alt.X(
             "x:Q",
@@ -113,7 +114,7 @@ def frontier_chart(study: StudyFiles) -> Chart | None:
             scale=alt.Scale(zero=False),
             axis=alt.Axis(tickCount=5),
         ),
-        y=alt.Y("y:Q", title="bits per byte", scale=alt.Scale(zero=False)),
+        y=alt.Y("y:Q", title="bits per byte", scale=y_scale),
     )
     dots = base.mark_circle(size=70, opacity=0.9).encode(
         color=alt.condition("datum.best", alt.value(BLUE), alt.value(GREY))
@@ -216,13 +217,14 @@ def _scatter(
     """Return a scatter plot with ranges; `connect` joins the points of each kind by a line."""
     import altair as alt
 
-    x_scale = x_scale or alt.Scale(zero=False)
+    x_scale = x_scale or open_scale(point["x"] for point in points)
+    y_ends = [point[name] for point in points for name in ("y", "low", "high")]
     x_axis = x_axis or alt.Axis(tickCount=5)
 
     kinds = list(dict.fromkeys(point["kind"] for point in points))
     base = alt.Chart(alt.Data(values=list(points))).encode(
         x=alt.X("x:Q", title=x_title, scale=x_scale, axis=x_axis),
-        y=alt.Y("y:Q", title=y_title, scale=alt.Scale(zero=False)),
+        y=alt.Y("y:Q", title=y_title, scale=open_scale(y_ends)),
     )
     # One kind needs no legend, and a legend cannot distinguish more kinds than there are colours.
     coloured = 1 < len(kinds) <= len(COLOURS)

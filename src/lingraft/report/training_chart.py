@@ -9,7 +9,7 @@ from typing import Any
 from lingraft.display_text import language_name
 from lingraft.formatting import join_words, number, percent, size
 from lingraft.pipeline.run_files import RunFiles
-from lingraft.report.charts import Chart, coloured_by, dashed_by, styled, text_unit
+from lingraft.report.charts import Chart, coloured_by, dashed_by, open_scale, styled, text_unit
 
 DASHES = {"held-out text": [4, 3], "training text": [1, 0]}
 # Points of a smoothed and of a raw training curve; more cannot be distinguished at this width.
@@ -57,6 +57,7 @@ def _declare_training(points: list[dict[str, Any]], unit: str) -> Any:
     import altair as alt
 
     languages = list(dict.fromkeys(point["language"] for point in points))
+    scale = open_scale(point["value"] for point in points)
     base = alt.Chart(alt.Data(values=points)).encode(
         x=alt.X(
             "seen:Q",
@@ -64,7 +65,7 @@ def _declare_training(points: list[dict[str, Any]], unit: str) -> Any:
             axis=alt.Axis(tickCount=6),
             scale=alt.Scale(zero=True),
         ),
-        y=alt.Y("value:Q", title="bits per byte", scale=alt.Scale(zero=False)),
+        y=alt.Y("value:Q", title="bits per byte", scale=scale),
         color=coloured_by("language", languages),
     )
     kinds = list(dict.fromkeys(point["kind"] for point in points))
