@@ -140,14 +140,14 @@ def test_a_run_of_0_1_has_the_same_pages(run, tmp_path, capsys):
 
 
 def test_a_hub_s_names_are_its_own(run):
-    """Hub models and data sets are in the front matter; regions and domains are no languages."""
+    """Hub models and data sets are in the front matter; regions, domains and `und` are not."""
     recipe = run.record["recipe"]
     source = recipe["target"]["corpus"][0] | {"path": None, "hub": "wiki/hindi"}
     target = recipe["target"] | {"language": "pt-BR", "corpus": [source]}
     changed = recipe | {
         "model": {"hub": {"id": "small/model", "revision": "main"}},
         "target": target,
-        "extra_targets": [target | {"language": "domain:law"}],
+        "extra_targets": [target | {"language": tag} for tag in ("domain:law", "und")],
     }
     head, _ = parts(front_matter(run.record | {"recipe": changed}))
     assert head["base_model"] == "small/model"

@@ -119,4 +119,5 @@ def texts(recipe: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _language_code(tag: str) -> str | None:
-    return None if is_domain(tag) else str(langcodes.Language.get(tag).language)
+    # The language of `und`, text whose language is not stated, is None.
+    return None if is_domain(tag) else langcodes.Language.get(tag).language

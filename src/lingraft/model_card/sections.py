@@ -272,5 +272,8 @@ def _instructions_measured(recipe: Mapping[str, Any]) -> str:
     tasks = ((recipe.get("evaluation") or {}).get("tasks") or {}).get("names") or ()
     named = [task for task in tasks if "ifeval" in task]
     if named:
-        return f"How well it follows instructions was measured by {', '.join(named)}."
+        return (
+            f"How well it follows instructions was measured by {', '.join(named)}, whose prompts "
+            "were plain text, without the chat template."
+        )
     return "How well it follows instructions was not measured."
