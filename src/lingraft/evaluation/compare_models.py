@@ -40,7 +40,7 @@ from lingraft.formatting import percent
 from lingraft.measurement import Measurement
 from lingraft.store import digest, expanded
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
-from lingraft.tokenizer.unknown_tokens import count_tokens_and_lost
+from lingraft.tokenizer.unknown_tokens import can_lose_text, count_tokens_and_lost
 
 TEXT_DIGEST = "sha256"
 """The note on a language that identifies the documents which were measured."""
@@ -178,6 +178,8 @@ def _lost_text(
     """
     size = sum(map(len, documents))
     for subject, tokenizer in tokenizers.items():
+        if not can_lose_text(tokenizer.family):
+            continue
         lost = sum(count for _, count in count_tokens_and_lost(tokenizer, documents))
         if lost > LOST_SHARE * size:
             yield (
