@@ -49,9 +49,10 @@ def main() -> None:
     )
     price = " | cost" if arguments.price else ""
     print(
-        "| model | GPUs | GB on each | fits | hours | GPU-hours | tokens/s | disk, GB | "
+        "| model | GPUs | GB on each | fits | GB with --recompute | fits | hours | GPU-hours | "
+        "tokens/s | disk, GB | "
         f"main memory, GB: checkpoint | main memory, GB: end of a phase{price} |\n"
-        f"|{'---|' * (10 + bool(price))}"
+        f"|{'---|' * (12 + bool(price))}"
     )
     for name, shape in SHAPES.items():
         for text in arguments.gpus or ("H100:8", "H100:16", "H100:64"):
@@ -70,6 +71,8 @@ def row(name: str, shape: Shape, gpus: Gpus, tokens: int, price: float | None) -
         f"{gpus.count} x {gpus.kind}",
         f"{cost.memory_per_device / 1e9:.0f}",
         "yes" if cost.fits else "no",
+        f"{cost.memory_recomputed / 1e9:.0f}",
+        "yes" if cost.fits_recomputed else "no",
         f"{hours:.1f}",
         f"{gpu_hours:,.0f}",
         f"{tokens / (hours * 3600):,.0f}",

@@ -267,8 +267,77 @@ def test_costs_add_up():
         cost_of(LLAMA, 10**8, Gpus.parse("H100:4"), trained=10**7).memory_per_device
         < one.memory_per_device
     )
-    assert (cost_of(LLAMA, 1, Gpus.parse("A100")).fits, eight.fits) == (False, True)
+    one = cost_of(LLAMA, 1, Gpus.parse("A100"))
+    assert (one.fits_recomputed, eight.fits, eight.fits_recomputed) == (False, False, True)
     assert cost_of(LLAMA, 1).hours is None
+
+
+def kept_bytes(model, ids, *, autocast: bool, recompute: bool) -> int:
+    """Return the bytes of activations that autograd keeps for a pass through the layers."""
+    import torch
+
+    from lingraft.training.prepare_model import recompute_activations
+
+    if recompute:
+        recompute_activations(model)
+    weights = {one.untyped_storage().data_ptr() for one in model.parameters()}
+    shapes = {tuple(one.shape) for one in model.parameters()}
+    shapes |= {shape[::-1] for shape in shapes}
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        # A weight that autocast converted is no activation.
+        if storage.data_ptr() not in weights and tuple(tensor.shape) not in shapes:
+            kept[storage.data_ptr()] = tensor
+        return tensor
+
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=autocast),
+    ):
+        last = model.model(input_ids=ids).last_hidden_state
+    assert last.requires_grad
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit_bfloat16"])
+def test_activations_are_about_what_autograd_keeps(optimizer):
+    """The estimate is within a fifth for a Llama shape, and its parts with --recompute as well."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"hidden_size": 256, "intermediate_size": 896, "num_hidden_layers": 4}
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=300, **sizes, **heads)).train()
+    in_bfloat16 = optimizer != "adamw"
+    if in_bfloat16:
+        model.to(torch.bfloat16)
+    shape = Shape(model.num_parameters(), 300, 256, 4, tied=False)
+    count = 200
+    ids = torch.arange(count)[None]
+    nothing, cost = (
+        cost_of(shape, 1, micro_tokens=tokens, optimizer=optimizer) for tokens in (0, count)
+    )
+    estimated = cost.memory_per_device - nothing.memory_per_device
+    measured = kept_bytes(model, ids, autocast=not in_bfloat16, recompute=False)
+    assert estimated == pytest.approx(measured, rel=0.25)
+    inputs = cost.memory_recomputed - nothing.memory_recomputed - estimated / 4
+    measured = kept_bytes(model, ids, autocast=not in_bfloat16, recompute=True)
+    # The norm after the last layer is never computed again.
+    assert inputs < measured < inputs + 3 * 4 * count * 256
+
+
+def test_a_micro_batch_is_a_part_of_the_default_batch():
+    """A device computes its sequences of a step, at most as many tokens as a pass has."""
+    states = [cost_of(LLAMA, 10**9, Gpus("H100", count)).memory_per_device for count in (2, 8, 64)]
+    assert states[0] > states[1] > states[2]
+    given = [
+        cost_of(LLAMA, 10**9, Gpus("H100", 64), micro_tokens=tokens).memory_per_device
+        for tokens in (2_048, 16_384)
+    ]
+    assert given[0] == pytest.approx(states[2], rel=0.01)
+    assert given[1] > 2 * states[2]
 
 
 def test_a_gain_is_net_of_the_larger_head():

@@ -19,14 +19,17 @@ from lingraft.advice import (
     check_predictions,
     read_predictions,
 )
+from lingraft.advice.advise import _scored_documents
 from lingraft.advice.base_ranking import BaseScore, rank_bases
 from lingraft.advice.choose import ProbedEnd, probe
+from lingraft.advice.text_sample import TextSample
 from lingraft.cli import app
 from lingraft.corpus import Corpus
 from lingraft.errors import CorpusError, ModelError, RecipeError
 from lingraft.evaluation import DocumentScores
 from lingraft.evaluation.byte_positions import IN_CONTEXT_GAINS
 from lingraft.evaluation.in_context_probes import COPYING
+from lingraft.forecast.heldout_tokens import text_bytes
 from lingraft.forecast.loss_forecast import Forecast
 from lingraft.forecast.prediction import Prediction
 from lingraft.forecast.run_predictions import predict_training, with_training
@@ -435,6 +438,30 @@ def test_a_probe_counts_the_held_out_documents_that_its_end_is_for(
     (corpus,) = (tmp_path / "store" / "answers").glob("corpus-*")
     assert end.documents == Corpus.open(corpus).counts("heldout").documents // share > 1
     assert end.forecast.low < end.forecast.value < end.forecast.high
+
+
+@pytest.mark.parametrize(("size", "documents", "total"), [(100, 200, 20_000), (9_000, 20, 80_000)])
+def test_a_base_is_scored_on_enough_documents(size, documents, total):
+    """Long documents are cut, so that there are as many as a comparison needs."""
+    texts = tuple(f"{number:03}" + "न" * ((size - 3) // 3) for number in range(300))
+    scored = _scored_documents(TextSample("hi", texts, 1, 1))
+    assert len(scored) == pytest.approx(documents, abs=4)
+    assert text_bytes(scored) == pytest.approx(total, rel=0.01)
+    assert all(text.startswith(part) for text, part in zip(texts, scored, strict=False))
+
+
+def test_a_probe_far_from_the_end_is_warned_of(tiny_model, hindi_file, tmp_path, monkeypatch):
+    """Predicted ends were checked up to 20 times the text of the probe."""
+    monkeypatch.setattr(
+        "lingraft.advice.advise.probe", lambda *_: ProbedEnd(Forecast(1.0, 0.9, 1.1), 20)
+    )
+    here = Runtime(tmp_path / "runs", tmp_path / "store", "cpu")
+    found = []
+    for times in (20, 21):
+        request = AdviceRequest("hi", (str(hindi_file),), probe=10**6, budget=times * 10**6)
+        warnings = advise([str(tiny_model)], request, here).warnings
+        found.append(any("checked up to 20 times" in line for line in warnings))
+    assert found == [False, True]
 
 
 def test_a_probe_of_too_few_steps_says_so_before_it_trains(

@@ -33,6 +33,7 @@ from lingraft.pipeline import (
     unused_settings,
 )
 from lingraft.pipeline.model_shape import Shape
+from lingraft.pipeline.plan_table import PlanRow
 from lingraft.pipeline.run_folder import new_run_folder, write_record
 from lingraft.pipeline.stage_node import StageNode, versioned_stage
 from lingraft.pipeline.training_builders import curve_digest
@@ -43,6 +44,8 @@ from lingraft.recipe.tree import Tree
 from lingraft.splice import Splice
 from lingraft.store import Store, file_digest
 from lingraft.tokenizer import open_tokenizer
+from lingraft.training.execution import Execution
+from lingraft.training.launch import Launch
 from tests.commands import start
 from tests.short_adapt import GENERATION
 from tests.tiny_recipes import quick_evaluation, quick_training, report, text_of, tiny_recipe
@@ -382,6 +385,45 @@ def test_a_plan_for_another_machine_leaves_the_times_of_its_device_open(recipe_v
     rows = plan(read(recipe_values), replace(here, device="cuda:99"))
     assert rows[0].seconds is not None
     assert all(row.seconds is None for row in rows if row.flops is not None)
+
+
+def test_the_plan_counts_in_the_data_type_and_on_the_devices_of_the_training(
+    recipe_values, here, monkeypatch
+):
+    """A GPU trains in bfloat16 unless told otherwise, and several processes share the training."""
+    speeds = {"bfloat16": 1e15, "float32": 1e14}
+
+    def speed(_device, dtype="float32", **_):
+        return speeds[dtype]
+
+    def computes_in_bfloat16(execution):
+        return execution.precision == "auto"
+
+    # As on a machine with a GPU.
+    monkeypatch.setattr("lingraft.recipe.runtime._check_available", lambda _: None)
+    monkeypatch.setattr(Execution, "computes_in_bfloat16", computes_in_bfloat16)
+    monkeypatch.setattr(Execution, "allows_tf32", lambda _: False)
+    monkeypatch.setattr("lingraft.pipeline.planner.flops_per_second", speed)
+    monkeypatch.setattr("lingraft.pipeline.planner.writing_seconds", lambda *_: 0.0)
+
+    def seconds(**runtime):
+        rows = plan(read(recipe_values), replace(here, device="cuda", **runtime))
+        return {row.title: row.seconds for row in rows if row.flops}
+
+    half, whole = seconds(), seconds(precision="float32")
+    shared = seconds(launch=Launch(0, 8))
+    assert whole["training"] == pytest.approx(10 * half["training"])
+    assert shared["training"] == pytest.approx(half["training"] / 8)
+    # The model is stored, and so scored, in float32.
+    assert whole["scoring source"] == half["scoring source"] == shared["scoring source"]
+
+
+def test_the_sum_of_a_plan_is_a_lower_bound_if_a_time_is_unknown():
+    """A stage whose time is not known is not counted as none."""
+    rows = [PlanRow("a", "key", cached=False, seconds=60.0)]
+    assert plan_table(rows).columns[-1].footer == "1 min 0 s"
+    rows.append(PlanRow("b", "key", cached=False, seconds=None))
+    assert plan_table(rows).columns[-1].footer == "at least 1 min 0 s"
 
 
 def test_the_plan_counts_the_tokens_that_models_write(recipe_values, here, monkeypatch):

@@ -31,7 +31,7 @@ from lingraft.tokenizer import open_tokenizer
 from tests import commands
 from tests.chat_models import CHATML, write_chat_model
 from tests.commands import LINGRAFT
-from tests.conftest import HINDI, ROOT
+from tests.conftest import HINDI, ROOT, make_tiny_model
 from tests.models import ARCHITECTURES, IDS
 from tests.test_report import HOSTILE, Outline, make_run
 
@@ -298,6 +298,18 @@ def test_a_prompt_longer_than_the_context_is_cut_and_reported(server):
     first, end = json.loads(lines[0]), json.loads(lines[-1])
     assert first["left_out"] == len(first["pieces"]) - 32  # half of 64 positions are for the prompt
     assert end["why"] == "ended" or (end["why"] == "full" and end["tokens"] == 33)
+
+
+def test_the_context_is_that_of_the_model(tmp_path):
+    """Scores are computed in windows of at most 2,048 tokens; a prompt may be longer."""
+    make_tiny_model(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 8192}))
+    generator = open_generators({"source": tmp_path}, frozenset(), "cpu", "auto")["source"]
+    prompt = generator.read_text("The old farmer. " * 200)
+    assert len(prompt.ids) > 2_048
+    assert prompt.left_out == 0
+    assert [event["kind"] for event in generator.generate(prompt, 1)][-1] == "end"
 
 
 @pytest.mark.parametrize(

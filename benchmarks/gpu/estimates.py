@@ -58,10 +58,11 @@ def training(piece: dict[str, Any] | None, kind: str | None) -> Iterator[Row]:
             10**9,
             Gpus(kind, row["devices"]),
             trained=row["trained"],
-            micro_tokens=row["tokens"],
+            micro_tokens=row["tokens"] // row["devices"],
             optimizer=row["optimizer"],
         )
         way = row["way"]
+        recomputes = SHAPES[row["shape"]].recompute
         if row["strategy"] == "full":
             yield (
                 "advise",
@@ -74,7 +75,7 @@ def training(piece: dict[str, Any] | None, kind: str | None) -> Iterator[Row]:
             "advise",
             "peak memory, GB",
             way,
-            cost.memory_per_device / 1e9,
+            (cost.memory_recomputed if recomputes else cost.memory_per_device) / 1e9,
             row["peak_gb"],
         )
 

@@ -12,7 +12,6 @@ from lingraft import formatting
 from lingraft.advice.advise import Advice, BaseAdvice
 from lingraft.advice.base_ranking import RANDOM_BITS, BaseRanking
 from lingraft.advice.choose import PredictedEnds
-from lingraft.advice.costs import Cost
 from lingraft.forecast.base_comparison import MIN_NEAR, NEAR
 from lingraft.measurement import MIN_DOCUMENTS
 from lingraft.vocabulary.auto_size import MARGINAL
@@ -31,6 +30,7 @@ def advice_json(advice: Advice) -> dict[str, Any]:
                 "hours": base.cost.hours,
                 "gpu_hours": base.cost.gpu_hours,
                 "fits": base.cost.fits,
+                "fits_recomputed": base.cost.fits_recomputed,
             }
         bases.append(content)
     return {
@@ -188,7 +188,9 @@ def _cost_answers(base: BaseAdvice) -> dict[str, str]:
     training = gpu_hours = memory = disk = _unknown(base)
     if cost := base.cost:
         training = f"{cost.tokens:,} tokens, {formatting.flops(cost.flops)} FLOPs"
-        memory = f"{formatting.size(cost.memory_per_device)}{_fit(cost)}"
+        memory = f"{formatting.size(cost.memory_per_device)}{_fit(cost.fits)}"
+        memory += f"; {formatting.size(cost.memory_recomputed)}{_fit(cost.fits_recomputed)}"
+        memory += " with --recompute (a third more hours)"
         disk = formatting.size(cost.disk)
         gpu_hours = "give --gpus"
         if cost.gpus and cost.gpu_hours is not None and cost.hours is not None:
@@ -204,7 +206,7 @@ def _cost_answers(base: BaseAdvice) -> dict[str, str]:
     }
 
 
-def _fit(cost: Cost) -> str:
-    if cost.fits is None:
+def _fit(fits: bool | None) -> str:  # noqa: FBT001 - it is the value
+    if fits is None:
         return ""
-    return ", fits" if cost.fits else ", does NOT fit"
+    return ", fits" if fits else ", does NOT fit"

@@ -2,8 +2,8 @@
 
 Training costs 6 FLOPs per token and parameter that the token is multiplied with
 (`pipeline.model_shape`). Memory is the sum of three parts: the training state, split
-evenly over the devices; the activations and logits of a micro-batch; and, with several devices, the
-parameters that each device gathers. The estimate ignores communication.
+evenly over the devices; the activations and logits of a micro-batch; and the weights in bfloat16
+that it is computed with, which several devices gather. The estimate ignores communication.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from lingraft.errors import RecipeError, did_you_mean
 from lingraft.pipeline.model_shape import Shape
-from lingraft.training.execution import WHOLE_GRADIENTS
+from lingraft.training.batch_rule import default_sequences
+from lingraft.training.execution import WHOLE_GRADIENTS, Execution
 from lingraft.training.mfu import SPEEDS, flops_per_token
 from lingraft.training.optimizer_memory import STATE_BYTES, OptimizerName
 
@@ -21,14 +22,21 @@ UTILISATION = 0.4
 """Share of a GPU's data-sheet speed in training of dense models; well-tuned ones reach half."""
 
 CHECKPOINTS_KEPT = 2
-MICRO_TOKENS = 4096
+SEQUENCE_TOKENS = 2048
+"""The fewest tokens of a micro-batch: a sequence of the default length."""
 # Two blocks of 16M float32 numbers: the loss is computed for one block of positions at a time.
 LOGITS_BYTES = 2 * 4 * 2**24
 # Per gathered parameter of a sharded model: the weight and its gradient in bfloat16, and the
 # gradient in float32 while it is reduced.
 GATHERED_BYTES = 8
-# Per token and unit of width, in the one layer that is recomputed (Korthikanti et al. 2022).
-ACTIVATION_BYTES = 34
+# Per token, and weight of the layers divided by the width. What autograd keeps for a layer was
+# counted on a CPU: 4.5 (Llama-2, Llama-3) and 5.3 (Qwen3) in autocast, 3.8 and 4.7 where weights
+# are in bfloat16. Layers without a gated MLP keep less (2.8 for GPT-NeoX).
+ACTIVATION_BYTES = 4.6
+# Of each unit of width, at the input of a layer: float32 in autocast, else bfloat16.
+INPUT_BYTES = {True: 4, False: 2}
+# A weight that autocast has converted, in a process of its own.
+CONVERTED_BYTES = 2
 
 
 @dataclass(frozen=True)
@@ -68,12 +76,14 @@ class Gpus:
 class Cost:
     """The cost of training on `tokens` tokens; memory and disk are in bytes.
 
-    The hours and `fits` are `None` if the GPUs are not known.
+    `memory_recomputed` is the memory of a device with --recompute, which computes a third more.
+    The hours, `fits` and `fits_recomputed` are `None` if the GPUs are not known.
     """
 
     tokens: int
     flops: float
     memory_per_device: float
+    memory_recomputed: float
     disk: float
     gpus: Gpus | None = None
 
@@ -90,8 +100,16 @@ class Cost:
     @property
     def fits(self) -> bool | None:
         """Whether the training fits into a GPU's memory."""
+        return self._fits(self.memory_per_device)
+
+    @property
+    def fits_recomputed(self) -> bool | None:
+        """Whether it fits with --recompute."""
+        return self._fits(self.memory_recomputed)
+
+    def _fits(self, memory: float) -> bool | None:
         # A tenth of the memory is left to the library.
-        return self.memory_per_device < 0.9 * self.gpus.memory if self.gpus else None
+        return memory < 0.9 * self.gpus.memory if self.gpus else None
 
 
 def cost_of(
@@ -100,33 +118,38 @@ def cost_of(
     gpus: Gpus | None = None,
     *,
     trained: int | None = None,
-    micro_tokens: int = MICRO_TOKENS,
+    micro_tokens: int | None = None,
     optimizer: OptimizerName = "adamw",
 ) -> Cost:
     """Return the cost of training on `tokens` tokens.
 
     `trained` is the number of parameters that train, by default all. `micro_tokens` are the tokens
-    of a micro-batch on a device. `optimizer` is the setting of `training`.
+    of a micro-batch on a device, by default those of a training with the default batch. `optimizer`
+    is the setting of `training`.
 
     >>> llama = Shape(6_738_000_000, 32_000, 4096, 32, tied=False)
     >>> cost = cost_of(llama, 200_000_000, Gpus.parse("A40:4"))
-    >>> f"{cost.flops:.2g} FLOPs, {cost.hours:.0f} h, {cost.memory_per_device / 1e9:.0f} GB"
-    '7.9e+18 FLOPs, 9 h, 34 GB'
-    >>> cost.fits
-    True
-    >>> one = cost_of(llama, 200_000_000, Gpus.parse("A100"), optimizer="adamw8bit_bfloat16")
-    >>> f"{one.memory_per_device / 1e9:.0f} GB"
-    '42 GB'
+    >>> f"{cost.flops:.2g} FLOPs, {cost.hours:.0f} h, {cost.memory_recomputed / 1e9:.0f} GB"
+    '7.9e+18 FLOPs, 9 h, 40 GB'
+    >>> cost.fits, cost.fits_recomputed, f"{cost.memory_per_device / 1e9:.0f} GB"
+    (False, True, '152 GB')
     """
     trained = shape.parameters if trained is None else trained
+    devices = gpus.count if gpus else 1
     of_trained, of_frozen = STATE_BYTES[optimizer]
     states = of_trained * trained + of_frozen * (shape.parameters - trained)
-    # With recomputation, each layer keeps only its input, in 2 bytes per number.
-    activations = micro_tokens * shape.width * (ACTIVATION_BYTES + 2.0 * shape.layers)
-    memory = states / (gpus.count if gpus else 1) + activations + LOGITS_BYTES
-    if gpus and gpus.count > 1:
+    if micro_tokens is None:
+        micro_tokens = _default_micro_tokens(shape.parameters, tokens, devices)
+    layers, width = max(1, shape.layers), max(1, shape.width)
+    activations = micro_tokens * ACTIVATION_BYTES * (shape.body - shape.idle) / width
+    in_autocast = devices == 1 and optimizer != "adamw8bit_bfloat16"
+    inputs = micro_tokens * INPUT_BYTES[in_autocast] * shape.width * shape.layers
+    memory = states / devices + LOGITS_BYTES
+    if in_autocast:
+        memory += CONVERTED_BYTES * shape.multiplied
+    if gpus and devices > 1:
         # The embeddings, and two layers: the next is gathered while the current one is computed.
-        gathered = shape.parameters - shape.body + 2 * shape.body // max(1, shape.layers)
+        gathered = shape.parameters - shape.body + 2 * shape.body // layers
         memory += GATHERED_BYTES * gathered
         # A step of several micro-batches reduces gradients once where whole ones fit.
         gradients = 4.0 * trained
@@ -135,7 +158,19 @@ def cost_of(
     # each with the weight and two moments of a trained parameter: its state without the gradient.
     disk = 2.0 * shape.parameters * 2 + CHECKPOINTS_KEPT * (of_trained - of_frozen) * trained
     flops = tokens * flops_per_token(shape.multiplied, shape.multiplied)
-    return Cost(tokens, flops, memory, disk, gpus)
+    # With --recompute, a layer keeps its input, and one layer at a time is computed again.
+    recomputed = memory + min(activations, inputs + activations / layers)
+    return Cost(tokens, flops, memory + activations, recomputed, disk, gpus)
+
+
+def _default_micro_tokens(parameters: int, tokens: int, devices: int) -> int:
+    """Return the tokens of a device at once: its part of the default batch, within a limit.
+
+    >>> _default_micro_tokens(8_000_000_000, 10**9, 8), _default_micro_tokens(8_000_000, 10**9, 1)
+    (16375, 2050)
+    """
+    batch = default_sequences(1, parameters, tokens)
+    return max(SEQUENCE_TOKENS, min(Execution.tokens_at_once, -(-batch // devices)))
 
 
 def serving_gain(shape: Shape, before: float, after: float, added: int) -> float:

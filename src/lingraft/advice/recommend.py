@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from lingraft.advice.measures import Measures
 from lingraft.forecast.extrapolate import TARGETS
 from lingraft.forecast.predict_fertility import FertilityCurve, FertilityPoint
-from lingraft.formatting import factor, number, percent
+from lingraft.formatting import factor, number, percent, size
 from lingraft.pretokenizer.change import MARK_AWARE, Rewrite
 from lingraft.vocabulary.auto_size import MIN_SAVING_SHARE, worthwhile_size
 from lingraft.vocabulary.pretokenizer_choice import THRESHOLD
@@ -32,6 +32,8 @@ BINDING_FLOOR = 1.5
 MANY_APOSTROPHES = 0.05
 # An interval wider than this share of its value is called wide.
 WIDE_INTERVAL = 0.25
+# The largest text that a prediction was compared with, 12 MB, as a multiple of its sample, 0.25 MB.
+CHECKED_GROWTH = 48
 # Unknown tokens lose text. The first share of them causes a warning, the second another base.
 WARN_UNKNOWN = 0.001
 UNREADABLE = 0.01
@@ -230,6 +232,12 @@ def _warnings(
         warnings.append(
             f"the intervals are wide at {', '.join(wide)}: the sample has only {keep.found:,} "
             "tokens that save anything; give more text"
+        )
+    if keep and keep.learned_from > CHECKED_GROWTH * keep.train_bytes:
+        warnings.append(
+            f"the tokens would be learned from {size(keep.learned_from)}, "
+            f"{keep.learned_from / keep.train_bytes:,.0f} times the sample; predictions were "
+            f"checked up to {CHECKED_GROWTH} times, so take a larger sample"
         )
     if measures.unknown > WARN_UNKNOWN:
         warnings.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -111,7 +112,7 @@ def adapt(
     measurements.csv and the complete recipe.
     """
     from lingraft.recipe import Runtime
-    from lingraft.training.launch import launched
+    from lingraft.training.launch import Launch, launched
     from lingraft.workers import Workers
 
     chosen = options.read(overrides_with_name(options.override, name))
@@ -122,6 +123,9 @@ def adapt(
     runtime = Runtime(*place, launch, sinks, recompute, checkpoint_seconds, pool, compile.lower())
     is_first = not (launch and launch.rank)
     if dry_run:
+        if launch is None and nproc and nproc > 1:
+            # The plan of the processes that the run would start.
+            runtime = replace(runtime, launch=Launch(0, nproc))
         # The other processes would wait for a training that never starts.
         if is_first:
             print_plan(chosen, runtime, as_json=as_json)

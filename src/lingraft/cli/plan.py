@@ -14,6 +14,7 @@ from lingraft.cli.options import (
     Precision,
     Runs,
     StoreFolder,
+    log,
     overrides_with_name,
     print_json,
     print_table,
@@ -49,6 +50,8 @@ def print_plan(recipe: Recipe, runtime: Runtime, *, as_json: bool) -> None:
     graph = pipeline.build_graph(recipe, for_plan=True)
     stages = pipeline.plan(recipe, runtime, graph)
     if as_json:
+        for warning in pipeline.unused_settings(recipe):
+            log(f"warning: {warning}")
         print_json([stage.as_json() for stage in stages])
         return
     typer.echo(pipeline.describe_run(recipe))

@@ -38,13 +38,15 @@ class PlanRow:
 def plan_table(rows: list[PlanRow]) -> Table:
     """Return the plan as a table to print."""
     table = Table(pad_edge=False, box=None, show_footer=True)
-    left = sum(row.seconds or 0 for row in rows)
+    left = _time(sum(row.seconds or 0 for row in rows))
+    if any(row.seconds is None for row in rows):
+        left = f"at least {left}" if left else "unknown"
     table.add_column("stage", footer="still to do")
     table.add_column("state")
     for name in AMOUNTS:
         table.add_column(name, justify="right")
     table.add_column("FLOPs", justify="right")
-    table.add_column("estimated time", justify="right", footer=_time(left))
+    table.add_column("estimated time", justify="right", footer=left)
     for row in rows:
         amounts = [number(row.amounts[name]) if name in row.amounts else "" for name in AMOUNTS]
         state = "cached" if row.cached else "to do"

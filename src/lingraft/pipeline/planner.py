@@ -37,6 +37,7 @@ from lingraft.recipe import Recipe, Runtime, Text
 from lingraft.recipe.text_needs import BYTES_PER_DOCUMENT
 from lingraft.store import Manifest, Store
 from lingraft.tokenizer import open_tokenizer
+from lingraft.training.execution import Execution
 from lingraft.training.optimizer_memory import describe_memory
 
 EMBEDDING_SECONDS = 3.0
@@ -143,24 +144,50 @@ class _Planner:
         known = {name: amount for name, amount in amounts.items() if amount is not None}
         cached = node.is_cached(self.store)
         if flops is not None and not cached:
-            seconds = self._computing_seconds(flops, steps, writer)
+            trains = node is self.graph.training or node is self.graph.source
+            seconds = self._computing_seconds(
+                flops, steps, writer, trains=trains, processes=self._processes(node)
+            )
         key = None if node.unread else node.stage.key
         return PlanRow(node.title, key, cached, known, flops, 0.0 if cached else seconds)
 
-    def _computing_seconds(self, flops: float, steps: int, writer: Shape | None) -> float | None:
+    def _processes(self, node: StageNode) -> int:
+        """Return how many devices compute a stage: only the training has several."""
+        launch = self.runtime.launch
+        is_shared = launch is not None and node is self.graph.training
+        # Processes of a CPU share it.
+        if not is_shared or launch is None or self.runtime.resolved_device() == "cpu":
+            return 1
+        return launch.size
+
+    def _computing_seconds(
+        self, flops: float, steps: int, writer: Shape | None, *, trains: bool, processes: int
+    ) -> float | None:
         """Return the time of so many operations and written tokens.
 
         It is `None` on a device that this machine lacks.
         """
         try:
             device = self.runtime.available_device()
+            speed = self._speed(device, trains=trains)
         except RecipeError:
             return None  # a plan for another machine, whose speed cannot be measured here
-        seconds = flops / (flops_per_second(device) * EFFICIENCY)
+        seconds = flops / (speed * EFFICIENCY * processes)
         if steps and writer:
             weights = writer.multiplied * self._loaded_bytes()
             seconds += steps * writing_seconds(writer.layers, weights, device)
         return seconds
+
+    def _speed(self, device: str, *, trains: bool) -> float:
+        """Return the FLOP/s of the data type in which a model trains, or is only run."""
+        if not trains:
+            is_half = self._loaded_bytes() == 2
+            return flops_per_second(device, self.stored_dtype if is_half else "float32")
+        execution = Execution(device=device, precision=self.runtime.precision)
+        optimizers = [phase.optimizer for phase in self.recipe.training.phases]
+        if "adamw8bit_bfloat16" in optimizers or execution.computes_in_bfloat16():
+            return flops_per_second(device, "bfloat16")
+        return flops_per_second(device, tf32=execution.allows_tf32())
 
     def _source(self, node: StageNode) -> PlanRow:
         notes = self._notes(node)
@@ -290,7 +317,8 @@ class _Planner:
         optimizers = [phase.optimizer for phase in phases]
         has_reference = any(phase.replay_kl for phase in phases)
         reference_bytes = self._loaded_bytes() if has_reference else 0
-        memory = describe_memory(optimizers, self.adapted.parameters, reference_bytes)
+        processes = self.runtime.launch.size if self.runtime.launch else 1
+        memory = describe_memory(optimizers, self.adapted.parameters, reference_bytes, processes)
         return [memory] if memory else []
 
     def _loaded_bytes(self) -> int:

@@ -18,9 +18,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lingraft.checkpoint.config_files import context_of
 from lingraft.display_text import direction, plain
 from lingraft.errors import ModelError, TokenizerError
-from lingraft.evaluation.bits_per_byte import choose_context, start_id
+from lingraft.evaluation.bits_per_byte import LONGEST_CONTEXT, start_id
 from lingraft.evaluation.generation import read_with_cache
 from lingraft.packing.chat_encoder import ChatEncoder
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
@@ -100,7 +101,7 @@ class TextGenerator:
         """Return a text to continue; of a long one, the end that fits half of the context."""
         ids = self.tokenizer.encode([text])[0]
         # Half of the context is for the prompt, so that a long one leaves room for an answer.
-        most = max(1, choose_context(self.model) // 2)
+        most = max(1, self._context // 2)
         input_ids = [start_id(self.tokenizer), *ids][-most:]
         kept = ids[-len(input_ids) :] if len(input_ids) <= len(ids) else ids
         return EncodedPrompt(text, input_ids, ids, self._ends_of_text, len(ids) - len(kept))
@@ -116,11 +117,10 @@ class TextGenerator:
         ids, problem = self._chat.encode(messages, add_generation_prompt=True)
         if problem is not None:
             raise TokenizerError(problem)
-        context = choose_context(self.model)
-        if len(ids) >= context:
+        if len(ids) >= self._context:
             msg = (
                 f"the conversation has {len(ids):,} tokens and the context of the model "
-                f"{context:,}; start a new conversation"
+                f"{self._context:,}; start a new conversation"
             )
             raise ModelError(msg)
         return EncodedPrompt("", ids, ids, self._ends_of_turn)
@@ -133,6 +133,12 @@ class TextGenerator:
         except (TokenizerError, ModelError) as error:
             return str(error)
         return None
+
+    @cached_property
+    def _context(self) -> int:
+        """The context of the model, all of it: scores are computed in a shorter window."""
+        config = self.model.config.get_text_config().to_dict()
+        return context_of(config) or LONGEST_CONTEXT
 
     @cached_property
     def _chat(self) -> ChatEncoder | None:
@@ -204,11 +210,11 @@ class TextGenerator:
         """
         import torch
 
-        context, mask = choose_context(self.model), self._logit_mask.clone()
+        mask = self._logit_mask.clone()
         # generation_config.json may name an end token that has no row: it is never written.
         mask[[stop for stop in prompt.stops if 0 <= stop < len(mask)]] = 0
         new_ids, cache, cached = list(prompt.ids), None, 0
-        while cached + len(new_ids) <= context:
+        while cached + len(new_ids) <= self._context:
             # Not around the yield: inference mode would also hold for the caller between two steps.
             with torch.inference_mode():
                 is_prefill, start = cache is None, time.perf_counter()

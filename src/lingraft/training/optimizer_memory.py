@@ -23,11 +23,15 @@ NOTED_MEMORY = 1e9
 
 
 def describe_memory(
-    optimizers: Sequence[OptimizerName], parameters: int, reference_bytes: int = 0
+    optimizers: Sequence[OptimizerName],
+    parameters: int,
+    reference_bytes: int = 0,
+    processes: int = 1,
 ) -> str:
     """Return the memory of training in one line; "" if it is small. One optimizer for each phase.
 
     `reference_bytes` are those of a parameter of the model before training, if it stays in memory.
+    `processes` hold a shard each.
 
     >>> describe_memory(["adamw"], 6_800_000_000)[:32]
     'training memory: at most 109 GB '
@@ -43,8 +47,9 @@ def describe_memory(
     size, reference = STATE_BYTES[largest][0] * parameters, reference_bytes * parameters
     if size + reference < NOTED_MEMORY:
         return ""
+    shards = f", shared by {processes} processes" if processes > 1 else ""
     kept = f", and {formatting.size(reference)} for the model before training (replay_kl)"
     return (
         f"training memory: at most {formatting.size(size)} for weights, gradients and moments "
-        f"(optimizer {largest}){kept if reference else ''}; activations come on top"
+        f"(optimizer {largest}){shards}{kept if reference else ''}; activations come on top"
     )
