@@ -272,6 +272,19 @@ def test_costs_add_up():
     assert cost_of(LLAMA, 1).hours is None
 
 
+def test_the_disk_holds_the_checkpoint_that_is_written_next_to_those_that_are_kept(tmp_path):
+    """At most so many are there at once, each with the weight and two moments of a parameter."""
+    from lingraft.training.checkpointing import new_checkpoint
+
+    at_once = 0
+    for step in range(1, 6):
+        with new_checkpoint(tmp_path, step, {}) as draft:
+            (draft / "tensors").write_bytes(b"0")
+            at_once = max(at_once, len(list(tmp_path.iterdir())))
+    models = 2 * 2 * LLAMA.parameters
+    assert cost_of(LLAMA, 1).disk == models + at_once * 12 * LLAMA.parameters
+
+
 def kept_bytes(model, ids, *, autocast: bool, recompute: bool) -> int:
     """Return the bytes of activations that autograd keeps for a pass through the layers."""
     import torch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -452,9 +453,9 @@ def test_a_base_is_scored_on_enough_documents(size, documents, total):
 
 def test_a_probe_far_from_the_end_is_warned_of(tiny_model, hindi_file, tmp_path, monkeypatch):
     """Predicted ends were checked up to 20 times the text of the probe."""
-    monkeypatch.setattr(
-        "lingraft.advice.advise.probe", lambda *_: ProbedEnd(Forecast(1.0, 0.9, 1.1), 20)
-    )
+    end = ProbedEnd(Forecast(1.0, 0.9, 1.1), 20)
+    # `lingraft.advice.advise` is the function of the package.
+    monkeypatch.setattr(sys.modules["lingraft.advice.advise"], "probe", lambda *_: end)
     here = Runtime(tmp_path / "runs", tmp_path / "store", "cpu")
     found = []
     for times in (20, 21):

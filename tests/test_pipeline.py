@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lingraft import formatting
 from lingraft.errors import LingraftError, RecipeError, StoreError
 from lingraft.evaluation.score_model import HeldoutMeasure
 from lingraft.evaluation.tasks import auto_tasks
@@ -416,6 +417,29 @@ def test_the_plan_counts_in_the_data_type_and_on_the_devices_of_the_training(
     assert shared["training"] == pytest.approx(half["training"] / 8)
     # The model is stored, and so scored, in float32.
     assert whole["scoring source"] == half["scoring source"] == shared["scoring source"]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "trained"), [("full", 1), ("layers", 1), ("embeddings", 0), ("rows", 0)]
+)
+def test_the_plan_counts_no_gradients_of_frozen_weights(
+    recipe_values, here, monkeypatch, strategy, trained
+):
+    """A frozen weight takes 4 FLOPs a token instead of 6, and 4 bytes instead of 16."""
+    monkeypatch.setattr("lingraft.training.optimizer_memory.NOTED_MEMORY", 0)
+
+    def training(*overrides):
+        rows = {row.title: row for row in plan(read(recipe_values, *overrides), here)}
+        return rows["training"]
+
+    chosen = {"layers": {"layers_per_end": 1}}  # both layers of the model
+    settings = json.dumps({strategy: chosen.get(strategy, {})})
+    measured = "training.heldout_points=0"
+    row, all_of_it = (training(measured, f"training.strategy={one}") for one in (settings, "full"))
+    tokens, body = row.amounts["tokens"], 39_072 - 2 * 320 * 32
+    assert all_of_it.flops - row.flops == 2 * tokens * body * (1 - trained)
+    size = 16 * 43_168 - 12 * body * (1 - trained)
+    assert any(f"at most {formatting.size(size)} for weights" in line for line in row.notes)
 
 
 def test_the_sum_of_a_plan_is_a_lower_bound_if_a_time_is_unknown():

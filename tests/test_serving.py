@@ -306,7 +306,7 @@ def test_the_context_is_that_of_the_model(tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 8192}))
     generator = open_generators({"source": tmp_path}, frozenset(), "cpu", "auto")["source"]
-    prompt = generator.read_text("The old farmer. " * 200)
+    prompt = generator.read_text("The old farmer. " * 400)
     assert len(prompt.ids) > 2_048
     assert prompt.left_out == 0
     assert [event["kind"] for event in generator.generate(prompt, 1)][-1] == "end"

@@ -21,7 +21,8 @@ from lingraft.training.optimizer_memory import STATE_BYTES, OptimizerName
 UTILISATION = 0.4
 """Share of a GPU's data-sheet speed in training of dense models; well-tuned ones reach half."""
 
-CHECKPOINTS_KEPT = 2
+CHECKPOINTS_AT_ONCE = 3
+"""Two are kept until the next one is written (`training.checkpointing`)."""
 SEQUENCE_TOKENS = 2048
 """The fewest tokens of a micro-batch: a sequence of the default length."""
 # Two blocks of 16M float32 numbers: the loss is computed for one block of positions at a time.
@@ -156,7 +157,7 @@ def cost_of(
         memory += gradients if gradients <= WHOLE_GRADIENTS * gpus.memory else 0
     # Two models in bfloat16, the extended and the adapted one; and the checkpoints of training,
     # each with the weight and two moments of a trained parameter: its state without the gradient.
-    disk = 2.0 * shape.parameters * 2 + CHECKPOINTS_KEPT * (of_trained - of_frozen) * trained
+    disk = 2.0 * shape.parameters * 2 + CHECKPOINTS_AT_ONCE * (of_trained - of_frozen) * trained
     flops = tokens * flops_per_token(shape.multiplied, shape.multiplied)
     # With --recompute, a layer keeps its input, and one layer at a time is computed again.
     recomputed = memory + min(activations, inputs + activations / layers)

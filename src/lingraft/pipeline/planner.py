@@ -291,8 +291,11 @@ class _Planner:
         )
         tokens = notes["tokens"] if notes else planned.tokens
         lines = [*planned.lines(notes["epochs"] if notes else None), *self._memory()]
+        frozen = 1 - planned.trained_body_share(self.adapted.layers)
         flops = self.adapted.flops(6, tokens)
-        if flops is not None:
+        if flops is not None and tokens is not None:
+            # The gradient of a frozen weight is not computed.
+            flops -= 2.0 * tokens * frozen * (self.adapted.body - self.adapted.idle)
             flops += self.adapted.flops(2, planned.reference_tokens) or 0.0
         if flops is not None and self.recipe.training.heldout_points:
             # Each point of the held-out curve scores what the final table scores.
@@ -318,7 +321,15 @@ class _Planner:
         has_reference = any(phase.replay_kl for phase in phases)
         reference_bytes = self._loaded_bytes() if has_reference else 0
         processes = self.runtime.launch.size if self.runtime.launch else 1
-        memory = describe_memory(optimizers, self.adapted.parameters, reference_bytes, processes)
+        trained = []
+        for phase in phases:
+            frozen = 1 - phase.strategy.trained_body_share(self.adapted.layers)
+            trained.append(self.adapted.parameters - frozen * self.adapted.body)
+        memory = describe_memory(
+            optimizers, self.adapted.parameters, reference_bytes, processes, trained=trained
+        )
+        if memory and any(phase.strategy.has_adapter for phase in phases):
+            memory += ", and so do the low-rank matrices"
         return [memory] if memory else []
 
     def _loaded_bytes(self) -> int:

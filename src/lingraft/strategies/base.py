@@ -137,6 +137,10 @@ class Strategy(Choice, ABC):
 
         remove_row_modules(model)
 
+    def trained_body_share(self, layers: int) -> float:  # noqa: ARG002 - all of them train
+        """Return the share of the body that trains, of a model with so many layers."""
+        return 1.0
+
     def plan_note(self) -> str:
         """Return a line for `plan` about what the name does not say; by default there is none."""
         return ""

@@ -102,6 +102,10 @@ class Lora(Strategy):
             model.float()
         model.to(device)
 
+    def trained_body_share(self, layers: int) -> float:  # noqa: ARG002 - none of them trains
+        """Return 0: the body is frozen, next to the low-rank matrices."""
+        return 0.0
+
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:
         """Insert low-rank matrices, and row modules if rows train."""
         try:

@@ -91,6 +91,10 @@ class Embeddings(Strategy):
     large_rates: ClassVar[tuple[float, float]] = (0.0, 1e-3)
     keeps_weights: ClassVar[bool] = True
 
+    def trained_body_share(self, layers: int) -> float:  # noqa: ARG002 - none of them trains
+        """Return 0: the body is frozen."""
+        return 0.0
+
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:  # noqa: ARG002 - all rows train
         """Train the embeddings and the head."""
         return train_only(model, set(embedding_parameters(model)))
@@ -119,6 +123,10 @@ class Layers(Strategy):
             )
             raise RecipeError(msg)
 
+    def trained_body_share(self, layers: int) -> float:
+        """Return the share of the layers at both ends."""
+        return min(1.0, 2 * self.layers_per_end / max(1, layers))
+
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:  # noqa: ARG002 - all rows train
         """Train the layers at both ends and the embeddings."""
         self.check(model)
@@ -143,6 +151,10 @@ class Rows(Strategy):
     small_rates: ClassVar[tuple[float, float]] = (0.0, 3e-3)
     large_rates: ClassVar[tuple[float, float]] = (0.0, 1e-3)
     keeps_weights: ClassVar[bool] = True
+
+    def trained_body_share(self, layers: int) -> float:  # noqa: ARG002 - none of them trains
+        """Return 0: the body is frozen."""
+        return 0.0
 
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:
         """Train the added rows; raise `RecipeError` if no token was added."""

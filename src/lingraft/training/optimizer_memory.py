@@ -27,24 +27,33 @@ def describe_memory(
     parameters: int,
     reference_bytes: int = 0,
     processes: int = 1,
+    *,
+    trained: Sequence[float] = (),
 ) -> str:
     """Return the memory of training in one line; "" if it is small. One optimizer for each phase.
 
     `reference_bytes` are those of a parameter of the model before training, if it stays in memory.
-    `processes` hold a shard each.
+    `processes` hold a shard each. `trained` are the parameters that train in each phase, by default
+    all.
 
     >>> describe_memory(["adamw"], 6_800_000_000)[:32]
     'training memory: at most 109 GB '
     >>> describe_memory(["adamw8bit_bfloat16"], 6_800_000_000)[:33]
     'training memory: at most 41.0 GB '
+    >>> describe_memory(["adamw"], 6_800_000_000, trained=[300_000_000])[:33]
+    'training memory: at most 30.8 GB '
     >>> describe_memory(["adamw"], 8_000_000)
     ''
     >>> describe_memory(["adamw"], 6_800_000_000, 2)[32:]  # doctest: +NORMALIZE_WHITESPACE
     'for weights, gradients and moments (optimizer adamw), and 13.6 GB for the model before training
     (replay_kl); activations come on top'
     """
-    largest = max(optimizers, key=lambda name: STATE_BYTES[name][0])
-    size, reference = STATE_BYTES[largest][0] * parameters, reference_bytes * parameters
+    sizes = []
+    for name, training in zip(optimizers, trained or [parameters] * len(optimizers), strict=True):
+        of_trained, of_frozen = STATE_BYTES[name]
+        sizes.append((of_trained * training + of_frozen * (parameters - training), name))
+    size, largest = max(sizes)
+    reference = reference_bytes * parameters
     if size + reference < NOTED_MEMORY:
         return ""
     shards = f", shared by {processes} processes" if processes > 1 else ""
