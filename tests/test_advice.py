@@ -20,9 +20,11 @@ from lingraft.advice import (
     serving_gain,
     tokens_per_byte,
 )
+from lingraft.advice.costs import UTILISATION
 from lingraft.errors import RecipeError
 from lingraft.forecast.loss_forecast import ANNEALING
 from lingraft.forecast.predict_fertility import FertilityCurve, FertilityPoint
+from lingraft.training.mfu import SPEEDS
 from lingraft.vocabulary.auto_size import SIZES
 
 LLAMA = Shape(6_738_415_616, 32_000, 4096, 32, tied=False)
@@ -339,6 +341,17 @@ def test_activations_are_about_what_autograd_keeps(optimizer):
     measured = kept_bytes(model, ids, autocast=not in_bfloat16, recompute=True)
     # The norm after the last layer is never computed again.
     assert inputs < measured < inputs + 3 * 4 * count * 256
+
+
+def test_a_gpu_has_the_speed_of_the_data_type_that_it_trains_in():
+    """T4 and V100 have no bfloat16 and train in float32, which lingraft does not hide.
+
+    A device of an MI250X is one of its two dies.
+    """
+    speeds = {kind: Gpus(kind, 1).flops_per_second / UTILISATION for kind in SPEEDS}
+    assert speeds["T4"] < speeds["V100"] < 20e12 < min(speeds[kind] for kind in ("RTX3090", "L4"))
+    assert Gpus.parse("mi250x").memory == 64e9
+    assert speeds["H100-PCIE"] < speeds["H100-NVL"] < speeds["H100"]
 
 
 def test_a_micro_batch_is_a_part_of_the_default_batch():

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from lingraft import formatting
+from lingraft.corpus import Corpus
 from lingraft.errors import LingraftError, RecipeError, StoreError
 from lingraft.evaluation.score_model import HeldoutMeasure
 from lingraft.evaluation.tasks import auto_tasks
@@ -440,6 +441,25 @@ def test_the_plan_counts_no_gradients_of_frozen_weights(
     assert all_of_it.flops - row.flops == 2 * tokens * body * (1 - trained)
     size = 16 * 43_168 - 12 * body * (1 - trained)
     assert any(f"at most {formatting.size(size)} for weights" in line for line in row.notes)
+
+
+def test_the_plan_scores_no_more_text_than_is_held_out(recipe_values, here):
+    """Of little text, the held-out part is less than `evaluation.heldout_bytes`."""
+
+    def scored(*overrides):
+        rows = {row.title: row for row in plan(read(recipe_values, *overrides), here)}
+        return rows["scoring source"].amounts["bytes"]
+
+    assert scored("evaluation.heldout_bytes=400") == 800
+    much = "evaluation.heldout_bytes=10 MB"
+    estimated = scored(much)
+    carry_out(read(recipe_values), here)
+    store = Store(here.store)
+    graph = build_graph(read(recipe_values))
+    held = 0
+    for node in (*graph.targets, graph.replay):
+        held += Corpus.open(store.folder(node.stage)).counts("heldout").bytes
+    assert scored(much) == held == pytest.approx(estimated, rel=0.6)
 
 
 def test_the_sum_of_a_plan_is_a_lower_bound_if_a_time_is_unknown():

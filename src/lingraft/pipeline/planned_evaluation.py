@@ -21,16 +21,20 @@ class PlannedEvaluation:
     """What measuring reads and writes, in tokens.
 
     `adds` says whether the recipe adds tokens, and `models` counts the models of the run, with the
-    source.
+    source. `target_bytes` and `base_bytes` are the held-out text that is scored, of all targets and
+    of the base language.
     """
 
     recipe: Recipe
     adds: bool
     models: int
+    target_bytes: int
+    base_bytes: int
 
     def scored_tokens(self, *, is_source: bool = False) -> int:
         """Return about how many tokens of held-out text a model is scored on."""
-        return self._tokens(int(self.recipe.evaluation.heldout_bytes), is_source=is_source)
+        target = self.target_bytes / self._bytes_per_token(is_source=is_source)
+        return round(target + self.base_bytes / BYTES_PER_TOKEN["base"])
 
     def sample_steps(self, *, is_source: bool) -> int:
         """Return the steps that a model takes to write its samples, all of a language at once."""
@@ -67,9 +71,9 @@ class PlannedEvaluation:
 
     def _tokens(self, size: int, *, is_source: bool) -> int:
         """Return about how many tokens of text a model has for `size` bytes in each language."""
-        kind = "after" if self.adds and not is_source else "before"
         others = 1 if self.recipe.replay else 0
-        targets = len(self.recipe.targets)
-        return round(
-            targets * size / BYTES_PER_TOKEN[kind] + others * size / BYTES_PER_TOKEN["base"]
-        )
+        target = len(self.recipe.targets) * size / self._bytes_per_token(is_source=is_source)
+        return round(target + others * size / BYTES_PER_TOKEN["base"])
+
+    def _bytes_per_token(self, *, is_source: bool) -> float:
+        return BYTES_PER_TOKEN["after" if self.adds and not is_source else "before"]

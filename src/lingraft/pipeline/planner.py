@@ -70,6 +70,7 @@ class _Planner:
         self.block = 0
         self.text_bytes: dict[str, int | None] = {}
         self.text_documents: dict[str, int | None] = {}
+        self.heldout_bytes: dict[str, int] = {}
         self.packed_text: dict[str, TextAmount] = {}
 
     def rows(self) -> list[PlanRow]:
@@ -109,6 +110,7 @@ class _Planner:
             rows.append(self._corpus(node, text))
             self.text_bytes[role] = rows[-1].amounts.get("bytes")
             self.text_documents[role] = rows[-1].amounts.get("documents")
+            self.heldout_bytes[role] = self._heldout(node, text, self.text_bytes[role])
         sizes = [size for size in self.text_bytes.values() if size]
         # The sum is known only if the size of every text is.
         self.target_bytes = sum(sizes) if len(sizes) == len(graph.targets) else None
@@ -119,6 +121,8 @@ class _Planner:
             rows.append(self._corpus(graph.replay, recipe.replay))
             self.text_bytes["replay"] = rows[-1].amounts.get("bytes")
             self.text_documents["replay"] = rows[-1].amounts.get("documents")
+            size = self.text_bytes["replay"]
+            self.heldout_bytes["replay"] = self._heldout(graph.replay, recipe.replay, size)
         return rows
 
     def _checks(self, nodes: Sequence[StageNode]) -> list[PlanRow]:
@@ -230,6 +234,19 @@ class _Planner:
             size = text_bytes(text.corpus, text.language)
             row = self._row(node, {"bytes": size}, seconds=_reading_seconds(size))
         return replace(row, notes=text_notes(node, text, self.store)) if self.with_notes else row
+
+    def _heldout(self, node: StageNode, text: Text, size: int | None) -> int:
+        """Return about how many bytes of held-out text are scored: little text has less."""
+        most = int(self.recipe.evaluation.heldout_bytes)
+        if node.is_cached(self.store):
+            corpus = Corpus.open(self.store.folder(node.stage))
+            return min(most, corpus.counts("heldout").bytes)
+        settings = text.corpus
+        if settings.heldout_bytes is not None:
+            most = min(most, int(settings.heldout_bytes))
+        if size is None or settings.share is None:  # of sources of its own
+            return most
+        return min(most, round(size * settings.share))
 
     def _vocabulary(self, node: StageNode) -> PlanRow:
         notes = self._notes(node)
@@ -343,17 +360,19 @@ class _Planner:
 
     @property
     def _evaluation(self) -> PlannedEvaluation:
-        return PlannedEvaluation(self.recipe, bool(self.added), len(self.graph.scoring))
+        targets = sum(self.heldout_bytes[role] for role in target_roles(self.recipe))
+        base = self.heldout_bytes.get("replay", 0)
+        models = len(self.graph.scoring)
+        return PlannedEvaluation(self.recipe, bool(self.added), models, targets, base)
 
     def _scoring(self, graph: Graph) -> Iterator[PlanRow]:
         """Yield a row for each model; the source needs more tokens for target text than others."""
-        size, others = int(self.recipe.evaluation.heldout_bytes), 1 if self.recipe.replay else 0
-        targets = len(graph.targets)
+        size = sum(self.heldout_bytes.values())
         for node in graph.scoring:
             is_source = node.inputs["model"] is graph.source
             tokens = self._evaluation.scored_tokens(is_source=is_source)
             steps = self._evaluation.sample_steps(is_source=is_source)
-            amounts = {"bytes": size * (targets + others)}
+            amounts = {"bytes": size}
             model = self.source if is_source else self.adapted
             flops = model.flops(2, tokens)
             yield self._row(node, amounts, flops=flops, steps=steps, writer=model)

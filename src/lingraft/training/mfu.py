@@ -29,17 +29,22 @@ SPEEDS = {
     "A40": (149.7e12, 48e9),
     "B200": (2250e12, 180e9),
     "H100": (989e12, 80e9),
+    "H100-NVL": (835e12, 94e9),
+    "H100-PCIE": (756e12, 80e9),
     "H200": (989e12, 141e9),
     "L4": (121e12, 24e9),
     "L40S": (362e12, 48e9),
-    "MI250X": (383e12, 128e9),
+    "MI250X": (191.5e12, 64e9),  # of one of its two dies, each of which is a device
     "MI300X": (1307e12, 192e9),
     "RTX3090": (71e12, 24e9),
     "RTX4090": (165e12, 24e9),
-    "T4": (65e12, 16e9),
-    "V100": (125e12, 32e9),
+    "T4": (8.1e12, 16e9),
+    "V100": (15.7e12, 32e9),
 }
-"""Dense bfloat16 FLOP/s (float16 where there is none) and bytes of memory, from data sheets."""
+"""Dense bfloat16 FLOP/s and bytes of memory of a device, from data sheets.
+
+T4 and V100 have no bfloat16: training is in float32 there.
+"""
 
 
 def flops_per_token(multiplied: float, trained: float) -> float:
@@ -86,11 +91,13 @@ def kind_of(name: str) -> str | None:
 
     >>> kind_of("NVIDIA A100-SXM4-80GB"), kind_of("NVIDIA GeForce RTX 4090")
     ('A100', 'RTX4090')
-    >>> kind_of("NVIDIA H200"), kind_of("Vega 20")
-    ('H200', None)
+    >>> kind_of("NVIDIA H200"), kind_of("Vega 20"), kind_of("NVIDIA H100 PCIe")
+    ('H200', None, 'H100-PCIE')
     """
     words = set(re.split(r"[\s\-]+", name.upper().replace("RTX ", "RTX")))
-    return next((kind for kind in SPEEDS if kind in words), None)
+    found = next((kind for kind in SPEEDS if kind in words), None)
+    # Cards of one name differ in speed by their form.
+    return next((kind for kind in SPEEDS if kind in {f"{found}-{word}" for word in words}), found)
 
 
 def peak_of(name: str) -> float | None:
