@@ -8,7 +8,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import Gemma3TextConfig
+from transformers import AutoConfig, Gemma3TextConfig, GenerationConfig
 
 from lingraft.checkpoint.config_files import (
     SPECIAL_IDS,
@@ -111,23 +111,29 @@ def written(tmp_path, config, splice, rows, generation=None):
     "config",
     [
         {"eos_token_id": [2, 7], "bos_token_id": 1},
-        {"eos_token_id": 3, "text_config": {"eos_token_id": [9], "bos_token_id": 1}},
-        {"text_config": {"eos_token_id": [9, 2]}},
+        {"model_type": "gemma3", "text_config": {"eos_token_id": 3}, "eos_token_id": [4]},
+        {"do_sample": True, "temperature": 0.7, "max_length": 50, "bad_words_ids": [[5]]},
+        {"suppress_tokens": [7, 12], "forced_eos_token_id": 2, "repetition_penalty": 1.3},
     ],
 )
-def test_a_new_generation_config_has_the_ids_that_transformers_took_from_the_config(
-    tmp_path, config
-):
-    """Once the file exists, transformers does not look for them in config.json."""
-    from transformers import GenerationConfig
-
+@pytest.mark.parametrize("padding", [0, 5])
+def test_a_model_without_generation_config_generates_as_before(tmp_path, config, padding):
+    """Once the file exists, transformers does not look for the settings in config.json."""
     config = {"model_type": "llama", "vocab_size": 10, **config}
     splice = identity_splice(10, [AddedToken(10, b"ab", (1, 2))])
-    _, generated = written(tmp_path, config, splice, 16)
-    expected = GenerationConfig.from_model_config(json.loads(json.dumps(config)))
-    assert generated["suppress_tokens"] == list(range(11, 16))
-    for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        assert generated.get(key) == getattr(expected, key)
+    _, generated = written(tmp_path, config, splice, 11 + padding)
+    before, after = (
+        GenerationConfig.from_pretrained(
+            tmp_path / name, config_file_name="config.json", _from_model_config=True
+        ).to_dict()
+        for name in ("source", "output")
+    )
+    if generated:
+        after = GenerationConfig.from_pretrained(tmp_path / "output").to_dict()
+    suppressed = [number for number in before.pop("suppress_tokens") or [] if number < 10]
+    assert (after.pop("suppress_tokens") or []) == [*suppressed, *range(11, 11 + padding)]
+    after["_from_model_config"] = True
+    assert after == before
 
 
 def layout_of(splice: Splice, rows: int) -> Layout:
@@ -224,6 +230,46 @@ def test_positions_are_named_as_both_transformers_read_them(tmp_path):
     )
     assert plain["rope_theta"] == 1e4
     assert "rope_scaling" not in plain
+
+
+@pytest.mark.parametrize("scaling", [{}, {"rope_type": "linear", "factor": 8.0}])
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("gpt_neox", {"rotary_emb_base": 500.0, "rotary_pct": 0.5}),
+        ("gpt_neox_japanese", {"rotary_emb_base": 500.0, "rotary_pct": 0.5}),
+        ("bailing_hybrid", {"rope_theta": 500.0, "partial_rotary_factor": 0.5}),
+        ("phi", {"rope_theta": 500.0, "partial_rotary_factor": 0.5}),
+        ("olmo3", {"rope_theta": 500.0}),
+        ("modernbert-decoder", {"global_rope_theta": 500.0, "local_rope_theta": 300.0}),
+        ("gemma3_text", {"rope_theta": 500.0, "rope_local_base_freq": 300.0}),
+    ],
+)
+def test_every_name_of_the_base_of_positions_is_written(kind, names, scaling, tmp_path):
+    """Transformers 5 reads what it read in the source, and 4 finds the base under its own name."""
+    rope = {"rope_type": "default", "rope_theta": 500.0, **scaling}
+    if "local" in str(names) or kind == "olmo3":
+        local = {"rope_type": "default", "rope_theta": 500.0 if kind == "olmo3" else 300.0}
+        rope = {"full_attention": rope, "sliding_attention": local}
+    else:
+        rope["partial_rotary_factor"] = 0.5
+    config = AutoConfig.for_model(kind, rope_parameters=rope).to_dict()
+    made, _ = written(tmp_path, config, identity_splice(2), 2)
+    assert {name: made[name] for name in names} == names
+    read = (AutoConfig.from_pretrained(tmp_path / name) for name in ("source", "output"))
+    before, after = (one.rope_parameters for one in read)
+    assert before == after
+    assert AutoConfig.for_model(**made).rope_parameters == before
+
+
+def test_a_source_with_both_forms_is_read_as_it_was(tmp_path):
+    """Transformers 5 takes the scaling of the older form, and its base from next to it or not."""
+    rope = {"rope_type": "default", "rope_theta": 5e5}
+    scaling = {"rope_type": "linear", "factor": 2.0}
+    config = {"model_type": "llama", "rope_parameters": rope, "rope_scaling": scaling}
+    written(tmp_path, config, identity_splice(2), 2)
+    read = [AutoConfig.from_pretrained(tmp_path / name) for name in ("source", "output")]
+    assert read[0].rope_parameters == read[1].rope_parameters
 
 
 @pytest.mark.parametrize("scaled", [True, False])

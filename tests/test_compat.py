@@ -43,6 +43,14 @@ KINDS = {
     "gpt2": {},
     "gemma": {},
     "neox": {},
+    "neox-scaled": {
+        "rope_parameters": {
+            "rope_type": "linear",
+            "rope_theta": 500.0,
+            "factor": 2.0,
+            "partial_rotary_factor": 0.5,
+        }
+    },
     "qwen3": {},
     "mistral": {},
 }
@@ -50,14 +58,14 @@ TEXTS = [*ENGLISH, *HINDI, "12 shells, naïve 🙂  two  spaces\n\nand lines"]
 
 
 def with_turned_positions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Add Llamas whose positions are turned otherwise than by default."""
-    plain = models.ARCHITECTURES["llama"]
-    for kind in ("turned", "scaled"):
+    """Add models whose positions are turned otherwise than by default."""
+    for kind in ("turned", "scaled", "neox-scaled"):
+        plain = models.ARCHITECTURES["neox" if "neox" in kind else "llama"]
         changed = dataclasses.replace(plain, settings={**plain.settings, **KINDS[kind]})
         monkeypatch.setitem(models.ARCHITECTURES, kind, changed)
 
 
-@pytest.mark.parametrize("kind", ["turned", "scaled", "neox"])
+@pytest.mark.parametrize("kind", ["turned", "scaled", "neox", "neox-scaled"])
 def test_positions_are_named_in_both_ways(kind, tmp_path, monkeypatch):
     """config.json has rotary settings for transformers 4 and 5; 5 reads the same as before."""
     from transformers import AutoConfig
@@ -70,7 +78,7 @@ def test_positions_are_named_in_both_ways(kind, tmp_path, monkeypatch):
     assert config["rope_theta"] == turning["rope_theta"]
     assert config.get("rotary_pct") == turning.get("partial_rotary_factor")
     scaling = {key: value for key, value in turning.items() if key != "rope_theta"}
-    assert config.get("rope_scaling") == (scaling if kind == "scaled" else None)
+    assert config.get("rope_scaling") == (scaling if "scaled" in kind else None)
     assert config["use_cache"] is True
 
 

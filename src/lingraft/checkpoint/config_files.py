@@ -85,7 +85,7 @@ RESIZED_TO = "lingraft_ids"
 def write_configs(source: Path, output: Path, splice: Splice, layout: Layout) -> None:
     """Write config.json and generation_config.json of the resized model.
 
-    A source without generation_config.json gets one if there are ids to suppress.
+    A source without generation_config.json gets one with such settings in config.json.
     """
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     for part in text_parts(config):
@@ -101,12 +101,27 @@ def write_configs(source: Path, output: Path, splice: Splice, layout: Layout) ->
         generation: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         renumber_ids(generation, splice, path)
     else:
-        generation = _special_ids(config)
+        generation = _implied_generation(config)
     suppressed = suppressed_ids(generation.pop("suppress_tokens", None) or [], splice, layout)
     if suppressed:
         generation["suppress_tokens"] = suppressed
     if generation:
         write_json(output / "generation_config.json", generation, indent=2)
+
+
+def _implied_generation(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of generation in config.json.
+
+    transformers reads them there only without generation_config.json, so a new file holds them.
+    """
+    from transformers import GenerationConfig
+
+    names = {key for key in vars(GenerationConfig()) if key[0] != "_"} - {"transformers_version"}
+    implied: dict[str, Any] = {}
+    # The settings of the whole model come before those of a part.
+    for part in reversed(text_parts(config)):
+        implied |= {key: part[key] for key in part if key in names and part[key] is not None}
+    return implied
 
 
 def suppressed_ids(before: Sequence[int], splice: Splice, layout: Layout) -> list[int]:
@@ -174,45 +189,49 @@ def set_vocabulary(config: dict[str, Any], rows: int) -> None:
         text["vocab_size_per_layer_input"] = rows
 
 
+# Names of transformers 4 for the base of the rotary embedding, by model type, next to rope_theta.
+_BASE_NAMES = {
+    "gpt_neox": "rotary_emb_base",
+    "gpt_neox_japanese": "rotary_emb_base",
+    "modernbert-decoder": "global_rope_theta",
+}
+# Its names for the base in layers with a window, of the model types that it reads such settings of.
+# OLMo 3 has one base for all layers there.
+_LOCAL_BASE_NAMES = {
+    "gemma3_text": "rope_local_base_freq",
+    "gemma3n_text": "rope_local_base_freq",
+    "modernbert-decoder": "local_rope_theta",
+    "olmo3": "rope_theta",
+}
+
+
 def _add_legacy_rope_keys(part: dict[str, Any]) -> None:
     """Also write the rotary embedding settings under the keys of transformers 4.
 
     transformers 4 ignores `rope_parameters` and would silently use its defaults.
     """
-    rope = part.get("rope_parameters")
-    if not isinstance(rope, dict):
+    rope, kind = part.get("rope_parameters"), part.get("model_type")
+    # transformers 5 reads `rope_scaling` in place of `rope_parameters`. A source that has both is
+    # read as it is, which another base next to them would change.
+    if not isinstance(rope, dict) or part.get("rope_scaling"):
         return
     full, local = rope.get("full_attention"), rope.get("sliding_attention")
-    # Gemma 3 and 3n: transformers 4 scales the layers without a window only.
-    if isinstance(full, dict) and isinstance(local, dict) and _is_gemma_3(part):
-        part.setdefault("rope_local_base_freq", local.get("rope_theta", 1e4))
+    if isinstance(full, dict) and isinstance(local, dict) and kind in _LOCAL_BASE_NAMES:
+        part[_LOCAL_BASE_NAMES[kind]] = local.get("rope_theta", 1e4)
         rope = full
     if "rope_theta" not in rope:
         return
-    # `setdefault`, because a source may have both forms of the settings already.
-    part.setdefault("rope_theta", rope["rope_theta"])
+    # Not `setdefault`: with `rope_parameters`, a base next to it was not read.
+    for name in ("rope_theta", _BASE_NAMES.get(str(kind), "rope_theta")):
+        part[name] = rope["rope_theta"]
     if "partial_rotary_factor" in rope:
         part.setdefault("partial_rotary_factor", rope["partial_rotary_factor"])
-        if part.get("model_type") == "gpt_neox":
+        if kind in {"gpt_neox", "gpt_neox_japanese"}:
             part.setdefault("rotary_pct", rope["partial_rotary_factor"])
-    if rope.get("rope_type", "default") != "default":
+    # transformers 5 applies `rope_scaling` of ModernBERT to the layers with a window, too.
+    if rope.get("rope_type", "default") != "default" and kind != "modernbert-decoder":
         scaling = {key: value for key, value in rope.items() if key != "rope_theta"}
-        part.setdefault("rope_scaling", scaling)
-
-
-def _is_gemma_3(part: Mapping[str, Any]) -> bool:
-    return str(part.get("model_type")).startswith("gemma3")
-
-
-def _special_ids(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the ids of config.json, which transformers ignores beside generation_config.json."""
-    ids: dict[str, Any] = {}
-    # The ids of the whole model come before those of a part.
-    for part in reversed(text_parts(config)):
-        for key in SPECIAL_IDS:
-            if part.get(key) is not None:
-                ids[key] = part[key]
-    return ids
+        part["rope_scaling"] = scaling
 
 
 def renumber_ids(part: dict[str, Any], splice: Splice, where: Path) -> None:
