@@ -17,7 +17,15 @@ from lingraft.errors import ModelError
 from lingraft.trainers.returned_faults import FAULTS, REPORTED
 from lingraft.trainers.returned_folder import check_format
 from lingraft.trainers.returned_model import check_returned, write_received
-from tests.returned_checkpoints import BREAKS, EMBEDDING, HEAD, WEIGHTS, HandedOver, hand_over
+from tests.returned_checkpoints import (
+    BREAKS,
+    EMBEDDING,
+    HEAD,
+    WEIGHTS,
+    HandedOver,
+    edit,
+    hand_over,
+)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +93,20 @@ def test_a_clean_checkpoint_has_no_findings(handed: HandedOver, tmp_path: Path) 
     expected = load_file(handed.trained / WEIGHTS)
     for name, tensor in load_file(tmp_path / "model" / WEIGHTS).items():
         assert torch.equal(tensor, expected[name])
+
+
+def test_settings_that_no_code_reads_make_no_other_model(
+    handed: HandedOver, tmp_path: Path
+) -> None:
+    """Engines write settings of their own, and other releases those of their own code."""
+    folder = tmp_path / "returned"
+    shutil.copytree(handed.trained, folder)
+    edit(folder / "config.json", unsloth_version="2026.1", do_sample=True)
+    assert not check_returned(folder, handed.extended, handed.splice).findings
+    edit(folder / "config.json", head_dim=4)
+    (finding,) = check_returned(folder, handed.extended, handed.splice).findings
+    assert finding.outcome == "refused"
+    assert "head_dim" in finding.what
 
 
 def test_names_of_a_publication_and_of_transformers_are_the_same_tensors(tmp_path: Path) -> None:

@@ -7,12 +7,9 @@ model, and with its configuration so are speed and memory. Losses and generated 
 from __future__ import annotations
 
 import copy
-import inspect
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -20,7 +17,7 @@ from pydantic import Field
 from lingraft.bases.base import BASES, Base, BuildContext
 from lingraft.bases.tokenizer_files import tokenizer_digests, write_tokenizer
 from lingraft.checkpoint.config_files import context_of, is_token_id
-from lingraft.checkpoint.model_class import UNREADABLE, check_kind
+from lingraft.checkpoint.model_class import UNREADABLE, check_kind, reads_setting
 from lingraft.errors import ModelError, TokenizerError, did_you_mean, one_line, shown
 from lingraft.store import expanded
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
@@ -163,7 +160,7 @@ def _check_names(settings: Mapping[str, Any], config: Any, where: str = "config"
         is_stored = name in vars(config)
         # A setting of null is one that is not set.
         is_declared = value is None or hasattr(default, name) or is_token_id(name)
-        if is_stored and not is_declared and not _is_read(name, type(config)):
+        if is_stored and not is_declared and not reads_setting(type(config), name):
             known = [*default.attribute_map, *(key for key in vars(default) if key[0] != "_")]
             msg = (
                 f"model: {where}.{name}: {config.model_type} has no such setting; "
@@ -173,13 +170,6 @@ def _check_names(settings: Mapping[str, Any], config: Any, where: str = "config"
         part = getattr(config, name, None)
         if isinstance(part, PretrainedConfig) and isinstance(value, Mapping):
             _check_names(value, part, f"{where}.{name}")
-
-
-def _is_read(name: str, config: type[Any]) -> bool:
-    """Whether the code of a configuration or of its models names a setting."""
-    file = Path(inspect.getfile(config))
-    code = [path.read_text(encoding="utf-8") for path in file.parent.glob("*.py")]
-    return any(re.search(rf"\b{re.escape(name)}\b", text) for text in code)
 
 
 @contextmanager

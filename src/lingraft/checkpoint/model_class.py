@@ -9,6 +9,7 @@ encoder-decoders, encoders, speech recognition models, and models that generate 
 from __future__ import annotations
 
 import inspect
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,6 +57,14 @@ def read_model_config(folder: Path) -> Any:
     except UNREADABLE as error:
         msg = f"{folder}: not a causal language model that transformers knows ({one_line(error)})"
         raise ModelError(msg) from error
+
+
+def reads_setting(config_class: type[Any], name: str) -> bool:
+    """Whether the code of a configuration or of its models names a setting."""
+    code = Path(inspect.getfile(config_class)).parent.glob("*.py")
+    # transformers generates the other files from its modular ones, and runs only the others.
+    texts = [path.read_text("utf-8") for path in code if not path.name.startswith("modular_")]
+    return any(re.search(rf"\b{re.escape(name)}\b", text) for text in texts)
 
 
 def auto_class(config: Any, where: Path | str = "config.json") -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.checkpoint.config_files import ID_LISTS, is_token_id, named_ids
-from lingraft.checkpoint.model_class import read_model_config
+from lingraft.checkpoint.model_class import read_model_config, reads_setting
 from lingraft.checkpoint.safetensors_files import Checkpoint
 from lingraft.splice import Splice
 from lingraft.trainers.returned_faults import Finding
@@ -80,13 +80,15 @@ def _compare_size(returned: Path, checkpoint: Checkpoint, input_name: str) -> It
 
 def _compare_settings(returned: Path, extended: Path) -> Iterator[Finding]:
     """Yield the settings of the architecture that differ, as transformers reads both files."""
-    before = _settings(read_model_config(extended).to_dict())
+    config = read_model_config(extended)
+    before = _settings(config.to_dict())
     after = _settings(read_model_config(returned).to_dict())
     differing: dict[bool, list[str]] = {True: [], False: []}
     for name in sorted(before.keys() | after.keys()):
         if before.get(name) != after.get(name):
             last = name.rpartition(".")[2]
             is_harmless = last in HARMLESS or last.endswith(("dropout", "pdrop"))
+            is_harmless = is_harmless or _is_unread(name, config)
             line = f"{name} {before.get(name)} became {after.get(name)}"
             differing[is_harmless].append(line)
     if differing[False]:
@@ -94,6 +96,22 @@ def _compare_settings(returned: Path, extended: Path) -> Iterator[Finding]:
     shown = [line for line in differing[True] if line.split()[0] in LENGTHS]
     if shown:
         yield Finding("settings in config.json", CONFIG, _listed(shown), "repaired")
+
+
+def _is_unread(name: str, config: Any) -> bool:
+    """Whether no code reads a setting, by its dotted name.
+
+    Engines add their own (`unsloth_version`), and other releases of transformers those of earlier
+    code.
+    """
+    from transformers import PretrainedConfig
+
+    *parts, last = name.split(".")
+    for part in parts:
+        config = getattr(config, part, None)
+    if not isinstance(config, PretrainedConfig) or hasattr(PretrainedConfig(), last):
+        return False
+    return not reads_setting(type(config), last)
 
 
 def _settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
