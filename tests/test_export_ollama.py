@@ -6,12 +6,14 @@ Ollama itself is not run. Its template is translated to Jinja, action by action,
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
 from lingraft.errors import ModelError, RecipeError
 from lingraft.export import export_gguf
 from lingraft.export.ollama import find_turns
+from lingraft.store import DiskError
 from lingraft.tokenizer.chat_template import ChatTemplate
 from tests.gguf_models import build
 
@@ -177,6 +179,16 @@ def test_a_file_of_something_else_is_never_replaced(name, words, tmp_path):
     assert export_gguf(model, tmp_path / "m.gguf", numbers="f16").path.read_bytes() != first
 
 
+@pytest.mark.parametrize("name", ["pipe.gguf", "file/m.gguf"])
+def test_a_place_without_a_file_is_no_other_file(name, tmp_path):
+    """A pipe is not read, and a path below a file is an error of the disk."""
+    model = build("llama", tmp_path / "model")
+    os.mkfifo(tmp_path / "pipe.gguf")
+    (tmp_path / "file").touch()
+    with pytest.raises(DiskError):
+        export_gguf(model, tmp_path / name)
+
+
 @pytest.mark.parametrize("content", ["{", "[1]"])
 def test_a_generation_config_that_is_no_object_is_refused(content, tmp_path):
     """Its end tokens and sampling are needed, so it is named before anything is written."""
@@ -203,8 +215,12 @@ def test_stop_strings_are_quoted_as_ollama_reads_them(tmp_path):
     assert r'PARAMETER stop "<\e>"' in written.splitlines()
 
 
-def test_the_end_of_a_turn_ends_generation(tmp_path):
-    """The token that ends a chat turn is written besides EOS; llama.cpp stops at both."""
+@pytest.mark.parametrize("name", ["generation_config.json", "config.json"])
+def test_the_end_of_a_turn_ends_generation(name, tmp_path):
+    """The token that ends a chat turn is written besides EOS; llama.cpp stops at both.
+
+    Models without generation_config.json name them in config.json.
+    """
     import gguf
 
     model = build("qwen2", tmp_path / "model")
@@ -212,7 +228,9 @@ def test_the_end_of_a_turn_ends_generation(tmp_path):
     (model / "tokenizer_config.json").write_text(json.dumps(settings))
     ids = json.loads((model / "tokenizer.json").read_text())["model"]["vocab"]
     stops = {"eos_token_id": [ids["b"], ids["a"]]}
-    (model / "generation_config.json").write_text(json.dumps(stops))
+    (model / "generation_config.json").unlink(missing_ok=True)
+    former = json.loads((model / name).read_text()) if name == "config.json" else {}
+    (model / name).write_text(json.dumps({**former, **stops}))
     fields = gguf.GGUFReader(export_gguf(model, tmp_path / "m.gguf").path).fields
     assert fields["tokenizer.ggml.eos_token_id"].contents() == ids["a"]
     assert fields["tokenizer.ggml.eot_token_id"].contents() == ids["b"]

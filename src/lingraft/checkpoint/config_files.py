@@ -101,7 +101,7 @@ def write_configs(source: Path, output: Path, splice: Splice, layout: Layout) ->
         generation: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         renumber_ids(generation, splice, path)
     else:
-        generation = _implied_generation(config)
+        generation = implied_generation(config)
     suppressed = suppressed_ids(generation.pop("suppress_tokens", None) or [], splice, layout)
     if suppressed:
         generation["suppress_tokens"] = suppressed
@@ -109,7 +109,7 @@ def write_configs(source: Path, output: Path, splice: Splice, layout: Layout) ->
         write_json(output / "generation_config.json", generation, indent=2)
 
 
-def _implied_generation(config: dict[str, Any]) -> dict[str, Any]:
+def implied_generation(config: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of generation in config.json.
 
     transformers reads them there only without generation_config.json, so a new file holds them.

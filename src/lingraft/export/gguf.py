@@ -163,11 +163,12 @@ def _check_target(path: Path) -> Path:
 
 def _is_replaceable(path: Path, start: bytes) -> bool:
     """Whether there is no file at a path, an empty one, or one that begins with `start`."""
+    # A pipe would never end; it is refused where the file is created.
+    if not path.is_file():
+        return True
     try:
         with path.open("rb") as file:
             first = file.read(len(start))
-    except FileNotFoundError:
-        return True
     except OSError:
         return False
     return first in {b"", start}

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lingraft.bases.folder import check_generation_config
+from lingraft.bases.folder import check_generation_config, read_config
+from lingraft.checkpoint.config_files import implied_generation
 from lingraft.errors import TokenizerError
 from lingraft.export.gguf_tokenizer import adds_bos
 from lingraft.tokenizer import ModelTokenizer
@@ -191,14 +192,14 @@ def _with_system(turns: Turns, template: ChatTemplate, bos: str) -> Turns:
 
 
 def read_generation_config(model: Path) -> dict[str, Any]:
-    """Return the content of generation_config.json, empty without one.
+    """Return the content of generation_config.json, or without one such settings in config.json.
 
     Raises `ModelError` if it is no JSON object.
     """
     check_generation_config(model)
     path = model / "generation_config.json"
     if not path.is_file():
-        return {}
+        return implied_generation(read_config(model))
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
 
