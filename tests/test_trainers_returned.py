@@ -14,6 +14,8 @@ from transformers import AutoModelForCausalLM
 
 from lingraft.checkpoint.safetensors_files import Checkpoint
 from lingraft.errors import ModelError
+from lingraft.splice import identity_splice
+from lingraft.trainers.returned_configs import compare_configs
 from lingraft.trainers.returned_faults import FAULTS, REPORTED
 from lingraft.trainers.returned_folder import check_format
 from lingraft.trainers.returned_model import check_returned, write_received
@@ -107,6 +109,30 @@ def test_settings_that_no_code_reads_make_no_other_model(
     (finding,) = check_returned(folder, handed.extended, handed.splice).findings
     assert finding.outcome == "refused"
     assert "head_dim" in finding.what
+
+
+@pytest.mark.parametrize(
+    ("kind", "handed_over", "returned"),
+    [
+        ("lfm2", {"full_attn_idxs": [1]}, {}),
+        ("modernbert-decoder", {}, {"global_attn_every_n_layers": 3, "reference_compile": False}),
+        ("deepseek_v2", {}, {"aux_loss_alpha": 0.001, "seq_aux": True}),
+        ("granitemoe", {}, {"position_embedding_type": "rope"}),
+    ],
+)
+def test_settings_of_transformers_4_make_no_other_model(
+    kind: str, handed_over: dict[str, object], returned: dict[str, object], tmp_path: Path
+) -> None:
+    """It writes settings that transformers 5 no longer has, and leaves out others."""
+    types = {"lfm2": ["conv", "full_attention"], "modernbert-decoder": ["full_attention"] * 2}
+    sizes = {"num_hidden_layers": 2, **({"layer_types": types[kind]} if kind in types else {})}
+    for name, settings in (("extended", handed_over), ("returned", returned)):
+        content = {"model_type": kind, **sizes, **settings}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(content), encoding="utf-8")
+    folders = tmp_path / "returned", tmp_path / "extended"
+    weights = Checkpoint(folders[0], {}, None)
+    assert not list(compare_configs(*folders, identity_splice(2), weights, "none"))
 
 
 def test_names_of_a_publication_and_of_transformers_are_the_same_tensors(tmp_path: Path) -> None:

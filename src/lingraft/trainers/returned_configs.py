@@ -35,6 +35,9 @@ HARMLESS = (
     "vocab_size_per_layer_input",
     "output_router_logits",
     "router_aux_loss_coef",
+    # `layer_types` says the same (LFM2, ModernBERT); transformers 4 leaves them out or adds them.
+    "full_attn_idxs",
+    "global_attn_every_n_layers",
 )
 """Settings that do not change what a trained model computes, or are compared elsewhere."""
 
