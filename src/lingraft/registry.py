@@ -7,9 +7,13 @@ characters}}`. Both become the registered class, and a dumped recipe contains th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+import inspect
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
-from importlib.metadata import entry_points
+from hashlib import sha256
+from importlib.metadata import EntryPoint, entry_points
 from math import isfinite
 from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args
 
@@ -26,7 +30,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from lingraft.errors import RecipeError, did_you_mean, shown
+from lingraft.errors import RecipeError, did_you_mean, one_line, shown
 
 
 class Settings(BaseModel):
@@ -136,11 +140,44 @@ class Choice(Settings):
 
 C = TypeVar("C", bound=Choice)
 
+_CODE: dict[str, str] = {}
+"""The hash of the source of each registered method that is not lingraft's own, by name."""
+
+
+def code_of_methods(settings: Any) -> dict[str, str]:
+    """Return the hash of the source of each method in plain settings that is not lingraft's own.
+
+    The versions of stages say when the code of lingraft changes. Nothing says it of other code.
+    """
+    if isinstance(settings, Mapping):
+        found = {name: _CODE[name] for name in settings if name in _CODE}
+        inner: Iterable[Any] = settings.values()
+    else:
+        found, inner = {}, settings if isinstance(settings, list | tuple) else ()
+    for value in inner:
+        found |= code_of_methods(value)
+    return found
+
+
+def _code_of(cls: type[Choice]) -> str:
+    """Return the hash of the source of a module, or of a class of a script or a notebook."""
+    # Python finds the source of functions in the cells of a notebook, but not that of classes.
+    parts: list[Any] = list(filter(inspect.isfunction, vars(cls).values()))
+    # A script has the second name in the processes that it starts.
+    if cls.__module__ not in {"__main__", "__mp_main__"} and cls.__module__ in sys.modules:
+        parts = [sys.modules[cls.__module__]]
+    source = ""
+    for part in parts:
+        with suppress(OSError, TypeError):  # no file, as for code that a program made
+            source += inspect.getsource(part)
+    return sha256(source.encode()).hexdigest()[:20]
+
 
 class Registry(Generic[C]):
     """All choices of one kind, found by name.
 
     Other packages add choices with the entry point group `lingraft.KIND` (underscores for spaces).
+    Every use of a registry raises `RecipeError` while an installed package has one that fails.
     """
 
     def __init__(self, kind: str) -> None:
@@ -149,22 +186,49 @@ class Registry(Generic[C]):
         self._entry_points_read = False
 
     def register(self, cls: type[C]) -> type[C]:
-        """Add a class under its `name` (a decorator)."""
-        if cls.name in self._classes:
+        """Add a class under its `name` (a decorator).
+
+        A class that is defined again, as by a cell of a notebook that runs again, replaces itself.
+        """
+        known = self._classes.get(cls.name, cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             msg = f"two methods of kind {self.kind!r} are called {cls.name!r}"
             raise ValueError(msg)
         self._classes[cls.name] = cls
         cls.is_registered = True
+        if cls.__module__.partition(".")[0] != __package__:
+            # Now, because the file may change while the class in memory stays.
+            _CODE[cls.name] = _code_of(cls)
         return cls
 
     def _all(self) -> dict[str, type[C]]:
         if not self._entry_points_read:
-            self._entry_points_read = True
             for point in entry_points(group=f"lingraft.{self.kind.replace(' ', '_')}"):
-                if point.name not in self._classes:
-                    self._classes[point.name] = point.load()
-                    self._classes[point.name].is_registered = True
+                self._read(point)
+            self._entry_points_read = True
         return self._classes
+
+    def _read(self, point: EntryPoint) -> None:
+        """Register the method of another package; raises `RecipeError` for one that fails."""
+        package = point.dist.name if point.dist else point.module
+        where = f"package {package}: entry point {point.name} = {point.value}"
+        try:
+            cls = point.load()
+        except Exception as error:  # whatever the code of another package raises
+            reason = one_line(error)
+            msg = f"{where}: cannot be loaded ({reason}); correct, upgrade or remove the package"
+            raise RecipeError(msg) from error
+        problem = ""
+        if not (isinstance(cls, type) and issubclass(cls, Choice)):
+            problem = f"is no method, but a {type(cls).__name__}"
+        elif cls.name != point.name:
+            problem = f"is called {cls.name!r}, and its entry point must be too"
+        elif self._classes.get(cls.name, cls) is not cls:
+            problem = f"two methods are called {cls.name!r}"
+        if problem:
+            msg = f"{where}: {problem}; correct or remove the package"
+            raise RecipeError(msg)
+        self.register(cls)
 
     def __iter__(self) -> Iterator[type[C]]:
         return iter(self._all().values())

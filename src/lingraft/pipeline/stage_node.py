@@ -18,6 +18,7 @@ from lingraft.errors import StoreError
 from lingraft.pipeline.versions import STAGE_VERSIONS
 from lingraft.recipe import Recipe, Runtime
 from lingraft.recipe.old_names import names_of_0_1
+from lingraft.registry import code_of_methods
 from lingraft.store import Draft, Stage, Store
 from lingraft.training import Execution
 
@@ -155,6 +156,9 @@ def versioned_stage(
     name: str, settings: Mapping[str, Any], inputs: Mapping[str, str] | None = None
 ) -> Stage:
     """Return a stage of the current code, given its settings and the keys of its inputs."""
+    # The output of a method that is not lingraft's own depends on its code, too.
+    code = code_of_methods(settings)
+    settings = {**settings, "code": code} if code else settings
     # Keys keep the setting names of lingraft 0.1: a setting that is only renamed would otherwise
     # run every stage again that depends on it.
     return Stage(name, STAGE_VERSIONS[name], names_of_0_1(settings), inputs or {})
