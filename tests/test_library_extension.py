@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import json
 import math
+import os
+import pickle
 import shutil
 from pathlib import Path
 
@@ -14,6 +18,7 @@ from transformers import AutoTokenizer
 import lingraft
 from lingraft.cli import app
 from lingraft.library.given_tokenizer import _unchanged_files
+from lingraft.progress import discard_line
 from tests.conftest import ENGLISH, HINDI
 
 TEXTS = [f"{sentence} {number}" for sentence in HINDI for number in range(40)]
@@ -88,6 +93,55 @@ def test_an_extension_is_saved_to_a_folder_only(extension, tmp_path, name):
     (tmp_path / "file").touch()
     with pytest.raises(lingraft.StoreError):
         extension.save(tmp_path / name)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda given: pickle.loads(pickle.dumps(given))])
+def test_a_copy_of_an_extension_outlives_it(base, tmp_path, copied):
+    """A copy, also one from another process, is saved and gives rows when the original is gone."""
+    extension = lingraft.extend_tokenizer(base, TEXTS, size=10, log=discard_line)
+    expected = extension.splice.target.family.data
+    again, folder = copied(extension), extension.files.path
+    del extension
+    gc.collect()
+    assert not folder.exists()
+    again.save(tmp_path)
+    assert content(tmp_path)["model"] == expected["model"]
+    for tokenizer in (again.splice.source, again.splice.target):
+        assert tokenizer.folder.is_dir()
+        assert tokenizer.folder.is_relative_to(again.files.path)
+
+
+def test_an_extension_whose_files_are_gone_says_so(base, tmp_path):
+    """If its temporary files were removed, `save` is an error, and the folder stays as it was."""
+    extension = lingraft.extend_tokenizer(base, TEXTS, size=10, log=discard_line)
+    extension.save(tmp_path)
+    before = content(tmp_path)
+    shutil.rmtree(extension.files.path)
+    with pytest.raises(lingraft.StoreError, match="was removed, as happens to old temporary files"):
+        extension.save(tmp_path)
+    assert content(tmp_path) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only POSIX systems fork")
+def test_a_fork_leaves_the_files_of_its_parent(extension):
+    """A forked process that ends, as a worker of a server does, removes nothing."""
+    process = os.fork()
+    if not process:
+        extension.files._removal()
+        os._exit(0)
+    os.waitpid(process, 0)
+    assert extension.files.path.is_dir()
+
+
+def test_a_file_in_the_home_folder_is_found(base, tmp_path, monkeypatch):
+    """`~` in a path of text, and of the folder to save to, is the home folder."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "hindi.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in TEXTS))
+    packed = lingraft.pack(base, Path("~/hindi.jsonl"), length=64, log=discard_line)
+    assert packed.text.documents == len(TEXTS)
+    extension = lingraft.extend_tokenizer(base, TEXTS, size=10, log=discard_line)
+    extension.save("~/saved")
+    assert (tmp_path / "saved" / "tokenizer.json").is_file()
 
 
 def test_tokens_that_only_the_class_adds_are_kept(assets, tmp_path):

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,19 +12,17 @@ from typing import TYPE_CHECKING, Any
 from lingraft.certificate import Certificate
 from lingraft.errors import StoreError
 from lingraft.library.tokenizer_splice import TokenizerSplice
+from lingraft.library.work_folder import RESULT, WorkFolder
 from lingraft.model_code import OF_TOKENIZER
 from lingraft.pretokenizer.change import PretokenizerChange
 from lingraft.splice import AddedToken
-from lingraft.store import disk_errors, is_valid_path, temporary_folder, write_files
+from lingraft.store import disk_errors, expanded, is_valid_path, write_files
 from lingraft.tokenizer.file_names import TOKENIZER_FILES
 from lingraft.vocabulary import Selected
 from lingraft.vocabulary.extension_files import savings_curve
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-RESULT = "result"
-"""The folder, inside that of the inputs, that the vocabulary stage fills."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +66,16 @@ class TokenizerExtension:
         because loaders would read them as well. Raises `StoreError` if the folder is not writable.
         """
         is_path = isinstance(folder, str | os.PathLike) and is_valid_path(Path(folder))
-        if not is_path or Path(folder).is_file():
+        if not is_path or expanded(Path(folder)).is_file():
             msg = f"folder: {folder!r} is no folder; give the path of one"
             raise StoreError(msg)
-        folder, result = Path(folder), self.files.path / RESULT
+        folder, result = expanded(Path(folder)), self.files.path / RESULT
+        if not result.is_dir():
+            msg = (
+                f"{self.files.path}: was removed, as happens to old temporary files; extend the "
+                "tokenizer again, or use extension.tokenizer.save_pretrained(FOLDER)"
+            )
+            raise StoreError(msg)
         evidence = folder / "lingraft"
         content: dict[Path, str | bytes] = {}
         for file in filter(Path.is_file, (result / "tokenizer").rglob("*")):
@@ -119,11 +120,3 @@ class LearnedTokens:
         """The tokens of the training text for each number of added tokens, at about 200 points."""
         surfaces = tuple(token.surface for token in self.tokens)
         return savings_curve(Selected(surfaces, self.saved, self.tokens_before))
-
-
-class WorkFolder:
-    """A temporary folder that lives as long as the object."""
-
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="lingraft-", dir=temporary_folder()))
-        self._removal = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)

@@ -26,7 +26,7 @@ from lingraft.library.arguments import assignments
 from lingraft.recipe.overrides import override
 from lingraft.recipe.problems import parse_settings
 from lingraft.recipe.tree import Tree
-from lingraft.store import WARNINGS, Draft, is_valid_path
+from lingraft.store import WARNINGS, Draft, is_valid_path, path_exists
 from lingraft.tokenizer.premiums import REFERENCE
 
 Texts: TypeAlias = Iterable[str | None] | os.PathLike[str] | CorpusSettings
@@ -84,7 +84,7 @@ def read_documents(texts: Any, name: str) -> Iterator[str]:
 
 def _documents_of_file(path: os.PathLike[str], name: str) -> Iterator[str]:
     """Yield the documents of a file or a folder; raises `CorpusError` if there are none."""
-    if not Path(path).exists():
+    if not path_exists(Path(path)):
         msg = f"{name}: {os.fspath(path)} does not exist; give a file or a folder of text"
         raise CorpusError(msg)
     settings = parse_settings(Tree({"sources": [{"path": os.fspath(path)}]}), CorpusSettings)

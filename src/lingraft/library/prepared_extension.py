@@ -10,12 +10,7 @@ from typing import Any, Self, TypeAlias
 from lingraft.certificate import Certificate
 from lingraft.corpus import Corpus, CorpusSettings
 from lingraft.errors import RecipeError, named_errors
-from lingraft.library.extension_results import (
-    RESULT,
-    LearnedTokens,
-    TokenizerExtension,
-    WorkFolder,
-)
+from lingraft.library.extension_results import LearnedTokens, TokenizerExtension
 from lingraft.library.given_texts import (
     Texts,
     build_corpora,
@@ -29,6 +24,7 @@ from lingraft.library.given_tokenizer import (
     write_given_tokenizer,
 )
 from lingraft.library.tokenizer_splice import TokenizerSplice
+from lingraft.library.work_folder import RESULT, SOURCE, WorkFolder
 from lingraft.pipeline.check_stages import (
     SOURCE_BROKEN,
     certify_kept_tokens,
@@ -105,7 +101,7 @@ class PreparedExtension:
     @property
     def model(self) -> Path:
         """The folder of the source tokenizer, converted if necessary."""
-        return self.files.path / "model"
+        return self.files.path / SOURCE
 
     @property
     def warnings(self) -> tuple[str, ...]:

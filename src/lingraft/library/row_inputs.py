@@ -12,10 +12,11 @@ from lingraft.checkpoint.row_request import InitRequest, Side, tokenizer_key
 from lingraft.corpus import Corpus
 from lingraft.embeddings import EmbeddingInit
 from lingraft.errors import ModelError
-from lingraft.library.extension_results import TokenizerExtension, WorkFolder
+from lingraft.library.extension_results import TokenizerExtension
 from lingraft.library.given_texts import Texts, build_corpora, given_texts, only_corpus
 from lingraft.library.given_tokenizer import TokenizerLike, write_given_tokenizer
 from lingraft.library.tokenizer_splice import TokenizerSplice, splice_between
+from lingraft.library.work_folder import WorkFolder
 from lingraft.splice import Splice
 from lingraft.store import Draft
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
@@ -105,7 +106,14 @@ class RowInputs:
             return  # the method's first look at a token says what is missing
         folder = self.files.path / "source-model"
         shutil.copytree(self.source.folder, folder)
-        model.save_pretrained(folder)
+        generation = model.generation_config
+        # save_pretrained refuses settings of generation that contradict each other, as those of
+        # some checkpoints do. Rows do not depend on them.
+        model.generation_config = type(generation)() if generation is not None else None
+        try:
+            model.save_pretrained(folder)
+        finally:
+            model.generation_config = generation
         self.model_folder = folder
 
     def request(

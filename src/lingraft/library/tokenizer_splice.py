@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Self
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
+from lingraft.library.work_folder import WorkFolder
 from lingraft.splice import AddedToken, Splice, Vocabulary
 from lingraft.tokenizer import ModelTokenizer
 from lingraft.tokenizer.base import Family
@@ -25,11 +26,34 @@ class TokenizerSplice(Splice):
 
     source: ModelTokenizer | None = field(default=None, repr=False, compare=False)
     target: ModelTokenizer | None = field(default=None, repr=False, compare=False)
-    files: object = field(default=None, repr=False, compare=False)
+    files: WorkFolder | None = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields; the folders of the tokenizers are relative to `files`."""
+        state = dict(self.__dict__)
+        for name in ("source", "target"):
+            tokenizer = state[name]
+            if self.files and tokenizer and tokenizer.folder.is_relative_to(self.files.path):
+                folder = tokenizer.folder.relative_to(self.files.path)
+                state[name] = replace(tokenizer, folder=folder)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Set the fields; `files` of a copy is another folder than that of the original."""
+        self.__dict__.update(state)
+        for name in ("source", "target"):
+            tokenizer = state[name]
+            if self.files and tokenizer and not tokenizer.folder.is_absolute():
+                folder = self.files.path / tokenizer.folder
+                self.__dict__[name] = replace(tokenizer, folder=folder)
 
     @classmethod
     def of(
-        cls, splice: Splice, source: ModelTokenizer, target: ModelTokenizer, files: object = None
+        cls,
+        splice: Splice,
+        source: ModelTokenizer,
+        target: ModelTokenizer,
+        files: WorkFolder | None = None,
     ) -> Self:
         """Return the splice with its tokenizers."""
         return cls(
