@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -11,11 +12,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.table import Table
 
 from lingraft.cli import COMMANDS
 from lingraft.cli.doctor import MachineCheck, is_ready
 from lingraft.cli.init import _ask_missing
-from lingraft.cli.options import print_table
+from lingraft.cli.options import print_json, print_table
 from lingraft.errors import RecipeError
 from lingraft.recipe import Given, load_recipe
 from lingraft.recipe.load import commented_recipe
@@ -302,3 +304,55 @@ def test_a_table_is_printed_without_standard_output(monkeypatch):
     """A process that was started without standard output does not end in a traceback."""
     monkeypatch.setattr(sys, "stdout", None)
     print_table("row")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_json_is_json_in_every_encoding(monkeypatch, encoding):
+    """Letters that the encoding of standard output lacks are escaped as JSON escapes them."""
+    written = io.BytesIO()
+    stdout = io.TextIOWrapper(written, encoding=encoding, errors="backslashreplace")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    value = {"café": "हिन्दी \U0001f600"}
+    print_json(value)
+    stdout.flush()
+    assert json.loads(written.getvalue().decode(encoding)) == value
+
+
+def test_cells_of_tables_are_printed_as_they_are(capsys):
+    """A name in brackets is no style of `rich`, and one in colons is no picture."""
+    table = Table("[old]", title="[bold]")
+    table.add_row(":x: [/]")
+    print_table(table)
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in ("[old]", "[bold]", ":x: [/]"))
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="file names of macOS are UTF-8")
+@pytest.mark.parametrize("command", ["plan --model m/m -l hi -t", "init r.yaml -m m/m -l hi -t"])
+def test_a_name_that_is_not_utf_8_is_one_line(tmp_path, command):
+    """A file name in another encoding is an error of the user, with exit code 2."""
+    file = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt"))
+    file.write_text("text\n" * 50)
+    done = subprocess.run(
+        [*PROGRAM, *command.split(), b"caf\xe9.txt"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUTF8": "1"},
+        capture_output=True,
+        check=False,
+    )
+    last = done.stderr.decode().splitlines()[-1]
+    assert last.startswith("error: 'caf\\udce9.txt': this argument is not utf-8"), last
+    assert done.returncode == 2
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_the_store_may_be_the_current_folder(tmp_path):
+    """`--store .` is the current folder, and not the default."""
+    (tmp_path / "here").mkdir()
+    done = lingraft(
+        *("doctor", "--verify", "--json", "--store", "."),
+        cwd=tmp_path / "here",
+        environment={"LINGRAFT_STORE": str(tmp_path / "elsewhere")},
+    )
+    assert "elsewhere" not in done.stdout + done.stderr
+    assert str(tmp_path / "here") in done.stdout + done.stderr

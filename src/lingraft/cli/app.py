@@ -117,6 +117,9 @@ FILE_SYSTEM_ERRORS = {
 # A longer path is cut in a message, so that the message stays readable.
 MAX_PATH_LENGTH = 300
 
+# What Python puts into an argument for bytes that are not in the encoding of the locale.
+NOT_DECODED = re.compile("[\udc80-\udcff]")
+
 STOP_AGAIN_SECONDS = 0.01
 
 
@@ -134,6 +137,16 @@ def main() -> None:
     except (LingraftError, Interrupted) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except ValueError as error:
+        wrong = [argument for argument in sys.argv if NOT_DECODED.search(argument)]
+        if not wrong or "surrogates not allowed" not in str(error):
+            raise
+        typer.echo(
+            f"error: {wrong[0]!a}: this argument is not {sys.getfilesystemencoding()}, in "
+            "which recipes and results hold names; rename the file",
+            err=True,
+        )
+        sys.exit(LingraftError.exit_code)
     except OSError as error:
         # An error while writing to an open file (a full disk) has no file name.
         disk_full = FILE_SYSTEM_ERRORS.get(error.errno or 0) == DISK_FULL
