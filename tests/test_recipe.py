@@ -269,6 +269,31 @@ def test_what_is_given_is_laid_over_a_recipe(tmp_path):
     assert recipe.replay.portion == 0.1
 
 
+@pytest.mark.parametrize(
+    ("given", "option"),
+    [
+        (Given(language="tamil"), "--language: target.language"),
+        (Given(base_language="german"), "--base-language: replay.language"),
+        (Given(text=["x/", {"pth": 1}]), "--text: target.corpus"),
+    ],
+)
+def test_what_is_given_is_named_as_it_was_given(tmp_path, given, option):
+    """An error in the value of an option names the option, and not an override."""
+    path = tmp_path / "r.yaml"
+    path.write_bytes(BASIC)
+    with pytest.raises(RecipeError, match=rf"(?m)^ *{option}"):
+        chosen_recipe(path, given)
+
+
+def test_the_home_folder_is_meant_by_a_tilde(monkeypatch, tmp_path):
+    """`~` in the folders of runs and store is the home folder, also in LINGRAFT_STORE."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LINGRAFT_STORE", "~/store")
+    assert Runtime(runs=Path("~/runs")).runs == tmp_path / "runs"
+    assert Runtime().store == tmp_path / "store"
+    assert Runtime(store=Path("~/here")).store == tmp_path / "here"
+
+
 def test_replay_in_a_phase_needs_replay_text():
     """A share of replay without text to replay is contradictory, not ignored."""
     with pytest.raises(RecipeError, match="names no replay text"):

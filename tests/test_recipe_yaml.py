@@ -91,6 +91,7 @@ TOWER = b"a: &a [1]\n" + b"".join(
     [
         (b"a: [1,2", ":1: not YAML"),
         (b"a: 1\nb: 2\na: 3", ":3: 'a' is set twice"),
+        (b"a: &a {b: 1}\nc:\n  <<: *a\n", ":3: merge keys (<<) are no part of YAML 1.2"),
         (b"\nname: \xff", "not UTF-8 at byte 7"),
         (b"- 1\n- 2", "a mapping of settings"),
         (b"", "a mapping of settings"),

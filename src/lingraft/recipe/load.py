@@ -47,19 +47,19 @@ def load_recipe(
     return parse_recipe(tree, trains=trains)
 
 
-def _given_overrides(given: Given) -> list[str]:
-    """Return the options that are given as overrides of a recipe."""
-    settings = {
-        "model": given.model,
-        "target.language": given.language,
-        "target.corpus": given.sources(),
-        "replay.language": given.base_language,
-        "replay.corpus": given.base_sources(),
-    }
+def _given_overrides(given: Given) -> list[Assignment]:
+    """Return the options that are given as overrides of a recipe; errors name the options."""
+    settings = (
+        ("model", "--model", given.model),
+        ("target.language", "--language", given.language),
+        ("target.corpus", "--text", given.sources()),
+        ("replay.language", "--base-language", given.base_language),
+        ("replay.corpus", "--base-text", given.base_sources()),
+    )
     overrides = []
-    for setting, value in settings.items():
+    for setting, option, value in settings:
         if value:
-            overrides.append(assignment(setting, value))
+            overrides.append(Assignment(setting, value, option))
     return overrides
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lingraft.errors import RecipeError, did_you_mean
+from lingraft.store import expanded
 from lingraft.training.launch import Launch, check_device
 from lingraft.training.trackers import TRACKERS, check_installed
 from lingraft.workers import HERE, Workers
@@ -48,6 +49,9 @@ class Runtime:
             object.__setattr__(
                 self, "store", Path(os.environ.get("LINGRAFT_STORE") or self.runs / ".store")
             )
+        # As in every other path of a recipe or an argument, `~` is the home folder.
+        object.__setattr__(self, "runs", expanded(self.runs))
+        object.__setattr__(self, "store", expanded(self.store))
         for option, folder in (("--runs", self.runs), ("--store", self.store)):
             if folder.exists() and not folder.is_dir():
                 msg = f"{option} {folder}: is a file, where a folder is expected; use another path"

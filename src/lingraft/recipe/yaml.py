@@ -21,6 +21,8 @@ MAX_BYTES = 2**18
 MAX_VALUES = 20_000
 MAX_DEPTH = 24
 
+MERGE = "tag:yaml.org,2002:merge"
+
 _PLAIN_TAGS = {
     f"tag:yaml.org,2002:{name}"
     for name in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value", "map", "seq")
@@ -141,6 +143,12 @@ class _Reader:
             if not isinstance(key, str):
                 msg = (
                     f"{self._here(key_node)}: the name of a setting is a word, got a {key_node.id}"
+                )
+                raise RecipeError(msg)
+            if key_node.tag == MERGE:
+                msg = (
+                    f"{self._here(key_node)}: merge keys (<<) are no part of YAML 1.2; write the "
+                    "settings out, or repeat one value with an alias"
                 )
                 raise RecipeError(msg)
             if key in values:
