@@ -11,10 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import transformers
 
 import lingraft
+from lingraft.checkpoint.load_model import dtype_name
+from lingraft.embeddings import INITS
 from lingraft.library.example_model import example_model
+from lingraft.library.row_inputs import RowInputs
 from lingraft.progress import discard_line
+from lingraft.splice import identity_splice
 
 TEXTS = ["A small bird sings.", None, "It rains."]
 
@@ -84,6 +89,11 @@ def wrong_calls():
     parallel = {"en": ["a", "b"], "hi": ["a"]}
     yield lingraft.diagnose, {"parallel": parallel}, "parallel: en has 2, hi has 1"
     yield lingraft.diagnose, {"parallel": {"hi": ["a"]}}, "parallel: no sentences in en"
+    yield from wrong_calls_of_runs()
+
+
+def wrong_calls_of_runs():
+    """Return the calls of functions that run recipes."""
     yield lingraft.adapt, {"model": example_model()[0]}, "model: of type LlamaForCausalLM"
     yield lingraft.adapt, {}, "without a recipe, model and language"
     yield lingraft.adapt, {"text": 3}, "text: of type int"
@@ -91,7 +101,21 @@ def wrong_calls():
     adapted = {"model": "m", "language": "hi", "text": [Path(__file__)]}
     change = {"overrides": {"vocabulary.siz": 3}}
     yield lingraft.adapt, {**adapted, **change}, r"overrides\['vocabulary.siz'\]: vocabulary.siz:"
+    for name, value, message in (
+        ("runs", 3, "runs: of type int; give a path"),
+        ("store", 3, "store: of type int; give a path"),
+        ("device", None, "device 'None' is not known"),
+        ("precision", torch.float16, "precision 'torch.float16' is not known"),
+    ):
+        yield lingraft.adapt, {**adapted, name: value}, message
+        small = {"name": "s", "recipe": "r.yaml", "axes": {"vocabulary.size": [1, 2]}}
+        yield lingraft.study, {"definition": small, name: value}, message
+    yield lingraft.adapt, {**adapted, "trackers": 3}, "trackers: of type int; give the name"
+    yield lingraft.evaluate, {"device": None}, "device 'None' is not known"
     yield lingraft.study, {"definition": None}, "definition: of type NoneType"
+    study = {"name": "s", "recipe": Path("none.yaml"), "axes": {"vocabulary.size": [1, 2]}}
+    yield lingraft.study, {"definition": study}, "none.yaml: cannot be read"
+    yield lingraft.study, {"definition": {"name": object()}}, "definition: a dict is no value"
     yield lingraft.load_run, {"path": None}, "NoneType: no path"
 
 
@@ -136,8 +160,10 @@ def test_missing_values_of_a_column_are_empty_documents(tiny):
 
 def test_models_may_have_any_names(tiny):
     """Names of models that are equal as names of files stay apart."""
-    names = ["a/b", "a-b", "..", ""]
+    names = ["a/b", "a-b", "..", "", "[old]", ":x:"]
     report = lingraft.evaluate(dict.fromkeys(names, tiny), {"en": TEXTS}, log=discard_line)
+    for shown in (str(report), report._repr_html_()):
+        assert all(name in shown for name in names), shown
     rows = report.select(metric="bits per byte")
     assert [row.subject for row in rows] == names
 
@@ -152,6 +178,7 @@ def test_the_state_of_the_caller_stays(tiny, tmp_path, monkeypatch):
     """The library draws nothing from the caller's generators and writes nothing to its folder."""
     monkeypatch.chdir(tmp_path)
     states = _drawn()
+    transformers.utils.logging.enable_progress_bar()
     settings = (torch.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype())
     model, tokenizer = tiny[0], tiny[1]
     model = copy.deepcopy(model).train()
@@ -162,7 +189,60 @@ def test_the_state_of_the_caller_stays(tiny, tmp_path, monkeypatch):
     lingraft.pack(extension.tokenizer, texts, length=8, replay=texts)
     assert model.training
     assert states == _drawn()
+    assert transformers.utils.logging.is_progress_bar_enabled()
     assert settings == (torch.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype())
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(lingraft.StoreError, match="is no folder"):
         extension.save(__file__)
+
+
+def test_settings_of_generation_that_contradict_each_other_are_measured(tiny):
+    """Checkpoints that transformers loads and does not save again are measured like others."""
+    model = copy.deepcopy(tiny[0])
+    model.generation_config.temperature = 0.5  # without do_sample
+    model.config.top_k = 3  # belongs into the configuration of the generation
+    report = lingraft.evaluate({"m": (model, tiny[1])}, {"en": TEXTS}, log=discard_line)
+    plain = lingraft.evaluate({"m": tiny}, {"en": TEXTS}, log=discard_line)
+    assert report == plain
+
+
+def test_a_model_is_saved_for_a_method_that_runs_it(tiny):
+    """Such settings of generation do not keep a model from being saved, and stay as they are."""
+    model = copy.deepcopy(tiny[0])
+    model.generation_config.temperature = 0.5
+    inputs = RowInputs.of((tiny[1], tiny[1]), tokenizers=None, texts=None)
+    inputs.save_model(model, INITS.parse("distilled"))
+    assert (inputs.model_folder / "model.safetensors").is_file()
+    assert model.generation_config.temperature == 0.5
+
+
+def test_results_with_arrays_can_be_compared(tiny):
+    """Comparing results is no error: two of them are equal if they are the same object."""
+    model, tokenizer = tiny
+    matrix = model.get_input_embeddings().weight
+    for made in (
+        lambda: lingraft.pack(tokenizer, TEXTS, length=8),
+        lambda: lingraft.init_embeddings((tokenizer, tokenizer), matrix, log=discard_line),
+    ):
+        first, second = made(), made()
+        assert first == first  # noqa: PLR0124 - what is tested
+        assert first != second
+        assert len({first, second}) == 2
+
+
+def test_evidence_is_read_from_a_path_of_any_kind(tmp_path):
+    """A path of a splice or a certificate may be text."""
+    (tmp_path / "splice.json").write_text(identity_splice(3).dumps())
+    assert lingraft.Splice.read(str(tmp_path)) == lingraft.Splice.read(tmp_path)
+    lingraft.Certificate(()).write(tmp_path / "certificate.json")
+    file = tmp_path / "certificate.json"
+    assert lingraft.Certificate.read(str(file)) == lingraft.Certificate.read(file)
+
+
+def test_a_run_is_loaded_to_a_device_and_data_type_that_exist(tmp_path):
+    """Others are refused before a file is read; torch's own data types are names, too."""
+    run = lingraft.Run(tmp_path)
+    for wrong in ({"dtype": "bf16"}, {"device": "cuda:99"}, {"device": None}):
+        with pytest.raises(lingraft.RecipeError, match=r"is not known|this machine has"):
+            run.load(**wrong)
+    assert dtype_name(torch.bfloat16) == "bfloat16"

@@ -6,6 +6,7 @@ A program that uses lingraft as a library can receive the lines itself (`send_li
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -59,7 +60,8 @@ _RECEIVER: ContextVar[LogLine | None] = ContextVar("receiver of status lines", d
 def send_lines_to(log: LogLine | None) -> Iterator[None]:
     """Pass every status line and warning to `log` while the block runs, and draw no bars.
 
-    With `None`, nothing changes: lines and bars go to standard error.
+    With `None`, nothing changes: lines and bars go to standard error. Bars of transformers, which
+    lingraft turns off, are afterwards as they were before.
 
     >>> lines = []
     >>> with send_lines_to(lines.append):
@@ -68,10 +70,24 @@ def send_lines_to(log: LogLine | None) -> Iterator[None]:
     ['warning: no replay']
     """
     token = _RECEIVER.set(log if log is not None else _RECEIVER.get())
+    had_bars = _shows_transformers_bars()
     try:
         yield
     finally:
         _RECEIVER.reset(token)
+        if had_bars and not _shows_transformers_bars():
+            sys.modules[_TRANSFORMERS_LOGGING].enable_progress_bar()
+
+
+_TRANSFORMERS_LOGGING = "transformers.utils.logging"
+
+
+def _shows_transformers_bars() -> bool:
+    """Return whether transformers draws progress bars, or will draw them once it is imported."""
+    library = sys.modules.get(_TRANSFORMERS_LOGGING)
+    if library is None:
+        return os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS", "0").upper() in {"", "0", "FALSE"}
+    return bool(library.is_progress_bar_enabled())
 
 
 def say(line: str) -> None:
@@ -199,13 +215,13 @@ def _bar(title: str, total: float | None, unit: str) -> Iterator[Advance]:
     )
 
     columns = [
-        TextColumn("{task.description:<28}"),
+        TextColumn("{task.description:<28}", markup=False),  # names of users
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     ]
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=total, note="")

@@ -13,6 +13,7 @@ report use it. This module needs neither a tokenizer library nor torch.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -219,12 +220,12 @@ class Splice:
         return cls(data["source_size"], kept, tuple(added), tuple(data["dropped"]), reinitialised)
 
     @classmethod
-    def read(cls, folder: Path) -> Splice:
+    def read(cls, folder: str | os.PathLike[str]) -> Splice:
         """Read splice.json of a run, an extension or the output of the vocabulary stage.
 
         Raises `StoreError` if it is missing or damaged.
         """
-        path = folder / "splice.json"
+        path = Path(folder) / "splice.json"
         try:
             return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError as error:

@@ -10,6 +10,7 @@ omitted.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -191,10 +192,10 @@ class Certificate:
         raise CertificateError(msg)
 
     @classmethod
-    def read(cls, path: Path) -> Certificate:
+    def read(cls, path: str | os.PathLike[str]) -> Certificate:
         """Read certificate.json; raises `StoreError` if it cannot be read."""
         try:
-            records = json.loads(path.read_text(encoding="utf-8"))["claims"]
+            records = json.loads(Path(path).read_text(encoding="utf-8"))["claims"]
             waived = [record["name"] for record in records if record.get("waived")]
             return cls(tuple(map(_read_claim, records)), tuple(waived))
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -18,11 +18,23 @@ from lingraft.checkpoint.safetensors_files import FLOATS, Checkpoint, torch_dtyp
 from lingraft.checkpoint.stored_names import stored_names
 from lingraft.checkpoint.text_reading import read_text_alone
 from lingraft.checkpoint.weight_checks import check_finite_model
-from lingraft.errors import ModelError, one_line
+from lingraft.errors import ModelError, RecipeError, did_you_mean, one_line
 from lingraft.model_code import checked_trust_option
 
 if TYPE_CHECKING:
     import torch
+
+
+DTYPES = ("auto", "stored", "float32", "bfloat16", "float16", "float64")
+
+
+def dtype_name(dtype: object) -> str:
+    """Return one of `DTYPES`, for its name or a data type of torch; raises `RecipeError`."""
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        msg = f"dtype: {name!r} is not known; {did_you_mean(name, DTYPES)}"
+        raise RecipeError(msg)
+    return name
 
 
 def load_model(folder: Path, device: str = "cpu", dtype: str = "auto") -> Any:

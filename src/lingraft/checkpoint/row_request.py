@@ -90,7 +90,7 @@ class RowMixture:
     weights: Sequence[Sequence[float]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class InitRows:
     """Rows [A, D] in float32 for `splice.added`, in its order, with the origin of each.
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from lingraft import pipeline
 from lingraft.errors import RecipeError
-from lingraft.library.arguments import argument_names, assignments, check_number, check_path
+from lingraft.library.arguments import (
+    argument_names,
+    assignments,
+    check_number,
+    check_path,
+    given_names,
+    given_path,
+    given_store,
+)
 from lingraft.pipeline import Run
 from lingraft.progress import LogLine, say, send_lines_to
 from lingraft.recipe import Given, Runtime, chosen_recipe
@@ -85,20 +92,20 @@ def adapt(
     )
     changes = assignments(overrides, "overrides")
     check_number(workers, "workers", at_least=1)
-    trackers = [trackers] if isinstance(trackers, str) else trackers
-    file = _name(recipe, "recipe")
+    sinks = given_names(trackers, "trackers", "the name of a tracker")
+    file = None if recipe is None else given_path(recipe, "recipe")
+    places = (given_path(runs, "runs"), given_store(store))
     with send_lines_to(log), argument_names(adapt):
         runtime = Runtime(
-            Path(runs),
-            Path(store or ""),
-            device,
-            precision,
-            trackers=tuple(trackers),
+            *places,
+            str(device),  # also a torch.device
+            str(precision),
+            trackers=tuple(sinks),
             recompute=recompute,
             compile=str(compile).lower(),
             workers=Workers(workers),
         )
-        chosen = chosen_recipe(Path(file) if file is not None else None, given, changes)
+        chosen = chosen_recipe(file, given, changes)
         return pipeline.run(chosen, runtime, write_report=write_report, log=say)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 from lingraft.errors import LingraftError, RecipeError
@@ -15,6 +16,7 @@ from lingraft.recipe.fields import setting_names
 from lingraft.recipe.overrides import Assignment
 from lingraft.recipe.schema import MAX_SEED
 from lingraft.registry import Settings
+from lingraft.store import expanded
 
 
 def check_number(value: Any, name: str, *, at_least: int) -> None:
@@ -35,6 +37,28 @@ def check_path(value: Any, name: str, what: str = "a path") -> None:
     if not isinstance(value, str | os.PathLike):
         msg = f"{name}: of type {type(value).__name__}; give {what}"
         raise RecipeError(msg)
+
+
+def given_path(value: Any, name: str) -> Path:
+    """Return a path with the home folder in place of `~`; raises `RecipeError` for other values."""
+    check_path(value, name)
+    return expanded(Path(value))
+
+
+def given_store(store: Any) -> Path:
+    """Return the folder of a store, `Path()` if none is named: `Runtime` then chooses one."""
+    folder = given_path(store or "", "store")
+    # The current folder, which has the same name as no folder.
+    return folder.absolute() if store and folder == Path() else folder
+
+
+def given_names(value: Any, name: str, what: str) -> list[str]:
+    """Return names that may be given as one string; raises `RecipeError` for other values."""
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, Sequence) or not all(isinstance(one, str) for one in values):
+        msg = f"{name}: of type {type(value).__name__}; give {what}, or a list of them"
+        raise RecipeError(msg)
+    return list(values)
 
 
 def check_seed(seed: Any) -> None:
@@ -61,14 +85,20 @@ def assignments(values: Any, argument: str) -> list[Assignment]:
         if not isinstance(name, str) or not name.strip():
             msg = f"{where}: no name of a setting; give its dotted path"
             raise RecipeError(msg)
-        try:
-            # The same plain values that a recipe file holds; a path is its text.
-            plain = json.loads(json.dumps(value, default=os.fspath))
-        except (TypeError, ValueError) as error:
-            msg = f"{where}: a {type(value).__name__} is no value of a setting; give plain values"
-            raise RecipeError(msg) from error
-        found.append(Assignment(name.strip(), plain, where))
+        found.append(Assignment(name.strip(), plain_value(value, where), where))
     return found
+
+
+def plain_value(value: Any, where: str) -> Any:
+    """Return a value as a recipe file holds it: a path is its text, a tuple is a list.
+
+    Raises `RecipeError` for an object that no recipe can hold; `where` names it.
+    """
+    try:
+        return json.loads(json.dumps(value, default=os.fspath))
+    except (TypeError, ValueError) as error:
+        msg = f"{where}: a {type(value).__name__} is no value of a setting; give plain values"
+        raise RecipeError(msg) from error
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from lingraft.checkpoint.load_model import dtype_name
 from lingraft.corpus.script_check import find_wrong_script
-from lingraft.errors import CorpusError, RecipeError, did_you_mean, named_errors
+from lingraft.errors import CorpusError, RecipeError, named_errors
 from lingraft.evaluation import ModelScores, ScoredModel, compare, score_folder
 from lingraft.evaluation.lost_ability import lost_abilities
 from lingraft.evaluation.score_model import cut_documents, score_model
@@ -33,8 +34,6 @@ from lingraft.recipe.overrides import Assignment, override
 from lingraft.recipe.problems import parse_settings
 from lingraft.recipe.tree import Tree
 from lingraft.store import temporary_folder
-
-DTYPES = ("auto", "stored", "float32", "bfloat16", "float16", "float64")
 
 
 @dataclass(frozen=True)
@@ -109,17 +108,18 @@ def evaluate(
     documents = {}
     for tag, given in texts_by_tag(texts, "texts").items():
         documents[tag] = _documents(tag, given, chosen)
-    _check(models, dtype, seed)
+    _check(models, seed)
+    dtype = dtype_name(dtype)
     with argument_names(evaluate):
-        computed_on = Runtime(device=device).available_device()
+        computed_on = Runtime(device=str(device)).available_device()
     check_tasks(chosen.tasks)
-    quiet_libraries()
     with (
         send_lines_to(log),
         argument_names(evaluate),
         TemporaryDirectory(prefix="lingraft-", dir=temporary_folder()) as scratch,
         ExitStack() as stack,
     ):
+        quiet_libraries()
         opened: dict[str, OpenModel] = {}
         folder = Path(scratch, "models")
         # Errors name the models of the caller instead of temporary folders.
@@ -222,15 +222,12 @@ def _settings(
     return parse_settings(override(Tree({}), [*given, *others], Evaluation), Evaluation)
 
 
-def _check(models: Any, dtype: str, seed: int) -> None:
+def _check(models: Any, seed: int) -> None:
     """Raise `RecipeError` for arguments that only some models would use."""
     if not isinstance(models, Mapping) or not models:
         msg = "models: give at least one by name, such as {'base': (model, tokenizer)}"
         raise RecipeError(msg)
     check_seed(seed)
-    if dtype not in DTYPES:
-        msg = f"dtype: {dtype!r} is not known; {did_you_mean(str(dtype), DTYPES)}"
-        raise RecipeError(msg)
 
 
 def _folder_name(name: str, number: int, folder: Path) -> str:

@@ -7,11 +7,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lingraft.errors import RecipeError
-from lingraft.library.arguments import argument_names, assignments, check_number, check_path
+from lingraft.library.arguments import (
+    argument_names,
+    assignments,
+    check_number,
+    check_path,
+    given_names,
+    given_path,
+    given_store,
+)
 from lingraft.pipeline import Run
 from lingraft.progress import LogLine, say, send_lines_to
 from lingraft.recipe import Runtime
+from lingraft.store import expanded
 from lingraft.trainers.handover_checks import find_data, find_engine
 from lingraft.trainers.manifest import Handover
 from lingraft.trainers.origin import find_recipe, recorded_keys, store_of
@@ -61,24 +69,19 @@ def handover(
     check_number(workers, "workers", at_least=1)
     given = run_or_recipe.folder if isinstance(run_or_recipe, Run) else run_or_recipe
     check_path(given, "run_or_recipe", "a path, or a Run")
-    check_path(output, "output")
-    if store is not None:
-        check_path(store, "store")
-    forms = [data] if isinstance(data, str) else data
-    if not isinstance(forms, Sequence):
-        msg = f"data: of type {type(data).__name__}; give a form, or a list of forms"
-        raise RecipeError(msg)
-    path = Path(given)
+    folder, place = given_path(output, "output"), given_store(store)
+    forms = given_names(data, "data", "a form")
+    path = expanded(Path(given))
     with send_lines_to(log), argument_names(handover):
         recipe = find_recipe(path, changes)
         runtime = Runtime(
-            store=Path(store or store_of(path)), device=device, workers=Workers(workers)
+            store=place if store else store_of(path), device=str(device), workers=Workers(workers)
         )
         return hand_over(
             recipe,
             runtime,
             find_engine(to),
-            Path(output),
+            folder,
             data=find_data(forms),
             recorded=recorded_keys(path),
             log=say,

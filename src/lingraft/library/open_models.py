@@ -89,9 +89,10 @@ def open_model(model: ModelLike, folder: Path) -> OpenModel:
             raise ModelError(msg)
         loaded = _without_wrapper(loaded)
         # Written first: config.json names ids of special tokens that the tokenizer may not name.
-        loaded.config.save_pretrained(folder)
+        # Not by save_pretrained, which refuses settings of generation that contradict each other.
+        loaded.config.to_json_file(folder / "config.json")
         if getattr(loaded, "generation_config", None) is not None:
-            loaded.generation_config.save_pretrained(folder)
+            loaded.generation_config.to_json_file(folder / "generation_config.json")
         return OpenModel(folder, save_given_tokenizer(tokenizer, folder), loaded)
     msg = (
         f"models: {folder.name}: got {type(model).__name__}; expected (model, tokenizer), a run, a "

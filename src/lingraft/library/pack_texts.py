@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _BATCH = 1000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PackedText:
     """Blocks of token ids: a data set for a training loop, with arrays and a `datasets.Dataset`.
 

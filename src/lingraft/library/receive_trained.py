@@ -8,11 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.errors import RecipeError
-from lingraft.library.arguments import argument_names, assignments, check_path
+from lingraft.library.arguments import (
+    argument_names,
+    assignments,
+    check_path,
+    given_path,
+    given_store,
+)
 from lingraft.pipeline import Run
 from lingraft.progress import LogLine, say, send_lines_to
 from lingraft.recipe import Runtime
 from lingraft.report import write_report
+from lingraft.store import expanded
 from lingraft.trainers.origin import store_of
 from lingraft.trainers.receive_model import Origin, receive_model
 
@@ -50,18 +57,16 @@ def receive(
     """
     changes = assignments(overrides, "overrides")
     given = run.folder if isinstance(run, Run) else run
-    check_path(folder, "folder")
     check_path(given, "run", "a path, or a Run")
-    check_path(runs, "runs")
-    if store is not None:
-        check_path(store, "store")
+    trained, place = given_path(folder, "folder"), given_path(runs, "runs")
+    stored = given_store(store)
     if name is not None and not isinstance(name, str):
         msg = f"name: of type {type(name).__name__}; give the name of a run folder"
         raise RecipeError(msg)
     with send_lines_to(log), argument_names(receive):
-        path = Path(given)
+        path = expanded(Path(given))
         origin = Origin.find(path, changes)
-        runtime = Runtime(Path(runs), Path(store or store_of(path)), device)
+        runtime = Runtime(place, stored if store else store_of(path), str(device))
         return receive_model(
-            Path(folder), origin, runtime, write_report=write_report, name=name, log=say
+            trained, origin, runtime, write_report=write_report, name=name, log=say
         )

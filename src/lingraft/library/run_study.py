@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.errors import RecipeError
-from lingraft.library.arguments import argument_names, assignments, check_number
+from lingraft.library.arguments import (
+    argument_names,
+    assignments,
+    check_number,
+    given_path,
+    given_store,
+    plain_value,
+)
 from lingraft.progress import LogLine, say, send_lines_to
 from lingraft.recipe import Runtime
 from lingraft.recipe.tree import Tree
@@ -59,14 +66,17 @@ def study(
     if not isinstance(definition, str | os.PathLike | Mapping):
         msg = f"definition: of type {type(definition).__name__}; give a study file or a mapping"
         raise RecipeError(msg)
+    places = (given_path(runs, "runs"), given_store(store))
     with send_lines_to(log), argument_names(study):
+        how = StudyRuntime(Runtime(*places, str(device), str(precision)), workers)
         if isinstance(definition, Mapping):
             folder = Path()
-            chosen = parse_study(Tree(dict(definition)), folder / "study", changes)
+            tree = Tree(plain_value(dict(definition), "definition"))
+            chosen = parse_study(tree, folder / "study", changes)
         else:
-            folder = Path(definition).parent
-            chosen = read_study(Path(definition), changes)
-        how = StudyRuntime(Runtime(Path(runs), Path(store or ""), device, precision), workers)
+            file = given_path(definition, "definition")
+            folder = file.parent
+            chosen = read_study(file, changes)
         finished = run_study(chosen, how, write_report=write_report, folder=folder, log=say)
         write_study_report(finished.folder)
     raise_for_failures(finished)

@@ -9,6 +9,7 @@ from typing import Any
 
 from lingraft.certificate import Certificate
 from lingraft.checkpoint import load_model
+from lingraft.checkpoint.load_model import dtype_name
 from lingraft.errors import StoreError
 from lingraft.forecast.prediction import Prediction, read_predictions
 from lingraft.measurement import metric_changes, read_measurements
@@ -16,7 +17,7 @@ from lingraft.measurement_table import MeasurementTable
 from lingraft.pipeline.run_files import read_run
 from lingraft.pipeline.run_folder import read_record, read_run_record
 from lingraft.pipeline.run_summary import answer, headline
-from lingraft.recipe import Recipe, parse_recipe
+from lingraft.recipe import Recipe, Runtime, parse_recipe
 from lingraft.recipe.tree import Tree
 from lingraft.store import WARNINGS, expanded
 from lingraft.tokenizer.loaded_settings import load_auto_tokenizer
@@ -98,10 +99,12 @@ class Run:
         """Return the adapted model, in evaluation mode, and its transformers tokenizer.
 
         `dtype` is the name of a torch data type, "stored" for that of the files, or "auto": the
-        stored one on a GPU, float32 elsewhere.
+        stored one on a GPU, float32 elsewhere. Raises `RecipeError` for a device that this machine
+        lacks.
         """
+        name, place = dtype_name(dtype), Runtime(device=str(device)).available_device()
         tokenizer = load_auto_tokenizer(self.model_path)
-        return load_model(self.model_path, device, dtype), tokenizer
+        return load_model(self.model_path, place, name), tokenizer
 
 
 def load_run(path: str | Path) -> Run:
