@@ -43,6 +43,25 @@ ROWS = {
 }
 
 
+def chats_with_pictures() -> pa.Table:
+    """Return conversations with a column of images, as `datasets` writes them; none is valid."""
+    turns = [
+        [{"role": "user", "content": text}, {"role": "assistant", "content": "हाँ"}]
+        for text in ROWS["lines"]
+    ]
+    picture = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    pictures = pa.array([{"bytes": b"no image"}] * len(turns), picture)
+    message = {name: {"dtype": "string", "_type": "Value"} for name in ("role", "content")}
+    features = {
+        "image": {"_type": "Image"},
+        "messages": {"feature": message, "_type": "List"},
+    }
+    table = pa.table({"image": pictures, "messages": turns})
+    return table.replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
+
+
 @pytest.fixture
 def hub(hub_commands, tmp_path):
     lines, table = tmp_path / "hub/datasets/me/lines/data", tmp_path / "hub/datasets/me/table/data"
@@ -56,6 +75,9 @@ def hub(hub_commands, tmp_path):
         table / "train-00000.parquet",
         row_group_size=100,
     )
+    pictures = tmp_path / "hub/datasets/me/pictures/data"
+    pictures.mkdir(parents=True)
+    pq.write_table(chats_with_pictures(), pictures / "train-00000.parquet")
     for name in ("secret", "broken"):
         folder = tmp_path / "hub/datasets/me" / name / "data"
         folder.mkdir(parents=True)
@@ -126,6 +148,14 @@ def test_data_sets_are_read_whatever_their_format(hub, ask):
     assert lines["identity"] == stored["identity"]
     assert lines["identity"]["sources"][0]["revision"] == hub.commit("datasets", "me/lines")
     assert lines["notes"]["sources"][0]["source"] == "hf:me/lines/train"
+
+
+@pytest.mark.usefixtures("hub")
+def test_of_a_chat_only_the_columns_of_the_conversation_are_read(ask):
+    """An image next to the messages is not decoded, and one that is broken is no error."""
+    chat = {"hub": "me/pictures", "format": "chat"}
+    read, stored = ask({"sources": chat}, {"sources": {**chat, "streaming": False}})
+    assert read["texts"] == stored["texts"] == sorted(f"{text}\n\nहाँ" for text in ROWS["lines"])
 
 
 @pytest.mark.usefixtures("hub")

@@ -135,9 +135,10 @@ def _records(source: Source) -> Iterator[dict[str, Any]]:
     if not isinstance(records, (datasets.Dataset, datasets.IterableDataset)):
         msg = f"{source.label}: {source.split!r} is not a single split; choose one of its splits"
         raise HubError(msg)
-    columns = columns_of(records.column_names or (), source.fields_read)
+    names = records.column_names or ()
+    columns = columns_of(names, source.fields_among(names))
     if columns:
-        # A parquet reader then downloads only these columns.
+        # A parquet reader then downloads only these columns, and no image is decoded.
         records = records.select_columns(columns)
     iterator = iter(records)
     try:

@@ -208,6 +208,13 @@ class Source(Settings):
         fields = conversation_fields(self.text_field) if is_chat else (self.text_field,)
         return (*fields, *self.columns)
 
+    def fields_among(self, names: Collection[str]) -> tuple[str, ...]:
+        """Return the fields that are read of a data set with these: of a chat, those that exist."""
+        if self.format != "chat":
+            return self.fields_read
+        found = [name for name in conversation_fields(self.text_field) if name in names]
+        return (*found, *self.columns) if found else self.fields_read
+
     @property
     def is_streamed(self) -> bool:
         """Whether the source is read only as far as its text is needed."""
