@@ -148,10 +148,18 @@ Name = Annotated[
 Runs = Annotated[
     Path, typer.Option("--runs", help="The folder of all run folders.", rich_help_panel="Where")
 ]
+
+
+def _named_folder(given: Path | None) -> Path | None:
+    """Return the current folder by its whole name: `Path(".")` stands for no folder at all."""
+    return given.absolute() if given == Path() else given
+
+
 StoreFolder = Annotated[
     Path | None,
     typer.Option(
         "--store",
+        callback=_named_folder,
         help="Where finished stages are cached for later runs (default: LINGRAFT_STORE, or "
         "runs/.store).",
         rich_help_panel="Where",
@@ -225,8 +233,13 @@ def print_table(table: Any) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print plain JSON."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=1))
+    """Print plain JSON, with letters that standard output lacks as escapes of JSON."""
+    text = json.dumps(value, ensure_ascii=False, indent=1)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=1)
+    typer.echo(text)
 
 
 def print_warnings(folder: Path) -> None:
