@@ -235,8 +235,20 @@ ASKED_IN_TURNS = [{"from": "human", "value": "Ask"}, {"from": "gpt", "value": "A
             [("system", "Own"), *EXCHANGE],
         ),
         (
+            {"messages": messages_of([("System", "Own"), *EXCHANGE]), "system": "Rules"},
+            [("system", "Own"), *EXCHANGE],
+        ),
+        (
             {"input": messages_of(EXCHANGE[:1]), "output": "Answer", "system_prompt": "Rules"},
             [("system", "Rules"), *EXCHANGE],
+        ),
+        (
+            {
+                "prompt": messages_of(EXCHANGE[:1]),
+                "completion": "Answer",
+                "history": [["One", "Two"]],
+            },
+            [("user", "One"), ("assistant", "Two"), *EXCHANGE],
         ),
         (
             {"system": "Rules", "history": [["One", "Two"]], "instruction": "Ask", "input": ""}
@@ -257,6 +269,8 @@ ASKED_IN_TURNS = [{"from": "human", "value": "Ask"}, {"from": "gpt", "value": "A
 def test_no_part_of_a_conversation_is_left_out(row, pairs):
     """The system prompt next to the messages, earlier turns and every context are read."""
     assert list(parse_conversation(row, "text", "x").messages) == messages_of(pairs)
+    for field in row.keys() & {"messages", "conversations"}:
+        assert list(parse_conversation(row, field, "x").messages) == messages_of(pairs)
 
 
 @pytest.mark.parametrize(
@@ -264,6 +278,10 @@ def test_no_part_of_a_conversation_is_left_out(row, pairs):
     [
         (
             {"question": "Ask", "context": {"title": "Rain"}, "answer": "Answer"},
+            "message 1 (user) has no text",
+        ),
+        (
+            {"history": ["Earlier"], "instruction": "Ask", "output": "Answer"},
             "message 1 (user) has no text",
         ),
         (

@@ -153,7 +153,7 @@ def decode_document(content: bytes) -> str:
 def conversation_fields(field: str) -> tuple[str, ...]:
     """Return the fields of a record from which `parse_conversation` may take the conversation."""
     if field != "text":
-        return (field,)
+        return (field, *SYSTEM_FIELDS)
     return (
         *MESSAGE_FIELDS,
         *QUESTION_FIELDS,
@@ -180,7 +180,8 @@ def parse_conversation(record: Mapping[str, Any], field: str, place: str) -> Con
         messages = _first_value(record, MESSAGE_FIELDS)
         if messages is None:
             messages = _instruction_messages(record)
-        content = content if messages is None else _with_system(messages, record)
+        content = content if messages is None else messages
+    content = _with_system(content, record)
     if content == "":
         return Conversation("")
     if isinstance(content, str):
@@ -259,7 +260,8 @@ def _with_system(messages: Any, record: Mapping[str, Any]) -> Any:
     system = next((record[name] for name in SYSTEM_FIELDS if record.get(name)), None)
     if not (isinstance(system, (str, list)) and isinstance(messages, list) and messages):
         return messages
-    if _is_message(messages[0]) and messages[0].get("role", messages[0].get("from")) == "system":
+    first = messages[0]
+    if _is_message(first) and _known_role(str(first.get("role", first.get("from")))) == "system":
         return messages
     return [{"role": "system", "content": system}, *messages]
 
@@ -272,7 +274,7 @@ def _instruction_messages(record: Mapping[str, Any]) -> list[Any] | None:
     answers = answer if _are_messages(answer) else [{"role": "assistant", "content": answer}]
     # Conversational prompt-completion data, as TRL defines it: both fields are lists of messages.
     if _are_messages(question):
-        return [*question, *answers]
+        return [*_history(record), *question, *answers]
     # `input` is the question of some data sets and the context of an Alpaca instruction.
     question_field = next(name for name in QUESTION_FIELDS if record.get(name) is not None)
     for field in CONTEXT_FIELDS:
@@ -288,16 +290,15 @@ def _with_context(question: Any, context: Any) -> str | None:
 
 
 def _history(record: Mapping[str, Any]) -> list[Any]:
-    """Return the messages of the turns before an instruction."""
+    """Return the messages of the turns before an instruction; what is no turn has no text."""
     turns: Any = record.get(HISTORY_FIELD)
     if _are_messages(turns):
         return list(turns)
     messages = []
     for turn in turns if isinstance(turns, list) else ():
-        if isinstance(turn, list) and len(turn) == 2:
-            asked, answered = turn
-            messages.append({"role": "user", "content": asked})
-            messages.append({"role": "assistant", "content": answered})
+        asked, answered = turn if isinstance(turn, list) and len(turn) == 2 else (None, None)
+        messages.append({"role": "user", "content": asked})
+        messages.append({"role": "assistant", "content": answered})
     return messages
 
 
