@@ -256,6 +256,8 @@ def test_every_name_of_the_base_of_positions_is_written(kind, names, scaling, tm
     config = AutoConfig.for_model(kind, rope_parameters=rope).to_dict()
     made, _ = written(tmp_path, config, identity_splice(2), 2)
     assert {name: made[name] for name in names} == names
+    # Transformers 4 does not save this name of ModernBERT: a returned one would differ.
+    assert kind != "modernbert-decoder" or "rope_theta" not in made
     read = (AutoConfig.from_pretrained(tmp_path / name) for name in ("source", "output"))
     before, after = (one.rope_parameters for one in read)
     assert before == after

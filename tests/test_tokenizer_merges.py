@@ -163,7 +163,9 @@ def test_the_first_token_to_go_is_the_least_used_leaf_and_kept_ids_stay(pairs, w
 def test_runs_of_white_space_are_never_taken_out():
     """Runs of spaces stay, however little used they are: they indent code in every language."""
     vocab = {character: byte for byte, character in enumerate(byte_characters())}
-    merges = [["Ġ", "a"], ["Ġ", "Ġ"], ["ĠĠ", "ĠĠ"], ["ĠĠ", "Ċ"]]
+    # The last two make U+3000, which indents Chinese text, and a run of it.
+    merges = [["Ġ", "a"], ["Ġ", "Ġ"], ["ĠĠ", "ĠĠ"], ["ĠĠ", "Ċ"], ["ã", "Ģ"], ["ãĢ", "Ģ"]]
+    merges.append(["ãĢĢ", "ãĢĢ"])
     vocab |= {"".join(pair): number for number, pair in enumerate(merges, 256)}
     data = tokenizer_data(bpe_model(vocab, merges), **byte_level_parts(GPT2_REGEX))
     assert choose_leaves(ByteLevel(data), Counter({256: 9}), 99) == [256]

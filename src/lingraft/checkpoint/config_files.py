@@ -85,7 +85,8 @@ RESIZED_TO = "lingraft_ids"
 def write_configs(source: Path, output: Path, splice: Splice, layout: Layout) -> None:
     """Write config.json and generation_config.json of the resized model.
 
-    A source without generation_config.json gets one with such settings in config.json.
+    A source without generation_config.json gets one with such settings in config.json if that names
+    special ids, or if there are ids to suppress.
     """
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     for part in text_parts(config):
@@ -105,7 +106,8 @@ def write_configs(source: Path, output: Path, splice: Splice, layout: Layout) ->
     suppressed = suppressed_ids(generation.pop("suppress_tokens", None) or [], splice, layout)
     if suppressed:
         generation["suppress_tokens"] = suppressed
-    if generation:
+    # Without the file, transformers reads config.json, and ids that it leaves out from the class.
+    if path.exists() or suppressed or any(key in generation for key in SPECIAL_IDS):
         write_json(output / "generation_config.json", generation, indent=2)
 
 
@@ -189,11 +191,12 @@ def set_vocabulary(config: dict[str, Any], rows: int) -> None:
         text["vocab_size_per_layer_input"] = rows
 
 
-# Names of transformers 4 for the base of the rotary embedding, by model type, next to rope_theta.
+# Names of transformers 4 for the base of the rotary embedding, by model type; of other types, it is
+# rope_theta. It knows that name of ModernBERT, too, but does not save it.
 _BASE_NAMES = {
-    "gpt_neox": "rotary_emb_base",
-    "gpt_neox_japanese": "rotary_emb_base",
-    "modernbert-decoder": "global_rope_theta",
+    "gpt_neox": ("rope_theta", "rotary_emb_base"),
+    "gpt_neox_japanese": ("rope_theta", "rotary_emb_base"),
+    "modernbert-decoder": ("global_rope_theta",),
 }
 # Its names for the base in layers with a window, of the model types that it reads such settings of.
 # OLMo 3 has one base for all layers there.
@@ -222,7 +225,7 @@ def _add_legacy_rope_keys(part: dict[str, Any]) -> None:
     if "rope_theta" not in rope:
         return
     # Not `setdefault`: with `rope_parameters`, a base next to it was not read.
-    for name in ("rope_theta", _BASE_NAMES.get(str(kind), "rope_theta")):
+    for name in _BASE_NAMES.get(str(kind), ("rope_theta",)):
         part[name] = rope["rope_theta"]
     if "partial_rotary_factor" in rope:
         part.setdefault("partial_rotary_factor", rope["partial_rotary_factor"])

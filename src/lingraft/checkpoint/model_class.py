@@ -61,9 +61,14 @@ def read_model_config(folder: Path) -> Any:
 
 def reads_setting(config_class: type[Any], name: str) -> bool:
     """Whether the code of a configuration or of its models names a setting."""
-    code = Path(inspect.getfile(config_class)).parent.glob("*.py")
+    own = Path(inspect.getfile(config_class))
     # transformers generates the other files from its modular ones, and runs only the others.
-    texts = [path.read_text("utf-8") for path in code if not path.name.startswith("modular_")]
+    code = [
+        path
+        for path in own.parent.glob("*.py")
+        if path == own or not path.name.startswith("modular_")
+    ]
+    texts = [path.read_text("utf-8") for path in code]
     return any(re.search(rf"\b{re.escape(name)}\b", text) for text in texts)
 
 

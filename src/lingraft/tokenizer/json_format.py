@@ -32,13 +32,15 @@ def parse_json(raw: bytes | str) -> Any:
     >>> parse_json("[" * 101 + "]" * 101)
     Traceback (most recent call last):
     ValueError: nested more than 100 levels deep
+    >>> parse_json("null") is None
+    True
     """
     too_deep = f"nested more than {DEPTH} levels deep"
     try:
         content = json.loads(raw)
     except RecursionError:
         raise ValueError(too_deep) from None
-    waiting = [(content, 1)]
+    waiting = [(content, 1)] if isinstance(content, dict | list) else []
     while waiting:
         part, depth = waiting.pop()
         if depth > DEPTH:

@@ -57,7 +57,7 @@ def choose_leaves(
         token_id = pieces[piece]
         if token_id in family.special or token_id in family.fallback or token_id in keep:
             return False
-        return not (surfaces[token_id] or b"").isspace()
+        return not (surfaces[token_id] or b"").decode(errors="replace").isspace()
 
     leaves = filter(is_leaf, merges_of)
     heap = [(usage[pieces[piece]], order_of[piece], piece) for piece in leaves]
