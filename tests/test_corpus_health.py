@@ -348,6 +348,7 @@ def test_named_held_out_text_is_checked_like_training_text(tmp_path):
         ("ดูที่www.example.comภาษาไทยต่อไป", "ดูที่ภาษาไทยต่อไป"),
         ("देखें https://a.example/x। फिर", "देखें । फिर"),
         ("https://hi.wikipedia.org/wiki/मुखपृष्ठ है", " है"),
+        ("https://en.wikipedia.org/wiki/Foo\u2013Bar and", " and"),
         ("See (https://a.example/b), or https://a.example/c_(d).", "See (), or ."),
     ],
 )

@@ -19,6 +19,7 @@ from lingraft.formatting import (
     number,
     percent,
     signed,
+    signed_fixed,
     signed_interval,
     signed_percent,
     size,
@@ -78,7 +79,7 @@ def test_what_is_no_number_is_said(value, shown):
     assert number(value) == shown
     if value is not None:
         assert factor(value) == signed_percent(value) == percent(value) == shown
-        assert signed(value) == shown
+        assert signed(value) == signed_fixed(value) == shown
         assert signed_interval(0.5, value, value) == f"{shown} to {shown}"
 
 

@@ -113,9 +113,9 @@ def wrong_calls_of_runs():
     yield lingraft.adapt, {**adapted, "trackers": 3}, "trackers: of type int; give the name"
     yield lingraft.evaluate, {"device": None}, "device 'None' is not known"
     yield lingraft.study, {"definition": None}, "definition: of type NoneType"
-    study = {"name": "s", "recipe": Path("none.yaml"), "axes": {"vocabulary.size": [1, 2]}}
+    study = {"name": "s", "recipe": Path("none.yaml"), "axes": {"vocabulary.size": range(1, 3)}}
     yield lingraft.study, {"definition": study}, "none.yaml: cannot be read"
-    yield lingraft.study, {"definition": {"name": object()}}, "definition: a dict is no value"
+    yield lingraft.study, {"definition": {"name": object()}}, "an object of type object is no value"
     yield lingraft.load_run, {"path": None}, "NoneType: no path"
 
 
@@ -243,6 +243,6 @@ def test_a_run_is_loaded_to_a_device_and_data_type_that_exist(tmp_path):
     """Others are refused before a file is read; torch's own data types are names, too."""
     run = lingraft.Run(tmp_path)
     for wrong in ({"dtype": "bf16"}, {"device": "cuda:99"}, {"device": None}):
-        with pytest.raises(lingraft.RecipeError, match=r"is not known|this machine has"):
+        with pytest.raises(lingraft.RecipeError, match=r"is not known|this machine has|no name of"):
             run.load(**wrong)
     assert dtype_name(torch.bfloat16) == "bfloat16"

@@ -402,7 +402,7 @@ def test_the_plan_counts_in_the_data_type_and_on_the_devices_of_the_training(
         return execution.precision == "auto"
 
     # As on a machine with a GPU.
-    monkeypatch.setattr("lingraft.recipe.runtime._check_available", lambda _: None)
+    monkeypatch.setattr("lingraft.recipe.runtime.check_available", lambda _: None)
     monkeypatch.setattr(Execution, "computes_in_bfloat16", computes_in_bfloat16)
     monkeypatch.setattr(Execution, "allows_tf32", lambda _: False)
     monkeypatch.setattr("lingraft.pipeline.planner.flops_per_second", speed)

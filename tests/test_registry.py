@@ -128,6 +128,14 @@ class Scaled(Choice):
 
     def rows(self):
         return 1.0
+
+    @property
+    def width(self):
+        return 3
+
+    @staticmethod
+    def scale():
+        return 5
 """
 
 
@@ -140,6 +148,7 @@ def test_a_script_has_the_same_keys_in_the_processes_that_it_starts(tmp_path):
         scope = runpy.run_path(str(file), run_name=name)
         codes.append(scope["code_of_methods"]({"scaled": {}}))
     assert codes[0] == codes[1]
-    file.write_text(SCRIPT.replace("1.0", "2.0"))
-    scope = runpy.run_path(str(file), run_name="__main__")
-    assert scope["code_of_methods"]({"scaled": {}}) != codes[0]
+    for changed in ("1.0", "3", "5"):
+        file.write_text(SCRIPT.replace(f"return {changed}", "return 7"))
+        scope = runpy.run_path(str(file), run_name="__main__")
+        assert scope["code_of_methods"]({"scaled": {}}) != codes[0]

@@ -105,7 +105,7 @@ def signed_fixed(value: float, decimals: int = 3) -> str:
     >>> signed_fixed(0.0714), signed_fixed(-0.0004), signed_fixed(2.4, decimals=0)
     ('+0.071', '0.000', '+2')
     """
-    text = f"{value:+,.{decimals}f}"
+    text = _signed(value, decimals)
     return text if text.strip("+-0.") else text[1:]
 
 

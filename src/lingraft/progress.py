@@ -70,24 +70,35 @@ def send_lines_to(log: LogLine | None) -> Iterator[None]:
     ['warning: no replay']
     """
     token = _RECEIVER.set(log if log is not None else _RECEIVER.get())
-    had_bars = _shows_transformers_bars()
+    had_bars, had_hub_bars = _shows_transformers_bars(), _shows_hub_bars()
     try:
         yield
     finally:
         _RECEIVER.reset(token)
         if had_bars and not _shows_transformers_bars():
             sys.modules[_TRANSFORMERS_LOGGING].enable_progress_bar()
+            # transformers turns both on.
+            if not had_hub_bars:
+                sys.modules[_HUB].disable_progress_bars()
 
 
-_TRANSFORMERS_LOGGING = "transformers.utils.logging"
+_TRANSFORMERS_LOGGING, _HUB = "transformers.utils.logging", "huggingface_hub.utils"
 
 
 def _shows_transformers_bars() -> bool:
     """Return whether transformers draws progress bars, or will draw them once it is imported."""
     library = sys.modules.get(_TRANSFORMERS_LOGGING)
     if library is None:
-        return os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS", "0").upper() in {"", "0", "FALSE"}
+        return _shows_hub_bars()
     return bool(library.is_progress_bar_enabled())
+
+
+def _shows_hub_bars() -> bool:
+    library = sys.modules.get(_HUB)
+    if library is None:
+        variable = os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS", "")
+        return variable.upper() not in {"1", "ON", "YES", "TRUE"}
+    return not library.are_progress_bars_disabled()
 
 
 def say(line: str) -> None:

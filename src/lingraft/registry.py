@@ -140,17 +140,17 @@ class Choice(Settings):
 
 C = TypeVar("C", bound=Choice)
 
-_CODE: dict[str, str] = {}
-"""The hash of the source of each registered method that is not lingraft's own, by name."""
+_CODE: dict[str, dict[str, str]] = {}
+"""Hashes of the source of registered methods that are not lingraft's own: name -> kind -> hash."""
 
 
-def code_of_methods(settings: Any) -> dict[str, str]:
-    """Return the hash of the source of each method in plain settings that is not lingraft's own.
+def code_of_methods(settings: Any) -> dict[str, dict[str, str]]:
+    """Return the hashes of the source of methods that are not lingraft's own, in plain settings.
 
     The versions of stages say when the code of lingraft changes. Nothing says it of other code.
     """
     if isinstance(settings, Mapping):
-        found = {name: _CODE[name] for name in settings if name in _CODE}
+        found = {name: dict(_CODE[name]) for name in settings if name in _CODE}
         inner: Iterable[Any] = settings.values()
     else:
         found, inner = {}, settings if isinstance(settings, list | tuple) else ()
@@ -162,7 +162,7 @@ def code_of_methods(settings: Any) -> dict[str, str]:
 def _code_of(cls: type[Choice]) -> str:
     """Return the hash of the source of a module, or of a class of a script or a notebook."""
     # Python finds the source of functions in the cells of a notebook, but not that of classes.
-    parts: list[Any] = list(filter(inspect.isfunction, vars(cls).values()))
+    parts = [_function_in(member) for member in vars(cls).values()]
     # A script has the second name in the processes that it starts.
     if cls.__module__ not in {"__main__", "__mp_main__"} and cls.__module__ in sys.modules:
         parts = [sys.modules[cls.__module__]]
@@ -171,6 +171,13 @@ def _code_of(cls: type[Choice]) -> str:
         with suppress(OSError, TypeError):  # no file, as for code that a program made
             source += inspect.getsource(part)
     return sha256(source.encode()).hexdigest()[:20]
+
+
+def _function_in(member: Any) -> Any:
+    """Return the function of a property or of a static, class or cached method."""
+    for name in ("__func__", "fget", "func"):
+        member = getattr(member, name, member)
+    return member
 
 
 class Registry(Generic[C]):
@@ -198,7 +205,7 @@ class Registry(Generic[C]):
         cls.is_registered = True
         if cls.__module__.partition(".")[0] != __package__:
             # Now, because the file may change while the class in memory stays.
-            _CODE[cls.name] = _code_of(cls)
+            _CODE.setdefault(cls.name, {})[self.kind] = _code_of(cls)
         return cls
 
     def _all(self) -> dict[str, type[C]]:
@@ -221,8 +228,8 @@ class Registry(Generic[C]):
         problem = ""
         if not (isinstance(cls, type) and issubclass(cls, Choice)):
             problem = f"is no method, but a {type(cls).__name__}"
-        elif cls.name != point.name:
-            problem = f"is called {cls.name!r}, and its entry point must be too"
+        elif (name := getattr(cls, "name", None)) != point.name:
+            problem = f"is called {name!r}, and its entry point must be too"
         elif self._classes.get(cls.name, cls) is not cls:
             problem = f"two methods are called {cls.name!r}"
         if problem:

@@ -15,7 +15,7 @@ from lingraft.errors import RecipeError, did_you_mean
 from lingraft.pipeline.model_shape import Shape
 from lingraft.training.batch_rule import default_sequences
 from lingraft.training.execution import WHOLE_GRADIENTS, Execution
-from lingraft.training.mfu import SPEEDS, flops_per_token
+from lingraft.training.mfu import IN_FLOAT32, SPEEDS, flops_per_token
 from lingraft.training.optimizer_memory import STATE_BYTES, OptimizerName
 
 UTILISATION = 0.4
@@ -34,8 +34,8 @@ GATHERED_BYTES = 8
 # counted on a CPU: 4.5 (Llama-2, Llama-3) and 5.3 (Qwen3) in autocast, 3.8 and 4.7 where weights
 # are in bfloat16. Layers without a gated MLP keep less (2.8 for GPT-NeoX).
 ACTIVATION_BYTES = 4.6
-# Of each unit of width, at the input of a layer: float32 in autocast, else bfloat16.
-INPUT_BYTES = {True: 4, False: 2}
+# In float32, 1.54 times as much was counted.
+ACTIVATIONS_IN_FLOAT32 = 1.55
 # A weight that autocast has converted, in a process of its own.
 CONVERTED_BYTES = 2
 
@@ -143,8 +143,12 @@ def cost_of(
         micro_tokens = _default_micro_tokens(shape.parameters, tokens, devices)
     layers, width = max(1, shape.layers), max(1, shape.width)
     activations = micro_tokens * ACTIVATION_BYTES * (shape.body - shape.idle) / width
-    in_autocast = devices == 1 and optimizer != "adamw8bit_bfloat16"
-    inputs = micro_tokens * INPUT_BYTES[in_autocast] * shape.width * shape.layers
+    in_float32 = gpus is not None and gpus.kind in IN_FLOAT32 and optimizer != "adamw8bit_bfloat16"
+    if in_float32:
+        activations *= ACTIVATIONS_IN_FLOAT32
+    in_autocast = devices == 1 and not in_float32 and optimizer != "adamw8bit_bfloat16"
+    # The input of a layer is float32 in autocast, too.
+    inputs = micro_tokens * (4 if in_autocast or in_float32 else 2) * shape.width * shape.layers
     memory = states / devices + LOGITS_BYTES
     if in_autocast:
         memory += CONVERTED_BYTES * shape.multiplied

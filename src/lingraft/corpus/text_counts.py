@@ -33,8 +33,8 @@ MARKS = {
 """Tokenizer -> its mark, the pattern of a word with the mark, and the command that joins words."""
 
 # Text without spaces goes on after an address without one: letters of such scripts, and signs like
-# the Chinese full stop, are no part of it. Brackets are, if both are.
-_OF_ADDRESS = rf"[^\s<>\"'()[\p{{P}}--\p{{ASCII}}]{letters_in(UNSPACED_SCRIPTS)}]"
+# the Chinese full stop, are no part of it. Dashes are (Wikipedia), and brackets, if both are.
+_OF_ADDRESS = rf"[^\s<>\"'()[\p{{P}}--[\p{{ASCII}}\p{{Pd}}]]{letters_in(UNSPACED_SCRIPTS)}]"
 _REST_OF_ADDRESS = rf"(?:{_OF_ADDRESS}|\({_OF_ADDRESS}*\))+(?<![.,;:!?])"
 URL = regex.compile(rf"https?://{_REST_OF_ADDRESS}|www\.[\w-]+\.{_REST_OF_ADDRESS}", regex.VERSION1)
 """A web address, without the punctuation of the sentence after it."""

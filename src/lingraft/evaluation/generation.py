@@ -193,7 +193,9 @@ CACHES = ("past_key_values", "cache_params", "state")
 
 
 def read_with_cache(model: Any, ids: Any, cache: Any) -> tuple[Any, Any]:
-    """Read ids after those in the cache; return the logits and the cache.
+    """Read ids after those in the cache; return the logits of the last one and the cache.
+
+    A model that cannot leave the others out returns the logits of every id.
 
     Raises `ModelError` for a model without a cache.
     """
@@ -205,7 +207,9 @@ def read_with_cache(model: Any, ids: Any, cache: Any) -> tuple[Any, Any]:
             "by token; leave generation out (evaluation.generation: null)"
         )
         raise ModelError(msg)
-    output = model(input_ids=ids, use_cache=True, **{names[0]: cache})
+    # Logits of a prompt of 65,536 tokens are 17 GB for the vocabulary of Llama 3.
+    settings = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
+    output = model(input_ids=ids, use_cache=True, **{names[0]: cache}, **settings)
     return output.logits, getattr(output, names[0])
 
 

@@ -11,7 +11,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from lingraft.errors import LingraftError, RecipeError
+from lingraft.errors import LingraftError, RecipeError, one_line
 from lingraft.recipe.fields import setting_names
 from lingraft.recipe.overrides import Assignment
 from lingraft.recipe.schema import MAX_SEED
@@ -90,15 +90,24 @@ def assignments(values: Any, argument: str) -> list[Assignment]:
 
 
 def plain_value(value: Any, where: str) -> Any:
-    """Return a value as a recipe file holds it: a path is its text, a tuple is a list.
+    """Return a value as a recipe file holds it: a path is its text, a tuple or range is a list.
 
     Raises `RecipeError` for an object that no recipe can hold; `where` names it.
     """
     try:
-        return json.loads(json.dumps(value, default=os.fspath))
+        return json.loads(json.dumps(value, default=_plain))
     except (TypeError, ValueError) as error:
-        msg = f"{where}: a {type(value).__name__} is no value of a setting; give plain values"
+        msg = f"{where}: {one_line(error)}; give plain values"
         raise RecipeError(msg) from error
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, range):
+        return list(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    msg = f"an object of type {type(value).__name__} is no value of a setting"
+    raise TypeError(msg)
 
 
 @contextmanager

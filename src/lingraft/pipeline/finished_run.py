@@ -17,7 +17,8 @@ from lingraft.measurement_table import MeasurementTable
 from lingraft.pipeline.run_files import read_run
 from lingraft.pipeline.run_folder import read_record, read_run_record
 from lingraft.pipeline.run_summary import answer, headline
-from lingraft.recipe import Recipe, Runtime, parse_recipe
+from lingraft.recipe import Recipe, parse_recipe
+from lingraft.recipe.runtime import check_available, fastest_device
 from lingraft.recipe.tree import Tree
 from lingraft.store import WARNINGS, expanded
 from lingraft.tokenizer.loaded_settings import load_auto_tokenizer
@@ -102,7 +103,10 @@ class Run:
         stored one on a GPU, float32 elsewhere. Raises `RecipeError` for a device that this machine
         lacks.
         """
-        name, place = dtype_name(dtype), Runtime(device=str(device)).available_device()
+        name, place = dtype_name(dtype), str(device)
+        if place == "auto":
+            place = fastest_device()
+        check_available(place, "device")
         tokenizer = load_auto_tokenizer(self.model_path)
         return load_model(self.model_path, place, name), tokenizer
 

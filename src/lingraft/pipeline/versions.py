@@ -30,7 +30,7 @@ STAGE_VERSIONS = {
     "source-check": 2,
     "result-check": 1,
     "scoring": 7,
-    "tasks": 5,
+    "tasks": 6,
     "evaluation": 11,
     "prediction": 5,
     "probe": 5,

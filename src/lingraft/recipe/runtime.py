@@ -73,12 +73,7 @@ class Runtime:
         """Return the device to compute on: with `auto`, the fastest that torch finds."""
         if self.device != "auto":
             return self.device
-        # Imported here, because reading a recipe and its runtime must not take seconds.
-        import torch
-
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
+        return fastest_device()
 
     def available_device(self) -> str:
         """Return the device to compute on; raises `RecipeError` if torch does not find it here.
@@ -86,19 +81,34 @@ class Runtime:
         `resolved_device` also returns devices of other machines, for which plans are made.
         """
         if self.device not in {"auto", "cpu"}:
-            _check_available(self.device)
+            check_available(self.device)
         return self.resolved_device()
 
 
-def _check_available(name: str) -> None:
-    """Raise `RecipeError` for a device that torch does not find on this machine."""
+def fastest_device() -> str:
+    """Return the fastest device that torch finds on this machine."""
+    # Imported here, because reading a recipe and its runtime must not take seconds.
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def check_available(name: str, option: str = "--device") -> None:
+    """Raise `RecipeError` for a device that torch does not find on this machine.
+
+    `option` is what named it. Kinds of devices that recipes cannot name are left to torch.
+    """
     import torch
 
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        msg = f"--device {name}: no name of a device; give {NAMES_OF_DEVICES}"
+        msg = f"{option} {name}: no name of a device; give {NAMES_OF_DEVICES}"
         raise RecipeError(msg) from error
+    if device.type not in DEVICES:
+        return
     found = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": torch.backends.mps.is_available()}
     kind, count = device.type, int(found[device.type])
     # torch keeps an index in 8 bits: for it, cuda:256 is cuda:0.
@@ -108,7 +118,7 @@ def _check_available(name: str) -> None:
     if count:
         last = f" to {kind}:{count - 1}" if count > 1 else ""
         problem = f"has {kind}:0{last} only"
-    msg = f"--device {name}: this machine {problem}; give one that it has, or auto"
+    msg = f"{option} {name}: this machine {problem}; give one that it has, or auto"
     raise RecipeError(msg)
 
 

@@ -41,10 +41,9 @@ SPEEDS = {
     "T4": (8.1e12, 16e9),
     "V100": (15.7e12, 32e9),
 }
-"""Dense bfloat16 FLOP/s and bytes of memory of a device, from data sheets.
-
-T4 and V100 have no bfloat16: training is in float32 there.
-"""
+"""Dense bfloat16 FLOP/s and bytes of memory of a device, from data sheets."""
+IN_FLOAT32 = frozenset({"T4", "V100"})
+"""Devices without bfloat16, whose speed is that of float32: training is in float32 there."""
 
 
 def flops_per_token(multiplied: float, trained: float) -> float:
