@@ -88,6 +88,7 @@ BASES = (
     ("0.2M-20", "0.2M-5"),
     ("0.2M-80", "0.2M-5"),
     ("1M-20", "1M-5"),
+    ("1M-80", "1M-5"),
     ("1M-5", "0.2M-5"),
 )
 """Pairs of bases that differ in their text or in their size alone."""
