@@ -141,20 +141,14 @@ def cost_of(
     states = of_trained * trained + of_frozen * (shape.parameters - trained)
     if micro_tokens is None:
         micro_tokens = _default_micro_tokens(shape.parameters, tokens, devices)
-    layers, width = max(1, shape.layers), max(1, shape.width)
-    activations = micro_tokens * ACTIVATION_BYTES * (shape.body - shape.idle) / width
     in_float32 = gpus is not None and gpus.kind in IN_FLOAT32 and optimizer != "adamw8bit_bfloat16"
-    if in_float32:
-        activations *= ACTIVATIONS_IN_FLOAT32
     in_autocast = devices == 1 and not in_float32 and optimizer != "adamw8bit_bfloat16"
-    # The input of a layer is float32 in autocast, too.
-    inputs = micro_tokens * (4 if in_autocast or in_float32 else 2) * shape.width * shape.layers
     memory = states / devices + LOGITS_BYTES
     if in_autocast:
         memory += CONVERTED_BYTES * shape.multiplied
     if gpus and devices > 1:
         # The embeddings, and two layers: the next is gathered while the current one is computed.
-        gathered = shape.parameters - shape.body + 2 * shape.body // layers
+        gathered = shape.parameters - shape.body + 2 * shape.body // max(1, shape.layers)
         memory += GATHERED_BYTES * gathered
         # A step of several micro-batches reduces gradients once where whole ones fit.
         gradients = 4.0 * trained
@@ -163,9 +157,24 @@ def cost_of(
     # each with the weight and two moments of a trained parameter: its state without the gradient.
     disk = 2.0 * shape.parameters * 2 + CHECKPOINTS_AT_ONCE * (of_trained - of_frozen) * trained
     flops = tokens * flops_per_token(shape.multiplied, shape.multiplied)
+    kept, recomputed = _activations(shape, micro_tokens, in_autocast, in_float32)
+    return Cost(tokens, flops, memory + kept, memory + recomputed, disk, gpus)
+
+
+def _activations(
+    shape: Shape,
+    tokens: int,
+    in_autocast: bool,  # noqa: FBT001 - one of the two at most
+    in_float32: bool,  # noqa: FBT001
+) -> tuple[float, float]:
+    """Return the bytes of activations of a micro-batch, by default and with --recompute."""
+    kept = tokens * ACTIVATION_BYTES * (shape.body - shape.idle) / max(1, shape.width)
+    if in_float32:
+        kept *= ACTIVATIONS_IN_FLOAT32
+    # The input of a layer is float32 in autocast, too.
+    inputs = tokens * (4 if in_autocast or in_float32 else 2) * shape.width * shape.layers
     # With --recompute, a layer keeps its input, and one layer at a time is computed again.
-    recomputed = memory + min(activations, inputs + activations / layers)
-    return Cost(tokens, flops, memory + activations, recomputed, disk, gpus)
+    return kept, min(kept, inputs + kept / max(1, shape.layers))
 
 
 def _default_micro_tokens(parameters: int, tokens: int, devices: int) -> int:
