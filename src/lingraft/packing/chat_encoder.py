@@ -2,7 +2,8 @@
 
 A message may contain the text `<|im_end|>`. If the rendered conversation were encoded directly,
 this text would end the turn. Three steps prevent it:
-1. In each message, special tokens, and text like numbered marks, are replaced by numbered marks.
+1. In each message, special tokens, and the character that begins a mark, are replaced by numbered
+   marks.
 2. The template renders the conversation. All special tokens in the result are from the template;
    they are replaced by the placeholders of the tokenizer family, which become their ids.
 3. The numbered marks are replaced by the original text, which is encoded as text.
@@ -25,8 +26,9 @@ NO_TEMPLATE = (
     "text as plain text (format: text)"
 )
 _MATCHES_NOTHING = re.compile(r"(?!)")
-# A numbered mark. U+FDD2 and U+FDD3 are noncharacters, which text should not contain.
-_MARK = re.compile("\ufdd2(\\d+)\ufdd3")
+# A numbered mark is between U+FDD2 and U+FDD3: noncharacters, which text should not contain.
+_BEGIN = "\ufdd2"
+_MARK = re.compile(f"{_BEGIN}(\\d+)\ufdd3")
 
 
 @dataclass(frozen=True)
@@ -37,30 +39,57 @@ class ChatEncoder:
     template: ChatTemplate
 
     @cached_property
-    def _special(self) -> SpecialText:
-        return SpecialText(tuple(self.tokenizer.family.placeholders))
+    def _numbers(self) -> dict[str, int]:
+        """The texts that get a mark in a message, with its number."""
+        replaced = (*self.tokenizer.family.placeholders, _BEGIN)
+        return {text: number for number, text in enumerate(replaced)}
+
+    @cached_property
+    def _replaced(self) -> re.Pattern[str]:
+        return SpecialText(tuple(self._numbers)).pattern or _MATCHES_NOTHING
+
+    @cached_property
+    def _special(self) -> re.Pattern[str]:
+        contents = tuple(self.tokenizer.family.placeholders)
+        return SpecialText(contents).pattern or _MATCHES_NOTHING
 
     def encode(
         self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = False
     ) -> tuple[list[int], str | None]:
         """Return the ids of a conversation and None, or [] and why the template refuses it."""
-        special_tokens = self._special.pattern or _MATCHES_NOTHING
-        in_text: list[str] = []
-
-        def replace_by_mark(match: re.Match[str]) -> str:
-            in_text.append(match[0])
-            return f"\ufdd2{len(in_text) - 1}\ufdd3"
-
-        protected: list[dict[str, str]] = []
-        for message in messages:
-            content = _MARK.sub(replace_by_mark, message["content"])
-            content = special_tokens.sub(replace_by_mark, content)
-            protected.append({**message, "content": content})
         try:
-            rendered = self.template.render(protected, add_generation_prompt=add_generation_prompt)
+            rendered = self.render(messages, add_generation_prompt=add_generation_prompt)
         except TokenizerError as error:
             return [], str(error)
-        family = self.tokenizer.family
-        marked = special_tokens.sub(lambda match: family.placeholders[match[0]], rendered)
-        text = _MARK.sub(lambda match: in_text[int(match[1])], marked)
-        return family.encode_with_placeholders([text])[0], None
+        return self.encode_rendered(rendered), None
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        *,
+        add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
+    ) -> str:
+        """Return the rendered conversation, in which messages have marks for special tokens.
+
+        Raises `TokenizerError` where the template refuses it.
+        """
+        protected = [
+            {**message, "content": self.protect(message["content"])} for message in messages
+        ]
+        return self.template.render(
+            protected,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+        )
+
+    def protect(self, text: str) -> str:
+        """Return a text with marks for the special tokens that it spells."""
+        return self._replaced.sub(lambda match: f"{_BEGIN}{self._numbers[match[0]]}\ufdd3", text)
+
+    def encode_rendered(self, rendered: str) -> list[int]:
+        """Return the ids of what `render` returned, also with protected text after it."""
+        family, texts = self.tokenizer.family, list(self._numbers)
+        marked = self._special.sub(lambda match: family.placeholders[match[0]], rendered)
+        text = _MARK.sub(lambda match: texts[int(match[1])], marked)
+        return family.encode_with_placeholders([text])[0]

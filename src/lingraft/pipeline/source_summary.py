@@ -48,7 +48,7 @@ def source_statement(recipe: Recipe, folder: Path) -> SourceStatement:
     `RecipeError` if the recipe has chat text and the model has no chat template, or one that
     document masks would cut, if an optimizer would round weights of the model that the strategy
     keeps, if the settings of a strategy do not fit the model, or if sequences or the windows of the
-    evaluation exceed its context.
+    evaluation exceed its context. So it does if tasks need a chat template and there is none.
     """
     _check_lengths(recipe, folder)
     _check_rounding(recipe, folder)
@@ -56,6 +56,7 @@ def source_statement(recipe: Recipe, folder: Path) -> SourceStatement:
     _check_mask(recipe, folder)
     tokenizer = open_tokenizer(folder)
     trains = bool(recipe.training.phases)
+    _check_task_template(recipe, tokenizer)
     lines: list[str] = []
     warnings: list[str] = []
     kind: dict[str, Any] = {"chat": False}
@@ -202,6 +203,16 @@ def _check_document_start(
             f"document, but the chat template also writes it between turns, so that turns could "
             f"not see earlier ones (text in {', '.join(chats)}); leave the setting out, and set "
             "training.packing.layout to documents if documents must not share a sequence"
+        )
+        raise RecipeError(msg)
+
+
+def _check_task_template(recipe: Recipe, tokenizer: ModelTokenizer) -> None:
+    tasks = recipe.evaluation.tasks
+    if tasks.names and tasks.apply_chat_template and chat_template_of(tokenizer) is None:
+        msg = (
+            "evaluation.tasks.apply_chat_template: the model has no chat template, and its tasks "
+            "run, too; leave the setting out, or start from an instruct model"
         )
         raise RecipeError(msg)
 

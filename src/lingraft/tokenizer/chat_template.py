@@ -62,11 +62,18 @@ class ChatTemplate:
     variables: Mapping[str, str]
     special: frozenset[str]
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
+    ) -> str:
         """Return the conversation as the model reads it.
 
-        Raises `TokenizerError` where the template refuses the conversation (some accept no system
-        message, most expect user and assistant to alternate) or cannot be rendered.
+        With `continue_final_message`, it ends with the text of the last message, which the model
+        continues. Raises `TokenizerError` where the template refuses the conversation (some accept
+        no system message, most expect user and assistant to alternate) or cannot be rendered.
         """
         # Imported here: this module is loaded with every tokenizer, and transformers is slow.
         from jinja2 import TemplateError
@@ -77,6 +84,7 @@ class ChatTemplate:
                 conversations=[list(map(dict, messages))],
                 chat_template=self.source,
                 add_generation_prompt=add_generation_prompt,
+                continue_final_message=continue_final_message,
                 **self.variables,
             )
         except (TemplateError, TypeError, ValueError, KeyError) as error:

@@ -60,7 +60,14 @@ def run_tasks(
     from lingraft.evaluation.tasks.task_runner import evaluate_tasks
 
     with quiet():
-        lm = FolderLM(folder, device=device, dtype=dtype, too_long=settings.too_long, model=model)
+        lm = FolderLM(
+            folder,
+            device=device,
+            dtype=dtype,
+            too_long=settings.too_long,
+            chat=settings.apply_chat_template,
+            model=model,
+        )
     return evaluate_tasks(
         lm,
         settings,

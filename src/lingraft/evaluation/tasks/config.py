@@ -75,7 +75,28 @@ class TaskSettings(Settings):
         "an error",
     )
 
+    apply_chat_template: bool = Field(
+        default=False,
+        description="write prompts as conversations with the model's chat template, for instruct "
+        "models; the scores get other names than those of plain prompts",
+    )
+    fewshot_as_multiturn: bool = Field(
+        default=True,
+        description="few-shot examples in a conversation: turns of their own, or (false) in one "
+        "message with the question",
+    )
+    system_instruction: str | None = Field(
+        default=None,
+        min_length=1,
+        description="system message of each conversation; before the task's own description",
+    )
+
     written: ClassVar[str] = "names of tasks, or {names: ...}"
+    later: ClassVar[tuple[str, ...]] = (
+        "apply_chat_template",
+        "fewshot_as_multiturn",
+        "system_instruction",
+    )
 
     @classmethod
     def long_form(cls, value: Any) -> Any:
@@ -95,6 +116,15 @@ class TaskSettings(Settings):
         if self.data and not self.names:
             msg = f"data is given for {', '.join(self.data)}, but no tasks are named; set names"
             raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _conversations_are_asked_for(self) -> TaskSettings:
+        for name in ("fewshot_as_multiturn", "system_instruction"):
+            is_default = getattr(self, name) == type(self).model_fields[name].default
+            if not self.apply_chat_template and not is_default:
+                msg = f"{name} is a setting of conversations; set apply_chat_template: true"
+                raise ValueError(msg)
         return self
 
     @property

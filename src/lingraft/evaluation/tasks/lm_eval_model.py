@@ -4,7 +4,9 @@ A prompt begins with the ids that the tokenizer itself puts before a text (BOS, 
 *prefix*. The ids that it puts after a text are left out, because an EOS would end the context. A
 prompt that is too long is cut after the prefix. A token that contains the end of the context and
 the start of the answer is scored with the answer, so that every byte of the answer is scored.
-`incidents` counts the prompts and answers that were cut or joined.
+With `chat`, a prompt is a conversation that the model's chat template renders, special tokens
+included; nothing is put before it. `incidents` counts the prompts and answers that were cut or
+joined.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from lingraft.checkpoint import load_model
 from lingraft.errors import ModelError, TokenizerError, one_line
+from lingraft.evaluation.tasks.chat_prompts import open_chats, render_prompt
 from lingraft.evaluation.tasks.special_ids import prompt_prefix, set_bos_and_eos
 from lingraft.progress import Advance, no_progress, progress
 from lingraft.tokenizer import open_tokenizer
@@ -37,7 +40,8 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
     """A model folder on a device, with the interface of lm-eval.
 
     Raises `ModelError` or `TokenizerError` if the folder is unreadable. `too_long` is `cut` or
-    `refuse`, for prompts that do not fit into the context. A `model` in memory is used instead of
+    `refuse`, for prompts that do not fit into the context. `chat` says whether prompts are rendered
+    with the chat template, which the model must have. A `model` in memory is used instead of
     the weights in the folder.
     """
 
@@ -48,12 +52,15 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         device: str = "cpu",
         dtype: str = "auto",
         too_long: str = "cut",
+        chat: bool = False,
         model: Any = None,
     ) -> None:
         self.folder = folder
         self.too_long = too_long
         self.incidents: Counter[str] = Counter()
         self._advance: Advance = no_progress
+        own_tokenizer = open_tokenizer(folder)
+        self.chats = open_chats(folder, own_tokenizer) if chat else None
         if model is None:
             model = load_model(folder, device, dtype)
         try:
@@ -63,7 +70,7 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
             raise TokenizerError(msg) from error
         set_bos_and_eos(tokenizer, model.config.get_text_config())
         self.prefix = prompt_prefix(tokenizer, folder)
-        self.start = start_of_document(open_tokenizer(folder))
+        self.start = start_of_document(own_tokenizer)
         size = BATCH_SIZE.get(model.device.type, BATCH_SIZE_ON_ACCELERATOR)
         super().__init__(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=size)
         self.has_eos = tokenizer.eos_token_id is not None
@@ -77,8 +84,12 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
     ) -> list[int]:
         """Return a text's ids, after the tokenizer's prefix unless `add_special_tokens` is false.
 
-        A special token that is spelled in a prompt is text, as it is in training text.
+        A special token that is spelled in a prompt is text, as it is in training text. A rendered
+        conversation has the ids of the template, and no prefix.
         """
+        if self.chats is not None and add_special_tokens is not False:
+            chat = self.chats.encode_rendered(string)
+            return self._cut(chat, left_truncate_len) if left_truncate_len else chat
         ids: list[int] = self.tokenizer.encode(
             string, add_special_tokens=False, split_special_tokens=True
         )
@@ -111,10 +122,12 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         """Return the ids of a context and its continuation.
 
         White space at the end of the context goes to the continuation: tokenizers join it with the
-        word after it.
+        word after it. That of a chat template stays in the context, as in front of each answer.
         """
-        stripped = context.rstrip()
+        stripped = context.rstrip() if self.chats is None else context
         continuation = context[len(stripped) :] + continuation
+        if self.chats is not None and context:
+            continuation = self.chats.protect(continuation)
         if stripped:
             before, whole = self.tok_encode(stripped), self.tok_encode(stripped + continuation)
         else:
@@ -144,6 +157,17 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
             )
             raise ModelError(msg)
         return whole[:shared], answer
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """Return a conversation as a prompt; raises `TokenizerError` if the template refuses it."""
+        if self.chats is None:
+            msg = "prompts are conversations only with `chat`"
+            raise ValueError(msg)
+        return render_prompt(
+            self.chats, self.folder, chat_history, add_generation_prompt=add_generation_prompt
+        )
 
     @property
     def prefix_token_id(self) -> int:
@@ -220,6 +244,9 @@ class FolderLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         configured = self.model.generation_config.eos_token_id or []  # one id or several
         eos = {int(self.tokenizer.eos_token_id)}
         eos.update([configured] if isinstance(configured, int) else configured)
+        if self.chats is not None:
+            ends = self.chats.template.turn_tokens.ends
+            eos.update(self.tokenizer.convert_tokens_to_ids(sorted(ends)))
         with torch.inference_mode():
             written: torch.Tensor = super()._model_generate(
                 context, max_length=max_length, stop=stop, eos_token_id=sorted(eos), **kwargs

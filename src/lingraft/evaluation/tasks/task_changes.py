@@ -80,7 +80,9 @@ def _read_scores(path: Path) -> Scores:
             sample = json.loads(line)
             task = sample["task"]
             for metric in sample["metrics"]:
-                key = (label_of(task, metric, sample["filter"]), language_of(task))
+                # Only samples of conversations have this key.
+                chat = sample.get("chat_template", False)
+                key = (label_of(task, metric, sample["filter"], chat=chat), language_of(task))
                 document = f"{task} {sample['doc_hash']} {sample['doc_id']}"
                 scores.setdefault(key, {})[document] = (metric, sample[metric])
     return scores

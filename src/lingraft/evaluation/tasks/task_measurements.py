@@ -56,8 +56,15 @@ def measure_task(
     """
     own = find_task(name)
     requests = sum(_count_answers(samples))
+    chat = is_chat(task, settings)
     # The notes make a score comparable: few-shot examples, task version, and what was cut.
-    notes = [f"{task.get_config('num_fewshot')} shots", f"task version {task.VERSION}"]
+    shots = f"{task.get_config('num_fewshot')} shots"
+    notes = [
+        shots if settings.fewshot_as_multiturn else f"{shots} in one message",
+        f"task version {task.VERSION}",
+    ]
+    if chat and settings.system_instruction:
+        notes.append("with a system instruction")
     notes += _notes(own, samples, seen, settings)
     notes += [f"{count} of {requests} {incident}" for incident, count in incidents.items()]
     common: dict[str, Any] = {
@@ -69,7 +76,7 @@ def measure_task(
     measurements = []
     for (filtered, metric), values in _values_by_metric(samples).items():
         measurement = _measure_metric(
-            label_of(name, metric, filtered),
+            label_of(name, metric, filtered, chat=chat),
             metric,
             values,
             task.aggregation().get(metric, mean),
@@ -119,14 +126,21 @@ def _values_by_metric(
     return values
 
 
-def label_of(name: str, metric: str, filtered: str) -> str:
+def is_chat(task: Any, settings: TaskSettings) -> bool:
+    """Return whether the prompts of a task are conversations; whole texts have no prompt."""
+    return settings.apply_chat_template and task.OUTPUT_TYPE != "loglikelihood_rolling"
+
+
+def label_of(name: str, metric: str, filtered: str, *, chat: bool = False) -> str:
     """Return the name of a task's metric in measurements.
 
-    `filtered` is the filter of lm-eval that answers went through before they were scored.
+    `filtered` is the filter of lm-eval that answers went through before they were scored. With
+    `chat`, prompts were conversations: these scores are compared only with each other.
     """
     own = find_task(name)
     # In lm-eval, "none" is no filter, and "remove_whitespace" only strips an answer.
     suffix = "" if filtered in {"none", "remove_whitespace"} else f" ({filtered})"
+    suffix += " (chat template)" if chat else ""
     return (
         f"{own.family} {LABELS.get(metric, metric)}{suffix}" if own else f"{name} {metric}{suffix}"
     )

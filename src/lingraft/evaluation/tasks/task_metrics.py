@@ -65,11 +65,20 @@ NUMBER = re.compile(r"-?\d[\d.,]*")
 class RankingTask(ConfigurableTask):  # type: ignore[misc]  # lm-eval is untyped
     """A task whose answers are ranked; its metric `acc_bytes` is the share of right answers."""
 
+    answer_delimiter = ""
+    """What precedes each answer: nothing after the end of a chat prompt."""
+
+    def construct_requests(self, doc: Mapping[str, Any], ctx: str, **kwargs: Any) -> Any:
+        """Return the requests of a document; remember the delimiter of its answers."""
+        is_chat = kwargs.get("apply_chat_template")
+        self.answer_delimiter = "" if is_chat else self.config.target_delimiter
+        return super().construct_requests(doc, ctx, **kwargs)
+
     def process_results(
         self, doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]
     ) -> dict[str, float]:
         """Return the score of one document; see `point`."""
-        answers = [f"{self.config.target_delimiter}{choice}" for choice in self.doc_to_choice(doc)]
+        answers = [f"{self.answer_delimiter}{choice}" for choice in self.doc_to_choice(doc)]
         log_probabilities, _ = zip(*results, strict=True)
         return {"acc_bytes": point(log_probabilities, answers, int(self.doc_to_target(doc)))}
 

@@ -11,7 +11,7 @@ import contextlib
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from lingraft.evaluation.config import BootstrapSettings
 from lingraft.evaluation.tasks.config import TaskSettings
 from lingraft.evaluation.tasks.load_tasks import describe_document_fault, load_tasks
 from lingraft.evaluation.tasks.task_catalogue import find_task
-from lingraft.evaluation.tasks.task_measurements import measure_task
+from lingraft.evaluation.tasks.task_measurements import is_chat, measure_task
 from lingraft.evaluation.tasks.task_names import quiet
 from lingraft.measurement import Measurement
 
@@ -55,7 +55,7 @@ def evaluate_tasks(
     measurements: list[Measurement] = []
     for name, task in tasks.items():
         lm.incidents = Counter()
-        part = _evaluate(lm, name, task, settings.limit, seed)
+        part = _evaluate(lm, name, task, settings, seed)
         part["incidents"] = {name: dict(lm.incidents)}
         with quiet():
             measurements += measure_task(
@@ -70,17 +70,25 @@ def evaluate_tasks(
             )
         for key, value in part.items():
             results.setdefault(key, {}).update(value or {})
-    _write(results, lm, output, settings, subject=subject, seed=seed, seen=seen)
+    chats = {name for name, task in tasks.items() if is_chat(task, settings)}
+    _write(results, lm, output, settings, chats, subject=subject, seed=seed, seen=seen)
     return measurements
 
 
-def _evaluate(lm: Any, name: str, task: Any, limit: int | None, seed: int) -> dict[str, Any]:
+def _evaluate(lm: Any, name: str, task: Any, settings: TaskSettings, seed: int) -> dict[str, Any]:
     """Run one task by itself, so that the incidents are those of this task."""
     try:
         with quiet(), _seeded(seed):
             # No bootstrap: our measurements have intervals of their own.
             part: dict[str, Any] = evaluate(
-                lm, {"tasks": {name: task}}, limit=limit, bootstrap_iters=0, log_samples=True
+                lm,
+                {"tasks": {name: task}},
+                limit=settings.limit,
+                bootstrap_iters=0,
+                log_samples=True,
+                apply_chat_template=settings.apply_chat_template,
+                fewshot_as_multiturn=settings.fewshot_as_multiturn,
+                system_instruction=settings.system_instruction,
             )
     except (TemplateError, KeyError) as error:
         raise CorpusError(describe_document_fault(name, error)) from error
@@ -163,9 +171,14 @@ def _keep(name: str, task: Any, numbers: list[int]) -> None:
 
 
 def _write(
-    results: dict[str, Any], lm: Any, output: Path, settings: TaskSettings, **facts: Any
+    results: dict[str, Any],
+    lm: Any,
+    output: Path,
+    settings: TaskSettings,
+    conversations: Collection[str],
+    **facts: Any,
 ) -> None:
-    """Write results.json and samples.jsonl."""
+    """Write results.json and samples.jsonl; `conversations` are tasks with a chat template."""
     output.mkdir(parents=True, exist_ok=True)
     samples = results["samples"]
     config = {
@@ -180,11 +193,18 @@ def _write(
         "config": config,
         "lm_eval_version": version("lm_eval"),
     }
+    if settings.apply_chat_template:
+        # By lm-eval's names; the template is as it was rendered, with its date.
+        stored["fewshot_as_multiturn"] = settings.fewshot_as_multiturn
+        stored["system_instruction"] = settings.system_instruction
+        chats = getattr(lm, "chats", None)
+        stored["chat_template"] = chats.template.source if chats else None
     text = json.dumps(stored, indent=2, ensure_ascii=False, default=handle_non_serializable)
     (output / "results.json").write_text(text + "\n", encoding="utf-8")
     with (output / "samples.jsonl").open("w", encoding="utf-8") as file:
         for name, rows in samples.items():
             for row in rows:
-                sample = {"task": name, **row}
+                chat = {"chat_template": True} if name in conversations else {}
+                sample = {"task": name, **chat, **row}
                 line = json.dumps(sample, ensure_ascii=False, default=handle_non_serializable)
                 file.write(line + "\n")
