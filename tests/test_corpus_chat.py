@@ -93,6 +93,7 @@ NOT_TEXT = {
     "a tool call alone": ({"role": "assistant", "content": None, "tool_calls": CALL}, 25),
     "a tool call with text": ({"role": "assistant", "content": "Wait", "tool_calls": CALL}, 31),
     "an image alone": ({"role": "user", "content": [{"type": "image"}]}, 25),
+    "an image with text": ({"role": "user", "content": [{"type": "image"}, {"text": "See"}]}, 30),
     "reasoning alone": ({"role": "assistant", "content": "", "reasoning_content": "Hm"}, 25),
 }
 
@@ -191,7 +192,7 @@ def test_all_forms_of_messages_are_one(pairs):
     plain = Conversation.of(messages_of(pairs))
     named = [{"from": role, "value": content} for role, content in pairs]
     parts = [
-        {"role": role, "content": [{"type": "text", "text": content}, {"type": "image"}]}
+        {"role": role, "content": [{"type": "text", "text": content}, {"type": "text"}]}
         for role, content in pairs
     ]
     for field in ("messages", "conversations", "dialogue"):
@@ -219,6 +220,11 @@ def test_instruction_and_answer_are_an_exchange(system, asked, more, answered):
     assert list(with_system.messages) == messages_of([("system", system), *pairs])
     short = parse_conversation({"prompt": asked, "completion": answered}, "text", "x")
     assert list(short.messages) == messages_of([("user", asked), ("assistant", answered)])
+
+
+def message_of_parts(other: dict) -> dict:
+    """Return a message with a text and another part."""
+    return {"role": "user", "content": [{"type": "text", "text": "See"}, other]}
 
 
 EXCHANGE = [("user", "Ask"), ("assistant", "Answer")]
@@ -285,13 +291,21 @@ def test_no_part_of_a_conversation_is_left_out(row, pairs):
             "message 1 (user) has no text",
         ),
         (
+            {"messages": [*ASKED_IN_TURNS, message_of_parts({"type": "image", "text": ""})]},
+            "message 3 has a part that is not text (image)",
+        ),
+        (
+            {"messages": [message_of_parts({"image": "a.png"}), *ASKED_IN_TURNS]},
+            "message 1 has a part that is not text (of no type)",
+        ),
+        (
             {"messages": [*ASKED_IN_TURNS, {"from": "function_call", "value": "{}"}]},
             "message 3 has tool calls",
         ),
     ],
 )
 def test_what_is_not_text_is_not_written_as_text(row, problem):
-    """Neither a mapping as Python prints it, nor a call of a tool under a role of its own."""
+    """No mapping as Python prints it, no call of a tool, and no text from next to an image."""
     made = parse_conversation(row, "text", "x:1")
     assert isinstance(made, IncompleteConversation)
     assert made.problem == f"x:1: {problem}"

@@ -195,7 +195,7 @@ def parse_conversation(record: Mapping[str, Any], field: str, place: str) -> Con
         )
         raise CorpusError(msg)
     messages = [_message(entry, place) for entry in content]
-    return Conversation.of(messages, place, _tool_calls(content))
+    return Conversation.of(messages, place, _not_text(content))
 
 
 def parse_markup(text: str, place: str) -> Conversation:
@@ -238,13 +238,29 @@ def _from_turns(turns: Sequence[tuple[str, str]], rest: str, place: str) -> Conv
     return Conversation.of(messages, place)
 
 
-def _tool_calls(entries: Sequence[Mapping[str, Any]]) -> str:
-    """Return which message calls tools, "" if none does: without the calls, it is another one."""
+def _not_text(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Return which message has more than text, "" if none has: without it, it is another one."""
     for number, entry in enumerate(entries, start=1):
         calls = entry.get("tool_calls") or entry.get("function_call")
         if calls or entry.get("role", entry.get("from")) in CALL_ROLES:
             return f"message {number} has tool calls"
+        content = entry.get("content", entry.get("value"))
+        for part in content if isinstance(content, list) else ():
+            if _text_of_part(part) is None:
+                kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+                return f"message {number} has a part that is not text ({kind or 'of no type'})"
     return ""
+
+
+def _text_of_part(part: object) -> str | None:
+    """Return the text of a content part; `None` for an image and all else that is not text."""
+    if not isinstance(part, Mapping):
+        return part if isinstance(part, str) else None
+    text, kind = part.get("text"), part.get("type")
+    if text is None and kind == "text":
+        return ""
+    # Tables have the same fields for all parts: that of an image may have an empty text.
+    return text if isinstance(text, str) and (text or kind in (None, "text")) else None
 
 
 def _first_value(record: Mapping[str, Any], fields: Sequence[str]) -> Any:
@@ -318,10 +334,7 @@ def _message(entry: object, place: str) -> Message:
     # ShareGPT calls the two fields "from" and "value".
     role, content = entry.get("role", entry.get("from")), entry.get("content", entry.get("value"))
     if isinstance(content, list):  # content parts, as chat data of multimodal models has them
-        parts, content = content, ""
-        for part in parts:
-            text = part.get("text") if isinstance(part, Mapping) else part
-            content += text if isinstance(text, str) else ""  # an image has no text
+        content = "".join([_text_of_part(part) or "" for part in content])
     if not isinstance(role, str) or not (content is None or isinstance(content, str)):
         known = ", ".join(map(str, entry))
         msg = f"{place}: a message needs role and content (or from and value), got {known}"

@@ -36,6 +36,9 @@ READERS = {".xz": "2", ".bz2": "2"}
 The first ones left out what follows a damaged stream, or NULs between streams.
 """
 
+CHAT_READER = 2
+"""Number of the reader of conversations; the first kept the text of a message with an image."""
+
 MAX_FILES = 1000
 """The hashes of more files are one hash in the identity, which is part of the manifest."""
 CACHED_FROM = 2**20
@@ -134,6 +137,8 @@ def _identity(source: Source, listing: Listing) -> dict[str, Any]:
     identity = source.model_dump(mode="json", exclude={"path", "revision", "streaming"})
     if identity["format"] == "text":  # stores written before `format` existed stay valid
         del identity["format"]
+    else:
+        identity["reader"] = CHAT_READER
     if source.path is not None:
         identity["files"] = _identity_of_files(listing.files[source.path])
     elif source.hub is not None:
