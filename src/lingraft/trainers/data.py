@@ -56,6 +56,11 @@ class HandoverText:
     vocabulary: int
 
     @property
+    def corpora(self) -> list[Corpus]:
+        """The corpora of training: target text, then replay."""
+        return [*self.targets, *([self.replay] if self.replay else [])]
+
+    @property
     def language(self) -> str:
         """The language of all target text."""
         return self.targets[0].language if len(self.targets) == 1 else MULTIPLE_LANGUAGES
@@ -161,8 +166,7 @@ def _indexed(blocks: Blocks, vocabulary: int, folder: Path, path: str) -> DataRe
 
 
 def _write_text(text: HandoverText, folder: Path) -> Iterator[DataRecord]:
-    corpora = [*text.targets, *([text.replay] if text.replay else [])]
-    mixture = TextMixture({corpus.language: corpus for corpus in corpora})
+    mixture = TextMixture({corpus.language: corpus for corpus in text.corpora})
     for number, name in enumerate(train_names(len(text.phases))):
         phase = text.plan.phases[number]
         path = f"data/text/{name}.jsonl"

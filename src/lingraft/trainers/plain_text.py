@@ -4,18 +4,31 @@ A line has the field `text`, or `messages` for a conversation. Documents are in 
 corpus, which is shuffled. The documents of each text are spread evenly. Each phase has as many
 bytes of each text as the sequences of lingraft's loop, up to the end of a document, and begins
 where the previous phase ended.
+
+Conversations are rendered by the trainer. Where their chat template writes the current date, the
+template with the date of lingraft's text is written next to them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lingraft.corpus import Corpus
 from lingraft.corpus.chat import Conversation
+from lingraft.tokenizer.chat_template import TRAINING_DATE, ChatTemplate
+from lingraft.trainers.engine import EngineFiles
+
+DATED_TEMPLATE = "data/text/chat_template.jinja"
+DATE_LIMIT = (
+    "`messages` in data/text: the chat template of the model writes the day of training, and "
+    f"lingraft's text has {TRAINING_DATE:%d %B %Y}; for the same text, let the trainer render them "
+    f"with {DATED_TEMPLATE}"
+)
+"""The limit of a trainer that renders conversations with the template of the model."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,17 @@ class TextMixture:
 def _repeat(corpus: Corpus) -> Iterator[str]:
     while True:
         yield from filter(None, corpus.documents("train"))
+
+
+def with_dated_template(
+    written: EngineFiles, corpora: Iterable[Corpus], template: ChatTemplate | None
+) -> EngineFiles:
+    """Add the template with the date of training text, if conversations would have another."""
+    dated = template.at_training_date() if template else None
+    if dated is None or dated is template or not any(corpus.has_chats for corpus in corpora):
+        return written
+    files = {**written.files, DATED_TEMPLATE: dated.source}
+    return replace(written, files=files, limits=(*written.limits, DATE_LIMIT))
 
 
 def write_text(documents: Iterable[str], path: Path) -> TextCounts:

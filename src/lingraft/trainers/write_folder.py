@@ -39,6 +39,7 @@ from lingraft.recipe import Recipe, Runtime
 from lingraft.splice import Splice
 from lingraft.store import Store, checksums, link_or_copy, temporary_folder
 from lingraft.tokenizer import open_tokenizer
+from lingraft.tokenizer.chat_template import chat_template_of
 from lingraft.tokenizer.separators import Separators, separators_of
 from lingraft.trainers.data import HandoverText, HeldoutText, write_data
 from lingraft.trainers.engine import Engine
@@ -57,6 +58,7 @@ from lingraft.trainers.manifest import (
     TextRole,
     write_learning_rates,
 )
+from lingraft.trainers.plain_text import with_dated_template
 from lingraft.trainers.readme import readme
 from lingraft.trainers.records import (
     count_parameters,
@@ -122,6 +124,9 @@ def hand_over(
         )
         written = engine.configure(handover, draft)
         written = replace(written, limits=(*mask_limits(text.plan, engine), *written.limits))
+        if "text" in kinds:
+            template = chat_template_of(open_tokenizer(draft / "model"))
+            written = with_dated_template(written, text.corpora, template)
         handover = replace(handover, limits=written.limits)
         write_learning_rates(handover.plan, draft / RATES)
         for name, content in {**written.files, "README.md": readme(handover, written)}.items():
