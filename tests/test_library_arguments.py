@@ -98,6 +98,8 @@ def wrong_calls_of_runs():
     yield lingraft.adapt, {}, "without a recipe, model and language"
     yield lingraft.adapt, {"text": 3}, "text: of type int"
     yield lingraft.adapt, {"trackers": "x"}, "trackers 'x' is not known"
+    for seconds, message in ((0, " 0: expected a number above 0"), ("5m", ": '5m' is no number")):
+        yield lingraft.adapt, {"checkpoint_seconds": seconds}, f"checkpoint_seconds{message}"
     adapted = {"model": "m", "language": "hi", "text": [Path(__file__)]}
     change = {"overrides": {"vocabulary.siz": 3}}
     yield lingraft.adapt, {**adapted, **change}, r"overrides\['vocabulary.siz'\]: vocabulary.siz:"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any, TypeAlias
 
 from lingraft import pipeline
@@ -44,6 +45,7 @@ def adapt(
     trackers: Sequence[str] = (),
     recompute: bool = False,
     compile: str | bool = "auto",  # noqa: A002 - torch's name
+    checkpoint_seconds: float = 300.0,
     log: LogLine | None = None,
 ) -> Run:
     """Run a recipe file, or adapt `model` to `language` on `text` with default settings.
@@ -74,6 +76,7 @@ def adapt(
         recompute: compute activations again in the backward pass: less memory, slower.
         compile: torch.compile of the layers in training: True, False, or "auto" (on a GPU, if it
             makes the steps of a long training faster).
+        checkpoint_seconds: save a checkpoint every so many seconds of training.
         log: receives each line of progress and each warning. By default, they go to standard error,
             with bars on a terminal. `log=lambda line: None` silences the run.
 
@@ -92,6 +95,9 @@ def adapt(
     )
     changes = assignments(overrides, "overrides")
     check_number(workers, "workers", at_least=1)
+    if not isinstance(checkpoint_seconds, Real):
+        msg = f"checkpoint_seconds: {checkpoint_seconds!r} is no number; give seconds above 0"
+        raise RecipeError(msg)
     sinks = given_names(trackers, "trackers", "the name of a tracker")
     file = None if recipe is None else given_path(recipe, "recipe")
     places = (given_path(runs, "runs"), given_store(store))
@@ -102,6 +108,7 @@ def adapt(
             str(precision),
             trackers=tuple(sinks),
             recompute=recompute,
+            checkpoint_seconds=float(checkpoint_seconds),
             compile=str(compile).lower(),
             workers=Workers(workers),
         )
