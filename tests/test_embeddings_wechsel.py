@@ -151,6 +151,29 @@ def test_a_damaged_archive_is_reported_in_one_line(save: Any, tmp_path: Path) ->
     assert all(error.startswith(f"{path}: ") and "\n" not in error for error in reported)
 
 
+@pytest.mark.parametrize("name", ["a.vec", "b.txt.gz", "c.npz", "d.safetensors"])
+def test_a_file_with_fewer_vectors_than_it_states_is_not_read_as_whole(
+    name: str, tmp_path: Path
+) -> None:
+    """A text file that was cut between two lines, or an array with fewer rows, is an error.
+
+    Reading fewer words than a text file still has is none.
+    """
+    vectors = vectors_of(ENGLISH)
+    path = write(tmp_path / name, ENGLISH, vectors)
+    if path.suffix in {".vec", ".gz"}:
+        text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        cut = b"".join(text.splitlines(keepends=True)[:12])
+        path.write_bytes(gzip.compress(cut) if path.suffix == ".gz" else cut)
+        assert len(read_word_vectors(path, 11).words) == 11
+    elif path.suffix == ".npz":
+        np.savez(path, words=np.array(ENGLISH), vectors=vectors[:11])
+    else:
+        save_file({"vectors": vectors[:11]}, path, metadata={"words": json.dumps(ENGLISH)})
+    with pytest.raises(ModelError, match=r"\b11\b.*\b24\b|24 words.*\b11,"):
+        read_word_vectors(path, 12 if path.suffix in {".vec", ".gz"} else 11)
+
+
 def test_pickled_arrays_are_refused(tmp_path: Path) -> None:
     """An array of objects, which would be unpickled, is an error."""
     np.savez(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -37,6 +38,8 @@ UNREADABLE = (
     zlib.error,
 )
 """What the readers of these formats raise for a damaged file."""
+
+_HEADER = re.compile(r"(\d+) \d+\s*")
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ def read_word_vectors(path: Path, max_words: int) -> WordVectors:
         raise ModelError(msg)
     with vector_errors(path):
         words, vectors_WE = readers[kind](path, max_words)
+        if len(words) == len(vectors_WE):  # otherwise `check_vectors` reports both numbers
+            words, vectors_WE = words[:max_words], vectors_WE[:max_words]
         # A number beyond float32 becomes inf, which is an error below.
         with np.errstate(over="ignore"):
             vectors_WE = np.asarray(vectors_WE, dtype=np.float32)
@@ -111,6 +116,8 @@ def _text(path: Path, max_words: int) -> tuple[list[str], Any]:
         if path.suffix == ".gz"
         else path.open(encoding="utf-8") as file
     ):
+        header = _HEADER.fullmatch(file.readline())
+        file.seek(0)
         words: list[str] = []
         vectors: list[Any] = []
         for number, word, values in itertools.islice(_lines(file), max_words):
@@ -126,6 +133,13 @@ def _text(path: Path, max_words: int) -> tuple[list[str], Any]:
             except ValueError as error:
                 msg = f"line {number}: {error}"
                 raise ValueError(msg) from None
+    stated = int(header[1]) if header else 0
+    if len(words) < min(stated, max_words):
+        msg = (
+            f"cut after {len(words):,} words, while its first line states {stated:,}; a file that "
+            "was shortened on purpose states its own number"
+        )
+        raise ValueError(msg)
     return words, np.stack(vectors) if vectors else np.empty((0, 0))
 
 
@@ -139,18 +153,18 @@ def _lines(file: Iterator[str]) -> Iterator[tuple[int, str, list[str]]]:
         yield number, word, values
 
 
-def _npz(path: Path, max_words: int) -> tuple[list[str], Any]:
+def _npz(path: Path, _max_words: int) -> tuple[list[str], Any]:
     # An array of objects would need pickle, which can run code.
     # Opened here: numpy leaves the file of a damaged archive open.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return list(map(str, arrays["words"][:max_words])), arrays["vectors"][:max_words]
+        return list(map(str, arrays["words"])), arrays["vectors"]
 
 
-def _safetensors(path: Path, max_words: int) -> tuple[list[str], Any]:
+def _safetensors(path: Path, _max_words: int) -> tuple[list[str], Any]:
     try:
         with safe_open(path, "numpy") as file:
             words = json.loads((file.metadata() or {})["words"])
-            return words[:max_words], file.get_tensor("vectors")[:max_words]
+            return words, file.get_tensor("vectors")
     except SafetensorError as error:
         raise ValueError(str(error)) from error
 
