@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 import sys
 import textwrap
+from abc import abstractmethod
 from typing import ClassVar
 
 import pytest
@@ -30,7 +31,7 @@ class Scaled(Choice):
 
 def test_a_cell_that_runs_again_replaces_its_method():
     """A class that is defined again replaces itself; another class of the same name is refused."""
-    registry = Registry("trial init")
+    registry = Registry("trial init", Choice)
     defined(CELL.replace("FACTOR", "1.0"), registry)
     again = defined(CELL.replace("FACTOR", "2.0"), registry)
     assert registry["scaled"] is again
@@ -57,7 +58,7 @@ number = 3
 def installed(tmp_path, monkeypatch):
     """Return a function that installs a package with one entry point of the kind `trial init`."""
 
-    def install(entry):
+    def install(entry, base=Choice):
         info = tmp_path / "trial_plugin-1.0.dist-info"
         info.mkdir(exist_ok=True)
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: trial-plugin\nVersion: 1.0\n")
@@ -65,7 +66,7 @@ def installed(tmp_path, monkeypatch):
         (tmp_path / "trial_plugin.py").write_text(PACKAGE)
         monkeypatch.syspath_prepend(tmp_path)
         monkeypatch.delitem(sys.modules, "trial_plugin", raising=False)
-        return Registry("trial init")
+        return Registry("trial init", base)
 
     return install
 
@@ -103,6 +104,45 @@ def test_an_entry_point_that_does_not_work_is_named_with_its_package(installed, 
         assert "\n" not in str(caught.value)
 
 
+class Trial(Choice):
+    """The interface of a kind of methods."""
+
+    @abstractmethod
+    def rows(self): ...
+
+
+OTHER_KINDS = """
+from typing import ClassVar
+from lingraft.registry import Choice
+from tests.test_registry import Trial
+
+class Scaled(Choice):
+    name: ClassVar[str] = "scaled"
+
+class Half(Trial):
+    name: ClassVar[str] = "half"
+"""
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("scaled = trial_plugin:Scaled", r"is not a trial init; these are derived from .*\.Trial;"),
+        ("half = trial_plugin:Half", "does not define rows;"),
+    ],
+)
+def test_a_class_that_is_no_method_of_the_kind_is_refused(installed, tmp_path, entry, message):
+    """A method of another kind, or without a method of its kind, is an error before it is used."""
+    registry = installed(entry, Trial)
+    (tmp_path / "trial_plugin.py").write_text(OTHER_KINDS)
+    with pytest.raises(RecipeError, match=f"package trial-plugin: entry point .* {message}"):
+        registry.names()
+    scope = runpy.run_path(str(tmp_path / "trial_plugin.py"))
+    cls = scope[entry.partition(":")[2]]
+    with pytest.raises(TypeError, match=f"^{cls.__name__} {message.removesuffix(';')}"):
+        Registry("trial init", Trial).register(cls)
+
+
 def test_the_key_of_a_stage_holds_the_code_of_methods_of_others(installed, tmp_path):
     """A change of the code of such a method changes the keys of the stages that use it."""
     own = {"input": {"mean": {"weights": "uniform"}}, "seed": 0}
@@ -122,7 +162,7 @@ SCRIPT = """
 from typing import ClassVar
 from lingraft.registry import Choice, Registry, code_of_methods
 
-@Registry("trial init").register
+@Registry("trial init", Choice).register
 class Scaled(Choice):
     name: ClassVar[str] = "scaled"
 

@@ -37,7 +37,7 @@ from lingraft.store import (
 
 REPEATED = "corpus: half of it is a repetition; remove duplicates"
 
-KINDS: Registry[Choice] = Registry("test method")
+KINDS: Registry[Choice] = Registry("test method", Choice)
 
 
 @KINDS.register

@@ -181,14 +181,15 @@ def _function_in(member: Any) -> Any:
 
 
 class Registry(Generic[C]):
-    """All choices of one kind, found by name.
+    """All choices of one kind, found by name; each is derived from `base`.
 
     Other packages add choices with the entry point group `lingraft.KIND` (underscores for spaces).
     Every use of a registry raises `RecipeError` while an installed package has one that fails.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, base: type[Choice]) -> None:
         self.kind = kind
+        self._base = base
         self._classes: dict[str, type[C]] = {}
         self._entry_points_read = False
 
@@ -196,7 +197,11 @@ class Registry(Generic[C]):
         """Add a class under its `name` (a decorator).
 
         A class that is defined again, as by a cell of a notebook that runs again, replaces itself.
+        Raises `TypeError` for a class of another kind, or without a method of its kind.
         """
+        if problem := self._no_method(cls):
+            msg = f"{cls.__qualname__} {problem}"
+            raise TypeError(msg)
         known = self._classes.get(cls.name, cls)
         if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             msg = f"two methods of kind {self.kind!r} are called {cls.name!r}"
@@ -226,8 +231,10 @@ class Registry(Generic[C]):
             msg = f"{where}: cannot be loaded ({reason}); correct, upgrade or remove the package"
             raise RecipeError(msg) from error
         problem = ""
-        if not (isinstance(cls, type) and issubclass(cls, Choice)):
+        if not isinstance(cls, type):
             problem = f"is no method, but a {type(cls).__name__}"
+        elif reason := self._no_method(cls):
+            problem = reason
         elif (name := getattr(cls, "name", None)) != point.name:
             problem = f"is called {name!r}, and its entry point must be too"
         elif self._classes.get(cls.name, cls) is not cls:
@@ -236,6 +243,14 @@ class Registry(Generic[C]):
             msg = f"{where}: {problem}; correct or remove the package"
             raise RecipeError(msg)
         self.register(cls)
+
+    def _no_method(self, cls: type) -> str:
+        """Return why a class is no method of this kind, "" if it is one."""
+        if not issubclass(cls, self._base):
+            base = f"{self._base.__module__}.{self._base.__qualname__}"
+            return f"is not {_article(self.kind)} {self.kind}; these are derived from {base}"
+        missing = sorted(getattr(cls, "__abstractmethods__", ()))
+        return f"does not define {', '.join(missing)}" if missing else ""
 
     def __iter__(self) -> Iterator[type[C]]:
         return iter(self._all().values())

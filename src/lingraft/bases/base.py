@@ -73,7 +73,7 @@ class Base(Choice):
         return 0
 
 
-BASES: Registry[Base] = Registry("base model")
+BASES: Registry[Base] = Registry("base model", Base)
 
 
 def parse_model(value: object) -> Base:

@@ -67,7 +67,7 @@ class EmbeddingInit(Choice):
         """Return float32 rows [A, D] for `request.splice.added`, in that order."""
 
 
-INITS: Registry[EmbeddingInit] = Registry("embedding init")
+INITS: Registry[EmbeddingInit] = Registry("embedding init", EmbeddingInit)
 
 
 def generator(request: InitRequest) -> Generator:

@@ -170,7 +170,7 @@ class Strategy(Choice, ABC):
         return self.measured_sizes
 
 
-STRATEGIES: Registry[Strategy] = Registry("training strategy")
+STRATEGIES: Registry[Strategy] = Registry("training strategy", Strategy)
 
 
 def measured_near(parameters: int, sizes: Sequence[float]) -> str:

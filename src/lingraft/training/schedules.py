@@ -111,7 +111,7 @@ class Schedule(Choice, ABC):
         """Return the factor at `done`, the share of the steps after warm-up (0 to below 1)."""
 
 
-SCHEDULES: Registry[Schedule] = Registry("schedule")
+SCHEDULES: Registry[Schedule] = Registry("schedule", Schedule)
 
 
 @SCHEDULES.register

@@ -109,4 +109,4 @@ class Selection(Choice):
         """Return up to `request.size` new tokens, fewer only if the text does not hold more."""
 
 
-SELECTIONS: Registry[Selection] = Registry("selection method")
+SELECTIONS: Registry[Selection] = Registry("selection method", Selection)
