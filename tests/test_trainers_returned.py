@@ -16,7 +16,7 @@ from lingraft.checkpoint.safetensors_files import Checkpoint
 from lingraft.errors import ModelError
 from lingraft.splice import identity_splice
 from lingraft.trainers.returned_configs import compare_configs
-from lingraft.trainers.returned_faults import FAULTS, REPORTED
+from lingraft.trainers.returned_faults import FAULTS, REPORTED, Finding
 from lingraft.trainers.returned_folder import check_format
 from lingraft.trainers.returned_model import check_returned, write_received
 from tests.returned_checkpoints import (
@@ -111,6 +111,28 @@ def test_settings_that_no_code_reads_make_no_other_model(
     assert "head_dim" in finding.what
 
 
+FUYU = {
+    "text_config": {
+        "model_type": "persimmon",
+        "hidden_size": 256,
+        "num_hidden_layers": 2,
+        "rope_theta": 25000.0,
+        "partial_rotary_factor": 0.5,
+    }
+}
+FUYU_TEXT = {
+    "hidden_size": 256,
+    "intermediate_size": 16384,
+    "num_attention_heads": 64,
+    "hidden_act": "relu2",
+    "layer_norm_eps": 1e-5,
+    "qk_layernorm": True,
+    "rope_theta": 25000.0,
+    "partial_rotary_factor": 0.5,
+}
+"""Settings of its language model that transformers 4 writes for the whole model, too."""
+
+
 @pytest.mark.parametrize(
     ("kind", "handed_over", "returned"),
     [
@@ -118,21 +140,52 @@ def test_settings_that_no_code_reads_make_no_other_model(
         ("modernbert-decoder", {}, {"global_attn_every_n_layers": 3, "reference_compile": False}),
         ("deepseek_v2", {}, {"aux_loss_alpha": 0.001, "seq_aux": True}),
         ("granitemoe", {}, {"position_embedding_type": "rope"}),
+        ("emu3", {}, {"text_config": {"attention_bias": False, "mlp_bias": False}}),
+        ("blt", {}, {"encoder_config": {"head_dim": 64}}),
+        ("fuyu", FUYU, FUYU | FUYU_TEXT),
     ],
 )
 def test_settings_of_transformers_4_make_no_other_model(
     kind: str, handed_over: dict[str, object], returned: dict[str, object], tmp_path: Path
 ) -> None:
     """It writes settings that transformers 5 no longer has, and leaves out others."""
+    assert not _differing_settings(kind, handed_over, returned, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "handed_over", "returned", "named"),
+    [
+        ("emu3", {}, {"text_config": {"attention_bias": True}}, "attention_bias False became True"),
+        ("blt", {}, {"encoder_config": {"head_dim": 32}}, "head_dim 64 became 32"),
+        ("fuyu", FUYU, {**FUYU, "hidden_act": "silu"}, "hidden_act relu2 became silu"),
+    ],
+)
+def test_other_values_of_settings_that_were_left_out_make_another_model(
+    kind: str,
+    handed_over: dict[str, object],
+    returned: dict[str, object],
+    named: str,
+    tmp_path: Path,
+) -> None:
+    """A setting that one side leaves out is compared with what is computed without it."""
+    (finding,) = _differing_settings(kind, handed_over, returned, tmp_path)
+    assert finding.outcome == "refused"
+    assert named in finding.what
+
+
+def _differing_settings(
+    kind: str, handed_over: dict[str, object], returned: dict[str, object], folder: Path
+) -> list[Finding]:
+    """Write both config.json and compare them."""
     types = {"lfm2": ["conv", "full_attention"], "modernbert-decoder": ["full_attention"] * 2}
     sizes = {"num_hidden_layers": 2, **({"layer_types": types[kind]} if kind in types else {})}
     for name, settings in (("extended", handed_over), ("returned", returned)):
         content = {"model_type": kind, **sizes, **settings}
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(json.dumps(content), encoding="utf-8")
-    folders = tmp_path / "returned", tmp_path / "extended"
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text(json.dumps(content), encoding="utf-8")
+    folders = folder / "returned", folder / "extended"
     weights = Checkpoint(folders[0], {}, None)
-    assert not list(compare_configs(*folders, identity_splice(2), weights, "none"))
+    return list(compare_configs(*folders, identity_splice(2), weights, "none"))
 
 
 def test_names_of_a_publication_and_of_transformers_are_the_same_tensors(tmp_path: Path) -> None:

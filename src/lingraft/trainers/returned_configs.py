@@ -83,22 +83,48 @@ def _compare_size(returned: Path, checkpoint: Checkpoint, input_name: str) -> It
 
 def _compare_settings(returned: Path, extended: Path) -> Iterator[Finding]:
     """Yield the settings of the architecture that differ, as transformers reads both files."""
-    config = read_model_config(extended)
-    before = _settings(config.to_dict())
-    after = _settings(read_model_config(returned).to_dict())
+    config, returned_config = read_model_config(extended), read_model_config(returned)
+    before, after = _settings(config.to_dict()), _settings(returned_config.to_dict())
     differing: dict[bool, list[str]] = {True: [], False: []}
     for name in sorted(before.keys() | after.keys()):
-        if before.get(name) != after.get(name):
+        old = before.get(name, _left_out(name, config))
+        new = after.get(name, _left_out(name, returned_config))
+        if old != new:
             last = name.rpartition(".")[2]
             is_harmless = last in HARMLESS or last.endswith(("dropout", "pdrop"))
             is_harmless = is_harmless or _is_unread(name, config)
-            line = f"{name} {before.get(name)} became {after.get(name)}"
-            differing[is_harmless].append(line)
+            differing[is_harmless].append(f"{name} {old} became {new}")
     if differing[False]:
         yield Finding("another model", CONFIG, _listed(differing[False]), "refused")
     shown = [line for line in differing[True] if line.split()[0] in LENGTHS]
     if shown:
         yield Finding("settings in config.json", CONFIG, _listed(shown), "repaired")
+
+
+def _left_out(name: str, config: Any) -> Any:
+    """Return the value of a setting that a configuration leaves out, `None` if there is none.
+
+    transformers 4 writes some that transformers 5 does not: settings that are the same for a whole
+    class (Emu3), the size of heads where it follows from others (BLT), and, for a model with a
+    language model as its part, settings of this part again (Fuyu).
+    """
+    part, last = _part_of(name, config)
+    value = getattr(part, last, None)
+    if value is None and last == "head_dim":
+        width, heads = (getattr(part, key, None) for key in ("hidden_size", "num_attention_heads"))
+        return width // heads if width and heads else None
+    if value is None and part is config:
+        text = config.get_text_config(decoder=True)
+        value = getattr(text, last, (getattr(text, "rope_parameters", None) or {}).get(last))
+    return value
+
+
+def _part_of(name: str, config: Any) -> tuple[Any, str]:
+    """Return the part of a configuration that has a setting, by its dotted name, and its name."""
+    *parts, last = name.split(".")
+    for part in parts:
+        config = getattr(config, part, None)
+    return config, last
 
 
 def _is_unread(name: str, config: Any) -> bool:
@@ -109,12 +135,10 @@ def _is_unread(name: str, config: Any) -> bool:
     """
     from transformers import PretrainedConfig
 
-    *parts, last = name.split(".")
-    for part in parts:
-        config = getattr(config, part, None)
-    if not isinstance(config, PretrainedConfig) or hasattr(PretrainedConfig(), last):
+    part, last = _part_of(name, config)
+    if not isinstance(part, PretrainedConfig) or hasattr(PretrainedConfig(), last):
         return False
-    return not reads_setting(type(config), last)
+    return not reads_setting(type(part), last)
 
 
 def _settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
