@@ -9,14 +9,21 @@ from types import SimpleNamespace
 
 import pytest
 
+from lingraft.advice import premium as diagnosed_premium
 from lingraft.certificate import Evidence, certify_texts
 from lingraft.errors import TokenizerError
 from lingraft.evaluation.config import BootstrapSettings
 from lingraft.evaluation.fertility import premium
 from lingraft.tokenizer import family_of, open_tokenizer
 from lingraft.tokenizer.byte_level_bpe import byte_characters
+from lingraft.tokenizer.premiums import lost_text_warnings
 from lingraft.tokenizer.save_tokenizer import save_tokenizer
-from lingraft.tokenizer.unknown_tokens import count_tokens, count_tokens_and_lost, find_lost_units
+from lingraft.tokenizer.unknown_tokens import (
+    count_tokens,
+    count_tokens_and_lost,
+    find_lost_units,
+    lost_share,
+)
 from lingraft.vocabulary import Append, ContinuedBPE, SelectionRequest
 from lingraft.vocabulary.build_splice import build_splice
 from lingraft.vocabulary.premium_balance import PremiumBalance, measure_premiums
@@ -105,6 +112,28 @@ def test_a_lost_character_counts_as_one_token(tmp_path):
         (len(ids) - 1, 3),
         (len(tokenizer.encode(["the cat"])[0]), 0),
     ]
+
+
+@pytest.mark.parametrize("unknown", [None, "<unk>"])
+def test_a_character_that_a_byte_level_bpe_leaves_out_counts_as_one_token(tmp_path, unknown):
+    """What it leaves out makes no text shorter, whether or not a token stands for the bytes."""
+    data = json.loads(json.dumps(without_bytes().data))
+    vocab = data["model"]["vocab"]
+    used = set(vocab.values())
+    free = [number for number in range(max(used)) if number not in used]
+    vocab |= {f"unused {number}": number for number in free[1:]} | {unknown or "unused": free[0]}
+    data["model"]["unk_token"] = unknown
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
+    tokenizer = open_tokenizer(tmp_path)
+    cat = len(tokenizer.encode(["the cat"])[0])
+    # Two bytes of each of three letters are missing, and the first one is left.
+    assert count_tokens_and_lost(tokenizer, ["कमल", "the cat"]) == [(3, 3), (cat, 0)]
+    assert lost_share(tokenizer, ["कमल", "the cat"]) == 0.3
+    assert lost_share(tokenizer, [*ENGLISH]) == 0
+    columns = {"en": ["the cat"], "hi": ["कमल"]}
+    assert diagnosed_premium(tokenizer, columns, "hi") == 6 / cat
+    [warning] = lost_text_warnings({"base": tokenizer}, columns)
+    assert warning.startswith("parallel sentences in hi: base loses 100% of the characters")
 
 
 def test_premiums_count_lost_characters(assets):

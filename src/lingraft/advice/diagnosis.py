@@ -28,7 +28,7 @@ from lingraft.formatting import size
 from lingraft.pretokenizer.change import MARK_AWARE
 from lingraft.progress import progress
 from lingraft.tokenizer import Family, ModelTokenizer
-from lingraft.tokenizer.premiums import REFERENCE, gini
+from lingraft.tokenizer.premiums import REFERENCE, gini, lost_text_warnings
 from lingraft.vocabulary.pretokenizer_options import RewriteOption, find_options, keep_effective
 
 # Without Breton c'h, which is repaired.
@@ -212,6 +212,7 @@ def diagnose(
     notes = sample_notes(samples, health)
     for language, sentences in (parallel or {}).items():
         notes += tuple(TextHealth.of(language, sentences).warnings("parallel sentences"))
+    notes += tuple(lost_text_warnings(tokenizers, parallel or {}))
     return Diagnosis(tuple(diagnosed), by_language, notes, seconds, health)
 
 

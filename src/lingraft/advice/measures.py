@@ -26,7 +26,7 @@ from lingraft.forecast.heldout_tokens import text_bytes
 from lingraft.text_units import TextUnit, unit_of
 from lingraft.tokenizer import ModelTokenizer
 from lingraft.tokenizer.base import Family
-from lingraft.tokenizer.unknown_tokens import RoundTrip, measure_round_trip
+from lingraft.tokenizer.unknown_tokens import RoundTrip, count_tokens, measure_round_trip
 
 # Documents that are encoded and decoded to find the text that the tokenizer loses.
 ROUND_TRIP_DOCUMENTS = 500
@@ -199,8 +199,8 @@ def premium(
 ) -> float:
     """Return the tokens of the language divided by those of the reference, on the same sentences.
 
-    Tokenization premium (Petrov et al. 2023).
+    Tokenization premium (Petrov et al. 2023). A lost character counts as one token.
     """
-    tokens = sum(map(len, tokenizer.encode(parallel[language])))
-    reference_tokens = sum(map(len, tokenizer.encode(parallel[reference])))
+    tokens = sum(count_tokens(tokenizer, parallel[language]))
+    reference_tokens = sum(count_tokens(tokenizer, parallel[reference]))
     return tokens / max(reference_tokens, 1)

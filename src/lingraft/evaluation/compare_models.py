@@ -40,14 +40,11 @@ from lingraft.formatting import percent
 from lingraft.measurement import Measurement
 from lingraft.store import digest, expanded
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
-from lingraft.tokenizer.unknown_tokens import can_lose_text, count_tokens_and_lost
+from lingraft.tokenizer.premiums import lost_text_warnings
+from lingraft.tokenizer.unknown_tokens import LOST_SHARE, lost_share
 
 TEXT_DIGEST = "sha256"
 """The note on a language that identifies the documents which were measured."""
-
-
-LOST_SHARE = 0.01
-"""Share of lost characters above which numbers of a tokenizer are of another text."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ def compare(
     added = added_ids(models)
     for language, documents in texts.items():
         _measure_language(models, added, language, documents, settings=settings, result=result)
-    result.measurements.extend(_measure_premiums(models, list(texts), settings, repaired))
+    _measure_premiums(models, list(texts), settings, repaired, result)
     loaded: dict[str, Any] = {}
     if settings.generation is not None:
         # All models are in memory at once, because they take turns while they are timed.
@@ -176,14 +173,11 @@ def _lost_text(
     One "<unk>" for a whole word is easy to predict: a model with random weights had 1.2 bits per
     byte on Hindi so, and 3.0 with a tokenizer that keeps the characters.
     """
-    size = sum(map(len, documents))
     for subject, tokenizer in tokenizers.items():
-        if not can_lose_text(tokenizer.family):
-            continue
-        lost = sum(count for _, count in count_tokens_and_lost(tokenizer, documents))
-        if lost > LOST_SHARE * size:
+        share = lost_share(tokenizer, documents)
+        if share > LOST_SHARE:
             yield (
-                f"{text_in(language)}: the tokenizer of {subject} loses {percent(lost / size)} of "
+                f"{text_in(language)}: the tokenizer of {subject} loses {percent(share)} of "
                 f"the characters, and {subject} does not predict them; compare its tokens and its "
                 "bits per byte only with those of the same tokenizer"
             )
@@ -307,12 +301,16 @@ def _measure_premiums(
     languages: Sequence[str],
     settings: EvaluationSettings,
     repaired: Mapping[str, CorpusSettings] | None,
-) -> Iterator[Measurement]:
-    """Yield the token premium of each language over English, if parallel text is named."""
+    result: EvaluationResult,
+) -> None:
+    """Add the token premium of each language over English, if parallel text is named."""
     # English has no premium over itself; its column is read in any case.
     others = [language for language in languages if language != "en"]
     if settings.parallel_file is None:
         return
     columns = read_parallel(settings.parallel_file, others, repaired=repaired)
+    named = {f"the tokenizer of {subject}": model.tokenizer for subject, model in models.items()}
+    result.warnings.extend(lost_text_warnings(named, columns))
     for subject, model in models.items():
-        yield from premium(model.tokenizer, columns, subject, settings.bootstrap)
+        measured = premium(model.tokenizer, columns, subject, settings.bootstrap)
+        result.measurements.extend(measured)

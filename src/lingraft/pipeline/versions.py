@@ -18,7 +18,7 @@ STAGE_VERSIONS = {
     "blend": 2,
     "text": 3,
     # What a run builds from them.
-    "vocabulary": 19,
+    "vocabulary": 20,
     "embeddings": 13,
     "packing": 6,
     "training": 20,
@@ -31,7 +31,7 @@ STAGE_VERSIONS = {
     "result-check": 1,
     "scoring": 7,
     "tasks": 6,
-    "evaluation": 11,
+    "evaluation": 12,
     "prediction": 5,
     "probe": 5,
 }

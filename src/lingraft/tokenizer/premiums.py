@@ -9,7 +9,11 @@ same for tokens and for premiums over any reference.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+
+from lingraft.formatting import percent
+from lingraft.tokenizer.model_tokenizer import ModelTokenizer
+from lingraft.tokenizer.unknown_tokens import LOST_SHARE, lost_share
 
 REFERENCE = "en"
 """The language that premiums are relative to."""
@@ -33,3 +37,21 @@ def gini(costs: Sequence[float]) -> float:
     for cost in costs:
         differences += sum(abs(cost - other) for other in costs)
     return differences / (2 * len(costs) * total)
+
+
+def lost_text_warnings(
+    tokenizers: Mapping[str, ModelTokenizer], parallel: Mapping[str, Sequence[str]]
+) -> Iterator[str]:
+    """Yield a warning for each tokenizer, by name, that loses much of the sentences in a language.
+
+    `parallel` has the sentences by language.
+    """
+    for language, sentences in parallel.items():
+        for name, tokenizer in tokenizers.items():
+            share = lost_share(tokenizer, sentences)
+            if share > LOST_SHARE:
+                yield (
+                    f"parallel sentences in {language}: {name} loses {percent(share)} of the "
+                    "characters, each counted as one token; compare its premiums only with those "
+                    "of the same tokenizer"
+                )

@@ -1,8 +1,9 @@
 """Counting the characters that a tokenizer loses, and comparing it with one that loses fewer.
 
 Normalizers rewrite or remove characters (T5's normalizer replaces ZWNJ by a space). Without byte
-fallback, characters without a piece become "<unk>". `measure_round_trip` counts both: a document is
-unchanged where decoding its ids gives all of its characters, apart from white space.
+fallback, characters without a piece become "<unk>", and a byte-level BPE leaves out bytes without a
+piece. `measure_round_trip` counts all of them: a document is unchanged where decoding its ids gives
+all of its characters, apart from white space.
 
 A target with pieces for characters that the base loses needs more tokens, because it preserves more
 text. To compare both fairly, `count_tokens` counts each lost character as one token, and
@@ -21,6 +22,9 @@ from lingraft.tokenizer.base import Family
 from lingraft.tokenizer.byte_level_bpe import ByteLevel, byte_characters
 from lingraft.tokenizer.model_tokenizer import ModelTokenizer
 from lingraft.tokenizer.unigram import Unigram
+
+LOST_SHARE = 0.01
+"""Share of lost characters above which numbers of a tokenizer are of another text."""
 
 _SHOWN = 5
 _UNITS_AT_ONCE = 10_000
@@ -41,11 +45,19 @@ def count_tokens(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[int]:
 
 
 def count_tokens_and_lost(tokenizer: ModelTokenizer, texts: Sequence[str]) -> list[tuple[int, int]]:
-    """Return the number of known tokens and of lost characters of each text."""
+    """Return the number of known tokens and of lost characters of each text.
+
+    Of a character that a byte-level BPE loses, tokens of other bytes may be left.
+    """
     family, unknown = tokenizer.family, tokenizer.family.unknown
     encoded = tokenizer.encode(texts)
     counts = [(len(ids), 0) for ids in encoded]
-    if unknown is None or not can_lose_text(family):
+    if not can_lose_text(family):
+        return counts
+    if isinstance(family, ByteLevel):
+        known = [len(ids) - ids.count(-1 if unknown is None else unknown) for ids in encoded]
+        return list(zip(known, _count_torn_characters(family, texts), strict=True))
+    if unknown is None:
         return counts
     lossy = [number for number, ids in enumerate(encoded) if unknown in ids]
     # Encodings of the fast call do not hold the text of a token.
@@ -54,6 +66,29 @@ def count_tokens_and_lost(tokenizer: ModelTokenizer, texts: Sequence[str]) -> li
         known = counts[number][0] - len(parts)
         counts[number] = known, sum(len(part.decode()) for part in parts)
     return counts
+
+
+def lost_share(tokenizer: ModelTokenizer, texts: Sequence[str]) -> float:
+    """Return the share of the characters of these texts that a tokenizer loses."""
+    if not can_lose_text(tokenizer.family):
+        return 0.0
+    lost = sum(count for _, count in count_tokens_and_lost(tokenizer, texts))
+    return lost / max(sum(map(len, texts)), 1)
+
+
+def _count_torn_characters(family: ByteLevel, texts: Sequence[str]) -> list[int]:
+    """Return the number of characters of each text of which bytes have no piece."""
+    count = family.unit_counter.count_whole
+    units_of_texts = [count(family.between_added_tokens([text])) for text in texts]
+    characters = byte_characters()
+    missing = {byte for byte in range(256) if characters[byte] not in family.pieces}
+    every: set[str] = set()
+    every.update(*units_of_texts)
+    torn: dict[str, int] = {}
+    for unit in find_lost_units(family, every):
+        text = family.surface_of(unit).decode(errors="ignore")
+        torn[unit] = sum(not missing.isdisjoint(character.encode()) for character in text)
+    return [sum(n * torn.get(unit, 0) for unit, n in units.items()) for units in units_of_texts]
 
 
 def find_lost_units(family: Family, units: Iterable[str]) -> dict[str, int]:

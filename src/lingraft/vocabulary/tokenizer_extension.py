@@ -24,6 +24,7 @@ from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.conversion_check import check_if_converted
 from lingraft.tokenizer.edge_cases import code_texts, edge_case_texts
 from lingraft.tokenizer.loaded_settings import with_loaded_settings
+from lingraft.tokenizer.premiums import lost_text_warnings
 from lingraft.tokenizer.save_tokenizer import save_tokenizer
 from lingraft.tokenizer.sentencepiece_model import CONVERTED_FROM
 from lingraft.tokenizer.unigram import Unigram
@@ -106,7 +107,9 @@ def extend_tokenizer(
     others = [normaliser.claim()] if normaliser else []
     premiums = None
     if extension.balance is not None and len(corpora) > 1:
-        for warning in extension.balance.warnings(corpora):
+        parallel = extension.balance.parallel or {}
+        lost = lost_text_warnings({"the tokenizer of the base": source}, parallel)
+        for warning in (*extension.balance.warnings(corpora), *lost):
             draft.warn(warning)
         premiums = measure_premiums(extension.balance, corpora, source, target)
         premiums.write(draft.path(PREMIUMS))
