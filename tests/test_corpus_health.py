@@ -349,6 +349,13 @@ def test_named_held_out_text_is_checked_like_training_text(tmp_path):
         ("देखें https://a.example/x। फिर", "देखें । फिर"),
         ("https://hi.wikipedia.org/wiki/मुखपृष्ठ है", " है"),
         ("https://en.wikipedia.org/wiki/Foo\u2013Bar and", " and"),
+        ("看http://例え.jpを見て", "看を見て"),
+        ("去http://www.中文2.中国。好", "去。好"),
+        ("ดูhttp://รู้จัก.ไทยต่อไป", "ดูต่อไป"),
+        ("https://サーバー.co.jp/a?b=c です", " です"),
+        ("http://中文.中国/路径", "路径"),
+        ("访问https://example.com这是node.js", "访问这是node.js"),
+        ("输入http://后面的网址.然后", "输入http://后面的网址.然后"),
         ("See (https://a.example/b), or https://a.example/c_(d).", "See (), or ."),
     ],
 )

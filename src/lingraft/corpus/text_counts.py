@@ -36,8 +36,21 @@ MARKS = {
 # the Chinese full stop, are no part of it. Dashes are (Wikipedia), and brackets, if both are.
 _OF_ADDRESS = rf"[^\s<>\"'()[\p{{P}}--[\p{{ASCII}}\p{{Pd}}]]{letters_in(UNSPACED_SCRIPTS)}]"
 _REST_OF_ADDRESS = rf"(?:{_OF_ADDRESS}|\({_OF_ADDRESS}*\))+(?<![.,;:!?])"
-URL = regex.compile(rf"https?://{_REST_OF_ADDRESS}|www\.[\w-]+\.{_REST_OF_ADDRESS}", regex.VERSION1)
-"""A web address, without the punctuation of the sentence after it."""
+# A domain name in such a script ends with a top-level domain. Letters of such a script after those
+# of ASCII are text, even before a dot: "https://example.com" may stand before the name of a file.
+_LETTER = rf"[{letters_in(UNSPACED_SCRIPTS)}&&[\p{{L}}\p{{M}}]]"
+_LABEL = rf"[{_LETTER}ー][{_LETTER}ー\p{{Nd}}\-]*\."
+_TOP_LEVEL = "[A-Za-z]{2,}|中国|中國|香港|台湾|台灣|澳門|新加坡|公司|网络|みんな|ไทย|ລາວ"
+_HOST = rf"(?:[A-Za-z0-9\-]+\.)*(?:{_LABEL})+(?:{_TOP_LEVEL})"
+URL = regex.compile(
+    rf"https?://(?:{_HOST}(?:{_REST_OF_ADDRESS})?|{_REST_OF_ADDRESS})"
+    rf"|www\.[\w-]+\.{_REST_OF_ADDRESS}",
+    regex.VERSION1,
+)
+"""A web address, without the punctuation of the sentence after it.
+
+Where a path in a script without spaces ends cannot be told from the text after it, so it stays.
+"""
 _BY_KIND = {
     kinds.NUL: "nul",
     kinds.CONTROL: "controls",

@@ -14,7 +14,7 @@ STAGE_VERSIONS = {
     "source": 8,
     "tokenizer": 8,
     "advised model": 8,
-    "corpus": 6,
+    "corpus": 7,
     "blend": 2,
     "text": 3,
     # What a run builds from them.
