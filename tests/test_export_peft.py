@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from lingraft.tokenizer import open_tokenizer
 from lingraft.training import Execution, TrainingPlan
 from lingraft.training.phase_steps import TrainingText
 from lingraft.training.train import train
-from tests.architecture_sweep import random_model
+from tests.architecture_sweep import build, random_model
 from tests.conftest import ENGLISH, HINDI
 from tests.models import ARCHITECTURES, extended_tokenizer
 from tests.short_adapt import GENERATION
@@ -141,6 +142,28 @@ def test_base_and_adapter_compute_what_the_run_does(kind, tmp_path):
     assert done.rows_stored < done.rows / 2
     tokenizer = open_tokenizer(done.path)
     assert tokenizer.encode(HINDI) == open_tokenizer(run / "model").encode(HINDI)
+
+
+PER_LAYER = {"gemma3n_text": {"vocab_size_per_layer_input": 280}, "gemma4_text": {}}
+
+
+@pytest.mark.parametrize(("kind", "plan"), [("gemma3n_text", LORA), ("gemma4_text", ROWS)])
+def test_rows_of_embeddings_for_all_layers_are_exported(kind, plan, tmp_path, monkeypatch):
+    """New ids have rows there too, and ids that the base's table lacks read what they read."""
+    base = SimpleNamespace(build=lambda folder: build(kind, folder, **PER_LAYER[kind]))
+    monkeypatch.setitem(ARCHITECTURES, kind, base)
+    run_of(kind, [plan], tmp_path)
+    done = export_peft(tmp_path / "run", tmp_path / "adapter")
+    check_equal(tmp_path, done.path, done.rows)
+
+
+def test_a_table_that_a_resized_base_lacks_rows_of_is_refused(tmp_path, monkeypatch):
+    """DeepSeek-V4 routes by id: transformers does not extend its table of experts."""
+    base = SimpleNamespace(build=lambda folder: build("deepseek_v4", folder))
+    monkeypatch.setitem(ARCHITECTURES, "deepseek_v4", base)
+    run = run_of("deepseek_v4", [], tmp_path)
+    with pytest.raises(ModelError, match=r"tid2eid has a row for each id, .*whole model"):
+        export_peft(run, tmp_path / "adapter")
 
 
 PLANS = {

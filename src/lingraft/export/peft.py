@@ -183,7 +183,8 @@ def _config(delta: TrainedDelta, model: Any) -> Any:
     modules = [model.get_input_embeddings()]
     if delta.output is not None:
         modules.append(model.get_output_embeddings())
-    names = [_name_of(model, module).rpartition(".")[-1] for module in modules]
+    full_names = [*(_name_of(model, module) for module in modules), *delta.tables]
+    names = [name.rpartition(".")[-1] for name in full_names]
     ids = list(delta.ids)
     if not delta.layers:
         return peft.TrainableTokensConfig(
@@ -219,6 +220,9 @@ def _tensor(name: str, delta: TrainedDelta, input_name: str, output_name: str) -
     for ending, index in ((".lora_A.weight", 0), (".lora_B.weight", 1)):
         if name.endswith(ending):
             return delta.layers[name.removesuffix(ending)][index]
+    for table, rows in delta.tables.items():
+        if name.startswith(f"{table}."):
+            return rows
     if name.startswith(f"{input_name}."):
         return delta.input
     if name.startswith(f"{output_name}."):

@@ -7,13 +7,13 @@ A run can be exported as an adapter of its base under three conditions:
 - the output head has no bias.
 
 Anything else is an error. Embedding rows that the base does not have, or that differ from those of
-the base, are stored in full.
+the base, are stored in full, and so are those of a table for all layers (Gemma 3n and 4).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -22,6 +22,10 @@ from torch import Tensor
 
 from lingraft.checkpoint import Checkpoint, embedding_names
 from lingraft.checkpoint.embedding_resize import BIT_IDENTICAL
+from lingraft.checkpoint.find_embeddings import EmbeddingNames
+from lingraft.checkpoint.load_model import meta_model
+from lingraft.checkpoint.model_class import read_model_config
+from lingraft.checkpoint.stored_names import stored_names
 from lingraft.errors import ModelError
 from lingraft.model_card.markdown import stage_notes
 from lingraft.pipeline.export_limits import WHOLE_MODEL, why_no_adapter
@@ -36,7 +40,7 @@ class TrainedDelta:
 
     A is rank x inputs, B is outputs x rank, and the change of a layer is B A. `rows` is the number
     of embedding rows of the model, `ids` are those of the stored rows. `output` is `None` if input
-    and output share one matrix.
+    and output share one matrix. `tables` has the rows of further embeddings by module name.
     """
 
     layers: Mapping[str, tuple[Tensor, Tensor]]
@@ -44,6 +48,7 @@ class TrainedDelta:
     ids: Sequence[int]
     input: Tensor
     output: Tensor | None
+    tables: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def rank(self) -> int:
@@ -85,7 +90,12 @@ def read_trained_delta(run: Path, splice: Splice) -> TrainedDelta:
     # them; otherwise only rows that the base lacks.
     base_rows = str(stage_notes(record, "embeddings").get("base_rows"))
     all_rows = "embeddings" in strategies or not base_rows.startswith(BIT_IDENTICAL)
-    ids = range(names.rows) if all_rows else _new_rows(splice, names.rows)
+    ids: Sequence[int] = range(names.rows) if all_rows else _new_rows(splice, names.rows)
+    tables: dict[str, Tensor] = {}
+    if all_rows or splice.added:
+        tables = _further_tables(run, checkpoint, names)
+    for table in tables.values():
+        ids = _with_lacking_rows(ids, table, splice.source_size)
     input_rows = checkpoint.tensor(names.input[0])[list(ids)]
     output_rows = None
     if names.output and not names.tied:
@@ -95,7 +105,46 @@ def read_trained_delta(run: Path, splice: Splice) -> TrainedDelta:
     notes = stage_notes(record, "merge-back") or stage_notes(record, "training").get("merge_back")
     merged_back = float((notes or {}).get("share", 0.0))
     layers = _sum_phases(list(_read_matrices(run, strategies)), 1 - merged_back)
-    return TrainedDelta(layers, names.rows, ids, input_rows, output_rows)
+    table_rows = {name: table[list(ids)] for name, table in tables.items()}
+    return TrainedDelta(layers, names.rows, ids, input_rows, output_rows, table_rows)
+
+
+def _further_tables(run: Path, checkpoint: Checkpoint, names: EmbeddingNames) -> dict[str, Tensor]:
+    """Return the embeddings for all layers that the model has besides the first, by module name.
+
+    Raises `ModelError` for a table of another kind: a resized base would lack its rows.
+    """
+    if not names.tables:
+        return {}
+    model = meta_model(read_model_config(checkpoint.folder), checkpoint.folder)
+    # `resize_token_embeddings` adds rows to this one, too.
+    per_layer = getattr(model, "get_per_layer_input_embeddings", lambda: None)()
+    modules = {f"{name}.weight": name for name, part in model.named_modules() if part is per_layer}
+    stored = stored_names(model, checkpoint.tensors)
+    tables = {}
+    for table in names.tables:
+        # transformers, and so PEFT, knows nothing of tables that it does not load.
+        for parameter in [name for name, files in stored.items() if table.name in files]:
+            if parameter not in modules:
+                msg = (
+                    f"{run}: {table.name} has a row for each id, and resize_token_embeddings adds "
+                    f"none to it, so that a resized base lacks them; {WHOLE_MODEL}"
+                )
+                raise ModelError(msg)
+            tables[modules[parameter]] = checkpoint.tensor(table.name)
+    return tables
+
+
+def _with_lacking_rows(ids: Sequence[int], table: Tensor, source_size: int) -> Sequence[int]:
+    """Add the ids of the base that a shorter table of the base has no rows for.
+
+    Such an id reads row 0 in the base, and a copy of it in the run, while new rows of a resized
+    base are random.
+    """
+    first = source_size
+    while first > 1 and torch.equal(table[first - 1], table[0]):
+        first -= 1
+    return sorted({*ids, *range(first, source_size)})
 
 
 def _new_rows(splice: Splice, rows: int) -> list[int]:
