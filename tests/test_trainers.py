@@ -49,9 +49,9 @@ from lingraft.recipe.tree import Tree
 from lingraft.store import Store, checksums
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.trainers import Handover, indexed_files
-from lingraft.trainers.callback import turn_cache_off
+from lingraft.trainers.callback import ignore_router_loss, turn_cache_off
 from lingraft.trainers.engine import Engine, EngineFiles
-from lingraft.trainers.engines import megatron
+from lingraft.trainers.engines import megatron, torchtitan
 from lingraft.trainers.handover_checks import check_plan, check_row_length, find_engine
 from lingraft.trainers.indexed_files import write_indexed
 from lingraft.trainers.origin import recorded_keys
@@ -542,7 +542,10 @@ def test_transformers_trainer_trains_as_our_loop(run, folder, tmp_path):
     for name, tensor in trained["ours"].items():
         assert (tensor - before[name]).abs().max() > 1e-3
         assert (tensor - trained["theirs"][name]).abs().max() < 1e-5
-    assert model_text(folder / "model") == model_text(tmp_path / "over/trained")
+    written = model_text(tmp_path / "over/trained")
+    log = json.loads(written.pop("trainer_state.json"))["log_history"]
+    assert log[-2]["loss"] == theirs[-1]["loss"]
+    assert model_text(folder / "model") == written
 
     # A script that was stopped continues: without its last checkpoint and an incomplete one.
     *_, last = sorted((tmp_path / "over/checkpoints-2").iterdir(), key=step_of)
@@ -607,6 +610,108 @@ def test_the_callback_refuses_a_trainer_that_differs_from_the_plan(folder, tmp_p
     arguments.load_best_model_at_end = True
     with pytest.raises(RecipeError, match=r"would replace the best model; set load_best_model_at"):
         plan.on_init_end(arguments, None, None, model=model)
+
+
+@pytest.mark.parametrize("variable", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
+def test_the_callback_refuses_a_model_that_the_launcher_shards(
+    variable, folder, tmp_path, monkeypatch
+):
+    """`accelerate launch` says so by a variable, and not in the arguments of the trainer."""
+    plan = lingraft.HandoverCallback(folder)
+    arguments = SimpleNamespace(fsdp=None, deepspeed=None)
+    monkeypatch.setenv(variable, "true")
+    with pytest.raises(RecipeError, match="train without FSDP and DeepSpeed"):
+        plan.on_init_end(arguments, None, None, model=None)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 4])
+def test_the_batch_is_divided_among_the_processes(processes, folder, monkeypatch):
+    """Wherever the processes divide a step, its passes have all of its sequences, and no others."""
+    plan = lingraft.HandoverCallback(folder, phase=2)
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    for own in range(1, 30):
+        plan.phase = replace(plan.phase, sequences_per_step=own * processes)
+        for at_once in range(1, 12):
+            given = plan.batch_settings(at_once)
+            size, passes = (
+                given["per_device_train_batch_size"],
+                given["gradient_accumulation_steps"],
+            )
+            assert size * passes == own
+            assert size == max(one for one in range(1, at_once + 1) if own % one == 0)
+
+
+def test_llama_factory_trains_a_step_on_several_processes(folder, tmp_path, monkeypatch):
+    """Each process reads its part of a step, and one of them writes the tokenizer."""
+    shutil.copytree(folder, tmp_path / "over")
+    handover = Handover.read(folder)
+    phases = tuple(replace(phase, sequences_per_step=24) for phase in handover.plan.phases)
+    handover = replace(handover, plan=replace(handover.plan, phases=phases))
+    handover.write(tmp_path / "over")
+    for name, text in find_engine("llama-factory").configure(handover, folder).files.items():
+        (tmp_path / "over" / name).write_text(text, encoding="utf-8")
+    given = []
+    tuner = SimpleNamespace(run_exp=lambda settings, **_callbacks: given.append(settings))
+    for name in ("llamafactory", "llamafactory.train", "llamafactory.train.tuner"):
+        monkeypatch.setitem(sys.modules, name, tuner)
+    monkeypatch.chdir(tmp_path / "over")
+    monkeypatch.setattr(sys, "argv", ["train.py", "llama_factory-2.yaml", "2"])
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        runpy.run_path("train.py")
+        assert (tmp_path / "over/trained/tokenizer.json").exists() == (rank == "0")
+    for one in given:
+        assert one["per_device_train_batch_size"] * one["gradient_accumulation_steps"] == 12
+
+
+def test_the_plugin_lets_axolotl_divide_a_loss_by_the_tokens_of_its_step(
+    folder, tmp_path, monkeypatch
+):
+    """Axolotl turns that off, which the Trainer of transformers decides by the model."""
+    files = find_engine("axolotl").configure(Handover.read(folder), folder).files
+    (tmp_path / "handover_plugin.py").write_text(files["handover_plugin.py"], encoding="utf-8")
+    base = SimpleNamespace(BasePlugin=object)
+    for name in ("axolotl", "axolotl.integrations", "axolotl.integrations.base"):
+        monkeypatch.setitem(sys.modules, name, base)
+    plugin = runpy.run_path(str(tmp_path / "handover_plugin.py"))["Phase2"]()
+    model = other_model("llama")
+    trainer = SimpleNamespace(model=model, model_accepts_loss_kwargs=False)
+    assert plugin.add_callbacks_post_trainer(None, trainer) == []
+    assert trainer.model_accepts_loss_kwargs
+    model.accepts_loss_kwargs = False
+    plugin.add_callbacks_post_trainer(None, trainer)
+    assert not trainer.model_accepts_loss_kwargs
+
+
+def test_trl_computes_the_loss_as_the_model_does(folder):
+    """Its own loss leaves out what a model does after its head, and adds one of the routers."""
+    script = find_engine("trl").configure(Handover.read(folder), folder).files["train.py"]
+    assert '"loss_type": "nll"' in script
+    assert '"router_aux_loss_coef": 0.0' in script
+
+
+def test_the_loss_of_a_mixture_is_that_of_its_tokens(tmp_path):
+    """Where a configuration adds a loss of the routers, the callback leaves it out."""
+    model = load_model(build("mixtral", tmp_path))
+    ids = torch.tensor([[1, 2, 3, 4]])
+    with torch.no_grad():
+        alone = model(input_ids=ids, labels=ids).loss
+        model.config.output_router_logits = True
+        assert model(input_ids=ids, labels=ids).loss > alone
+        ignore_router_loss(model)
+        assert model(input_ids=ids, labels=ids).loss == alone
+
+
+@pytest.mark.parametrize("name", ["hf", "trl", "axolotl", "llama-factory"])
+def test_what_the_optimizer_needs_is_installed(name, folder):
+    """`adamw8bit` is bitsandbytes in every trainer."""
+    handover = Handover.read(folder)
+    for optimizer, package in (("adamw", "lingraft"), ("adamw8bit", "'lingraft[bits]'")):
+        phases = tuple(replace(phase, optimizer=optimizer) for phase in handover.plan.phases)
+        with_it = replace(handover, plan=replace(handover.plan, phases=phases))
+        install, *_ = find_engine(name).configure(with_it, folder).launch
+        assert install.split()[-1] == package
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -713,6 +818,40 @@ def test_the_result_of_torchtitan_gets_every_file_but_the_weights(folder, tmp_pa
     found = {str(path.relative_to(over / "trained")) for path in (over / "trained").rglob("*.*")}
     assert expected == found
     assert (over / "trained/model.safetensors").read_bytes() == b"trained"
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"model_type": "gpt2"}, "it has no module model.embed_tokens"),
+        ({"attention_bias": True}, "attention_bias is true"),
+        ({"mlp_bias": True}, "mlp_bias is true"),
+        ({"model_type": "granite", "logits_scaling": 8.0}, "logits_scaling is 8"),
+        ({"model_type": "gemma2", "head_dim": 8}, "final_logit_softcapping is 30"),
+        ({"model_type": "mistral", "sliding_window": 128}, "sliding_window is 128"),
+        ({"model_type": "olmo3", "sliding_window": 128}, "sliding_window is 128"),
+    ],
+)
+def test_torchtitan_is_not_given_a_model_that_it_would_compute_otherwise(
+    settings, reason, tmp_path
+):
+    """Its backend calls layers and head by itself, and drops what the class does besides."""
+    config = {"model_type": "llama", "vocab_size": 64, **DENSE_SIZES, **settings}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert torchtitan.why_other_model(tmp_path, 256).startswith(reason)
+
+
+def test_torchtitan_is_given_models_whose_names_it_reads(folder, tmp_path):
+    """A model like Llama is; the files of a mixture name each expert, and its class does not."""
+    assert not torchtitan.why_other_model(folder / "model", 256)
+    assert torchtitan.why_other_model(build("mixtral", tmp_path), 32).startswith("its files name")
+    handover = Handover.read(folder)
+    scaled = Path(shutil.copytree(folder, tmp_path / "over"))
+    config = json.loads((scaled / "model/config.json").read_text(encoding="utf-8"))
+    text = json.dumps({**config, "mlp_bias": True})
+    (scaled / "model/config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"--to torchtitan: .*: mlp_bias is true.*; use --to hf"):
+        find_engine("torchtitan").configure(handover, scaled)
 
 
 DENSE_SIZES = {

@@ -8,6 +8,7 @@ configuration. The callback checks it and raises `RecipeError` where it differs 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -44,6 +45,13 @@ def turn_cache_off(model: Any) -> None:
     model.config.use_cache = model.config.get_text_config().use_cache = False
 
 
+def ignore_router_loss(model: Any) -> None:
+    """Let the loss be that of the tokens, as in lingraft's loop, not of the routers of experts."""
+    text = model.config.get_text_config()
+    if getattr(text, "output_router_logits", False):
+        text.output_router_logits = False
+
+
 class HandoverCallback(TrainerCallback):  # type: ignore[misc]
     """Trains a phase of a hand-over folder at exactly the learning rates of its plan.
 
@@ -76,6 +84,17 @@ class HandoverCallback(TrainerCallback):  # type: ignore[misc]
         self.phase = phases[phase - 1]
         self._rates: RoleRates | None = None
         self._average: WeightAverage | None = None
+
+    def batch_settings(self, at_once: int) -> dict[str, int]:
+        """Return the trainer's settings of the batch, for the processes that torchrun started.
+
+        A process reads at most `at_once` sequences in a forward pass, and as many passes make a
+        step as its sequences need.
+        """
+        processes = int(os.environ.get("WORLD_SIZE", "1"))
+        size = self.phase.sequences_at_once(at_once, processes)
+        passes = max(1, self.phase.sequences_per_step // (size * processes))
+        return {"per_device_train_batch_size": size, "gradient_accumulation_steps": passes}
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Return rows as tensors, padded on the right to the longest one; padding has no labels.
@@ -133,11 +152,15 @@ class HandoverCallback(TrainerCallback):  # type: ignore[misc]
         self._rates = RoleRates(others["model"], strategy, added, peaks)
         self._check_precision(others["model"])
         turn_cache_off(others["model"])
+        ignore_router_loss(others["model"])
 
     def _check_settings(self, args: Any) -> None:
         """Raise `RecipeError` if a setting of the trainer differs from the plan."""
         phase = self.phase
-        if args.fsdp or args.deepspeed:
+        # `accelerate launch` shards by variables, of which the arguments have nothing.
+        variables = [f"ACCELERATE_USE_{name}" for name in ("FSDP", "DEEPSPEED")]
+        launched = any(os.environ.get(name, "").lower() in {"1", "true"} for name in variables)
+        if args.fsdp or args.deepspeed or launched:
             msg = (
                 "the trainer shards the model, and then no process has whole embedding matrices; "
                 "train without FSDP and DeepSpeed, or without this callback at one learning rate"

@@ -164,6 +164,18 @@ class PhaseRecord:
     text_bytes: Mapping[str, int] = field(default_factory=dict)
     epochs: Mapping[str, float] = field(default_factory=dict)
 
+    def sequences_at_once(self, most: int, processes: int = 1) -> int:
+        """Return how many sequences a process reads in a forward pass: at most `most`.
+
+        It divides the part of a step that each of `processes` reads, so that steps have the same
+        sequences as in lingraft's loop.
+        """
+        own = max(1, self.sequences_per_step // processes)
+        size = max(1, min(most, own))
+        while own % size:
+            size -= 1
+        return size
+
     def factor(self, step: int) -> float:
         """Return the factor of the peak learning rates in a step (from 0)."""
         schedule: Schedule = SCHEDULES.parse(dict(self.schedule))

@@ -15,6 +15,7 @@ from lingraft.trainers.engines.phase_files import phase_models, phase_name, yaml
 from lingraft.trainers.engines.transformers_settings import (
     EVEN_BATCHES,
     freezes_weights,
+    install_command,
     plan_limits,
     refuse_own_loop,
     training_settings,
@@ -43,7 +44,7 @@ def configure(handover: Handover, folder: Path) -> EngineFiles:
     """Return the YAML files and the plugin."""
     del folder
     phases = handover.plan.phases
-    files, launch = {}, ["pip install axolotl lingraft"]
+    files, launch = {}, [install_command(handover, "axolotl")]
     for number, phase in enumerate(phases):
         name = phase_name("axolotl", ".yaml", number, len(phases))
         files[name] = yaml_text(_comments(phase, name), _settings(handover, number))
@@ -119,6 +120,7 @@ def _plugin(handover: Handover) -> str:
 _HEAD = '''\
 """Makes Axolotl train as lingraft's loop would. Written by lingraft {version}."""
 
+import inspect
 from pathlib import Path
 
 from axolotl.integrations.base import BasePlugin
@@ -138,6 +140,16 @@ class HandoverPlugin(BasePlugin):
     def add_callbacks_pre_trainer(self, cfg, model):
         """Add the callback before the trainer is created."""
         return [HandoverCallback(Path(__file__).resolve().parent, phase=self.phase)]
+
+    def add_callbacks_post_trainer(self, cfg, trainer):
+        """Divide the loss of a step by its tokens, as the Trainer does.
+
+        Axolotl averages the losses of the forward passes, whatever their numbers of tokens.
+        """
+        parameters = inspect.signature(trainer.model.forward).parameters.values()
+        divides = any(one.kind is one.VAR_KEYWORD for one in parameters)
+        trainer.model_accepts_loss_kwargs = getattr(trainer.model, "accepts_loss_kwargs", divides)
+        return []
 '''
 _PHASE = '''
 

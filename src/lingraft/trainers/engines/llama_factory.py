@@ -14,6 +14,7 @@ from lingraft.trainers.engines.phase_files import phase_models, phase_name, yaml
 from lingraft.trainers.engines.transformers_settings import (
     EVEN_BATCHES,
     freezes_weights,
+    install_command,
     plan_limits,
     refuse_own_loop,
     training_settings,
@@ -31,12 +32,17 @@ WITHOUT_SCRIPT = (
     "embeddings; biases and norms have no weight decay, and the warm-up is one step late"
 )
 
+PASSES_ALIKE = (
+    "LLaMA-Factory averages the losses of the forward passes of a step if the model is multimodal, "
+    "also where they have different numbers of tokens"
+)
+
 
 def configure(handover: Handover, folder: Path) -> EngineFiles:
     """Return the YAML files and the script."""
     del folder
     phases = handover.plan.phases
-    files, launch = {}, ["pip install llamafactory lingraft"]
+    files, launch = {}, [install_command(handover, "llamafactory")]
     for number, phase in enumerate(phases):
         name = phase_name("llama_factory", ".yaml", number, len(phases))
         files[name] = yaml_text(_comments(phase, name, number), _settings(handover, number))
@@ -44,8 +50,10 @@ def configure(handover: Handover, folder: Path) -> EngineFiles:
     files[SCRIPT] = _SCRIPT.format(version=handover.lingraft)
     frozen = any(map(freezes_weights, phases))
     without = WITHOUT_SCRIPT_FROZEN if frozen else WITHOUT_SCRIPT
-    limits = (*plan_limits(handover), without, EVEN_BATCHES)
-    return EngineFiles(files, limits, tuple(launch))
+    limits = [*plan_limits(handover), without, EVEN_BATCHES]
+    if handover.model.loads_with != "AutoModelForCausalLM":
+        limits.append(PASSES_ALIKE)
+    return EngineFiles(files, tuple(limits), tuple(launch))
 
 
 def _settings(handover: Handover, number: int) -> dict[str, Any]:
@@ -94,8 +102,11 @@ _SCRIPT = '''\
 
     python train.py llama_factory.yaml [PHASE]
     torchrun --nproc-per-node 4 train.py llama_factory.yaml [PHASE]
+
+`gradient_accumulation_steps` follows from the number of processes.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -107,9 +118,11 @@ from lingraft import HandoverCallback
 settings = yaml.safe_load(Path(sys.argv[1]).read_text(encoding="utf-8"))
 phase = int(sys.argv[2]) if len(sys.argv) > 2 else 1
 plan = HandoverCallback(Path(__file__).resolve().parent, phase=phase)
+settings |= plan.batch_settings(settings["per_device_train_batch_size"])
 run_exp(settings, callbacks=[plan])
-# LLaMA-Factory writes a tokenizer with a chat template of its own.
-plan.restore_tokenizer(settings["output_dir"])
+if os.environ.get("RANK", "0") == "0":
+    # LLaMA-Factory writes a tokenizer with a chat template of its own.
+    plan.restore_tokenizer(settings["output_dir"])
 '''
 ENGINE = Engine(
     "llama-factory",

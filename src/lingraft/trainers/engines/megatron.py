@@ -269,7 +269,13 @@ def _limits(handover: Handover, config: Mapping[str, Any]) -> list[str]:
             "Megatron-LM makes its own samples from the documents, so its batches differ from "
             "those of lingraft; target and replay text are blended by their shares of samples"
         ),
+        "biases and norms have no weight decay, and the warm-up is one step late",
     ]
+    if handover.model.dtype != "bfloat16":
+        limits.append(
+            f"the trained weights are in bfloat16, and those of the source in "
+            f"{handover.model.dtype}"
+        )
     rates = [phase.learning_rates for phase in plan.phases]
     if any(one.added_rows != one.body for one in rates):
         limits.append(

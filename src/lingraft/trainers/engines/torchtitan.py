@@ -1,7 +1,9 @@
 """torchtitan: a Python module with a configuration for each phase, and a loader of the sequences.
 
 torchtitan's backend for models of transformers builds the model from its folder. A pattern of
-parameter names can have a learning rate of its own, rows of a matrix cannot.
+parameter names can have a learning rate of its own, rows of a matrix cannot. The backend calls the
+layers and the head of a model like Llama by itself, and leaves out what its class does besides: a
+model for which this matters is refused.
 """
 
 from __future__ import annotations
@@ -11,6 +13,9 @@ from typing import Any
 
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
+from lingraft.checkpoint import Checkpoint
+from lingraft.checkpoint.load_model import meta_model
+from lingraft.checkpoint.model_class import read_model_config
 from lingraft.errors import RecipeError
 from lingraft.trainers.engine import Engine, EngineFiles
 from lingraft.trainers.engines.phase_files import phase_models
@@ -25,6 +30,24 @@ from lingraft.training import TrainingPlan
 
 MODULE = "handover_titan"
 DTYPES = ("float16", "bfloat16", "float32")
+PACKAGES = "'torchtitan>=0.3,<0.4' transformers"
+"""Its development version has other names already, in the configuration and in its modules."""
+PARTS = (
+    ("model.embed_tokens",),
+    ("model.layers",),
+    ("model.norm", "model.final_layernorm"),
+    ("model.rotary_emb",),
+    ("lm_head",),
+)
+"""The modules that the backend looks for; one of each is enough."""
+SCALES = (
+    "final_logit_softcapping",
+    "logit_softcap",
+    "logits_scaling",
+    "logit_scale",
+    "output_multiplier",
+)
+"""Settings of what a class does to its logits after the head."""
 
 
 def refuse(plan: TrainingPlan) -> str:
@@ -39,15 +62,17 @@ def refuse(plan: TrainingPlan) -> str:
 
 def configure(handover: Handover, folder: Path) -> EngineFiles:
     """Return the module."""
-    del folder
     if handover.code_option and handover.model.model_type not in CONFIG_MAPPING_NAMES:
         msg = (
             f"--to torchtitan: {handover.model.architecture} is defined by code in its own folder, "
             "and torchtitan takes a model's class from transformers; use --to hf"
         )
         raise RecipeError(msg)
+    if reason := why_other_model(folder / "model", handover.plan.sequence_length):
+        msg = f"--to torchtitan: {handover.model.architecture}: {reason}; use --to hf"
+        raise RecipeError(msg)
     count = len(handover.plan.phases)
-    text, launch = _MODULE.format(version=handover.lingraft), ["pip install torchtitan"]
+    text, launch = _MODULE.format(version=handover.lingraft), [f"pip install {PACKAGES}"]
     for number, phase in enumerate(handover.plan.phases):
         values = _values(handover, number)
         arguments = "\n".join(f"        {name}={value!r}," for name, value in values.items())
@@ -59,6 +84,36 @@ def configure(handover: Handover, folder: Path) -> EngineFiles:
         launch.append(f"cp {saved}/*.safetensors* {trained}")
     limits = (*plan_limits(handover), *_limits(handover))
     return EngineFiles({f"{MODULE}.py": text}, limits, tuple(launch))
+
+
+def why_other_model(folder: Path, length: int) -> str:
+    """Return why torchtitan would train another model than that in a folder, "" if it would not.
+
+    `length` is the number of tokens of a sequence.
+    """
+    config = read_model_config(folder)
+    model = meta_model(config, folder)
+    modules = {name for name, _module in model.named_modules()}
+    for names in PARTS:
+        if modules.isdisjoint(names):
+            return f"it has no module {names[0]}, and torchtitan trains models like Llama"
+    for name in ("attention_bias", "mlp_bias"):
+        if getattr(config, name, False):
+            return f"{name} is true, and torchtitan builds the layers without it"
+    for name in SCALES:
+        if getattr(config, name, None) not in {None, 0, 1}:
+            return f"{name} is {getattr(config, name):g}, and torchtitan does not apply it"
+    window = getattr(config, "sliding_window", None)
+    slides = "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"])
+    if window and slides and window < length:
+        return f"sliding_window is {window:,}, and torchtitan lets all {length:,} tokens be read"
+    stored = Checkpoint.open(folder).tensors
+    lost = model.state_dict().keys() - stored.keys() - {"lm_head.weight"}
+    if lost:
+        return (
+            f"its files name {min(lost)} otherwise than its class, and torchtitan renames nothing"
+        )
+    return ""
 
 
 def _values(handover: Handover, number: int) -> dict[str, Any]:
@@ -111,6 +166,11 @@ def _limits(handover: Handover) -> list[str]:
             "base's own rows train at it too, as with `differential: {base_rows: added_rows}`, "
             "and that forgets more"
         )
+    if handover.model.tied:
+        limits.append(
+            "on several GPUs, torchtitan separates the head from the embeddings before it shards "
+            "them, and saves the embeddings alone: train on one"
+        )
     if any(phase.average_steps for phase in phases):
         limits.append("the weights are not averaged over the last steps")
     return limits
@@ -147,7 +207,7 @@ from torchtitan.experiments.transformers_modeling_backend import model_registry
 from torchtitan.experiments.transformers_modeling_backend.configs import TransformersBackendConfig
 
 FOLDER = Path(__file__).resolve().parent
-EMBEDDINGS = r"embed_tokens|tok_embeddings|embed_in|wte|lm_head|embed_out"
+EMBEDDINGS = r"embed_tokens|lm_head"
 
 
 class Sequences(IterableDataset):
@@ -224,6 +284,11 @@ def configuration(
 ):
     """Return the configuration of a phase."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
+    # As many sequences of a process at once as divide its part of a step.
+    of_process = max(1, sequences_per_step // processes)
+    at_once = min(sequences_at_once, of_process)
+    while of_process % at_once:
+        at_once -= 1
     groups = [
         ParamGroupConfig(
             pattern=pattern, optimizer_name="AdamW", optimizer_kwargs={{"lr": rate, **adamw}}
@@ -240,7 +305,7 @@ def configuration(
         optimizer=OptimizersContainer.Config(param_groups=groups),
         lr_scheduler=LRSchedulersContainer.Config(**schedule),
         training=TrainingConfig(
-            local_batch_size=min(sequences_at_once, sequences_per_step // processes),
+            local_batch_size=at_once,
             global_batch_size=sequences_per_step,
             seq_len=sequence_length,
             max_norm=float("inf") if max_grad_norm is None else max_grad_norm,

@@ -9,6 +9,7 @@ from typing import Any
 from lingraft.trainers.engine import EngineFiles
 from lingraft.trainers.engines.transformers_settings import (
     EVEN_BATCHES,
+    install_command,
     plan_limits,
     training_settings,
 )
@@ -25,7 +26,7 @@ class ScriptTrainer:
     import_line: str
     trainer: str
     arguments: str
-    packages: str
+    packages: tuple[str, ...]
     extra: dict[str, Any]
 
 
@@ -34,7 +35,7 @@ def script_files(handover: Handover, trainer: ScriptTrainer) -> EngineFiles:
     return EngineFiles(
         files={SCRIPT: _script(handover, trainer)},
         limits=(*plan_limits(handover), EVEN_BATCHES),
-        launch=(f"pip install {trainer.packages}", f"python {SCRIPT}"),
+        launch=(install_command(handover, *trainer.packages), f"python {SCRIPT}"),
     )
 
 
@@ -49,7 +50,6 @@ def _script(handover: Handover, trainer: ScriptTrainer) -> str:
         phases.append(
             {
                 "data": data.path,
-                "sequences_per_step": phase.sequences_per_step,
                 "sequences_at_once": at_once,
                 "settings": settings,
             }
@@ -110,7 +110,6 @@ weights. It stops if a setting differs from the plan. `sequences_at_once`, the d
 `gradient_checkpointing` may be changed to fit the memory.
 """
 
-import os
 from pathlib import Path
 
 import torch
@@ -121,7 +120,6 @@ from transformers import {loads_with}, AutoTokenizer
 from lingraft import HandoverCallback
 
 FOLDER = Path(__file__).resolve().parent
-PROCESSES = int(os.environ.get("WORLD_SIZE", "1"))
 BFLOAT16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
 
 PHASES = {phases}
@@ -142,11 +140,9 @@ tokenizer = AutoTokenizer.from_pretrained(FOLDER / "model"{code})
 
 for number, phase in enumerate(PHASES, start=1):
     plan = HandoverCallback(FOLDER, phase=number)
-    at_once = max(1, min(phase["sequences_at_once"], phase["sequences_per_step"] // PROCESSES))
     arguments = {arguments}(
         output_dir=str(FOLDER / f"checkpoints-{{number}}"),
-        per_device_train_batch_size=at_once,
-        gradient_accumulation_steps=max(1, phase["sequences_per_step"] // (at_once * PROCESSES)),
+        **plan.batch_settings(phase["sequences_at_once"]),
         bf16=BFLOAT16,
         dataloader_pin_memory=torch.cuda.is_available(),
         **phase["settings"],
@@ -164,4 +160,6 @@ for number, phase in enumerate(PHASES, start=1):
 
 if trainer.is_world_process_zero():
     plan.save(model, FOLDER / "{trained}")
+    # `lingraft receive` makes a chart of this log.
+    trainer.state.save_to_json(str(FOLDER / "{trained}" / "trainer_state.json"))
 '''

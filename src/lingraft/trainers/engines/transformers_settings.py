@@ -36,21 +36,20 @@ def freezes_weights(phase: PhaseRecord) -> bool:
     return not isinstance(STRATEGIES.parse(dict(phase.strategy)), Full)
 
 
+def install_command(handover: Handover, *packages: str) -> str:
+    """Return the command that installs a trainer, lingraft, and what the plan's optimizer needs."""
+    is_8bit = any(phase.optimizer == "adamw8bit" for phase in handover.plan.phases)
+    return " ".join(["pip install", *packages, "'lingraft[bits]'" if is_8bit else "lingraft"])
+
+
 def save_interval(phase: PhaseRecord) -> int:
     """Return after how many steps a trainer saves a checkpoint, from which it can continue."""
     return min(phase.steps, max(50, phase.steps // 10))
 
 
 def sequences_at_once(handover: Handover, phase: PhaseRecord) -> int:
-    """Return the sequences of a forward pass: as many as lingraft takes, a divisor of the step's.
-
-    Steps therefore have the same sequences as in lingraft's loop.
-    """
-    most = max(1, Execution.tokens_at_once // handover.plan.sequence_length)
-    for size in range(min(most, phase.sequences_per_step), 1, -1):
-        if phase.sequences_per_step % size == 0:
-            return size
-    return 1
+    """Return the sequences of a forward pass on one device: as many as lingraft takes."""
+    return phase.sequences_at_once(Execution.tokens_at_once // handover.plan.sequence_length)
 
 
 def schedule_settings(phase: PhaseRecord) -> dict[str, Any]:

@@ -11,7 +11,7 @@ _TRANSFORMERS = ScriptTrainer(
     import_line="from transformers import Trainer, TrainingArguments",
     trainer="Trainer",
     arguments="TrainingArguments",
-    packages="lingraft accelerate datasets",
+    packages=("accelerate", "datasets"),
     extra={},
 )
 _TRL = ScriptTrainer(
@@ -19,13 +19,17 @@ _TRL = ScriptTrainer(
     import_line="from trl import SFTConfig, SFTTrainer",
     trainer="SFTTrainer",
     arguments="SFTConfig",
-    packages="lingraft trl",
-    # The sequences are ready: TRL must not cut, pack or tokenise them.
+    packages=("'trl>=1.7'",),
     extra={
+        # The sequences are ready: TRL must not cut, pack or tokenise them.
         "max_length": None,
         "packing": False,
         "dataset_kwargs": {"skip_prepare_dataset": True},
         "gradient_checkpointing": False,
+        # TRL's own loss multiplies by the matrix of the head, without what a model does to its
+        # logits otherwise (Granite divides them). And it adds a loss of the routers of experts.
+        "loss_type": "nll",
+        "router_aux_loss_coef": 0.0,
     },
 )
 
