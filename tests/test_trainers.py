@@ -28,7 +28,13 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerState, TrainingArguments
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    TrainerState,
+    TrainingArguments,
+    get_scheduler,
+)
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from typer.testing import CliRunner
 
@@ -52,6 +58,7 @@ from lingraft.trainers import Handover, indexed_files
 from lingraft.trainers.callback import ignore_router_loss, turn_cache_off
 from lingraft.trainers.engine import Engine, EngineFiles
 from lingraft.trainers.engines import megatron, torchtitan
+from lingraft.trainers.engines.transformers_settings import schedule_settings
 from lingraft.trainers.handover_checks import check_plan, check_row_length, find_engine
 from lingraft.trainers.indexed_files import write_indexed
 from lingraft.trainers.origin import recorded_keys
@@ -59,6 +66,7 @@ from lingraft.trainers.readme import readme
 from lingraft.trainers.write_folder import OTHER_MODEL
 from lingraft.trainers.write_folder import hand_over as hand_over_stages
 from lingraft.training.phase_steps import PhaseSteps
+from lingraft.training.schedules import SCHEDULES
 from tests.architecture_sweep import build
 from tests.conftest import ENGLISH, HINDI, make_tiny_model
 from tests.models import ARCHITECTURES
@@ -950,6 +958,33 @@ def test_every_trainer_is_told_that_gradients_are_not_clipped(name, setting, fol
     written = find_engine(name).configure(handover, folder)
     assert any(setting in text for text in written.files.values())
     assert "gradients not clipped" in readme(handover, written)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+@pytest.mark.parametrize("final", [0.0, 0.1, 1.0])
+def test_the_scheduler_of_transformers_has_the_rates_of_the_plan(schedule, final, folder):
+    """It can be made, and its rates are those of the plan, one step of warm-up later."""
+    record = Handover.read(folder).plan.phases[1]
+    chosen = SCHEDULES.parse({schedule: {"final_factor": final, "warmup": 3}})
+    rates = replace(record.learning_rates, body=1e-3)
+    phase = replace(
+        record, schedule=chosen.chosen(), learning_rates=rates, steps=20, warmup_steps=3
+    )
+    settings = schedule_settings(phase)
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))], lr=1e-3)
+    scheduler = get_scheduler(
+        settings["lr_scheduler_type"],
+        optimizer,
+        num_warmup_steps=settings["warmup_steps"],
+        num_training_steps=phase.steps,
+        scheduler_specific_kwargs=settings.get("lr_scheduler_kwargs"),
+    )
+    for step in range(phase.steps):
+        late = step < phase.warmup_steps
+        expected = step / phase.warmup_steps if late else phase.factor(step)
+        assert scheduler.get_last_lr()[0] == pytest.approx(1e-3 * expected, abs=1e-9)
+        optimizer.step()
+        scheduler.step()
 
 
 @pytest.mark.parametrize("name", ["axolotl", "llama-factory"])

@@ -61,7 +61,7 @@ def schedule_settings(phase: PhaseRecord) -> dict[str, Any]:
     ((name, values),) = phase.schedule.items()
     final = values.get("final_factor", 0.0)
     named: dict[str, Any] = {"lr_scheduler_type": name}
-    if name == "constant":
+    if name == "constant" or final == 1:  # transformers refuses a decay to the peak
         named = {"lr_scheduler_type": "constant_with_warmup"}
     elif name == "cosine" and final:
         named = {
