@@ -960,6 +960,23 @@ def test_every_trainer_is_told_that_gradients_are_not_clipped(name, setting, fol
     assert "gradients not clipped" in readme(handover, written)
 
 
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("megatron", "the warm-up is one step late"),
+        ("megatron", "the trained weights are in bfloat16, and those of the source in float32"),
+        ("llama-factory", "averages the losses of the forward passes of a step"),
+        ("torchtitan", "saves the embeddings alone: train on one"),
+    ],
+)
+def test_limits_name_what_a_trainer_does_otherwise(name, line, folder):
+    """What no setting of the trainer changes is a line in the README and on the terminal."""
+    handover = Handover.read(folder)
+    multimodal = replace(handover.model, tied=True, loads_with="AutoModelForImageTextToText")
+    written = find_engine(name).configure(replace(handover, model=multimodal), folder)
+    assert any(line in limit for limit in written.limits)
+
+
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
 @pytest.mark.parametrize("final", [0.0, 0.1, 1.0])
 def test_the_scheduler_of_transformers_has_the_rates_of_the_plan(schedule, final, folder):

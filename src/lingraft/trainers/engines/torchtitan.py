@@ -31,7 +31,7 @@ from lingraft.training import TrainingPlan
 MODULE = "handover_titan"
 DTYPES = ("float16", "bfloat16", "float32")
 PACKAGES = "'torchtitan>=0.3,<0.4' transformers"
-"""Its development version has other names already, in the configuration and in its modules."""
+"""The versions with the modules and settings that are written here; later ones rename them."""
 PARTS = (
     ("model.embed_tokens",),
     ("model.layers",),
