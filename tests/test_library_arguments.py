@@ -78,6 +78,7 @@ def wrong_calls():
     yield lingraft.pack, {"layout": "strem"}, 'layout: "strem" is not a value'
     yield lingraft.pack, {"separator": "nix"}, "separator: the tokenizer has no token 'nix'"
     yield lingraft.pack, {"replay": TEXTS, "replay_share": "x"}, "replay_share: 'x' is no share"
+    yield lingraft.pack, {"replay_share": 0.3}, "replay_share: 0.3, but no replay text; give replay"
     yield lingraft.pack, {"tokenizer": 3}, "tokenizer: int is no tokenizer"
     yield lingraft.evaluate, {"models": 3}, "models: give at least one by name"
     yield lingraft.evaluate, {"dtype": "float23"}, "dtype: 'float23' is not known"

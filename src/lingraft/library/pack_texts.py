@@ -41,6 +41,8 @@ from lingraft.tokenizer import ModelTokenizer
 if TYPE_CHECKING:
     from datasets import Dataset
 
+REPLAY_SHARE = 0.2
+"""The default share of bytes that are replay text."""
 _BATCH = 1000
 
 
@@ -139,7 +141,7 @@ def pack(
     layout: Literal["stream", "documents"] = "stream",
     separator: str = "auto",
     replay: Iterable[str] | os.PathLike[str] | None = None,
-    replay_share: float = 0.2,
+    replay_share: float | None = None,
     seed: int = 0,
     log: LogLine | None = None,
 ) -> PackedText:
@@ -160,7 +162,7 @@ def pack(
         replay: documents, or the path of a file, in a language that the model knows, which limit
             forgetting. The blocks are then in the order of lingraft's training: shuffled by `seed`,
             with replay blocks spread evenly, until each block of `texts` was used once.
-        replay_share: the share of bytes that are replay text.
+        replay_share: the share of bytes that are replay text, by default 0.2.
         seed: the seed of the order with replay. Without replay, blocks have the order of the text.
         log: receives the lines of progress. By default, they go to standard error.
 
@@ -179,8 +181,12 @@ def pack(
     """
     check_number(length, "length", at_least=3)
     check_seed(seed)
-    if not isinstance(replay_share, int | float) or not 0 <= replay_share < 1:
-        msg = f"replay_share: {replay_share!r} is no share; give a number from 0 to below 1"
+    share = REPLAY_SHARE if replay_share is None else replay_share
+    if not isinstance(share, int | float) or not 0 <= share < 1:
+        msg = f"replay_share: {share!r} is no share; give a number from 0 to below 1"
+        raise RecipeError(msg)
+    if replay is None and replay_share:
+        msg = f"replay_share: {share:g}, but no replay text; give replay, or leave replay_share out"
         raise RecipeError(msg)
     values = {"block_size": int(length) - 1, "layout": layout, "separator": separator}
     settings = parse_settings(Tree(values), PackingSettings)
@@ -196,7 +202,7 @@ def pack(
         if replay is None:
             return _gather(blocks, np.arange(len(blocks)))
         replay_blocks = _pack(replay, opened, settings, Path(scratch, "replay"))
-        return _mix(Mixture.of([(blocks, 1.0)], replay_blocks, replay_share, seed))
+        return _mix(Mixture.of([(blocks, 1.0)], replay_blocks, share, seed))
 
 
 def _pack(
