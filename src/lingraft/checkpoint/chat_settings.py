@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lingraft.checkpoint.config_files import implied_generation
 from lingraft.store import copy_matching, write_json
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.added_tokens import FLAGS, content_of
@@ -84,12 +85,14 @@ def copy_chat_settings(instruct: Path, output: Path, targets: Mapping[int, int])
         special_map["eos_token"] = chat["eos_token"]
         _write_json(output / SPECIAL_MAP, special_map)
     generation_config = _read_json(output / "generation_config.json")
+    if not generation_config:
+        generation_config = implied_generation(_read_json(output / "config.json"))
     ends = _read_json(instruct / "generation_config.json").get("eos_token_id")
     if ends is not None:
         # The splice may have moved ids (`prune` does), so the instruct model's ids are mapped.
         end_ids = ends if isinstance(ends, list) else [ends]
         generation_config["eos_token_id"] = [targets[i] for i in end_ids if i in targets]
-    _write_json(output / "generation_config.json", generation_config)
+        _write_json(output / "generation_config.json", generation_config)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,14 +1,16 @@
 """Write the files next to the weights: configurations, processors, licences.
 
-A resized model gets a config.json with the new number of rows and the new special ids, and a
-generation_config.json that suppresses the padding ids. Processors of multimodal models and licences
-are copied unchanged. Tokenizer files are not copied from the source: the extended tokenizer writes
-its own, and the source's vocab.json or merges.txt would be out of date.
+A resized model gets a config.json with the new number of rows and the new special ids. Its
+generation_config.json, or config.json without one, suppresses the padding ids. Processors of
+multimodal models and licences are copied unchanged. Tokenizer files are not copied from the source:
+the extended tokenizer writes its own, and the source's vocab.json or merges.txt would be out of
+date.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,38 +85,83 @@ RESIZED_TO = "lingraft_ids"
 
 
 def write_configs(source: Path, output: Path, splice: Splice, layout: Layout) -> None:
-    """Write config.json and generation_config.json of the resized model.
+    """Write config.json of the resized model, and generation_config.json if the source has one.
 
-    A source without generation_config.json gets one with such settings in config.json if that names
-    special ids, or if there are ids to suppress.
+    Without that file, the ids to suppress are written into config.json, like all settings of
+    generation there: transformers reads none of them next to a new file, and transformers 4 would
+    no longer take the special ids that config.json leaves out from the class of the model.
     """
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    for part in text_parts(config):
+    for part, implied in zip(text_parts(config), _default_ids(config), strict=True):
         renumber_ids(part, splice, source / "config.json")
+        part.update(_moved_ids(implied, splice, layout))
         _add_legacy_rope_keys(part)
     # The ids that `lingraft.resize` has noted are those of the source.
     config.pop(RESIZED_TO, None)
     # The number of rows and not of ids: transformers builds the matrices from it.
     set_vocabulary(config, layout.rows)
-    write_json(output / "config.json", config, indent=2)
     path = source / "generation_config.json"
     if path.exists():
         generation: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         renumber_ids(generation, splice, path)
-    else:
-        generation = implied_generation(config)
-    suppressed = suppressed_ids(generation.pop("suppress_tokens", None) or [], splice, layout)
-    if suppressed:
-        generation["suppress_tokens"] = suppressed
-    # Without the file, transformers reads config.json, and ids that it leaves out from the class.
-    if path.exists() or suppressed or any(key in generation for key in SPECIAL_IDS):
+        _suppress([generation], splice, layout)
         write_json(output / "generation_config.json", generation, indent=2)
+    else:
+        _suppress(text_parts(config), splice, layout)
+    write_json(output / "config.json", config, indent=2)
+
+
+def _suppress(parts: Sequence[dict[str, Any]], splice: Splice, layout: Layout) -> None:
+    """Write the ids to suppress into the first part, whose settings precede those of the others."""
+    before = [part.pop("suppress_tokens", None) for part in parts]
+    suppressed = suppressed_ids(next(filter(None, before), []), splice, layout)
+    if suppressed:
+        parts[0]["suppress_tokens"] = suppressed
+
+
+def _default_ids(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the special ids that each of `text_parts` leaves to the class of its model type.
+
+    They are not known of a class whose code comes with the model.
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    found: list[dict[str, Any]] = []
+    read: dict[str, Any] = {}
+    for part in text_parts(config):
+        kind, nested = part.get("model_type"), text_parts(read)[1:]
+        if kind in CONFIG_MAPPING_NAMES:
+            read = AutoConfig.for_model(kind).to_dict()
+        else:
+            read = nested[0] if nested else {}
+        left_out = (key for key in SPECIAL_IDS if key not in part and read.get(key) is not None)
+        found.append({key: read[key] for key in left_out})
+    return found
+
+
+def _moved_ids(implied: Mapping[str, Any], splice: Splice, layout: Layout) -> dict[str, Any]:
+    """Return the settings of `_default_ids` that must be stated, as their token has another id.
+
+    One whose token is dropped, or that a new token would get, becomes None and is no error: nobody
+    has chosen it.
+    """
+    target_ids = {source: target for target, source in splice.corresponding.items()}
+    beyond = range(max(splice.source_size, layout.vocabulary), sys.maxsize)  # ids without a token
+    moved: dict[str, Any] = {}
+    for key, value in implied.items():
+        ids = value if isinstance(value, list) else [value]
+        found = [target_ids.get(i, i if i in beyond else None) for i in ids]
+        if found != ids:
+            left = [i for i in found if i is not None]
+            moved[key] = (left if isinstance(value, list) else left[0]) if left else None
+    return moved
 
 
 def implied_generation(config: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of generation in config.json.
 
-    transformers reads them there only without generation_config.json, so a new file holds them.
+    transformers reads them there only without generation_config.json, so a new file must hold them.
     """
     from transformers import GenerationConfig
 

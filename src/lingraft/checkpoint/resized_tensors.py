@@ -9,7 +9,7 @@ No padding id may ever be sampled:
   the mean of the other logits, so it is never the highest, and by Jensen's inequality each padding
   id has a probability under 1/V.
 - The bias of a head is -10,000 there.
-- `config_files` adds the padding ids to `suppress_tokens` of generation_config.json.
+- `config_files` adds the padding ids to `suppress_tokens`, a setting of generation.
 
 Shape suffixes: V source rows, D width.
 """

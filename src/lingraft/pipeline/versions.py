@@ -19,12 +19,12 @@ STAGE_VERSIONS = {
     "text": 3,
     # What a run builds from them.
     "vocabulary": 20,
-    "embeddings": 13,
+    "embeddings": 14,
     "packing": 6,
-    "training": 20,
+    "training": 21,
     "received": 3,
-    "merge-back": 1,
-    "chat-vector": 3,
+    "merge-back": 2,
+    "chat-vector": 4,
     # Checks, measurements and predictions.
     "evaluation-text": 4,
     "source-check": 2,

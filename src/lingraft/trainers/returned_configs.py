@@ -57,10 +57,9 @@ def compare_configs(
         yield from _compare_size(returned, checkpoint, input_name)
         yield from _compare_settings(returned, extended)
         yield from _compare_ids(returned, extended, CONFIG)
-    if (extended / GENERATION).is_file():
-        if (returned / GENERATION).is_file():
-            yield from _compare_ids(returned, extended, GENERATION)
-        yield from _compare_suppressed(returned, extended, splice)
+    if (extended / GENERATION).is_file() and (returned / GENERATION).is_file():
+        yield from _compare_ids(returned, extended, GENERATION)
+    yield from _compare_suppressed(returned, extended, splice)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -172,7 +171,11 @@ def _compare_ids(returned: Path, extended: Path, name: str) -> Iterator[Finding]
 def _compare_suppressed(returned: Path, extended: Path, splice: Splice) -> Iterator[Finding]:
     """Yield that padding rows, which have no token, can be generated."""
     wanted, found = (
-        set(read_json(folder / GENERATION).get("suppress_tokens") or ())
+        {
+            number
+            for name in (CONFIG, GENERATION)
+            for number in read_json(folder / name).get("suppress_tokens") or ()
+        }
         for folder in (extended, returned)
     )
     lost = [number for number in wanted - found if number >= splice.target_size]

@@ -52,7 +52,7 @@ FAULTS: Mapping[str, Fault] = {
         "nothing to do; tensor parallelism and fast kernels want the multiple",
     ),
     "size larger than the tokenizer": Fault(
-        "the padding rows can be generated: generation_config.json does not suppress their ids",
+        "the padding rows can be generated: the settings of generation do not suppress their ids",
         "nothing to do; ids without a token decode to an empty text, or stop a server",
     ),
     "lost added tokens": Fault(

@@ -62,7 +62,8 @@ def save_final_model(
 ) -> None:
     """Save a finished model with each parameter in its data type of `types`.
 
-    config.json, the untrained tensors and the model's own code come from the `source` folder.
+    config.json, the untrained tensors and the model's own code come from the `source` folder. If
+    that has no generation_config.json, config.json holds its settings, and no file is written.
     """
     for name, tensor in model.state_dict(keep_vars=True).items():
         if isinstance(tensor, torch.nn.Parameter):
@@ -80,6 +81,9 @@ def save_final_model(
     config.setdefault("architectures", [type(model).__name__])
     content = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     (folder / "config.json").write_text(content, encoding="utf-8")
+    if not (source / "generation_config.json").exists():
+        # transformers 5 has written what config.json states, without the ids of the model's class.
+        (folder / "generation_config.json").unlink(missing_ok=True)
     for file in code_files(source):
         shutil.copyfile(file, folder / file.name)
 
