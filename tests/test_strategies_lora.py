@@ -11,10 +11,11 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from lingraft.checkpoint.load_model import load_for_training
+from lingraft.checkpoint.load_model import load_for_training, meta_model
 from lingraft.checkpoint.model_class import auto_class
 from lingraft.errors import RecipeError
 from lingraft.strategies import Lora, quantised_layers
+from lingraft.training.mfu import multiplied_weights
 from tests.architecture_sweep import BASE_IDS, build, random_model, run
 from tests.tiny_configs import tiny_config
 
@@ -59,6 +60,20 @@ def test_matrices_are_on_every_map_that_the_layers_call(kind: str) -> None:
     moved = {name for name, parameter in after.items() if not torch.equal(parameter, before[name])}
     assert {last_name(name) for name in moved} == MOVED[kind]
     assert not any("vision" in name for name in moved)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen3_moe", "zamba", "gemma3"])
+def test_the_matrices_are_counted_before_they_are_inserted(kind: str) -> None:
+    """On a model without weights: those that PEFT inserts, and those that a token goes through."""
+    config = tiny_config(kind)
+    strategy = Lora(rank=4)
+    model = random_model(auto_class(config), config)
+    before = sum(count for _, count in multiplied_weights(model))
+    (group,) = strategy.prepare(model, [])
+    inserted = sum(parameter.numel() for parameter in group.parameters.values())
+    used = sum(count for _, count in multiplied_weights(model)) - before
+    assert strategy.inserted_weights(meta_model(config)) == (inserted, pytest.approx(used))
+    assert (used < inserted) == (kind == "qwen3_moe")
 
 
 SHARED: list[tuple[str, dict[str, Any]]] = [

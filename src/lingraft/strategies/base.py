@@ -141,6 +141,17 @@ class Strategy(Choice, ABC):
         """Return the share of the body that trains, of a model with so many layers."""
         return 1.0
 
+    def trained_rows(self, rows: int, added: int) -> int:  # noqa: ARG002 - all of them train
+        """Return how many rows of the embeddings train, of so many, with the added ones."""
+        return rows
+
+    def inserted_weights(self, model: torch.nn.Module) -> tuple[int, float]:  # noqa: ARG002 - none
+        """Return the numbers in matrices that `prepare` inserts, and those that a token uses.
+
+        The model may be on the meta device. Added rows, which are in the model, do not count.
+        """
+        return 0, 0.0
+
     def plan_note(self) -> str:
         """Return a line for `plan` about what the name does not say; by default there is none."""
         return ""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from lingraft.checkpoint.experts import active_share, is_expert
 from lingraft.errors import MissingExtraError, RecipeError
 from lingraft.strategies.base import (
     STRATEGIES,
@@ -19,7 +20,13 @@ from lingraft.strategies.base import (
     Strategy,
     train_added_rows,
 )
-from lingraft.strategies.lora_targets import WHERE, Targets, find_targets, make_peft_config
+from lingraft.strategies.lora_targets import (
+    WHERE,
+    Targets,
+    expert_rank,
+    find_targets,
+    make_peft_config,
+)
 from lingraft.strategies.model_parts import layer_root
 from lingraft.strategies.quantised_layers import (
     check_quantisable,
@@ -105,6 +112,29 @@ class Lora(Strategy):
     def trained_body_share(self, layers: int) -> float:  # noqa: ARG002 - none of them trains
         """Return 0: the body is frozen, next to the low-rank matrices."""
         return 0.0
+
+    def trained_rows(self, rows: int, added: int) -> int:  # noqa: ARG002 - no others train
+        """Return the number of the added rows, unless they are frozen."""
+        return added if self.rows == "train" else 0
+
+    def inserted_weights(self, model: torch.nn.Module) -> tuple[int, float]:
+        """Return the numbers in the low-rank matrices, and those that a token goes through."""
+        targets = find_targets(model, self.target_modules, experts=self.experts == "train")
+        stack, of_experts = model.get_submodule(targets.stack), expert_rank(model, self.rank)
+        sizes: dict[str, int] = {}
+        counted: set[int] = set()
+        for name in targets.layers:
+            weight = stack.get_submodule(name).weight
+            # Layers that share a weight share their matrices.
+            if id(weight) not in counted:
+                counted.add(id(weight))
+                sizes[name] = self.rank * sum(weight.shape)
+        for name in targets.experts:
+            experts, *sides = stack.get_parameter(name).shape
+            sizes[name] = of_experts * experts * sum(sides)
+        share = active_share(model)
+        used = sum(size * (share if is_expert(name) else 1) for name, size in sizes.items())
+        return sum(sizes.values()), used
 
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:
         """Insert low-rank matrices, and row modules if rows train."""

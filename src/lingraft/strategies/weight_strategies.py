@@ -156,6 +156,10 @@ class Rows(Strategy):
         """Return 0: the body is frozen."""
         return 0.0
 
+    def trained_rows(self, rows: int, added: int) -> int:  # noqa: ARG002 - these alone train
+        """Return the number of the added rows."""
+        return added
+
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:
         """Train the added rows; raise `RecipeError` if no token was added."""
         if not added:
