@@ -207,6 +207,16 @@ def make_tokens_study(folder, *, seeds=(0, 1)):
     return folder
 
 
+def with_parameters_per_token(study, idle):
+    """Return a study whose models have so many parameters that a token does not go through."""
+    multiplied = [
+        {**row, "metric": "parameters per token", "value": row["value"] - idle}
+        for row in study.rows
+        if row["metric"] == "parameters"
+    ]
+    return replace(study, rows=[*study.rows, *multiplied])
+
+
 def in_two_languages(study):
     """Return a study with the same cells in Turkish, too, at twice the bits per byte.
 
@@ -329,6 +339,21 @@ def test_a_byte_in_use_costs_tokens_times_parameters(tmp_path):
     kept = read_study_files(ROOT / "benchmarks/measured/study-rows-ar")
     share = 0.1542 * 10161408 / (0.8818 * 8621312)
     assert kept.groups[0].get(SERVING).value == pytest.approx(share)
+
+
+def test_weights_that_a_token_does_not_go_through_cost_nothing(tmp_path):
+    """Experts that it skips, and input embeddings; not if a cell does not know their number."""
+    study = read_study_files(make_tokens_study(tmp_path / "s"))
+    repaired = with_parameters_per_token(study, idle=9e5).groups[2]
+    assert repaired.get(SERVING).value == pytest.approx(2e5 / 1e5 / 4)
+    assert repaired.get(COST).value == pytest.approx(study.groups[2].get(COST).value * 2 / 11)
+    rows = with_parameters_per_token(study, idle=9e5).rows
+    first = study.rows[0]["cell"]
+    partly = [
+        row for row in rows if (row["cell"], row["metric"]) != (first, "parameters per token")
+    ]
+    for key in (SERVING, COST):
+        assert replace(study, rows=partly).groups[2].get(key) == study.groups[2].get(key)
 
 
 def test_choices_are_related_to_no_added_tokens(tmp_path):

@@ -90,6 +90,7 @@ WITHOUT_DIRECTION = frozenset(
         "time to write 1,000 bytes",
         "tokens added",
         "parameters",
+        "parameters per token",
         "training tokens",
         "training bytes",
         "training bytes of target text",

@@ -138,6 +138,12 @@ def make_embeddings(context: StageContext) -> None:
         device=context.execution.device,
         scratch_dir=context.scratch_dir,
     )
+    # What a token costs: a study compares it, with the experts that the token goes through alone.
+    for name, folder in (
+        ("multiplied", context.draft.folder / "model"),
+        ("multiplied_before", context.folders["source"] / "model"),
+    ):
+        notes[name] = Shape.of(folder).multiplied
     context.draft.note(notes)
     warn_if_not_servable(context)
 

@@ -5,7 +5,7 @@ To what the table has, `numbers_of_cells` adds what training and use cost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import TypeVar
 
@@ -24,7 +24,8 @@ BITS_BEFORE: ValueKey = ("bits per byte", "source", "target")
 BASE_CHANGE: ValueKey = ("bits per byte change", "adapted", "replay")
 ADDED: ValueKey = ("tokens added", "spliced", "")
 COST: ValueKey = ("training cost", "adapted", "")
-PARAMETERS: ValueKey = ("parameters", "spliced", "")
+PARAMETERS, MULTIPLIED = "parameters", "parameters per token"
+"""Metrics: all parameters of a model, and those that a token is multiplied with."""
 TOKENS: ValueKey = ("training tokens", "adapted", "")
 SERVING: ValueKey = ("serving cost", "adapted", "target")
 
@@ -63,26 +64,37 @@ def numbers_of_cells(rows: Sequence[Row]) -> dict[str, dict[ValueKey, float]]:
         cell: {key: fmean(found) for key, found in of_cell.items()}
         for cell, of_cell in values.items()
     }
+    metric = counted_by(numbers.values())
     for of_cell in numbers.values():
-        if PARAMETERS in of_cell and TOKENS in of_cell:
+        parameters = of_cell.get((metric, "spliced", ""))
+        if parameters is not None and TOKENS in of_cell:
             # FLOPs per parameter and token: 2 forward, 4 backward (Kaplan et al. 2020).
-            of_cell[COST] = 6 * of_cell[PARAMETERS] * of_cell[TOKENS]
-        serving = _serving_cost(of_cell)
+            of_cell[COST] = 6 * parameters * of_cell[TOKENS]
+        serving = _serving_cost(of_cell, metric)
         if serving is not None:
             of_cell[SERVING] = serving
     return numbers
 
 
-def _serving_cost(of_cell: Mapping[ValueKey, float]) -> float | None:
+def counted_by(cells: Iterable[Mapping[ValueKey, float]]) -> str:
+    """Return the metric of the parameters that cost FLOPs: `MULTIPLIED`, if each cell has it.
+
+    Runs of earlier code did not store it, and costs are compared between cells.
+    """
+    sized = [cell for cell in cells if (PARAMETERS, "spliced", "") in cell]
+    has_all = all((MULTIPLIED, "spliced", "") in cell for cell in sized)
+    return MULTIPLIED if has_all else PARAMETERS
+
+
+def _serving_cost(of_cell: Mapping[ValueKey, float], metric: str = PARAMETERS) -> float | None:
     """Return the inference FLOPs per byte of target text, divided by those of the base.
 
     That is tokens per byte x FLOPs per token, to read text as well as to generate it: 2 for each
-    parameter (forward pass, Kaplan et al. 2020, arXiv 2001.08361), the larger embedding and head
+    parameter (forward pass, Kaplan et al. 2020, arXiv 2001.08361) of `metric`, the larger head
     included. At batch size 1 the time to generate goes with the weights that a token reads, and so
-    with the same number. As in `COST`, an input embedding that is not tied to the head counts too,
-    though it is only looked up, so that there the number is slightly too high; and all experts of a
-    mixture count, which makes added rows look a little cheaper than they are. Attention to earlier
-    tokens is left out: it costs less where text has fewer tokens.
+    with the same number. As in `COST`, `PARAMETERS` of runs of earlier code are slightly too many:
+    an input embedding that is only looked up counts too, and all experts of a mixture. Attention to
+    earlier tokens is left out: it costs less where text has fewer tokens.
 
     >>> before = {("tokens per byte", "source", "target"): 0.8, ("parameters", "source", ""): 8e6}
     >>> after = {("tokens per byte", "adapted", "target"): 0.2, ("parameters", "spliced", ""): 1e7}
@@ -92,7 +104,7 @@ def _serving_cost(of_cell: Mapping[ValueKey, float]) -> float | None:
     costs = []
     for subject, model in (("adapted", "spliced"), ("source", "source")):
         tokens = value_of(of_cell, ("tokens per byte", subject, "target"))
-        parameters = of_cell.get(("parameters", model, ""))
+        parameters = of_cell.get((metric, model, ""))
         if tokens is None or parameters is None:
             return None
         costs.append(2 * parameters * tokens)

@@ -12,6 +12,8 @@ STAGE_NOTES = (  # stage, note, metric, subject, unit
     ("vocabulary", "added", "tokens added", "spliced", "tokens"),
     ("source", "parameters", "parameters", "source", "parameters"),
     ("embeddings", "parameters", "parameters", "spliced", "parameters"),
+    ("embeddings", "multiplied_before", "parameters per token", "source", "parameters"),
+    ("embeddings", "multiplied", "parameters per token", "spliced", "parameters"),
     ("embeddings", STAGE_SECONDS, "initialisation time", "spliced", "seconds"),
     ("training", "tokens", "training tokens", "adapted", "tokens"),
     ("training", "target_bytes", "training bytes of target text", "adapted", "bytes"),
