@@ -34,7 +34,7 @@ from lingraft.pipeline import (
     summary,
     unused_settings,
 )
-from lingraft.pipeline.model_shape import Shape
+from lingraft.pipeline.model_shape import Shape, model_of
 from lingraft.pipeline.plan_table import PlanRow
 from lingraft.pipeline.run_folder import new_run_folder, write_record
 from lingraft.pipeline.stage_node import StageNode, versioned_stage
@@ -44,7 +44,9 @@ from lingraft.recipe.old_names import names_of_0_1
 from lingraft.recipe.overrides import override
 from lingraft.recipe.tree import Tree
 from lingraft.splice import Splice
-from lingraft.store import Store, file_digest
+from lingraft.store import Manifest, Store, file_digest
+from lingraft.strategies import Lora
+from lingraft.studies.noted_measurements import noted_measurements
 from lingraft.tokenizer import open_tokenizer
 from lingraft.training.execution import Execution
 from lingraft.training.launch import Launch
@@ -382,6 +384,15 @@ def test_the_plan_names_every_stage_and_what_is_cached(recipe_values, here):
     json.dumps([row.as_json() for row in rows])
 
 
+def test_a_run_notes_what_a_token_costs(recipe_values, here):
+    """A study compares it: an input embedding that is not the head is looked up."""
+    finished, _ = carry_out(read(recipe_values), here)
+    values = {(one.metric, one.subject): one.value for one in noted_measurements(finished.record)}
+    for subject, rows in (("source", 320), ("spliced", 384)):
+        parameters = values["parameters", subject]
+        assert values["parameters per token", subject] == parameters - rows * 32
+
+
 def test_a_plan_for_another_machine_leaves_the_times_of_its_device_open(recipe_values, here):
     """A device that this machine lacks cannot be measured here: its times are unknown."""
     rows = plan(read(recipe_values), replace(here, device="cuda:99"))
@@ -407,6 +418,7 @@ def test_the_plan_counts_in_the_data_type_and_on_the_devices_of_the_training(
     monkeypatch.setattr(Execution, "allows_tf32", lambda _: False)
     monkeypatch.setattr("lingraft.pipeline.planner.flops_per_second", speed)
     monkeypatch.setattr("lingraft.pipeline.planner.writing_seconds", lambda *_: 0.0)
+    monkeypatch.setattr("lingraft.pipeline.planned_memory.available_memory", lambda _: 80e9)
 
     def seconds(**runtime):
         rows = plan(read(recipe_values), replace(here, device="cuda", **runtime))
@@ -439,8 +451,46 @@ def test_the_plan_counts_no_gradients_of_frozen_weights(
     row, all_of_it = (training(measured, f"training.strategy={one}") for one in (settings, "full"))
     tokens, body = row.amounts["tokens"], 39_072 - 2 * 320 * 32
     assert all_of_it.flops - row.flops == 2 * tokens * body * (1 - trained)
-    size = 16 * 43_168 - 12 * body * (1 - trained)
+    frozen = body * (1 - trained)
+    if strategy == "rows":
+        frozen += 2 * (384 - 20) * 32
+    size = 16 * 43_168 - 12 * frozen
     assert any(f"at most {formatting.size(size)} for weights" in line for line in row.notes)
+
+
+def test_the_plan_counts_low_rank_matrices(recipe_values, here, monkeypatch):
+    """Their numbers train like any others: 16 bytes each, and 6 FLOPs for a token."""
+    monkeypatch.setattr("lingraft.training.optimizer_memory.NOTED_MEMORY", 0)
+
+    def training(strategy):
+        overrides = (f"training.strategy={json.dumps(strategy)}", "training.heldout_points=0")
+        rows = {row.title: row for row in plan(read(recipe_values, *overrides), here)}
+        return rows["training"]
+
+    frozen, adapted = training({"rows": {}}), training({"lora": {"rank": 4}})
+    model = model_of(read(recipe_values).model.config())
+    (group,) = Lora(rank=4).prepare(model, [])
+    matrices = sum(one.numel() for one in group.parameters.values())
+    assert adapted.flops - frozen.flops == 6 * adapted.amounts["tokens"] * matrices
+    size = 4 * 43_168 + 12 * 2 * 20 * 32 + 16 * matrices
+    assert any(f"at most {formatting.size(size)} for weights" in line for line in adapted.notes)
+
+
+def test_the_plan_recomputes_activations_where_the_training_does(recipe_values, here, monkeypatch):
+    """Both estimate the same memory of a step, and say the same about it."""
+    recipe = read(recipe_values)
+    before = {row.title: row for row in plan(recipe, here)}["training"]
+    for module in ("lingraft.pipeline.planned_memory", "lingraft.training.phase_setup"):
+        # As on a GPU of 2 MB.
+        monkeypatch.setattr(f"{module}.available_memory", lambda _: 2e6)
+    planned = {row.title: row for row in plan(recipe, here)}["training"]
+    (line,) = set(planned.notes) - set(before.notes)
+    assert planned.seconds > before.seconds
+    carry_out(recipe, here)
+    training = Store(here.store).folder(build_graph(recipe).training.stage)
+    assert Manifest.read(training).notes["recompute"] == line
+    chosen = {row.title: row for row in plan(recipe, replace(here, recompute=False))}["training"]
+    assert line not in chosen.notes
 
 
 def test_the_plan_scores_no_more_text_than_is_held_out(recipe_values, here):

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lingraft.checkpoint import load_model
-from lingraft.errors import MissingExtraError, RecipeError
+from lingraft.errors import MissingExtraError, RecipeError, TrainingError
 from lingraft.packing.mixture import IGNORED, Mixture, document_positions
 from lingraft.strategies import STRATEGIES
 from lingraft.training import Execution
@@ -279,11 +279,16 @@ def test_trackers_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_recomputing_activations_changes_nothing_but_memory(
-    tiny_model: Path, tmp_path: Path
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With recomputed activations, losses and weights are the same and memory is smaller."""
-    text, kept = two_streams(tiny_model, tmp_path / "text"), {}
-    for recompute in (False, True):
+    """With recomputed activations, losses and weights are the same and memory is smaller.
+
+    They are recomputed by default where a device has no room for them.
+    """
+    text, kept, lines = two_streams(tiny_model, tmp_path / "text"), {}, {}
+    # As on a GPU of 2 MB.
+    monkeypatch.setattr("lingraft.training.phase_setup.available_memory", lambda _: 2e6)
+    for recompute in (False, True, None):
         sizes: list[int] = []
 
         def note(tensor: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
@@ -291,16 +296,33 @@ def test_recomputing_activations_changes_nothing_but_memory(
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            run(
+            notes = run(
                 tiny_model,
                 text,
                 plan_of(budget="2 steps", batch_tokens=256),
                 tmp_path / str(recompute),
                 execution=Execution(recompute=recompute),
             )
-        kept[recompute] = sum(sizes)
-    assert log_of(tmp_path / "True") == log_of(tmp_path / "False")
-    assert kept[True] < kept[False]
+        kept[recompute], lines[recompute] = sum(sizes), notes.get("recompute", "")
+    assert log_of(tmp_path / "True") == log_of(tmp_path / "False") == log_of(tmp_path / "None")
+    assert kept[None] == kept[True] < kept[False]
+    assert lines[False] == lines[True] == ""
+    assert "activations are recomputed" in lines[None]
+    assert "2 MB are free, which may not be enough; --no-recompute" in lines[None]
+
+
+def test_a_training_without_enough_memory_names_what_takes_less(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """An error of the device becomes one line with the settings that save memory."""
+
+    def measure(_: Any) -> dict[str, float]:
+        msg = "CUDA out of memory. Tried to allocate 2.00 GiB."
+        raise torch.OutOfMemoryError(msg)
+
+    text, plan = two_streams(tiny_model, tmp_path / "text"), plan_of(budget="1 steps")
+    with pytest.raises(TrainingError, match=r"cpu ran out of memory \(CUDA .*give --recompute"):
+        run(tiny_model, text, plan, tmp_path, heldout=measure)
 
 
 def test_utilisation_counts_what_a_token_is_multiplied_with(folder: Path) -> None:

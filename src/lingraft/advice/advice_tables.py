@@ -190,7 +190,8 @@ def _cost_answers(base: BaseAdvice) -> dict[str, str]:
         training = f"{cost.tokens:,} tokens, {formatting.flops(cost.flops)} FLOPs"
         memory = f"{formatting.size(cost.memory_per_device)}{_fit(cost.fits)}"
         memory += f"; {formatting.size(cost.memory_recomputed)}{_fit(cost.fits_recomputed)}"
-        memory += " with --recompute (a third more hours)"
+        # As a training does by itself where the first number does not fit (`training.step_memory`).
+        memory += " with recomputed activations (a third more hours)"
         disk = formatting.size(cost.disk)
         gpu_hours = "give --gpus"
         if cost.gpus and cost.gpu_hours is not None and cost.hours is not None:

@@ -1,9 +1,8 @@
 """Estimate the cost of an adaptation: FLOPs, GPU-hours, memory and disk; and the gain in serving.
 
 Training costs 6 FLOPs per token and parameter that the token is multiplied with
-(`pipeline.model_shape`). Memory is the sum of three parts: the training state, split
-evenly over the devices; the activations and logits of a micro-batch; and the weights in bfloat16
-that it is computed with, which several devices gather. The estimate ignores communication.
+(`pipeline.model_shape`). The memory is that of `training.step_memory`, by which a training decides
+whether it recomputes activations. The estimate ignores communication.
 """
 
 from __future__ import annotations
@@ -14,9 +13,10 @@ from dataclasses import dataclass
 from lingraft.errors import RecipeError, did_you_mean
 from lingraft.pipeline.model_shape import Shape
 from lingraft.training.batch_rule import default_sequences
-from lingraft.training.execution import WHOLE_GRADIENTS, Execution
+from lingraft.training.execution import Execution
 from lingraft.training.mfu import IN_FLOAT32, SPEEDS, flops_per_token
-from lingraft.training.optimizer_memory import STATE_BYTES, OptimizerName
+from lingraft.training.optimizer_memory import STATE_BYTES, OptimizerName, state_bytes
+from lingraft.training.step_memory import Computes, fits, step_memory
 
 UTILISATION = 0.4
 """Share of a GPU's data-sheet speed in training of dense models; well-tuned ones reach half."""
@@ -25,19 +25,6 @@ CHECKPOINTS_AT_ONCE = 3
 """Two are kept until the next one is written (`training.checkpointing`)."""
 SEQUENCE_TOKENS = 2048
 """The fewest tokens of a micro-batch: a sequence of the default length."""
-# Two blocks of 16M float32 numbers: the loss is computed for one block of positions at a time.
-LOGITS_BYTES = 2 * 4 * 2**24
-# Per gathered parameter of a sharded model: the weight and its gradient in bfloat16, and the
-# gradient in float32 while it is reduced.
-GATHERED_BYTES = 8
-# Per token, and weight of the layers divided by the width. What autograd keeps for a layer was
-# counted on a CPU: 4.5 (Llama-2, Llama-3) and 5.3 (Qwen3) in autocast, 3.8 and 4.7 where weights
-# are in bfloat16. Layers without a gated MLP keep less (2.8 for GPT-NeoX).
-ACTIVATION_BYTES = 4.6
-# In float32, 1.54 times as much was counted.
-ACTIVATIONS_IN_FLOAT32 = 1.55
-# A weight that autocast has converted, in a process of its own.
-CONVERTED_BYTES = 2
 
 
 @dataclass(frozen=True)
@@ -77,7 +64,8 @@ class Gpus:
 class Cost:
     """The cost of training on `tokens` tokens; memory and disk are in bytes.
 
-    `memory_recomputed` is the memory of a device with --recompute, which computes a third more.
+    `memory_recomputed` is the memory of a device that recomputes activations, as a training does by
+    default where the others do not fit. It computes a third more.
     The hours, `fits` and `fits_recomputed` are `None` if the GPUs are not known.
     """
 
@@ -105,12 +93,11 @@ class Cost:
 
     @property
     def fits_recomputed(self) -> bool | None:
-        """Whether it fits with --recompute."""
+        """Whether it fits with recomputed activations."""
         return self._fits(self.memory_recomputed)
 
     def _fits(self, memory: float) -> bool | None:
-        # A tenth of the memory is left to the library.
-        return memory < 0.9 * self.gpus.memory if self.gpus else None
+        return fits(memory, self.gpus.memory) if self.gpus else None
 
 
 def cost_of(
@@ -137,44 +124,28 @@ def cost_of(
     """
     trained = shape.parameters if trained is None else trained
     devices = gpus.count if gpus else 1
-    of_trained, of_frozen = STATE_BYTES[optimizer]
-    states = of_trained * trained + of_frozen * (shape.parameters - trained)
     if micro_tokens is None:
         micro_tokens = _default_micro_tokens(shape.parameters, tokens, devices)
-    in_float32 = gpus is not None and gpus.kind in IN_FLOAT32 and optimizer != "adamw8bit_bfloat16"
-    in_autocast = devices == 1 and not in_float32 and optimizer != "adamw8bit_bfloat16"
-    memory = states / devices + LOGITS_BYTES
-    if in_autocast:
-        memory += CONVERTED_BYTES * shape.multiplied
-    if gpus and devices > 1:
-        # The embeddings, and two layers: the next is gathered while the current one is computed.
-        gathered = shape.parameters - shape.body + 2 * shape.body // max(1, shape.layers)
-        memory += GATHERED_BYTES * gathered
-        # A step of several micro-batches reduces gradients once where whole ones fit.
-        gradients = 4.0 * trained
-        memory += gradients if gradients <= WHOLE_GRADIENTS * gpus.memory else 0
+    computes: Computes = "autocast" if devices == 1 else "bfloat16"
+    if optimizer == "adamw8bit_bfloat16":
+        computes = "bfloat16"
+    elif gpus and gpus.kind in IN_FLOAT32:
+        computes = "float32"
+    memory = step_memory(
+        shape,
+        state_bytes(optimizer, trained, shape.parameters - trained),
+        micro_tokens,
+        trained=trained,
+        devices=devices,
+        computes=computes,
+        device_memory=gpus.memory if gpus else None,
+    )
     # Two models in bfloat16, the extended and the adapted one; and the checkpoints of training,
     # each with the weight and two moments of a trained parameter: its state without the gradient.
+    of_trained, of_frozen = STATE_BYTES[optimizer]
     disk = 2.0 * shape.parameters * 2 + CHECKPOINTS_AT_ONCE * (of_trained - of_frozen) * trained
     flops = tokens * flops_per_token(shape.multiplied, shape.multiplied)
-    kept, recomputed = _activations(shape, micro_tokens, in_autocast, in_float32)
-    return Cost(tokens, flops, memory + kept, memory + recomputed, disk, gpus)
-
-
-def _activations(
-    shape: Shape,
-    tokens: int,
-    in_autocast: bool,  # noqa: FBT001 - one of the two at most
-    in_float32: bool,  # noqa: FBT001
-) -> tuple[float, float]:
-    """Return the bytes of activations of a micro-batch, by default and with --recompute."""
-    kept = tokens * ACTIVATION_BYTES * (shape.body - shape.idle) / max(1, shape.width)
-    if in_float32:
-        kept *= ACTIVATIONS_IN_FLOAT32
-    # The input of a layer is float32 in autocast, too.
-    inputs = tokens * (4 if in_autocast or in_float32 else 2) * shape.width * shape.layers
-    # With --recompute, a layer keeps its input, and one layer at a time is computed again.
-    return kept, min(kept, inputs + kept / max(1, shape.layers))
+    return Cost(tokens, flops, memory.kept, memory.recomputed, disk, gpus)
 
 
 def _default_micro_tokens(parameters: int, tokens: int, devices: int) -> int:

@@ -55,10 +55,12 @@ Trackers = Annotated[
     ),
 ]
 Recompute = Annotated[
-    bool,
+    bool | None,
     typer.Option(
-        "--recompute",
-        help="Recompute activations in the backward pass: less memory, slower, the same model.",
+        "--recompute/--no-recompute",
+        help="Recompute activations in the backward pass: less memory, slower, the same model. "
+        "By default, a GPU that has no room for the activations does so.",
+        show_default=False,
         rich_help_panel="How",
     ),
 ]
@@ -96,7 +98,7 @@ def adapt(
     precision: Precision = "auto",
     nproc: Processes = None,
     trackers: Trackers = "",
-    recompute: Recompute = False,
+    recompute: Recompute = None,
     compile: Compile = "auto",  # noqa: A002 - the name of the option
     checkpoint_seconds: CheckpointSeconds = 300.0,
     workers: WorkerCount = 1,

@@ -43,7 +43,7 @@ def adapt(
     precision: str = "auto",
     workers: int = 1,
     trackers: Sequence[str] = (),
-    recompute: bool = False,
+    recompute: bool | None = None,
     compile: str | bool = "auto",  # noqa: A002 - torch's name
     checkpoint_seconds: float = 300.0,
     log: LogLine | None = None,
@@ -73,7 +73,8 @@ def adapt(
             NVIDIA GPUs); auto uses bfloat16 where the device supports it.
         workers: how many processes count words and tokenise text.
         trackers: where training metrics are sent in addition: tensorboard, wandb, trackio.
-        recompute: compute activations again in the backward pass: less memory, slower.
+        recompute: compute activations again in the backward pass: less memory, slower. By default,
+            a GPU that has no room for the activations does so.
         compile: torch.compile of the layers in training: True, False, or "auto" (on a GPU, if it
             makes the steps of a long training faster).
         checkpoint_seconds: save a checkpoint every so many seconds of training.

@@ -117,6 +117,11 @@ class Shape:
         return self.parameters - self.rows * self._parameters_per_id
 
     @property
+    def active(self) -> int:
+        """Parameters of the body that a text token is multiplied with."""
+        return self.body - self.idle
+
+    @property
     def _parameters_per_id(self) -> int:
         """The parameters of an id."""
         return self.width * (1 if self.tied else 2) + self.table_width
@@ -124,12 +129,12 @@ class Shape:
     @property
     def multiplied(self) -> int:
         """Parameters that a text token is multiplied with (`mfu.multiplied_weights`)."""
-        return self.body - self.idle + self.rows * self.width
+        return self.active + self.rows * self.width
 
     @property
     def serving(self) -> ServingCost:
         """The FLOPs of serving a token, as a function of the added rows."""
-        return ServingCost(2.0 * (self.body - self.idle), 2.0 * self.width, self.rows)
+        return ServingCost(2.0 * self.active, 2.0 * self.width, self.rows)
 
     def flops(self, per_parameter: int, tokens: int | None) -> float | None:
         """Return the operations on so many tokens; `None` if they are not known."""

@@ -91,14 +91,11 @@ class PlannedTraining:
             return round(self.reading.tokens)
         return sum(one.sequences for one in self.steps) * self.block if self.steps else None
 
-    def trained_body_share(self, layers: int) -> float:
-        """Return the share of the body that trains, on average over the tokens of all phases."""
-        phases = self.recipe.training.phases
-        lengths = [one.sequences for one in self.steps] if self.steps else [1.0] * len(phases)
-        trained = 0.0
-        for phase, length in zip(phases, lengths, strict=True):
-            trained += phase.strategy.trained_body_share(layers) * length
-        return trained / (sum(lengths) or 1.0)
+    def average(self, values: Sequence[float]) -> float:
+        """Return the mean of a number of each phase over the tokens of all phases."""
+        lengths = [one.sequences for one in self.steps] if self.steps else [1.0] * len(values)
+        total = sum(value * length for value, length in zip(values, lengths, strict=True))
+        return total / (sum(lengths) or 1.0)
 
     @property
     def reference_tokens(self) -> int:

@@ -19,6 +19,7 @@ from lingraft.pipeline.model_shape import Shape
 from lingraft.pipeline.plan_notes import normaliser_notes, source_notes, text_notes
 from lingraft.pipeline.plan_table import PlanRow
 from lingraft.pipeline.planned_evaluation import PlannedEvaluation
+from lingraft.pipeline.planned_memory import PlannedMemory
 from lingraft.pipeline.planned_training import PlannedTraining, count_steps
 from lingraft.pipeline.run_estimates import (
     BYTES_PER_TOKEN,
@@ -38,7 +39,7 @@ from lingraft.recipe.text_needs import BYTES_PER_DOCUMENT
 from lingraft.store import Manifest, Store
 from lingraft.tokenizer import open_tokenizer
 from lingraft.training.execution import Execution
-from lingraft.training.optimizer_memory import describe_memory
+from lingraft.training.step_memory import RECOMPUTE_TIME
 
 EMBEDDING_SECONDS = 3.0
 CHECK_SECONDS = 2.0
@@ -307,12 +308,23 @@ class _Planner:
             counted,
         )
         tokens = notes["tokens"] if notes else planned.tokens
-        lines = [*planned.lines(notes["epochs"] if notes else None), *self._memory()]
-        frozen = 1 - planned.trained_body_share(self.adapted.layers)
+        lines = planned.lines(notes["epochs"] if notes else None)
+        memory = PlannedMemory(
+            self.recipe, self.runtime, self.adapted, self.added, float(self._loaded_bytes())
+        )
+        recomputes = ""
+        if not node.is_cached(self.store):
+            recomputes = memory.recompute_line(planned.steps, self.block)
+        lines += filter(None, [memory.line, recomputes])
+        shares = [
+            phase.strategy.trained_body_share(self.adapted.layers)
+            for phase in self.recipe.training.phases
+        ]
         flops = self.adapted.flops(6, tokens)
         if flops is not None and tokens is not None:
             # The gradient of a frozen weight is not computed.
-            flops -= 2.0 * tokens * frozen * (self.adapted.body - self.adapted.idle)
+            flops -= 2.0 * tokens * (1 - planned.average(shares)) * self.adapted.active
+            flops += 6.0 * tokens * planned.average([used for _, used in memory.inserted])
             flops += self.adapted.flops(2, planned.reference_tokens) or 0.0
         if flops is not None and self.recipe.training.heldout_points:
             # Each point of the held-out curve scores what the final table scores.
@@ -320,6 +332,8 @@ class _Planner:
             scored = self._evaluation.scored_tokens() * points
             flops += self.adapted.flops(2, scored) or 0.0
         row = self._row(node, {"tokens": tokens}, flops=flops)
+        if (recomputes or self.runtime.recompute) and row.seconds:
+            row = replace(row, seconds=row.seconds * RECOMPUTE_TIME)
         return replace(row, notes=tuple(lines))
 
     def _merging(self, node: StageNode) -> PlanRow:
@@ -328,26 +342,6 @@ class _Planner:
         tokens = self._evaluation.scored_tokens() * shares // 2
         flops = self.adapted.flops(2, tokens) if tokens else None
         return self._row(node, {}, flops=flops, seconds=EMBEDDING_SECONDS)
-
-    def _memory(self) -> list[str]:
-        """Return a line about the memory of training, if it is not small."""
-        phases = self.recipe.training.phases
-        if not phases or not self.adapted.parameters:
-            return []
-        optimizers = [phase.optimizer for phase in phases]
-        has_reference = any(phase.replay_kl for phase in phases)
-        reference_bytes = self._loaded_bytes() if has_reference else 0
-        processes = self.runtime.launch.size if self.runtime.launch else 1
-        trained = []
-        for phase in phases:
-            frozen = 1 - phase.strategy.trained_body_share(self.adapted.layers)
-            trained.append(self.adapted.parameters - frozen * self.adapted.body)
-        memory = describe_memory(
-            optimizers, self.adapted.parameters, reference_bytes, processes, trained=trained
-        )
-        if memory and any(phase.strategy.has_adapter for phase in phases):
-            memory += ", and so do the low-rank matrices"
-        return [memory] if memory else []
 
     def _loaded_bytes(self) -> int:
         """Return the bytes of a parameter of a model that is loaded to run (`load_model`)."""

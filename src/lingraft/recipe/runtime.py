@@ -26,7 +26,8 @@ class Runtime:
     `runs` is the folder of the run folders. `store` is the folder of stage outputs, by default
     LINGRAFT_STORE or else `runs/.store`. `launch` describes the process group if a launcher started
     several processes. `trackers` receive training metrics, stored in `runs/tracking`. `recompute`
-    computes activations again in the backward pass, which saves memory and costs time. `compile`
+    computes activations again in the backward pass, which saves memory and costs time; None does so
+    on a GPU that has no room for them (`training.step_memory`). `compile`
     says whether training compiles the layers ("auto", "true" or "false"). Training saves its
     progress every `checkpoint_seconds`. `workers` are the processes that count words and
     tokenise text.
@@ -38,7 +39,7 @@ class Runtime:
     precision: str = "auto"
     launch: Launch | None = None
     trackers: tuple[str, ...] = ()
-    recompute: bool = False
+    recompute: bool | None = None
     checkpoint_seconds: float = 300.0
     workers: Workers = HERE
     compile: str = "auto"

@@ -25,7 +25,8 @@ class Execution:
     - `tokens_at_once`: the tokens of a forward pass; a step with more accumulates gradients.
     - `loss`: "chunked" computes the logits of a part of the tokens at a time, "plain" all at once
       (more memory, the same numbers).
-    - `recompute`: activation checkpointing (slower, less memory).
+    - `recompute`: activation checkpointing (slower, less memory); None: on a GPU that would else
+      have no room for the activations, by estimate (`step_memory`).
     - `compile`: torch.compile of the layers: "true", "false", or "auto" (on a GPU, where steps of a
       long training are measured to be faster with it; `compiled_layers`).
     - `weights_in_bfloat16`: weights train in bfloat16, so all is computed in it; the optimizer of a
@@ -42,7 +43,7 @@ class Execution:
     precision: str = "auto"
     tokens_at_once: int = 16384
     loss: str = "chunked"
-    recompute: bool = False
+    recompute: bool | None = None
     compile: str = "auto"
     weights_in_bfloat16: bool = False
     sharded: bool = False

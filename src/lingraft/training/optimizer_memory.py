@@ -18,42 +18,45 @@ STATE_BYTES: dict[OptimizerName, tuple[float, float]] = {
 }
 """Bytes of a trained parameter (weight, gradient, two moments) and of a frozen one (weight)."""
 
+PACKED_BYTES = 0.5 + 4 / 64
+"""Bytes of a weight in 4 bits, with a float32 scale for each block of 64."""
+
 NOTED_MEMORY = 1e9
 """Bytes from which a plan states the memory of training."""
 
 
+def state_bytes(
+    optimizer: OptimizerName, trained: float, frozen: float, in_4_bits: float = 0
+) -> float:
+    """Return the bytes of weights, gradients and moments.
+
+    Of the frozen parameters, `in_4_bits` are packed.
+
+    >>> state_bytes("adamw", trained=1e9, frozen=0), state_bytes("adamw", 0, 1e9, in_4_bits=1e9)
+    (16000000000.0, 562500000.0)
+    """
+    of_trained, of_frozen = STATE_BYTES[optimizer]
+    plain = of_trained * trained + of_frozen * (frozen - in_4_bits)
+    return plain + PACKED_BYTES * in_4_bits
+
+
 def describe_memory(
-    optimizers: Sequence[OptimizerName],
-    parameters: int,
-    reference_bytes: int = 0,
-    processes: int = 1,
-    *,
-    trained: Sequence[float] = (),
+    states: Sequence[tuple[float, OptimizerName]], reference: float = 0, processes: int = 1
 ) -> str:
-    """Return the memory of training in one line; "" if it is small. One optimizer for each phase.
+    """Return the memory of training in one line; "" if it is small.
 
-    `reference_bytes` are those of a parameter of the model before training, if it stays in memory.
-    `processes` hold a shard each. `trained` are the parameters that train in each phase, by default
-    all.
+    `states` are the bytes of each phase, with its optimizer. `reference` are those of the model
+    before training, if it stays in memory. `processes` hold a shard each.
 
-    >>> describe_memory(["adamw"], 6_800_000_000)[:32]
+    >>> describe_memory([(109e9, "adamw"), (41e9, "adamw8bit_bfloat16")])[:32]
     'training memory: at most 109 GB '
-    >>> describe_memory(["adamw8bit_bfloat16"], 6_800_000_000)[:33]
-    'training memory: at most 41.0 GB '
-    >>> describe_memory(["adamw"], 6_800_000_000, trained=[300_000_000])[:33]
-    'training memory: at most 30.8 GB '
-    >>> describe_memory(["adamw"], 8_000_000)
+    >>> describe_memory([(128e6, "adamw")])
     ''
-    >>> describe_memory(["adamw"], 6_800_000_000, 2)[32:]  # doctest: +NORMALIZE_WHITESPACE
+    >>> describe_memory([(109e9, "adamw")], 13.6e9)[32:]  # doctest: +NORMALIZE_WHITESPACE
     'for weights, gradients and moments (optimizer adamw), and 13.6 GB for the model before training
     (replay_kl); activations come on top'
     """
-    sizes = []
-    for name, training in zip(optimizers, trained or [parameters] * len(optimizers), strict=True):
-        of_trained, of_frozen = STATE_BYTES[name]
-        sizes.append((of_trained * training + of_frozen * (parameters - training), name))
-    size, largest = max(sizes)
-    reference = reference_bytes * parameters
+    size, largest = max(states)
     if size + reference < NOTED_MEMORY:
         return ""
     shards = f", shared by {processes} processes" if processes > 1 else ""

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lingraft.progress import say
 from lingraft.store import disk_errors, seed_of
-from lingraft.strategies import ParameterGroup, Shielded
+from lingraft.strategies import ParameterGroup, Rates, Shielded
 from lingraft.training.branches import Branch
 from lingraft.training.column_shield import (
     SHIELD,
@@ -27,9 +28,17 @@ from lingraft.training.job import Job
 from lingraft.training.loss import make_loss
 from lingraft.training.mfu import Utilisation
 from lingraft.training.optimizer import execution_with, set_weight_dtype, weight_dtype
+from lingraft.training.optimizer_memory import state_bytes
 from lingraft.training.phase_steps import PhaseSteps
 from lingraft.training.prepare_model import PhaseModel, recompute_activations
 from lingraft.training.reference_model import ReferenceModel, load_reference
+from lingraft.training.step_memory import (
+    ModelSizes,
+    available_memory,
+    computes_in,
+    micro_tokens,
+    step_memory,
+)
 from lingraft.training.train_step import Stepper
 
 
@@ -68,6 +77,8 @@ class PhaseSetup:
         """
         job, phase, model = self.job, self.job.plan.phases[number], loaded.model
         execution, sharded = self._execution(number), self.world.size > 1
+        # Before anything is packed or inserted.
+        sizes, (inserted, _) = ModelSizes.of(model), phase.strategy.inserted_weights(model)
         weights = weight_dtype(phase.optimizer, execution.precision)
         if not sharded:
             phase.strategy.move(model, execution.device)
@@ -78,7 +89,7 @@ class PhaseSetup:
         if not sharded:
             set_weight_dtype(model, weights)
             model.to(execution.device)
-        if execution.recompute:
+        if self._recomputes(loaded, number, sizes, groups, inserted):
             recompute_activations(model)
         utilisation = Utilisation.of(model, execution, self.world.size)
         frozen = self._frozen(model, number, groups)
@@ -88,14 +99,11 @@ class PhaseSetup:
         attention = self._document_attention(model, execution)
         loss = make_loss(model, execution.loss, sharded=sharded, autocast=bfloat16)
         reshard(model)
-        steps = self.phases[number]
-        tokens, per_step = steps.sequence_tokens, steps.sequences_per_step
-        rates = phase.rates(self.kind, self.parameters, tokens, per_step)
         self.notes["loss"] = type(loss).__name__
         stepper = Stepper(
             model,
             groups,
-            rates,
+            self._rates(number),
             phase=phase,
             steps=branch.steps,
             execution=execution,
@@ -108,6 +116,59 @@ class PhaseSetup:
             reference=self._reference(number),
         )
         return stepper, utilisation
+
+    def _rates(self, number: int) -> Rates:
+        """Return the peak learning rates of a phase."""
+        phase, steps = self.job.plan.phases[number], self.phases[number]
+        tokens, per_step = steps.sequence_tokens, steps.sequences_per_step
+        return phase.rates(self.kind, self.parameters, tokens, per_step)
+
+    def _recomputes(
+        self,
+        loaded: PhaseModel,
+        number: int,
+        sizes: ModelSizes,
+        groups: Sequence[ParameterGroup],
+        inserted: int,
+    ) -> bool:
+        """Return whether a phase recomputes activations; without a setting, if a GPU must."""
+        execution, phase, steps = self._execution(number), self.job.plan.phases[number], self.phases
+        available = available_memory(execution.device)
+        if execution.recompute is not None or available is None:
+            return bool(execution.recompute)
+        trained = sum(one.numel() for group in groups for one in group.parameters.values())
+        frozen = max(0, self.parameters + inserted - trained)
+        in_4_bits = sizes.body if phase.strategy.quantises else 0
+        states = state_bytes(phase.optimizer, trained, frozen, in_4_bits)
+        if phase.replay_kl:
+            # The model before training, in the data type of its files.
+            states += self.parameters * max(dtype.itemsize for dtype in loaded.types.values())
+        memory = step_memory(
+            sizes,
+            states,
+            micro_tokens(
+                steps[number].sequences_per_step,
+                self.job.text.target.summary.block,
+                self.world.size,
+            ),
+            trained=trained,
+            devices=self.world.size,
+            computes=computes_in(phase.optimizer, execution, self.world.size),
+            device_memory=available,
+        )
+        line = memory.recompute_line(available)
+        # Processes may have different GPUs, but gather weights for each pass together.
+        if not self.world.any_rank(bool(line), execution.device):
+            return False
+        able = bool(loaded.model.supports_gradient_checkpointing)
+        line = line or "activations are recomputed, as another process has no room for them"
+        if not able:
+            line = f"{type(loaded.model).__name__} cannot do it, so memory may not suffice: {line}"
+        # Each branch of a phase comes here.
+        if self.notes.get("recompute") != line and self.world.is_first:
+            say(f"{self.job.title}: {line}")
+        self.notes["recompute"] = line
+        return able
 
     def _execution(self, number: int) -> Execution:
         """Return how a phase is executed."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from lingraft.errors import TrainingError, one_line
 from lingraft.store import disk_errors
 from lingraft.tf32 import tf32_products
 from lingraft.training.distributed import init_process_group
@@ -43,7 +44,7 @@ def train(
     resumed, the curve begins there. In the folder `prefix_dir`, if given, runs of different length
     share their first steps (`shared_prefix`). `merge_back` of the plan is left to `merge_models`.
     After SIGTERM or Ctrl-C, the progress is saved and `Interrupted` is raised. Raises
-    `TrainingError` if the loss is NaN or diverges.
+    `TrainingError` if the loss is NaN or diverges, or if the memory of a GPU does not suffice.
     """
 
     def write(trainer: Trainer) -> None:
@@ -123,7 +124,15 @@ def _train(job: Job, finish: Callable[[Trainer], None]) -> dict[str, Any]:
         torch.random.fork_rng(_generators(execution.device)),
         stop_signals() as stopped,
     ):
-        trainer = Trainer(job, world)
-        notes = trainer.train(stopped)
+        try:
+            trainer = Trainer(job, world)
+            notes = trainer.train(stopped)
+        except torch.OutOfMemoryError as error:
+            msg = (
+                f"training: {execution.device} ran out of memory ({one_line(error)}); give "
+                f"--recompute if activations were not recomputed, --nproc with more GPUs, or a "
+                f"training.optimizer or strategy that takes less"
+            )
+            raise TrainingError(msg) from error
         finish(trainer)
     return notes
