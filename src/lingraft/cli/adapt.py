@@ -59,7 +59,7 @@ Recompute = Annotated[
     typer.Option(
         "--recompute/--no-recompute",
         help="Recompute activations in the backward pass: less memory, slower, the same model. "
-        "By default, a GPU that has no room for the activations does so.",
+        "By default, a GPU that has no room for them does so; with --no-recompute, none does.",
         show_default=False,
         rich_help_panel="How",
     ),
