@@ -101,8 +101,8 @@ class StepMemory:
         >>> StepMemory(40e9, 20e9).recompute_line(80e9)
         ''
         >>> StepMemory(94e9, 30e9).recompute_line(80e9)  # doctest: +NORMALIZE_WHITESPACE
-        'activations are recomputed (a third slower): by estimate, a step takes 94.0 GB with those
-        of all layers, and 30.0 GB without; 80.0 GB are free; --no-recompute keeps them'
+        'activations are recomputed (a third slower): by estimate, a step takes 94 GB with those
+        of all layers, and 30 GB without; 80 GB are free; --no-recompute keeps them'
         """
         if fits(self.kept, available):
             return ""
