@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from lingraft.checkpoint import load_model
 from lingraft.errors import Interrupted, ModelError, RecipeError, StoreError, TrainingError
@@ -149,6 +150,23 @@ def test_a_killed_run_ends_bit_identical(
     run(tiny_model, text, plan_of(**PLANS[name]), tmp_path, heldout=lambda _: {"hi": 1.0})
     assert log_of(tmp_path) == log_of(undisturbed[name])
     assert_same_weights(tmp_path, undisturbed[name])
+
+
+def test_a_run_resumes_where_text_does_not_reach_all_weights(
+    text: TrainingText, tmp_path: Path
+) -> None:
+    """Layers that attend to an encoder get no gradient from text, and have no optimizer state."""
+    sizes = {"vocab_size": 320, "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 64}
+    ids = {"bos_token_id": 0, "eos_token_id": 0}
+    model = GPT2LMHeadModel(GPT2Config(**sizes, **ids, add_cross_attention=True))
+    model.save_pretrained(tmp_path / "model")
+    plan = plan_of(strategy="full", budget="5 steps", batch_tokens=64, weight_decay=0.1)
+    run(tmp_path / "model", text, plan, tmp_path / "whole")
+    stopped = stopping({4}, kill)
+    with pytest.raises(Killed):
+        run(tmp_path / "model", text, plan, tmp_path / "stopped", heldout=stopped)
+    run(tmp_path / "model", text, plan, tmp_path / "stopped")
+    assert_same_weights(tmp_path / "stopped", tmp_path / "whole")
 
 
 @pytest.mark.parametrize("every", [1, 3, 100])

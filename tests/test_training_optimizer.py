@@ -187,7 +187,7 @@ def test_a_restored_state_goes_on_to_the_bit(steps):
     other = Tiny(0.0)
     other.load_state_dict(model.state_dict())
     again = adam(other)
-    init_state(again)
+    init_state(again, other.parameters())
     others = dict(other.named_parameters())
     for name, tensor in state_tensors(again, others).items():
         tensor.copy_(stored[name])
@@ -203,7 +203,7 @@ def test_a_new_state_moves_no_weight():
     model = Tiny(0.5)
     before = weights(model)
     optimizer = adam(model)
-    init_state(optimizer)
+    init_state(optimizer, model.parameters())
     assert all(torch.equal(value, before[name]) for name, value in weights(model).items())
     kinds = {
         name.partition("/")[0] for name in state_tensors(optimizer, dict(model.named_parameters()))
@@ -228,7 +228,7 @@ def test_weights_in_bfloat16_follow_small_updates_on_average():
     optimizer = make_optimizer(
         "adamw8bit_bfloat16", groups, weight_decay=0.0, fused=False, sharded=False
     )
-    init_state(optimizer)
+    init_state(optimizer, [model.weight])
     assert torch.equal(model.weight, torch.ones_like(model.weight))
     # Adam's first step moves each weight by the rate, here an eighth of 1/128.
     set_learning_rate(optimizer.param_groups[0], 2.0**-10)

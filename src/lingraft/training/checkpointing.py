@@ -13,6 +13,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,10 @@ class TrainingCheckpoint:
 
     folder: Path
     state: Mapping[str, Any]
+
+    def names(self) -> AbstractSet[str]:
+        """Return the names of the stored tensors."""
+        return HuggingFaceStorageReader(str(self.folder)).read_metadata().state_dict_metadata.keys()
 
     def read(self, into: Mapping[str, torch.Tensor]) -> None:
         """Read the tensors of these names in place: whole ones, or this process's shards."""

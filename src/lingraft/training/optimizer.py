@@ -7,7 +7,7 @@ distance of two bfloat16 numbers would otherwise be lost: rates of 1e-5 would ch
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -146,14 +146,13 @@ def set_learning_rate(group: dict[str, Any], rate: float) -> None:
         group["lr"] = rate
 
 
-def init_state(optimizer: torch.optim.Optimizer) -> None:
-    """Create the state of every parameter, with a step whose gradients are 0.
+def init_state(optimizer: torch.optim.Optimizer, parameters: Iterable[Tensor]) -> None:
+    """Create the state of these parameters, with a step whose gradients are 0.
 
     Learning rates must be 0, so that weight decay changes nothing.
     """
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            parameter.grad = torch.zeros_like(parameter)
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 

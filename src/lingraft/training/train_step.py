@@ -236,8 +236,10 @@ class Stepper:
 
     def load(self, checkpoint: TrainingCheckpoint) -> None:
         """Read the tensors of a checkpoint into the parameters, the optimizer and the averages."""
-        # Tensors are read in place, and AdamW creates its state only in its first step.
-        init_state(self.optimizer)
+        # Tensors are read in place, and AdamW creates the state of a parameter only in its first
+        # step with a gradient. Text gives none to layers that attend to images (Mllama).
+        stored, named = checkpoint.names(), self.parameters.items()
+        init_state(self.optimizer, [one for name, one in named if f"step/{name}" in stored])
         tensors = self.tensors()
         checkpoint.read(tensors)
         restore_numbers(self.optimizer, self.parameters, tensors)
