@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from transformers import LlamaForCausalLM
 
 from lingraft.checkpoint.load_model import load_for_training
 from lingraft.errors import TrainingError
@@ -51,6 +54,30 @@ def test_opened_by_shards_a_model_is_what_it_is_whole(
     ids = torch.arange(1, 33)[None]
     with torch.no_grad():
         assert torch.equal(shapes.model.eval()(ids).logits, whole.eval()(ids).logits)
+
+
+@pytest.mark.parametrize("case", ["kept in float32", "config.json says float32"])
+def test_data_types_are_those_of_the_model_opened_whole(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What transformers keeps in float32 is not rounded, and files in 16 bits are saved in 16."""
+    folder = ARCHITECTURES["llama"].build(tmp_path / "model", dtype="bfloat16")
+    norm, path = "model.layers.0.input_layernorm.weight", folder / "model.safetensors"
+    if case == "kept in float32":
+        monkeypatch.setattr(LlamaForCausalLM, "_keep_in_fp32_modules_strict", ["layernorm"])
+        precise = {norm: torch.full((32,), 1.001)}
+        save_file(load_file(path) | precise, path, {"format": "pt"})
+    else:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "dtype": "float32"}))
+    whole, types = load_for_training(folder, "cpu")
+    shapes = MetaModel.open(folder)
+    assert shapes.types == types
+    assert types[norm] == (torch.float32 if case == "kept in float32" else torch.bfloat16)
+    shapes.materialize()
+    expected = dict(whole.named_parameters())
+    for name, parameter in shapes.model.named_parameters():
+        assert torch.equal(parameter, expected[name]), name
 
 
 def test_a_strategy_that_reads_the_body_has_the_model_opened_whole(tiny_model: Path) -> None:

@@ -12,6 +12,7 @@ whole model, and the notes of the run give the reason.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers.conversion_mapping import get_model_conversion_mapping
 
-from lingraft.checkpoint.load_model import build_model
+from lingraft.checkpoint.load_model import build_model, stored_dtypes
 from lingraft.checkpoint.model_class import read_model_config
 from lingraft.checkpoint.safetensors_files import Checkpoint, torch_dtype
 from lingraft.checkpoint.weight_checks import check_finite_tensor
@@ -39,13 +40,13 @@ class NotByShardsError(Exception):
 class MetaModel:
     """A model whose body is on the meta device, and the files with its weights.
 
-    Embeddings and head are loaded. `dtype` is the data type in which transformers would load the
-    files. Weights are rounded to it before they become float32, as in `load_for_training`.
+    Embeddings and head are loaded. `types` are the data types in which the parameters are saved.
+    Weights are rounded to them before they become float32, as in `load_for_training`.
     """
 
     model: Any
     checkpoint: Checkpoint
-    dtype: torch.dtype
+    types: dict[str, torch.dtype]
 
     @classmethod
     def open(cls, folder: Path) -> MetaModel:
@@ -58,18 +59,15 @@ class MetaModel:
         with parameters_on_meta():
             model = build_model(config, folder, dtype=dtype)
         _compute_buffers(model)
-        model.float().tie_weights()
+        model.tie_weights()
         _check_names(model, checkpoint)
-        opened = cls(model, checkpoint, dtype)
+        _set_loaded_types(model, dtype)
+        opened = cls(model, checkpoint, stored_dtypes(model, folder))
+        model.float()
         # The strategy needs these weights before the model is sharded.
         opened._read_embeddings()
         model.config.use_cache = False
         return opened
-
-    @property
-    def types(self) -> dict[str, torch.dtype]:
-        """The data type in which each parameter is saved."""
-        return {name: self.dtype for name, _ in self.model.named_parameters()}
 
     def materialize(self) -> None:
         """Read the weights of every parameter on the meta device; of a sharded one, this shard."""
@@ -95,7 +93,7 @@ class MetaModel:
     def _weights(self, name: str, rank: int = 0, size: int = 1) -> Tensor:
         """Read a parameter, or the shard of one process."""
         stored = self.checkpoint.tensor(name)
-        weights = shard_of(stored, rank, size).to(self.dtype).float()
+        weights = shard_of(stored, rank, size).to(self.types[name]).float()
         where = f"{self.checkpoint.tensors[name].file.resolve()}: {name}"
         check_finite_tensor(weights, where, first_row=math.ceil(len(stored) / size) * rank)
         return weights
@@ -134,6 +132,19 @@ def _compute_buffers(model: Any) -> None:
     for module in model.modules():
         if next(module.buffers(recurse=False), None) is not None:
             model._init_weights(module)  # noqa: SLF001 - the hook that architectures override
+
+
+def _set_loaded_types(model: Any, dtype: torch.dtype) -> None:
+    """Give parameters the data types in which transformers would load files of `dtype`.
+
+    It loads some in float32: the gates of experts, or what a recurrent layer decays by.
+    """
+    kept = model._get_dtype_plan(dtype)  # noqa: SLF001 - has no public name
+    # transformers, too, takes these names for regular expressions.
+    pattern = re.compile("|".join(kept).replace("*", ".*"))
+    for name, parameter in model.named_parameters():
+        is_kept = bool(kept) and pattern.search(name)
+        parameter.data = parameter.data.to(torch.float32 if is_kept else dtype)
 
 
 def _check_names(model: Any, checkpoint: Checkpoint) -> None:
