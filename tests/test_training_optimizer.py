@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lingraft.errors import RecipeError
 from lingraft.pipeline.source_summary import source_statement
@@ -157,6 +158,26 @@ def test_one_share_is_not_tried_and_several_need_held_out_text():
     assert model.table.weight[1, 0].item() == 1.0
     with pytest.raises(RecipeError, match="no held-out text to choose one by"):
         MergeSettings((0.1, 0.2))
+
+
+class Copies(TorchDispatchMode):
+    """Counts the tensors that are cloned while it is active."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten.clone.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("shares", "copies"), [((0.25,), 0), ((0.25, 0.5), 4)])
+def test_only_several_shares_keep_a_third_model_in_memory(shares, copies):
+    """One share is mixed into the trained weights themselves; more need a copy of each tensor."""
+    settings = MergeSettings(shares, heldout=lambda _: {"hi": 1.0})
+    before = weights(Tiny(0.0))
+    with Copies() as seen:
+        merge_back(Tiny(1.0), before, settings, {})
+    assert seen.count == copies
 
 
 def stepped(model: Tiny, optimizer: torch.optim.Optimizer, steps: int) -> None:

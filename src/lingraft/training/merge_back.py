@@ -55,8 +55,9 @@ def merge_models(
 ) -> dict[str, Any]:
     """Mix the weights of the model folder `before` into those of `trained`; write the result.
 
-    The weights keep the data types of `trained`. Three models in float32 are in main memory at
-    once. Several shares are measured on `device`. Returns the notes of `merge_back`.
+    The weights keep the data types of `trained`. Two models in float32 are in main memory at once,
+    with several shares three. Several shares are measured on `device`. Returns the notes of
+    `merge_back`.
     """
     model, types = load_for_training(trained)
     start, _ = load_for_training(before)
@@ -85,7 +86,9 @@ def merge_back(
     data types in which the model is saved. The notes are the `share` and the results of all that
     were `tried`.
     """
-    trained = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    trained = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    if len(settings.shares) > 1:  # each is mixed into the trained weights, not into the one before
+        trained = {name: tensor.clone() for name, tensor in trained.items()}
     tried: dict[float, Mapping[str, float]] = {}
     if settings.heldout and len(settings.shares) > 1:
         for share in settings.shares:
