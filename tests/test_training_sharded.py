@@ -21,10 +21,12 @@ from lingraft.cli import app
 from lingraft.errors import RecipeError, TrainingError
 from lingraft.packing.mixture import IGNORED, Mixture
 from lingraft.recipe import Runtime, load_recipe
+from lingraft.store import seed_of
 from lingraft.training.checkpointing import latest_checkpoint
 from lingraft.training.distributed import ProcessGroup
 from lingraft.training.launch import Launch, launched, start_processes
 from lingraft.training.phase_steps import TrainingText
+from lingraft.training.step_loop import step_seed
 from tests.commands import lingraft, start
 from tests.conftest import ROOT
 from tests.tiny_recipes import quick_evaluation, quick_training, tiny_recipe
@@ -152,6 +154,13 @@ def losses(folder: Path) -> list[float]:
     curve = [row["heldout"]["hi"] for row in rows if "heldout" in row]
     assert [row["step"] for row in rows if "heldout" in row] == [0, 1, 2, 3, 4, 7, 10]
     return [row["bits_per_byte"] for row in rows if "bits_per_byte" in row] + curve
+
+
+def test_each_process_draws_its_own_dropout() -> None:
+    """Processes have other sequences, so masks differ; the first draws those of a single one."""
+    seeds = {step_seed(7, 0, step, rank) for step in range(3) for rank in range(4)}
+    assert len(seeds) == 12
+    assert step_seed(7, 0, 2, ProcessGroup().rank) == seed_of([7, 0, 2])
 
 
 def test_a_steps_rows_are_shared_out(tiny_model: Path, text: TrainingText) -> None:

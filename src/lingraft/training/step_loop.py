@@ -1,8 +1,8 @@
 """The steps of a training: compute them one after another, log them, and save checkpoints.
 
-The sequences and the dropout of a step depend only on the seed, the phase and the number of the
-step. On a CPU, a run that was killed and resumes from its last checkpoint therefore ends
-bit-identical to a run without interruption.
+The sequences and the dropout of a step depend only on the seed, the phase, and the numbers of the
+step and of the process. On a CPU, a run that was killed and resumes from its last checkpoint
+therefore ends bit-identical to a run without interruption.
 """
 
 from __future__ import annotations
@@ -66,6 +66,14 @@ class DivergenceMonitor:
         return None
 
 
+def step_seed(seed: int, phase: int, step: int, rank: int) -> int:
+    """Return the seed of the random numbers of a step in one process.
+
+    A resumed run draws the same dropout. Processes draw others, because each has its own sequences.
+    """
+    return seed_of([seed, phase, step, *([rank] if rank else [])])
+
+
 @dataclass
 class StepLoop:
     """Runs the steps of a job; `state` is its progress, which `advance` shows.
@@ -124,8 +132,7 @@ class StepLoop:
         """Run a step of the current phase; return the text next to the progress bar."""
         state, steps = self.state, self.log.steps
         number, settings = state.phase, self.job.plan.phases[state.phase]
-        # A seed for each step, so that a resumed run draws the same dropout.
-        torch.manual_seed(seed_of([self.job.seed, number, step]))
+        torch.manual_seed(step_seed(self.job.seed, number, step, self.world.rank))
         of_branch = step - branch.first
         factor = settings.schedule.factor(of_branch, branch.steps)
         batch, began = self.phases[number].batch(step), time.monotonic()
