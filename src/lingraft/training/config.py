@@ -33,8 +33,8 @@ class LearningRates(Settings):
 
     A rate that is not set gets the default of the phase's strategy: `small_rates` and `large_rates`
     of its class (`strategies.weight_strategies`, `strategies.lora`), interpolated by model size,
-    and lower for a batch that is smaller than the one by model size (`training.batch_rule`). With
-    `table: paper` the defaults are those of `PAPER_RATES`, for any batch.
+    and lower for a batch of fewer than 2,048 tokens (`training.batch_rule`). With `table: paper`
+    the defaults are those of `PAPER_RATES`, for any batch.
     """
 
     table: Literal["size", "paper"] = Field(
@@ -156,8 +156,8 @@ class Phase(Settings):
         default=0.0,
         ge=0,
         le=1,
-        description="the result is the average of the weights over this last share of the steps; "
-        "0: the last weights",
+        description="the result is a moving average of the weights over about this share of the "
+        "steps; 0: the last weights",
     )
     replay_share: float | None = Field(
         default=None,
