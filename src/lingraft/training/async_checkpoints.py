@@ -58,15 +58,13 @@ class AsyncCheckpointWriter:
                 checkpoint.enter_context(new_checkpoint(scratch_dir, step, state))
 
         self.world.compute_once(create)
-        # torch stages GPU tensors in main memory itself; CPU tensors would be written in place.
-        copies = {
-            name: tensor.clone() if tensor.device.type == "cpu" else tensor
-            for name, tensor in tensors.items()
-        }
         draft = str(draft_folder(scratch_dir, step))
         writer = HuggingFaceStorageWriter(draft, save_distributed=True)
         with _first_failure():
-            written: Any = async_save(copies, storage_writer=writer, process_group=self.group)
+            # torch copies the tensors into main memory, CPU tensors too, before this returns.
+            written: Any = async_save(
+                dict(tensors), storage_writer=writer, process_group=self.group
+            )
 
         def finish() -> None:
             with disk_errors(scratch_dir), checkpoint, _first_failure():
