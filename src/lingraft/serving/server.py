@@ -45,6 +45,8 @@ class DemoServer(ThreadingHTTPServer):
     # Ctrl-C ends the process at once, without waiting for a generation.
     daemon_threads = True
     allow_reuse_address = True
+    # With the 5 of socketserver, a burst of connections waits whole seconds for the next try.
+    request_queue_size = 64
 
     def __init__(self, port: int, pair: ModelPair, generators: Mapping[str, TextGenerator]) -> None:
         super().__init__((HOST, port), Handler)
