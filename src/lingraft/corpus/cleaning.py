@@ -174,10 +174,6 @@ class Cleaner:
         digest = document_digest(bare)
         return self._check_content(bare, digest), digest
 
-    def forget(self, digest: bytes) -> None:
-        """Take back that a document was seen, because another copy of it may be kept."""
-        self.seen.discard(digest)
-
     def _check_content(self, bare: str, digest: bytes) -> str | None:
         # Before the duplicates, so that the counts show the overlap with the held-out text.
         if digest in self._heldout:

@@ -141,6 +141,11 @@ class CorpusSettings(Settings):
         """All sources that are read: of training, held-out and evaluation text."""
         return (*self.sources, *(self.heldout or ()), *(self.decontaminate or ()))
 
+    @property
+    def holds_chats(self) -> bool:
+        """Whether a source of training or held-out text has conversations."""
+        return any(source.format == "chat" for source in (*self.sources, *(self.heldout or ())))
+
     def repairs(self, language: str) -> TextRepairs:
         """Return the repairs of text in a language, with counts of their own."""
         return TextRepairs(self.cleaning or Cleaning(), language, self.scripts)

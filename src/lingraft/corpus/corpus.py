@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from lingraft.corpus.chat import Conversation
@@ -213,12 +212,7 @@ class DocumentWriter:
         self._writer = pyarrow.parquet.ParquetWriter(self._path, schema, compression="zstd")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
         # After an error the file is closed, but the draft that contains it is not published.
         if kind is None:
             self._flush()

@@ -103,7 +103,7 @@ class KeptDocuments:
         copies = self._copies(source, document.weight, digest)
         if not copies:
             # A weight belongs to the record, not to the text: a copy may have another one.
-            self.cleaner.forget(digest)
+            self.cleaner.seen.discard(digest)
             tally.drop(Reason.weight, size)
             return None
         # Before the text is looked at: its counts take several times its size in memory.

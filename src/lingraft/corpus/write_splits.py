@@ -21,9 +21,7 @@ from lingraft.store import Draft
 
 def split_writer(settings: CorpusSettings, draft: Draft, split: str) -> DocumentWriter:
     """Return the writer of a split, which keeps conversations if a source has them."""
-    all_sources = (*settings.sources, *(settings.heldout or ()))
-    chats = any(source.format == "chat" for source in all_sources)
-    return DocumentWriter(draft.path(f"{split}.parquet"), chats=chats)
+    return DocumentWriter(draft.path(f"{split}.parquet"), chats=settings.holds_chats)
 
 
 def write_splits(

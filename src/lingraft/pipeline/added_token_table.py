@@ -83,8 +83,6 @@ def _records(
     use: AddedTokenUse, surfaces: Any, scores: Mapping[str, TextScores], name: str
 ) -> list[dict[str, Any]]:
     """Return a record for each added token of a model."""
-    if use.rotations is None:
-        return []
     ids = np.concatenate([score.ids for score in scores.values()])
     heldout = np.bincount(ids, minlength=len(surfaces))
     is_undertrained = find_undertrained(use.rotations)

@@ -127,11 +127,6 @@ def run_certificate(
     return {**parts[1], "claims": claims}
 
 
-def write_run_certificate(path: Path, certificate: dict[str, Any]) -> None:
-    """Write a certificate into a folder of results."""
-    path.write_text(json.dumps(certificate, ensure_ascii=False, indent=1), encoding="utf-8")
-
-
 def _settings(recipe: Recipe) -> dict[str, Any]:
     # The versions are part of the key: a check is only valid for the libraries that it used.
     versions = {name: version(name) for name in ("transformers", "tokenizers")}

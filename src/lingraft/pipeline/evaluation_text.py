@@ -85,8 +85,7 @@ def evaluation_text_check(
 ) -> StageNode | None:
     """Return the stage, `None` if the recipe names no evaluation text."""
     corpora = {**targets, "replay": replay} if replay else dict(targets)
-    given = (*recipe.targets, *([recipe.replay] if recipe.replay else []))
-    texts = dict(zip(corpora, given, strict=True))
+    texts = dict(zip(corpora, recipe.texts, strict=True))
     heldout = [role for role, text in texts.items() if text.heldout]
     settings: dict[str, Any] = {
         "heldout": heldout,

@@ -19,12 +19,7 @@ from lingraft.pipeline.build_stage import (
     warnings_of,
     wrong_scripts_of,
 )
-from lingraft.pipeline.check_stages import (
-    result_check,
-    run_certificate,
-    source_check,
-    write_run_certificate,
-)
+from lingraft.pipeline.check_stages import result_check, run_certificate, source_check
 from lingraft.pipeline.run_folder import (
     EVIDENCE,
     link_same_names,
@@ -44,7 +39,7 @@ from lingraft.pipeline.stages import build_graph, corpus_nodes, vocabulary_node
 from lingraft.pipeline.text_summary import recipe_text_lines
 from lingraft.progress import LogLine, discard_line, each_warning_once
 from lingraft.recipe import Recipe, Runtime, recipe_yaml
-from lingraft.store import Store
+from lingraft.store import Store, write_json
 from lingraft.tokenizer.load_tokenizer import tokenizer_file
 from lingraft.training import TrainingPlan
 from lingraft.vocabulary.premium_balance import PREMIUMS
@@ -112,7 +107,7 @@ def _write_extension(draft: Path, recipe: Recipe, graph: _Extension, store: Stor
     names = [name for name in wanted if (evidence / name).is_file()]
     link_same_names(evidence, draft / "lingraft", names)
     certificate = run_certificate(store, graph.source_check, graph.vocabulary, *graph.result_checks)
-    write_run_certificate(draft / "lingraft" / "certificate.json", certificate)
+    write_json(draft / "lingraft" / "certificate.json", certificate)
     (draft / "lingraft" / "recipe.yaml").write_text(recipe_yaml(recipe), encoding="utf-8")
 
 

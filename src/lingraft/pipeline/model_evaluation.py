@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lingraft.bases import Base, parse_model
+from lingraft.bases import parse_model
 from lingraft.corpus import (
     CorpusSettings,
     Listing,
@@ -52,14 +52,8 @@ from lingraft.pipeline.run_folder import (
     results,
     write_record,
 )
-from lingraft.pipeline.stage_builders import make_model, reported_part
-from lingraft.pipeline.stage_node import (
-    StageContext,
-    StageNode,
-    must_build,
-    source_node,
-    stage_node,
-)
+from lingraft.pipeline.stage_builders import reported_part, source_node
+from lingraft.pipeline.stage_node import StageContext, StageNode, must_build, stage_node
 from lingraft.pipeline.stage_warnings import ScoredText
 from lingraft.pipeline.stages import corpus_nodes
 from lingraft.pipeline.versions import package_versions
@@ -117,7 +111,9 @@ def evaluate_models(
     for line in tasks.lines:
         log(line)
     evaluation = recipe.evaluation.model_copy(update={"tasks": tasks.settings})
-    model_nodes = {name: _model_node(name, parse_model(path)) for name, path in models.items()}
+    model_nodes = {}
+    for name, path in models.items():
+        model_nodes[name] = source_node(f"model {name}", parse_model(path))
     texts = _texts(request, recipe)
     check_parallel(evaluation, request.languages(recipe))
     part = reported_part(recipe)
@@ -225,10 +221,6 @@ def _recipe(request: EvaluationRequest, first_model: str) -> Recipe:
     if not request.recipe:
         given = Given(model=first_model, language=language, text=files)
     return chosen_recipe(request.recipe, given, [*overrides, *request.overrides])
-
-
-def _model_node(name: str, base: Base) -> StageNode:
-    return source_node(f"model {name}", base, partial(make_model, base))
 
 
 def _texts(request: EvaluationRequest, recipe: Recipe) -> dict[str, StageNode]:

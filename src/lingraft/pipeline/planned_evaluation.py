@@ -49,8 +49,8 @@ class PlannedEvaluation:
         All read the in-context probes, and the source reads what all have written.
         """
         settings = self.recipe.evaluation
-        languages = len(self.recipe.targets) + (1 if self.recipe.replay else 0)
-        again = min(self.scored_tokens(), READ_DOCUMENTS * READ_TOKENS * languages)
+        read = READ_DOCUMENTS * READ_TOKENS * len(self.recipe.texts)
+        again = min(self.scored_tokens(), read)
         tokens = again * (self.models - 1) if self.adds else 0
         if settings.in_context:
             tokens += 2 * settings.in_context.texts * PROBE_TOKENS * self.models

@@ -91,7 +91,7 @@ def read_run(folder: Path) -> RunFiles:
             _text(folder / "recipe.yaml"),
             read_json(folder / "curve.json"),
             read_json(folder / "generated.json"),
-            _pretokenizer(folder),
+            read_pretokenizer(folder),
         )
     except (KeyError, TypeError, ValueError) as error:
         msg = (
@@ -101,7 +101,8 @@ def read_run(folder: Path) -> RunFiles:
         raise StoreError(msg) from error
 
 
-def _pretokenizer(folder: Path) -> PretokenizerChange | None:
+def read_pretokenizer(folder: Path) -> PretokenizerChange | None:
+    """Return what happened to the pre-tokenizer, `None` without pretokenizer.json."""
     value = read_json(folder / PRETOKENIZER)
     return None if value is None else PretokenizerChange.from_json(value)
 

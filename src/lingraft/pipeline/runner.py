@@ -27,7 +27,7 @@ from lingraft.pipeline.build_stage import (
     warnings_of,
     wrong_scripts_of,
 )
-from lingraft.pipeline.check_stages import run_certificate, write_run_certificate
+from lingraft.pipeline.check_stages import run_certificate
 from lingraft.pipeline.evaluation_stages import TASKS_OF, curve_settings
 from lingraft.pipeline.finished_run import Run
 from lingraft.pipeline.graph import Graph
@@ -58,12 +58,7 @@ from lingraft.pipeline.stage_warnings import ScoredText
 from lingraft.pipeline.stages import build_graph, choose_recipe_tasks
 from lingraft.pipeline.text_summary import recipe_text_lines
 from lingraft.pipeline.versions import package_versions
-from lingraft.progress import (
-    LogLine,
-    discard_line,
-    each_warning_once,
-    warn,
-)
+from lingraft.progress import LogLine, discard_line, each_warning_once, warn
 from lingraft.recipe import Recipe, Runtime, recipe_values, recipe_yaml
 from lingraft.recipe.old_names import current_log
 from lingraft.store import Store, write_json
@@ -153,10 +148,7 @@ def _prepare(
     if not all(node.is_cached(store) for node in graph.tasks):
         check_tasks(tasks.settings)
     look_at_hub_texts(recipe, tuple(graph), store)
-    for line in (
-        *tasks.lines,
-        describe_run(recipe, received),
-    ):
+    for line in (*tasks.lines, describe_run(recipe, received)):
         log(line)
     if builds:
         quiet_libraries()
@@ -173,8 +165,7 @@ def look_at_hub_texts(recipe: Recipe, nodes: Sequence[StageNode], store: Store) 
     if nodes[0].is_cached(store):  # the source
         return
     corpora = [node for node in nodes if node.stage.name == "corpus"]
-    texts = (*recipe.targets, *([recipe.replay] if recipe.replay else []))
-    for node, text in zip(corpora, texts, strict=True):
+    for node, text in zip(corpora, recipe.texts, strict=True):
         if not node.is_cached(store):
             look_at_hub(text.corpus, text.language)
 
@@ -195,7 +186,7 @@ def _write_results(draft: Path, recipe: Recipe, graph: Graph, store: Store) -> N
     if (vocabulary / PREMIUMS).is_file():
         link_same_names(vocabulary, draft, (PREMIUMS,))
     certificate = run_certificate(store, graph.source_check, graph.vocabulary, *graph.result_checks)
-    write_run_certificate(draft / "certificate.json", certificate)
+    write_json(draft / "certificate.json", certificate)
     if graph.training is not None:
         trained = store.folder(graph.training.stage)
         low_rank = sorted(path.name for path in trained.glob("low-rank-*.safetensors"))

@@ -6,7 +6,6 @@ downloaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from lingraft.checkpoint.safetensors_files import torch_dtype
 from lingraft.errors import RecipeError
 from lingraft.formatting import size
 from lingraft.pipeline.model_shape import model_of
-from lingraft.recipe import Recipe, Text
+from lingraft.recipe import Recipe
 from lingraft.strategies import Strategy
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
 from lingraft.tokenizer.chat_template import chat_template_of
@@ -61,7 +60,7 @@ def source_statement(recipe: Recipe, folder: Path) -> SourceStatement:
     warnings: list[str] = []
     kind: dict[str, Any] = {"chat": False}
     chat = chat_model_of(tokenizer)
-    chats = [text.language for text in _texts(recipe) if _holds_chats(text)]
+    chats = [text.language for text in recipe.texts if text.holds_chats]
     if chat is not None:
         kind = {"chat": True, "ends": chat.ends, "chat_text": bool(chats) and trains}
         lines.append(
@@ -93,16 +92,6 @@ def download_lines(model: Base) -> list[str]:
         return []
     count = "1 file" if len(missing) == 1 else f"{len(missing)} files"
     return [f"download: {model.id}@{model.commit()}, {count}, {size(sum(missing.values()))}"]
-
-
-def _texts(recipe: Recipe) -> Iterator[Text]:
-    yield from recipe.targets
-    if recipe.replay is not None:
-        yield recipe.replay
-
-
-def _holds_chats(text: Text) -> bool:
-    return any(source.format == "chat" for source in text.sources)
 
 
 def _describe_chat_vector(

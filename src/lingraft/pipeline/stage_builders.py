@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from lingraft.bases import Base, BuildContext
 from lingraft.bases.folder import read_config
@@ -26,7 +27,7 @@ from lingraft.forecast.heldout_tokens import DEFAULT_METHOD
 from lingraft.forecast.prediction import PREDICTION
 from lingraft.forecast.run_predictions import AddedTokens, predict_before_training
 from lingraft.pipeline.model_shape import Shape
-from lingraft.pipeline.stage_node import StageContext
+from lingraft.pipeline.stage_node import StageContext, StageNode, stage_node
 from lingraft.recipe import Recipe, Text
 from lingraft.splice import Splice
 from lingraft.store import Manifest, write_json
@@ -35,15 +36,10 @@ from lingraft.vocabulary import ContinuedBPE, extend_tokenizer
 from lingraft.vocabulary.language_shares import compute_shares
 
 
-def make_source(context: StageContext) -> None:
-    """Fetch, link or train the source model."""
-    make_model(context.recipe.model, context)
-
-
-def make_instruct(context: StageContext) -> None:
-    """Fetch or link the instruct model of a chat vector."""
-    if context.recipe.chat_vector is not None:
-        make_model(context.recipe.chat_vector.instruct, context)
+def source_node(title: str, base: Base) -> StageNode:
+    """Return the node of a stage that fetches, links or trains a model."""
+    node = stage_node(title, "source", base.identity(), partial(make_model, base))
+    return replace(node, read_again=base.identity) if base.reads_files else node
 
 
 def make_model(base: Base, context: StageContext) -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lingraft.bases import Base
 from lingraft.errors import StoreError
 from lingraft.pipeline.versions import STAGE_VERSIONS
 from lingraft.recipe import Recipe, Runtime
@@ -144,12 +143,6 @@ def file_reading_node(
 ) -> StageNode:
     """Return the node of a stage whose settings contain hashes of the user's files."""
     return replace(stage_node(title, name, settings(), make, **inputs), read_again=settings)
-
-
-def source_node(title: str, base: Base, make: Make) -> StageNode:
-    """Return the node of a stage that fetches, links or trains a model."""
-    node = stage_node(title, "source", base.identity(), make)
-    return replace(node, read_again=base.identity) if base.reads_files else node
 
 
 def versioned_stage(

@@ -23,7 +23,7 @@ from lingraft.formatting import counted, number
 from lingraft.measurement import MIN_DOCUMENTS, read_measurements
 from lingraft.pipeline.check_stages import CLAIMS
 from lingraft.pipeline.evaluation_stages import CURVE_SETTINGS, PART
-from lingraft.pretokenizer.change import PRETOKENIZER, PretokenizerChange
+from lingraft.pipeline.run_files import read_pretokenizer
 from lingraft.recipe.old_names import current_log
 from lingraft.store import WARNINGS, Manifest
 
@@ -158,12 +158,9 @@ def few_documents_warning(language: str, documents: int, size: int) -> str:
 
 def pretokenizer_warning(vocabulary: Path) -> str:
     """Return the warning that a vocabulary stage changed the pre-tokenizer; "" if it did not."""
-    path = vocabulary / PRETOKENIZER
-    if not path.is_file():
-        return ""
-    change = PretokenizerChange.from_json(json.loads(path.read_text(encoding="utf-8")))
+    change = read_pretokenizer(vocabulary)
     remedy = "to keep the base's, set vocabulary.pretokenizer: keep"
-    return f"{change}; {remedy}" if change.changed else ""
+    return f"{change}; {remedy}" if change and change.changed else ""
 
 
 def claim_warnings(folder: Path) -> Iterator[str]:

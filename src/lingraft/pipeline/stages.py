@@ -37,8 +37,8 @@ from lingraft.pipeline.evaluation_stages import (
 from lingraft.pipeline.evaluation_text import evaluation_text_check
 from lingraft.pipeline.graph import Graph
 from lingraft.pipeline.received import ReceivedModel
-from lingraft.pipeline.stage_builders import target_roles
-from lingraft.pipeline.stage_node import StageNode, file_reading_node, source_node, stage_node
+from lingraft.pipeline.stage_builders import source_node, target_roles
+from lingraft.pipeline.stage_node import StageNode, file_reading_node, stage_node
 from lingraft.pipeline.training_stages import (
     merging_node,
     packed_inputs,
@@ -64,7 +64,7 @@ def build_graph(
     With `for_plan`, a large text that was not hashed yet is not read (`StageNode.unread`).
     """
     texts, replay = corpus_nodes(recipe, for_plan=for_plan)
-    source = source_node("source model", recipe.model, stage_builders.make_source)
+    source = source_node("source model", recipe.model)
     if not extends_only:
         recipe.model.check_trainable()
     targets = tuple(texts.values())
@@ -245,7 +245,7 @@ def _chat_vector(
     settings = recipe.chat_vector
     if settings is None:
         return None, None
-    instruct = source_node("instruct model", settings.instruct, stage_builders.make_instruct)
+    instruct = source_node("instruct model", settings.instruct)
     settings.instruct.check_trainable()
     chat_vector = stage_node(
         "chat vector",
@@ -268,8 +268,7 @@ def _evaluation(
     packing: Mapping[str, StageNode],
 ) -> EvaluationNodes:
     tasks = choose_recipe_tasks(recipe).settings
-    measured = (*recipe.targets, *([recipe.replay] if recipe.replay else []))
-    check_parallel(recipe.evaluation, [text.language for text in measured])
+    check_parallel(recipe.evaluation, [text.language for text in recipe.texts])
     return evaluation_nodes(
         models,
         {**targets, "replay": replay} if replay else targets,

@@ -22,7 +22,7 @@ def recipe_text_lines(recipe: Recipe) -> list[str]:
     Raises `CorpusError` for local text that cannot be read, or of which a sample is refused.
     """
     lines = []
-    for text in (*recipe.targets, *([recipe.replay] if recipe.replay else [])):
+    for text in recipe.texts:
         lines += text_lines(text)
         _checked_preview(text, identify=False)
     return lines

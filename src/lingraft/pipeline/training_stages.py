@@ -86,7 +86,7 @@ def training_node(
         "seed": recipe.seed,
         "replay": recipe.replay.portion if recipe.replay else 0.0,
         "tables": [phase.tables() for phase in plan.phases],
-        "max_epochs": [text.max_epochs for text in (*recipe.targets, recipe.replay) if text],
+        "max_epochs": [text.max_epochs for text in recipe.texts],
     }
     if len(recipe.targets) > 1:
         settings["temperature"] = recipe.vocabulary.temperature

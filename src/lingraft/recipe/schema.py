@@ -234,10 +234,14 @@ class Recipe(Settings):
         return (self.target, *self.extra_targets)
 
     @property
+    def texts(self) -> tuple[Text, ...]:
+        """The text of all target languages, and the replayed text."""
+        return (*self.targets, *([self.replay] if self.replay else []))
+
+    @property
     def repaired(self) -> dict[str, CorpusSettings]:
         """The settings of text by language, of all languages whose text is repaired."""
-        texts = (*self.targets, *([self.replay] if self.replay else []))
-        return {text.language: text for text in texts if text.cleaning}
+        return {text.language: text for text in self.texts if text.cleaning}
 
     @property
     def run_name(self) -> str:

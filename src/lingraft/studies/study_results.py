@@ -95,9 +95,7 @@ def _with_missing(ranked: AxisRanking, cells: Sequence[Cell]) -> AxisRanking:
     """Return a ranking with the values of its axis that no cell of its language was ranked with."""
     labels: dict[Label, None] = {}  # a set in the order of the cells
     for cell in cells:
-        recipe = cell.recipe
-        texts = [*recipe.targets, *([recipe.replay] if recipe.replay else [])]
-        if ranked.language in {"", *(text.language for text in texts)}:
+        if ranked.language in {"", *(text.language for text in cell.recipe.texts)}:
             labels[cell.labels[ranked.axis]] = None
     missing = tuple(label for label in labels if label not in ranked.order)
     return replace(ranked, missing=missing)

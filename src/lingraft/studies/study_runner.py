@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +27,7 @@ from lingraft.pipeline.versions import package_versions
 from lingraft.progress import LogLine, discard_line
 from lingraft.recipe import Recipe, Runtime
 from lingraft.recipe.old_names import names_of_0_1
-from lingraft.store import Store, check_creatable, digest, file_digest, find_damage
+from lingraft.store import Store, check_creatable, digest, file_digest, find_damage, write_json
 from lingraft.studies.axes import axes_of
 from lingraft.studies.cells import Cell, cells_of
 from lingraft.studies.config import Study
@@ -161,8 +160,7 @@ def run_study(
             "seconds": round(time.monotonic() - timer, 1),
             "files": _tables(scratch_dir),
         }
-        text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-        (scratch_dir / STUDY).write_text(text, encoding="utf-8")
+        write_json(scratch_dir / STUDY, record)
     return StudyFolder(target)
 
 

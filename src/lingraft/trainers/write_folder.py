@@ -22,7 +22,7 @@ from lingraft.packing.pack import pack_shards
 from lingraft.packing.shards import tokenise_in_shards
 from lingraft.pipeline import Graph, build_graph
 from lingraft.pipeline.build_stage import build_node, quiet_libraries
-from lingraft.pipeline.check_stages import run_certificate, write_run_certificate
+from lingraft.pipeline.check_stages import run_certificate
 from lingraft.pipeline.run_folder import (
     link_same_names,
     model_files,
@@ -37,7 +37,7 @@ from lingraft.pipeline.training_stages import training_inputs
 from lingraft.progress import LogLine, discard_line, each_warning_once, warn
 from lingraft.recipe import Recipe, Runtime
 from lingraft.splice import Splice
-from lingraft.store import Store, checksums, link_or_copy, temporary_folder
+from lingraft.store import Store, checksums, link_or_copy, temporary_folder, write_json
 from lingraft.tokenizer import open_tokenizer
 from lingraft.tokenizer.chat_template import chat_template_of
 from lingraft.tokenizer.separators import Separators, separators_of
@@ -231,4 +231,4 @@ def _put_model(draft: Path, graph: Graph, store: Store) -> None:
             shutil.copyfile(model / stored, draft / name)
     link_same_names(store.folder(graph.vocabulary.stage), draft, ("splice.json",))
     checks = (graph.source_check, graph.vocabulary, graph.result_checks[0])
-    write_run_certificate(draft / "certificate.json", run_certificate(store, *checks))
+    write_json(draft / "certificate.json", run_certificate(store, *checks))
