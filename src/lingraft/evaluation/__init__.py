@@ -6,7 +6,7 @@ Ratios over documents have a bootstrap interval; speeds have none. Importing thi
 import torch.
 """
 
-from lingraft.evaluation.bits_per_byte import DocumentScores, bits_per_byte
+from lingraft.evaluation.bits_per_byte import bits_per_byte
 from lingraft.evaluation.compare_models import EvaluationResult, compare, evaluate
 from lingraft.evaluation.config import BootstrapSettings, EvaluationSettings, GenerationSettings
 from lingraft.evaluation.fertility import fertility
@@ -14,7 +14,7 @@ from lingraft.evaluation.forgetting import Forgotten, forgetting
 from lingraft.evaluation.generation import GenerationSpeed, generation_speed
 from lingraft.evaluation.score_model import ModelScores, score_folder, score_text
 from lingraft.evaluation.scored_model import ScoredModel
-from lingraft.evaluation.text_scores import TextScores
+from lingraft.evaluation.text_scores import DocumentScores, TextScores
 from lingraft.text_units import count_sentences, count_words
 
 __all__ = [

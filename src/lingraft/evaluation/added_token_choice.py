@@ -76,7 +76,7 @@ class Chances:
         split: str = "heldout",
     ) -> list[Measurement]:
         """Measure the share of the chances that are taken; without chances there is none."""
-        measurement = measure_ratio(
+        return measure_ratio(
             metric,
             "share",
             self.taken,
@@ -88,7 +88,6 @@ class Chances:
             per=per,
             split=split,
         )
-        return [measurement] if measurement else []
 
 
 def count_preferred(

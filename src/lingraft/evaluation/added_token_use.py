@@ -38,12 +38,12 @@ ROUNDING = 1e-6
 class AddedTokenUse:
     """The added ids of a model, their counts in training text, and the rotations of their rows.
 
-    `exposures` or `rotations` is `None` if it was not measured.
+    `exposures` is `None` if nothing was trained.
     """
 
     ids: Integers
-    exposures: Integers | None = None
-    rotations: Floats | None = None
+    exposures: Integers | None
+    rotations: Floats
 
 
 def measure_use(
@@ -79,7 +79,7 @@ def measure_use(
                 note=f"{least} or more occurrences" if least > 1 else "",
             )
         )
-    return [*measurements, share] if share else measurements
+    return [*measurements, *share]
 
 
 def measure_exposure(use: AddedTokenUse, language: str, subject: str) -> list[Measurement]:
@@ -116,17 +116,14 @@ def measure_exposure(use: AddedTokenUse, language: str, subject: str) -> list[Me
                 **common,
             ),
         ]
-    if use.rotations is not None:
-        measurements.append(
-            Measurement(
-                "under-trained added tokens",
-                value=float(find_undertrained(use.rotations).mean()),
-                unit="share",
-                note="input row turned less than a tenth of the median of added rows",
-                **common,
-            )
-        )
-    return measurements
+    undertrained = Measurement(
+        "under-trained added tokens",
+        value=float(find_undertrained(use.rotations).mean()),
+        unit="share",
+        note="input row turned less than a tenth of the median of added rows",
+        **common,
+    )
+    return [*measurements, undertrained]
 
 
 def find_undertrained(rotations: Floats) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:

@@ -12,16 +12,14 @@ stride of the whole context, this equals the rolling log-likelihood of lm-eval.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from lingraft.checkpoint.config_files import context_of
 from lingraft.errors import ModelError
-from lingraft.evaluation.bootstrap import Floats
 from lingraft.evaluation.text_scores import (
-    BytePredictions,
+    DocumentScores,
     Integers,
     ScoredIds,
     concatenate_ids,
@@ -44,23 +42,6 @@ BATCH_TOKENS = {"cpu": 2048}
 states stay in its cache."""
 BATCH_TOKENS_ON_ACCELERATOR = 32768
 """Tokens per batch on any other device: an accelerator is only busy with many."""
-
-
-@dataclass(frozen=True)
-class DocumentScores(BytePredictions):
-    """Nats (negative log-likelihood), bytes and tokens of each document.
-
-    `context` and `stride` describe the windows, in tokens.
-    """
-
-    nats: Floats
-    bytes: Floats
-    tokens: Floats
-    context: int
-    stride: int
-    ids: Integers
-    token_nats: Floats
-    notes: tuple[str, ...] = ()
 
 
 def bits_per_byte(

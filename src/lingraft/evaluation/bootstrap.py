@@ -100,18 +100,18 @@ def measure_ratio(
     split: str = "heldout",
     version: int = 1,
     note: str = "",
-) -> Measurement | None:
+) -> list[Measurement]:
     """Measure sum(numerators) / sum(denominators) over documents.
 
-    Returns `None` if the sum of the denominators is 0.
+    The list is empty if the sum of the denominators is 0.
     """
     top = np.asarray(numerators, dtype=np.float64)
     bottom = np.asarray(denominators, dtype=np.float64)
     if not bottom.sum():
-        return None
+        return []
     interval = ratio_interval(top, bottom, bootstrap)
     low, high = interval or (None, None)
-    return Measurement(
+    measurement = Measurement(
         metric,
         subject,
         float(top.sum() / bottom.sum()),
@@ -126,6 +126,7 @@ def measure_ratio(
         version=version,
         note=note,
     )
+    return [measurement]
 
 
 def measure_difference(
@@ -140,21 +141,21 @@ def measure_difference(
     bootstrap: BootstrapSettings,
     per: str = "document",
     split: str = "heldout",
-) -> Measurement | None:
+) -> list[Measurement]:
     """Measure a ratio minus that of the reference, the model named `first`, paired over documents.
 
-    `ratio` and `reference` are pairs (numerators, denominators). Returns `None` if a ratio is
+    `ratio` and `reference` are pairs (numerators, denominators). The list is empty if a ratio is
     undefined.
     """
     top, bottom = np.asarray(ratio[0], np.float64), np.asarray(ratio[1], np.float64)
     other_top = np.asarray(reference[0], np.float64)
     other_bottom = np.asarray(reference[1], np.float64)
     if not bottom.sum() or not other_bottom.sum():
-        return None
+        return []
     interval = difference_interval((top, bottom), (other_top, other_bottom), bootstrap)
     low, high = interval or (None, None)
     value = float(top.sum() / bottom.sum() - other_top.sum() / other_bottom.sum())
-    return Measurement(
+    measurement = Measurement(
         metric + CHANGE,
         subject,
         value,
@@ -168,6 +169,7 @@ def measure_difference(
         confidence=bootstrap.confidence if interval else None,
         note=f"minus {first}, paired over {per}s",
     )
+    return [measurement]
 
 
 def measure_ratios(
@@ -199,10 +201,8 @@ def measure_ratios(
     reference = ratios[first][0][kept_N], ratios[first][1][kept_N]
     for subject, (top_N, bottom_N) in ratios.items():
         ratio = top_N[kept_N], bottom_N[kept_N]
-        measured = measure_ratio(metric, unit, *ratio, subject=subject, note=note, **common)
-        yield from [measured] if measured else []
+        yield from measure_ratio(metric, unit, *ratio, subject=subject, note=note, **common)
         if subject != first:
-            change = measure_difference(
+            yield from measure_difference(
                 metric, unit, ratio, reference, subject=subject, first=first, **common
             )
-            yield from [change] if change else []

@@ -26,7 +26,7 @@ import numpy as np
 from lingraft.evaluation.bits_per_byte import choose_stride, score_ids
 from lingraft.evaluation.bootstrap import Floats, measure_ratios
 from lingraft.evaluation.config import BootstrapSettings
-from lingraft.evaluation.text_scores import BytePredictions, Integers, TextScores
+from lingraft.evaluation.text_scores import DocumentScores, Integers, TextScores
 from lingraft.evaluation.words_kept_whole import TokenPlaces
 from lingraft.formatting import join_words
 from lingraft.measurement import Measurement
@@ -102,7 +102,7 @@ class PositionBits:
 
     @classmethod
     def of(
-        cls, scores: BytePredictions, documents: Sequence[str], places: TokenPlaces
+        cls, scores: DocumentScores, documents: Sequence[str], places: TokenPlaces
     ) -> PositionBits:
         """Compute the bits from the nats of tokens.
 

@@ -16,10 +16,7 @@ from lingraft.corpus import Corpus
 from lingraft.corpus.config import CorpusSettings
 from lingraft.corpus.readers import read_parallel
 from lingraft.display_text import text_in
-from lingraft.evaluation.added_token_choice import (
-    WRITTEN,
-    count_written,
-)
+from lingraft.evaluation.added_token_choice import WRITTEN, count_written
 from lingraft.evaluation.added_token_use import measure_use
 from lingraft.evaluation.bootstrap import measure_difference, measure_ratio
 from lingraft.evaluation.byte_positions import measure_positions, position_notes
@@ -28,10 +25,7 @@ from lingraft.evaluation.fertility import fertility, fertility_changes, premium,
 from lingraft.evaluation.in_context_probes import NOTE, probe_note
 from lingraft.evaluation.loaded_models import measure_loaded, measure_speeds
 from lingraft.evaluation.samples import GeneratedSample, repetition
-from lingraft.evaluation.score_model import (
-    heldout_documents,
-    score_folder,
-)
+from lingraft.evaluation.score_model import heldout_documents, score_folder
 from lingraft.evaluation.scored_model import ScoredModel, added_ids
 from lingraft.evaluation.text_scores import TextScores
 from lingraft.evaluation.token_distribution import measure_efficiency
@@ -203,7 +197,7 @@ def _measure_scores(
     first, reference = next(iter(scores.items()))  # dictionaries keep the order of the models
     for subject, score in scores.items():
         yield from fertility(score, language, subject, bootstrap)
-        bits = measure_ratio(
+        yield from measure_ratio(
             "bits per byte",
             "bits/byte",
             score.bits,
@@ -213,14 +207,13 @@ def _measure_scores(
             bootstrap=bootstrap,
             note=f"context {score.context}, stride {score.stride} tokens",
         )
-        yield from [bits] if bits else []
         yield from measure_efficiency(score, language, subject)
         if subject == first:
             continue
         yield from fertility_changes(
             score, reference, language, subject, first, bootstrap=bootstrap
         )
-        change = measure_difference(
+        yield from measure_difference(
             "bits per byte",
             "bits/byte",
             (score.bits, score.bytes),
@@ -230,7 +223,6 @@ def _measure_scores(
             language=language,
             bootstrap=bootstrap,
         )
-        yield from [change] if change else []
         if added[subject]:
             yield from measure_use(score, sorted(added[subject]), language, subject, bootstrap)
 
@@ -258,7 +250,7 @@ def _measure_samples(
         settings.bootstrap,
         unit=model.scored.scores[language].unit,
     )
-    use = measure_ratio(
+    yield from measure_ratio(
         "new tokens generated",
         "share",
         added_counts,
@@ -270,7 +262,6 @@ def _measure_samples(
         split="generated",
         note="greedy",
     )
-    yield from [use] if use else []
     chances = count_written(samples, model.tokenizer, added)
     yield from chances.measure(
         WRITTEN, language, subject, settings.bootstrap, per="sample", split="generated"

@@ -44,9 +44,9 @@ def fertility(
         ("tokens per document", "tokens/document", tokens, documents, ""),
         ("characters per token", "characters/token", scores.characters, tokens, ""),
     )
-    measurements = []
+    measurements: list[Measurement] = []
     for metric, ratio, top, bottom, note in ratios:
-        measurement = measure_ratio(
+        measurements += measure_ratio(
             metric,
             ratio,
             top,
@@ -56,9 +56,6 @@ def fertility(
             bootstrap=bootstrap,
             note=note,
         )
-        # A text without words or without tokens has no such ratio.
-        if measurement is not None:
-            measurements.append(measurement)
     return measurements
 
 
@@ -78,8 +75,8 @@ def fertility_changes(
     same = []
     for ids, reference_ids in zip(scores.documents(), reference.documents(), strict=True):
         same.append(float(np.array_equal(ids, reference_ids)))
-    measurements = (
-        measure_difference(
+    return [
+        *measure_difference(
             scores.unit.metric,
             scores.unit.ratio,
             (scores.tokens, scores.units),
@@ -89,7 +86,7 @@ def fertility_changes(
             language=language,
             bootstrap=bootstrap,
         ),
-        measure_ratio(
+        *measure_ratio(
             "documents tokenised identically",
             "share",
             same,
@@ -98,8 +95,7 @@ def fertility_changes(
             language=language,
             bootstrap=bootstrap,
         ),
-    )
-    return [measurement for measurement in measurements if measurement is not None]
+    ]
 
 
 def sequence_length(
@@ -115,7 +111,7 @@ def sequence_length(
 
     `reference_tokens` are its numbers of tokens by document, and `name` is its name for the note.
     """
-    measurement = measure_ratio(
+    return measure_ratio(
         "normalised sequence length",
         "ratio",
         scores.tokens,
@@ -125,7 +121,6 @@ def sequence_length(
         bootstrap=bootstrap,
         note=f"tokens over those of {name}",
     )
-    return [measurement] if measurement else []
 
 
 def premium(
@@ -141,12 +136,12 @@ def premium(
     """
     english = count_tokens(tokenizer, columns[REFERENCE])
     tokens: dict[str, list[int]] = {}
-    measurements = []
+    measurements: list[Measurement] = []
     for language, texts in columns.items():
         if language == REFERENCE:
             continue
         tokens[language] = count_tokens(tokenizer, texts)
-        measurement = measure_ratio(
+        measurements += measure_ratio(
             "premium over English",
             "ratio",
             tokens[language],
@@ -157,8 +152,6 @@ def premium(
             per="sentence",
             split="parallel",
         )
-        if measurement is not None:
-            measurements.append(measurement)
     if len(tokens) > 1:
         measurements += _gini_of_premiums(tokens, english, subject, bootstrap)
     return measurements

@@ -50,7 +50,7 @@ def repetition(
         repeated_count, total = count_repeated(unit.split_text(text))
         repeated.append(repeated_count)
         totals.append(total)
-    measurement = measure_ratio(
+    return measure_ratio(
         "repetition",
         "share",
         repeated,
@@ -62,7 +62,6 @@ def repetition(
         split="generated",
         note=f"repeated 4-grams of {unit}s, greedy",
     )
-    return [measurement] if measurement else []
 
 
 @dataclass(frozen=True)

@@ -14,18 +14,12 @@ import numpy.typing as npt
 from lingraft.checkpoint import load_model
 from lingraft.corpus import Corpus
 from lingraft.errors import CorpusError
-from lingraft.evaluation.bits_per_byte import (
-    DocumentScores,
-    bits_per_byte,
-    choose_context,
-    choose_stride,
-    score_ids,
-)
+from lingraft.evaluation.bits_per_byte import bits_per_byte
 from lingraft.evaluation.byte_positions import PositionBits, measure_gains
 from lingraft.evaluation.config import EvaluationSettings, HeldoutPart
 from lingraft.evaluation.generation import Passage
 from lingraft.evaluation.samples import GeneratedSample, write_samples
-from lingraft.evaluation.text_scores import TextScores, build_scores
+from lingraft.evaluation.text_scores import DocumentScores, TextScores
 from lingraft.evaluation.words_kept_whole import TokenPlaces, reads_unchanged
 from lingraft.measurement import Measurement
 from lingraft.tokenizer import ModelTokenizer, open_tokenizer
@@ -81,11 +75,10 @@ def score_text(
 
     Raises `ModelError` if the text has a token for which the model has no embedding row.
     """
-    ids = tokenizer.encode(documents)
-    context = choose_context(model, settings.context)
-    stride = choose_stride(context, settings.stride)
-    scored = score_ids(model, tokenizer, ids, context=context, stride=stride)
-    return build_scores(documents, ids, scored, context=context, stride=stride)
+    scores = bits_per_byte(
+        model, tokenizer, documents, context=settings.context, stride=settings.stride
+    )
+    return TextScores.of(scores, documents)
 
 
 def heldout_documents(corpus: Corpus, limit: int, part: HeldoutPart = "all") -> list[str]:

@@ -26,18 +26,22 @@ COUNTS = ("bytes", "characters", "units", "sentences")
 """The counts of a text that do not depend on a tokenizer."""
 
 
-class BytePredictions:
-    """What is computed from the nats (negative log-likelihood) of documents and of their tokens.
+@dataclass(frozen=True)
+class DocumentScores:
+    """Nats (negative log-likelihood), bytes and tokens of each document.
 
-    `ids` are the token ids of all documents in one array, and `token_nats` their nats; the other
-    arrays have one number per document.
+    `ids` are the token ids of all documents in one array, and `token_nats` their nats. `context`
+    and `stride` describe the windows, in tokens.
     """
 
-    ids: Integers
-    token_nats: Floats
-    tokens: Floats
     nats: Floats
     bytes: Floats
+    tokens: Floats
+    context: int
+    stride: int
+    ids: Integers
+    token_nats: Floats
+    notes: tuple[str, ...] = ()
 
     @property
     def bits(self) -> Floats:
@@ -72,26 +76,23 @@ class ScoredIds:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class TextScores(BytePredictions):
-    """The scores of one model on one text.
+@dataclass(frozen=True, kw_only=True)
+class TextScores(DocumentScores):
+    """The scores of one model on one text, with the counts of the text.
 
-    `unit` is what `units` counts: words, syllables or characters. `context` and `stride` describe
-    the scoring windows in tokens.
+    `unit` is what `units` counts: words, syllables or characters.
     """
 
-    ids: Integers
-    token_nats: Floats
-    tokens: Floats
-    nats: Floats
-    bytes: Floats
     characters: Floats
     units: Floats
     sentences: Floats
     unit: TextUnit
-    context: int
-    stride: int
-    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, scores: DocumentScores, documents: Sequence[str]) -> TextScores:
+        """Add the counts of the documents to their scores."""
+        unit = unit_of(documents)
+        return cls(**vars(scores) | count_text(documents, unit), unit=unit)
 
     def count_in_documents(self, ids: frozenset[int]) -> Floats:
         """Return how many tokens of each document are among these ids."""
@@ -137,7 +138,7 @@ class TextScores(BytePredictions):
             msg = f"{path}: not a file of scores ({error}); remove its folder and run again"
             raise StoreError(msg) from error
         facts |= {"unit": TextUnit(facts["unit"]), "notes": tuple(facts["notes"])}
-        return cls(ids, token_nats, **arrays, **facts)
+        return cls(ids=ids, token_nats=token_nats, **arrays, **facts)
 
 
 def count_text(documents: Sequence[str], unit: TextUnit) -> dict[str, Floats]:
@@ -156,26 +157,3 @@ def concatenate_ids(ids: Sequence[Sequence[int]]) -> Integers:
     parts = [np.array(part, dtype=np.int64) for part in ids]
     # The empty array in front allows a text without documents, and fixes the dtype.
     return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
-
-
-def build_scores(
-    documents: Sequence[str],
-    ids: Sequence[Sequence[int]],
-    scored: ScoredIds,
-    *,
-    context: int,
-    stride: int,
-) -> TextScores:
-    """Return the scores of documents from their ids and nats, with the counts of their text."""
-    unit = unit_of(documents)
-    return TextScores(
-        concatenate_ids(ids),
-        scored.token_nats,
-        np.array(list(map(len, ids)), dtype=np.float64),
-        scored.nats,
-        **count_text(documents, unit),
-        unit=unit,
-        context=context,
-        stride=stride,
-        notes=scored.notes,
-    )

@@ -247,8 +247,7 @@ def measure_words_kept(
     common: dict[str, Any] = {"language": language, "bootstrap": bootstrap}
     for subject, ratio in kept.items():
         note = "STRR on running text"
-        share = measure_ratio(metric, "share", *ratio, subject=subject, note=note, **common)
-        yield from [share] if share else []
+        yield from measure_ratio(metric, "share", *ratio, subject=subject, note=note, **common)
         if of:
             value = frequent_words_kept(tokenizers[subject], words.frequent)
             note = f"STRR of the {of:,} most frequent words"
@@ -256,7 +255,6 @@ def measure_words_kept(
                 FREQUENT_KEPT, subject, value, "share", language, n=of, per="word", note=note
             )
         if subject != first:
-            change = measure_difference(
+            yield from measure_difference(
                 metric, "share", ratio, kept[first], subject=subject, first=first, **common
             )
-            yield from [change] if change else []
