@@ -23,7 +23,7 @@ from typing import Any
 from lingraft.store import output_damage
 from tests.torture import commands, left_over, start, warm
 
-ROOMS = (("tmpfs", 24), ("tmpfs", 200), ("limit", 9000), ("limit", 60_000), ("tmpfs", 1000))
+ROOMS = (("tmpfs", 200), ("limit", 60_000), ("tmpfs", 1000))
 """KiB of the file system, or bytes of the largest file."""
 
 ENOUGH = ("none", 0)

@@ -394,13 +394,14 @@ def test_an_empty_corpus_is_an_error_that_lists_the_reasons(tmp_path):
 def test_the_language_check_drops_what_is_in_another_language(tmp_path):
     """Documents that lingua takes for another language are dropped, above a stated confidence."""
     pytest.importorskip("lingua")
+    # Marathi: lingua loads the models of the scripts that occur, and those of Latin take 6 s.
     hindi = [
         "यह एक सुंदर दिन है और हम बाजार जा रहे हैं",
         "मेरे भाई को किताबें पढ़ना बहुत पसंद है",
         "कल बारिश होगी ऐसा लगता है",
     ]
     path = write_lines(
-        tmp_path / "a.jsonl", [*hindi, "This is a sentence in plain English, is it not?"]
+        tmp_path / "a.jsonl", [*hindi, "मला पुस्तके वाचायला खूप आवडतात आणि आज पाऊस पडत आहे"]
     )
     corpus, notes = build(tmp_path / "c", sources=path, language_check=True, heldout_share=0.5)
     assert sorted(texts_of(corpus, "train") + texts_of(corpus, "heldout")) == sorted(hindi)
@@ -423,17 +424,6 @@ def test_a_language_check_without_lingua_names_the_extra(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "pip install 'lingraft[language-id]'" in done.stderr
-
-
-def test_importing_the_package_is_light():
-    """Settings can be read without torch, datasets or pyarrow."""
-    code = (
-        "import sys, lingraft.corpus\n"
-        "heavy = {'torch', 'datasets', 'pyarrow', 'transformers', 'huggingface_hub', 'lingua'}\n"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_a_folder_that_is_no_corpus_says_what_it_lacks(tmp_path):

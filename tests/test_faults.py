@@ -247,7 +247,8 @@ def test_damage_between_runs_is_found_and_mended(recipe, tmp_path, capsys):
     )
     assert (made, file_digest(weights)) == (["training"], whole)
     assert "training" in capsys.readouterr().err
-    for node in build_graph(recipe):
+    graph = build_graph(recipe)
+    for node in (graph.source, graph.vocabulary, graph.training, graph.evaluation):
         answer = Store(here.store).folder(node.stage)
         files = [path for path in answer.rglob("*") if path.is_file() and not path.is_symlink()]
         largest = max(
@@ -307,9 +308,7 @@ def powerless() -> Iterator[CommandServer]:
         yield commands
 
 
-@pytest.mark.parametrize(
-    "what", ["the model", "the place of the runs", "a file where a folder is wanted"]
-)
+@pytest.mark.parametrize("what", ["the model", "the place of the runs"])
 def test_folders_that_may_not_be_written(what, recipe, powerless, tmp_path):
     """A model that its user may only read is not changed; a read-only run folder is an error."""
     folder = tmp_path / "model" if what == "the model" else tmp_path / "closed"
@@ -321,9 +320,7 @@ def test_folders_that_may_not_be_written(what, recipe, powerless, tmp_path):
     }
     values = recipe.model_dump(mode="json", by_alias=True)
     (tmp_path / "tiny.yaml").write_text(json.dumps(values), encoding="utf-8")
-    runs = {"the model": tmp_path, "the place of the runs": folder}.get(
-        what, tmp_path / "tiny.yaml"
-    ) / "runs"
+    runs = (tmp_path if what == "the model" else folder) / "runs"
     command = ["-m", "lingraft", "adapt", tmp_path / "tiny.yaml", "--device", "cpu", "--runs", runs]
     done = powerless.python(*command, cwd=tmp_path)
     if what == "the model":
@@ -334,10 +331,7 @@ def test_folders_that_may_not_be_written(what, recipe, powerless, tmp_path):
         assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [
             done.stderr.strip()
         ]
-        reason = (
-            "no permission to read or write" if runs.parent == folder else "is a file, not a folder"
-        )
-        assert reason in done.stderr
+        assert "no permission to read or write" in done.stderr
         assert "use another path" in done.stderr
         assert list(folder.iterdir()) == []
     after = {

@@ -126,7 +126,7 @@ def test_a_really_pretrained_model_learns_hindi(some_text, tmp_path, monkeypatch
 
 
 REAL = [
-    ("llama2-hindi", "hi", 1.8),
+    pytest.param("llama2-hindi", "hi", 1.8, marks=pytest.mark.long),
     pytest.param("gpt2-arabic", "ar", 1.5, marks=pytest.mark.long),
     pytest.param("llama2-turkish", "tr", 1.3, marks=pytest.mark.long),
     pytest.param("pythia-hindi", "hi", 1.5, marks=pytest.mark.long),
