@@ -63,8 +63,9 @@ def test_help_and_version_import_little(tmp_path):
         "yaml",
     }
     code = (
-        "import sys, lingraft.cli, lingraft.recipe\n"
-        "print([m for m in ('torch', 'transformers', 'datasets', 'pyarrow') if m in sys.modules])"
+        "import sys, lingraft.cli, lingraft.recipe, lingraft.evaluation, lingraft.checkpoint\n"
+        "heavy = ('torch', 'transformers', 'datasets', 'pyarrow', 'lingua')\n"
+        "print([name for name in heavy if name in sys.modules])"
     )
     assert (
         subprocess.run(

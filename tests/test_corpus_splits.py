@@ -123,13 +123,6 @@ def test_weighted_sources_have_their_shares_to_within_a_document(documents, weig
 
 
 @relaxed
-@given(DOCUMENTS)
-def test_without_weights_everything_is_used(documents):
-    """Every source has the threshold that no number reaches."""
-    assert table_of(documents, (0, 1)).train_thresholds(None, 0) == [HASH_RANGE] * 2
-
-
-@relaxed
 @given(st.lists(st.tuples(NUMBERS, st.integers(0, 5), st.binary(max_size=40)), max_size=60))
 def test_a_shuffle_gives_every_document_once_in_order(tmp_path_factory, documents):
     """What comes out is what went in, by order number, and the files are gone."""

@@ -147,16 +147,6 @@ def test_every_method_names_its_reference(method: EmbeddingInit) -> None:
     assert INITS.parse(method.chosen()) == method
 
 
-def test_mean_equals_the_obvious_loop(source: tuple[Path, Path, Splice]) -> None:
-    """The mean of the subtokens' rows, for every token and each side."""
-    for side in ("input", "output"):
-        request = request_of(source, side)
-        rows = INITS.parse("mean").rows(request).rows
-        for row, token in zip(rows, request.splice.added, strict=True):
-            total = sum(request.matrix[piece].double() for piece in token.pieces)
-            assert torch.equal(row, (total / len(token.pieces)).float())
-
-
 def test_random_follows_the_matrix_and_the_seed(source: tuple[Path, Path, Splice]) -> None:
     """`random` has the matrix's mean and deviation; rows differ between seeds and between sides."""
     made = INITS.parse("random").rows(request_of(source))

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from itertools import count
@@ -50,7 +49,6 @@ from lingraft.studies.noted_measurements import noted_measurements
 from lingraft.tokenizer import open_tokenizer
 from lingraft.training.execution import Execution
 from lingraft.training.launch import Launch
-from tests.commands import start
 from tests.short_adapt import GENERATION
 from tests.tiny_recipes import quick_evaluation, quick_training, report, text_of, tiny_recipe
 
@@ -825,16 +823,6 @@ def test_a_run_folder_outlives_its_store(recipe_values, here):
     assert not here.store.exists()
 
 
-GO = """
-import sys
-from pathlib import Path
-from lingraft import pipeline
-from lingraft.recipe import Runtime, load_recipe
-recipe, runs, store = map(Path, sys.argv[1:])
-pipeline.run(load_recipe(recipe), Runtime(runs, store, "cpu"), write_report=lambda folder: None)
-"""
-
-
 def test_a_model_that_changes_before_it_is_read_is_not_stored(recipe_values, here, tmp_path):
     """A stage is stored under the hash of the files that it has read, or not at all."""
     folder = tmp_path / "model"
@@ -868,38 +856,6 @@ def test_every_stage_that_reads_files_of_the_user_hashes_them_again(recipe_value
     assert all(read_again(node) == node.stage.settings for node in again.values())
     documents.write_text('{"premise": "b"}\n', encoding="utf-8")
     assert read_again(again["tasks"]) != again["tasks"].stage.settings
-
-
-def test_a_killed_run_goes_on(recipe_values, here, tmp_path):
-    """Killed with SIGKILL during training, the same command ends bit-identical to a whole run."""
-    import yaml
-
-    recipe_values["training"] = {"budget": "120 steps", "batch_tokens": 128, "heldout_points": 0}
-    (tmp_path / "r.yaml").write_text(
-        yaml.safe_dump(recipe_values, allow_unicode=True), encoding="utf-8"
-    )
-    recipe = load_recipe(tmp_path / "r.yaml")
-    graph = build_graph(recipe)
-    log = (
-        Store(here.store).root / "work" / f"training-{graph.training.stage.key}" / "training.jsonl"
-    )
-    started = start("-c", GO, tmp_path / "r.yaml", here.runs, here.store, cwd=tmp_path)
-    deadline = time.monotonic() + 120
-    while (
-        not (log.exists() and log.stat().st_size)
-        and started.process.is_alive()
-        and time.monotonic() < deadline
-    ):
-        time.sleep(0.02)
-    started.process.kill()
-    started.finish()
-    assert not (here.runs / "tiny-hi").exists()
-    finished, made = carry_out(recipe, here)
-    assert made == ["training", "result-check", *MEASURED]
-    alone, _ = carry_out(recipe, Runtime(tmp_path / "alone", tmp_path / "alone-store", "cpu"))
-    assert file_digest(finished.model_path / "model.safetensors") == file_digest(
-        alone.model_path / "model.safetensors"
-    )
 
 
 def test_a_recipe_without_extras_needs_none(recipe_values, tmp_path):

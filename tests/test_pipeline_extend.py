@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from lingraft.cli import app
 from lingraft.corpus import Corpus
 from lingraft.corpus.blend import blend_corpora
-from lingraft.errors import CorpusError, LingraftError, RecipeError, StoreError
+from lingraft.errors import CorpusError, RecipeError, StoreError
 from lingraft.measurement import select
 from lingraft.pipeline import claims_table, extend, premiums_line, pretokenizer_line, run
 from lingraft.recipe import load_recipe, parse_recipe
@@ -285,15 +285,6 @@ def test_an_extension_by_nothing_is_an_error(values, here, tmp_path, vocabulary,
     with pytest.raises(RecipeError, match=f"vocabulary.{named} adds no tokens"):
         extended({**values, "vocabulary": vocabulary}, here, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_a_folder_of_something_else_is_never_overwritten(values, here, tmp_path):
-    """The output may be new, empty or an earlier extension; anything else is left alone."""
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(LingraftError, match="exists and is not a run"):
-        extended(values, here, tmp_path / "mine")
-    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
 
 
 def test_several_languages_are_one_splice_and_each_is_measured(values, here, tmp_path):

@@ -17,7 +17,7 @@ import pytest
 from lingraft.display_text import plain
 from lingraft.errors import StoreError
 from lingraft.evaluation.byte_positions import position_metric
-from lingraft.measurement import Measurement, find_change, metric_changes, write_measurements
+from lingraft.measurement import Measurement, metric_changes, write_measurements
 from lingraft.pipeline.run_files import read_run
 from lingraft.pipeline.run_summary import answer
 from lingraft.pretokenizer import ScriptChange
@@ -636,39 +636,6 @@ def test_several_target_languages_are_each_answered(tmp_path):
     assert "Hindi, Tamil on" in page
     assert "Bits per byte on Tamil fell" in page
     assert "read and predict Hindi and Tamil better" in page
-
-
-@pytest.mark.parametrize(
-    ("metric", "before", "after", "verdict"),
-    [
-        ("tokens per word", 3.0, 1.0, "better"),
-        ("tokens per word", 1.0, 3.0, "worse"),
-        ("tokens per word", 1.0, 1.1, "unclear"),
-        ("characters per token", 1.0, 3.0, "better"),
-        ("bits per byte", 2.0, 2.0, "same"),
-        ("generation speed", 1.0, 9.0, "better"),
-        ("new tokens generated", 0.0, 1.0, ""),
-    ],
-)
-def test_a_verdict_knows_the_direction_of_its_metric(metric, before, after, verdict):
-    """Better and worse need intervals that lie apart."""
-    table = metric_changes(
-        [measured(metric, "source", before, "hi"), measured(metric, "adapted", after, "hi")]
-    )
-    assert find_change(table, metric, "hi").verdict == verdict
-
-
-def test_a_verdict_prefers_the_paired_difference():
-    """Documents differ more than models do: the paired interval decides where it is there."""
-    found = [
-        measured("bits per byte", "source", 1.7, "hi", 0.3),
-        measured("bits per byte", "adapted", 1.6, "hi", 0.3),
-    ]
-    assert metric_changes(found)[0].verdict == "unclear"
-    paired = Measurement(
-        "bits per byte change", "adapted", -0.1, "bits/byte", "hi", n=26, low=-0.12, high=-0.08
-    )
-    assert metric_changes([*found, paired])[0].verdict == "better"
 
 
 def test_the_boxes_of_a_sentence_tell_bytes_from_text():

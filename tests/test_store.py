@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
-import sys
-import threading
 from typing import ClassVar
 
 import numpy as np
@@ -19,7 +16,6 @@ from safetensors.numpy import save_file
 
 from lingraft.cli.doctor import verify_store
 from lingraft.errors import RecipeError, StoreError
-from lingraft.measurement import Measurement, read_measurements, write_measurements
 from lingraft.registry import Choice, Registry
 from lingraft.splice import AddedToken, Splice, Vocabulary, identity_splice
 from lingraft.store import (
@@ -238,42 +234,6 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     assert left_over(tmp_path) == []
 
 
-def test_two_processes_that_race_build_one_output(tmp_path, monkeypatch):
-    """One builds it; the other waits, reports that, and uses it."""
-    store, stage, found = Store(tmp_path), Stage("count", 1, {}), []
-    making, waiting = threading.Event(), threading.Event()
-
-    class Terminal(io.StringIO):
-        def write(self, text):
-            if "waiting for it" in text:
-                waiting.set()
-            return len(text)
-
-    # Not capsys: what is written while another thread reads it is lost.
-    monkeypatch.setattr(sys, "stderr", Terminal())
-
-    def make(draft):
-        making.set()
-        assert waiting.wait(timeout=20)
-        write("same")(draft)
-
-    def wait():
-        making.wait(timeout=20)
-        found.append(Store(tmp_path).build(stage, write("never")))
-
-    threads = [
-        threading.Thread(target=lambda: found.append(store.build(stage, make))),
-        threading.Thread(target=wait),
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == [store.folder(stage)] * 2
-    assert (store.folder(stage) / "output.txt").read_text() == "same"
-    assert left_over(tmp_path) == []
-
-
 def test_a_full_disk_names_the_place_and_the_way_out(tmp_path):
     """No room is one line, and nothing half-written stays."""
     store, stage = Store(tmp_path), Stage("count", 1, {})
@@ -383,17 +343,3 @@ def test_a_fallback_byte_is_the_id_of_a_surface_that_no_other_token_has():
     vocabulary = Vocabulary((b"a", b"\n", b"b", b"a"), fallback={0, 1})
     assert vocabulary.ids == {b"a": 3, b"\n": 1, b"b": 2}
     assert vocabulary.fallback_ids == {b"a": 0, b"\n": 1}
-
-
-def test_measurements_come_back_as_they_were(tmp_path):
-    """Parquet keeps every field, absent intervals included; CSV is written beside it for people."""
-    rows = [
-        Measurement(
-            "fertility", "source", 5.5, "tokens/word", "hi", n=9, low=5.0, high=6.0, confidence=0.95
-        ),
-        Measurement("speed", "adapted", 1.0, "bytes/s", note='a, "b"\n'),
-    ]
-    write_measurements(rows, tmp_path / "m.parquet")
-    write_measurements(rows, tmp_path / "m.csv")
-    assert read_measurements(tmp_path / "m.parquet") == rows
-    assert (tmp_path / "m.csv").read_text().startswith('"metric","subject","value"')

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from lingraft.errors import TokenizerError
 from lingraft.tokenizer import family_of, open_tokenizer
-from lingraft.tokenizer.byte_level_bpe import byte_characters, splits
 from lingraft.tokenizer.json_format import compact_ids
 from lingraft.tokenizer.unit_table import (
     count_chunks,
@@ -74,18 +73,6 @@ def test_converted_tokenizers_cut_as_published(assets, name, flores):
         )
 
 
-@pytest.mark.parametrize("name", ["llama2", "mistral"])
-def test_a_converted_sentencepiece_model_gives_the_ids_of_sentencepiece(assets, name, flores):
-    """A converted tokenizer.model gives the ids of SentencePiece in five languages."""
-    import sentencepiece
-
-    (path,) = (assets / "tokenizers" / name).iterdir()
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
-    tokenizer = open_tokenizer(path)
-    texts = [row[language] for row in flores[:200] for language in ("en", "hi", "tr", "ta", "th")]
-    assert tokenizer.encode(texts) == processor.encode(texts)
-
-
 @pytest.mark.parametrize("name", BASES)
 @settings(max_examples=50, deadline=None)
 @given(text=st.text(max_size=60))
@@ -125,14 +112,6 @@ def open_written(data):
     return build_backend(data)
 
 
-@given(st.binary(max_size=20))
-def test_byte_characters_are_one_to_one(surface):
-    """Every byte has one character of its own, and pieces map back to their bytes."""
-    family = family_of(byte_level(), "made here")
-    assert len(set(byte_characters())) == 256
-    assert family.surface_of(family.piece_of(surface)) == surface
-
-
 @pytest.mark.parametrize("name", BASES)
 def test_special_tokens_right_after_the_vocabulary_keep_their_ids(name):
     """A special token that the model's vocabulary lacks keeps its id when the vocabulary grows."""
@@ -142,13 +121,6 @@ def test_special_tokens_right_after_the_vocabulary_keep_their_ids(name):
     backend = open_written(extended)
     assert {i: backend.id_to_token(i) for i in before} == before
     assert backend.encode("".join(before.values()), add_special_tokens=False).ids == list(before)
-
-
-def test_splits_are_all_ways_to_make_a_piece():
-    """A new token is made from any two known pieces that spell it."""
-    known = {"a", "b", "c", "ab", "bc", "abc"}
-    assert list(splits("abc", known)) == [("a", "bc"), ("ab", "c")]
-    assert list(splits("a", known)) == []
 
 
 @pytest.mark.parametrize("is_sequence", [False, True])

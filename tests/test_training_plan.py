@@ -20,7 +20,7 @@ from lingraft.recipe.overrides import override
 from lingraft.recipe.tree import Tree
 from lingraft.strategies import Differential
 from lingraft.tf32 import tf32_products
-from lingraft.training import SCHEDULES, Budget, Execution, Phase, TrainingPlan
+from lingraft.training import Budget, Execution, Phase, TrainingPlan
 from lingraft.training.batch_rule import BATCH, DEFAULT_STEPS
 from lingraft.training.job import Job
 from lingraft.training.phase_outline import (
@@ -225,13 +225,6 @@ def test_a_sequence_longer_than_the_context_is_refused() -> None:
         2048,
         2048,
     ]
-
-
-def test_wsd_is_stable_and_then_decays() -> None:
-    """WSD stays at 1 until its last fifth, then falls towards its end value."""
-    factors = [SCHEDULES.parse({"wsd": {"warmup": 0.0}}).factor(step, 1000) for step in range(1000)]
-    assert set(factors[:800]) == {1.0}
-    assert factors[-1] == pytest.approx(0, abs=0.01)
 
 
 @pytest.mark.parametrize(
