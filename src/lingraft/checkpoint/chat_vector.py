@@ -21,7 +21,7 @@ import torch
 
 from lingraft.checkpoint.chat_settings import copy_chat_settings, rename_special
 from lingraft.checkpoint.find_embeddings import embedding_names
-from lingraft.checkpoint.rewrite import NewTensor, rewrite
+from lingraft.checkpoint.rewrite import NewTensor, bytes_of, rewrite
 from lingraft.checkpoint.safetensors_files import Checkpoint, TensorPlace, blocks
 from lingraft.checkpoint.weight_checks import check_finite_tensor
 from lingraft.errors import ModelError
@@ -84,13 +84,13 @@ class _ChatVectorSum:
 
 def _bytes(models: _ChatVectorSum, name: str) -> Iterator[memoryview]:
     """Yield the bytes of a tensor of the result, computed when they are written."""
-    tensor = models.compute(name).contiguous()
+    tensor = models.compute(name)
     check_finite_tensor(
         tensor,
         f"{models.instruct.folder}: the sum of its {name} with the adapted model's",
         advice="one of its weights is damaged, or chat_vector.weight is too high",
     )
-    yield memoryview(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    yield bytes_of(tensor)
 
 
 def add_chat_vector(

@@ -18,12 +18,12 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from lingraft.errors import TokenizerError
 from lingraft.splice import Vocabulary
 from lingraft.tokenizer.encoder import TextEncoder
-from lingraft.tokenizer.json_format import Data, copy_data
+from lingraft.tokenizer.json_format import Data, build_preprocessing, copy_data
 from lingraft.tokenizer.learnable_text import DigitRule, derive_digit_rule, is_learnable
 from lingraft.tokenizer.special_text import SpecialText, remove_special_text
 from lingraft.tokenizer.unit_counts import UnitCounter
@@ -80,6 +80,17 @@ class Family(TextEncoder, ABC):
     def _refuse(self, what: str) -> NoReturn:
         msg = f"{what} a {self.name} tokenizer; choose vocabulary.method: continued"
         raise TokenizerError(msg)
+
+    def _pre_tokens(self, text: str) -> list[str]:
+        normalizer, pre_tokenizer = self._preprocessing
+        normalized = normalizer.normalize_str(text) if normalizer else text
+        if not pre_tokenizer:
+            return [normalized]
+        return [unit for unit, _ in pre_tokenizer.pre_tokenize_str(normalized)]
+
+    @cached_property
+    def _preprocessing(self) -> tuple[Any, Any]:
+        return build_preprocessing(self.data)
 
     def allows(self, surface: bytes) -> bool:
         """Whether a token may be added.

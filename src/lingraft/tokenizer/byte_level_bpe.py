@@ -12,7 +12,7 @@ from functools import cache, cached_property
 from typing import Any, ClassVar
 
 from lingraft.tokenizer.base import Family
-from lingraft.tokenizer.json_format import Data, build_preprocessing, merges_of
+from lingraft.tokenizer.json_format import Data, merges_of
 
 
 def splits(piece: str, known: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -144,13 +144,7 @@ class ByteLevel(BPE):
 
     def cut(self, text: str) -> Iterable[str]:
         """Return the pre-tokens, with each byte as its character."""
-        normalizer, pre_tokenizer = self._preprocessing
-        normalized = normalizer.normalize_str(text) if normalizer else text
-        return [unit for unit, _ in pre_tokenizer.pre_tokenize_str(normalized)]
-
-    @cached_property
-    def _preprocessing(self) -> tuple[Any, Any]:
-        return build_preprocessing(self.data)
+        return self._pre_tokens(text)
 
 
 def pre_tokenizers(data: Data) -> list[dict[str, Any]]:

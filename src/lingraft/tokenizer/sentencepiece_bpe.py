@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import regex
 
 from lingraft.tokenizer.base import Family
 from lingraft.tokenizer.byte_level_bpe import BPE, maps_bytes, pre_tokenizers
 from lingraft.tokenizer.convert import tokenizer_data
-from lingraft.tokenizer.json_format import Data, build_backend, build_preprocessing, split_step
+from lingraft.tokenizer.json_format import Data, build_backend, split_step
 
 SPACE = "▁"
 
@@ -75,13 +75,8 @@ class SpaceMarked(Family):
         """Return the words, each with the run of spaces before it, and runs of line breaks."""
         if not text:
             return []
-        normalizer, pre_tokenizer = self._preprocessing
-        normalized = normalizer.normalize_str(text) if normalizer else text
-        parts = [normalized]
-        if pre_tokenizer:
-            parts = [part for part, _ in pre_tokenizer.pre_tokenize_str(normalized)]
         units: list[str] = []
-        for part in parts:
+        for part in self._pre_tokens(text):
             # A piece that is looked up whole stays whole: user-defined pieces of SentencePiece may
             # hold any text.
             units += [part] if part in self._looked_up_whole else _UNIT.findall(part)
@@ -90,10 +85,6 @@ class SpaceMarked(Family):
     @property
     def _looked_up_whole(self) -> Mapping[str, int]:
         return self.pieces if self.data["model"].get("ignore_merges") else {}
-
-    @cached_property
-    def _preprocessing(self) -> tuple[Any, Any]:
-        return build_preprocessing(self.data)
 
     def allows(self, surface: bytes) -> bool:
         """Whether a token may be added; here also valid UTF-8 and not only white space."""
