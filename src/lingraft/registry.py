@@ -237,8 +237,8 @@ class Registry(Generic[C]):
             problem = reason
         elif (name := getattr(cls, "name", None)) != point.name:
             problem = f"is called {name!r}, and its entry point must be too"
-        elif self._classes.get(cls.name, cls) is not cls:
-            problem = f"two methods are called {cls.name!r}"
+        elif self._classes.get(point.name, cls) is not cls:
+            problem = f"two methods are called {point.name!r}"
         if problem:
             msg = f"{where}: {problem}; correct or remove the package"
             raise RecipeError(msg)

@@ -95,7 +95,8 @@ class PlannedMemory:
         rows = strategy.trained_rows(shape.rows, self.added) / max(1, shape.rows)
         of_body = strategy.trained_body_share(shape.layers) * shape.body
         matrices, _ = self.inserted[number]
-        return of_body + rows * (shape.parameters - shape.body) + matrices
+        trained: float = of_body + rows * (shape.parameters - shape.body) + matrices
+        return trained
 
     def _states(self, number: int) -> float:
         """Return the bytes of weights, gradients and moments in a phase."""

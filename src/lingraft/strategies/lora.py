@@ -124,7 +124,7 @@ class Lora(Strategy):
         sizes: dict[str, int] = {}
         counted: set[int] = set()
         for name in targets.layers:
-            weight = stack.get_submodule(name).weight
+            weight = stack.get_parameter(f"{name}.weight")
             # Layers that share a weight share their matrices.
             if id(weight) not in counted:
                 counted.add(id(weight))

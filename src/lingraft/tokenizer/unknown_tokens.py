@@ -55,8 +55,8 @@ def count_tokens_and_lost(tokenizer: ModelTokenizer, texts: Sequence[str]) -> li
     if not can_lose_text(family):
         return counts
     if isinstance(family, ByteLevel):
-        known = [len(ids) - ids.count(-1 if unknown is None else unknown) for ids in encoded]
-        return list(zip(known, _count_torn_characters(family, texts), strict=True))
+        kept = [len(ids) - ids.count(-1 if unknown is None else unknown) for ids in encoded]
+        return list(zip(kept, _count_torn_characters(family, texts), strict=True))
     if unknown is None:
         return counts
     lossy = [number for number, ids in enumerate(encoded) if unknown in ids]
