@@ -90,6 +90,8 @@ BASES = (
     ("1M-20", "1M-5"),
     ("1M-80", "1M-5"),
     ("1M-5", "0.2M-5"),
+    ("5M-5", "1M-5"),
+    ("5M-5", "0.2M-5"),
 )
 """Pairs of bases that differ in their text or in their size alone."""
 RECIPES = {

@@ -14,7 +14,7 @@ from lingraft.measurement_text import measured
 from lingraft.model_card import CARD, card_text, write_card
 from lingraft.model_card.card_table import FEW, measurement_table
 from lingraft.model_card.markdown import escape_markdown, front_matter
-from lingraft.model_card.sections import limits_section
+from lingraft.model_card.sections import chat_statement, limits_section
 from lingraft.recipe.old_names import names_of_0_1
 from lingraft.report.rebuild import rebuild_pages
 
@@ -202,3 +202,15 @@ def test_the_first_lines_say_what_became_of_the_ids(run, added, dropped, said):
 def test_names_are_text(run):
     """No name of a file or licence becomes markup."""
     assert escape_markdown("<img src=x>|*a*") == r"\<img src=x\>\|\*a\*"
+
+
+@pytest.mark.parametrize(
+    ("tasks", "prompts"),
+    [
+        ({"names": ["ifeval"]}, "were plain text, without the chat template"),
+        ({"names": ["ifeval"], "apply_chat_template": True}, "were conversations in its chat temp"),
+    ],
+)
+def test_the_card_says_how_tasks_asked_a_chat_model(tasks, prompts):
+    record = {"recipe": {"evaluation": {"tasks": tasks}, "chat_vector": {"instruct": "it"}}}
+    assert f"was measured by ifeval, whose prompts {prompts}" in chat_statement(record)

@@ -835,6 +835,7 @@ def test_the_result_of_torchtitan_gets_every_file_but_the_weights(folder, tmp_pa
         ({"attention_bias": True}, "attention_bias is true"),
         ({"mlp_bias": True}, "mlp_bias is true"),
         ({"model_type": "granite", "logits_scaling": 8.0}, "logits_scaling is 8"),
+        ({"model_type": "granite", "embedding_multiplier": 12.0}, "embedding_multiplier is 12"),
         ({"model_type": "gemma2", "head_dim": 8}, "final_logit_softcapping is 30"),
         ({"model_type": "mistral", "sliding_window": 128}, "sliding_window is 128"),
         ({"model_type": "olmo3", "sliding_window": 128}, "sliding_window is 128"),

@@ -141,10 +141,10 @@ def _with_lacking_rows(ids: Sequence[int], table: Tensor, source_size: int) -> S
     Such an id reads row 0 in the base, and a copy of it in the run, while new rows of a resized
     base are random.
     """
-    first = source_size
+    end = first = min(source_size, len(table))
     while first > 1 and torch.equal(table[first - 1], table[0]):
         first -= 1
-    return sorted({*ids, *range(first, source_size)})
+    return sorted({*ids, *range(first, end)})
 
 
 def _new_rows(splice: Splice, rows: int) -> list[int]:

@@ -44,7 +44,7 @@ FACTS = {
 
 USED = "target_bits"
 """What `lingraft advise` predicts from: of the facts before training, it orders the measured bases
-best (benchmarks/results.md). It was chosen on all of them but SmolLM2-135M."""
+best (benchmarks/results.md). It was chosen before 1M-20, 1M-80, 5M-5 and SmolLM2-135M were run."""
 
 TEXT_BYTES, ADDED_TOKENS = 100_000, 1_000
 """The text that each run reads, and the tokens that are added (`study-bases.yaml`)."""

@@ -269,11 +269,14 @@ def received_statement(record: Mapping[str, Any]) -> str:
 
 def _instructions_measured(recipe: Mapping[str, Any]) -> str:
     """Return whether a task measured how well the model follows instructions."""
-    tasks = ((recipe.get("evaluation") or {}).get("tasks") or {}).get("names") or ()
-    named = [task for task in tasks if "ifeval" in task]
+    tasks = (recipe.get("evaluation") or {}).get("tasks") or {}
+    named = [task for task in tasks.get("names") or () if "ifeval" in task]
     if named:
+        prompts = "were plain text, without the chat template"
+        if tasks.get("apply_chat_template"):
+            prompts = "were conversations in its chat template"
         return (
             f"How well it follows instructions was measured by {', '.join(named)}, whose prompts "
-            "were plain text, without the chat template."
+            f"{prompts}."
         )
     return "How well it follows instructions was not measured."

@@ -46,8 +46,9 @@ SCALES = (
     "logits_scaling",
     "logit_scale",
     "output_multiplier",
+    "embedding_multiplier",
 )
-"""Settings of what a class does to its logits after the head."""
+"""Settings of what a class does to embeddings before the layers, and to logits after the head."""
 
 
 def refuse(plan: TrainingPlan) -> str:

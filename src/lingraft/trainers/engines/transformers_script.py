@@ -160,6 +160,6 @@ for number, phase in enumerate(PHASES, start=1):
 
 if trainer.is_world_process_zero():
     plan.save(model, FOLDER / "{trained}")
-    # `lingraft receive` makes a chart of this log.
+    # `lingraft receive` makes a chart of this log, that of the last phase.
     trainer.state.save_to_json(str(FOLDER / "{trained}" / "trainer_state.json"))
 '''
