@@ -242,5 +242,5 @@ def test_a_model_without_a_template_is_refused(tmp_path: Path) -> None:
     write_lines(tmp_path / "hi.txt", HINDI)
     given = Given(str(tmp_path / "base"), "hi", [str(tmp_path / "hi.txt")])
     tasks = "evaluation.tasks={names: [xnli-hi], apply_chat_template: true}"
-    with pytest.raises(RecipeError, match=r"tasks\.apply_chat_template: the model has no chat"):
+    with pytest.raises(RecipeError, match=r"apply_chat_template: the source model has no chat"):
         source_statement(chosen_recipe(None, given, [tasks]), tmp_path / "base")

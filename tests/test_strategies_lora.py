@@ -76,6 +76,20 @@ def test_the_matrices_are_counted_before_they_are_inserted(kind: str) -> None:
     assert (used < inserted) == (kind == "qwen3_moe")
 
 
+@pytest.mark.parametrize("modules", [(), ("q_proj",)])
+def test_weights_in_4_bits_are_counted_before_they_are_packed(modules: tuple[str, ...]) -> None:
+    """On a model without weights: those of the layers that `move` replaces, and no others."""
+    config = tiny_config("qwen3_moe")
+    strategy = Lora(rank=4, base_precision="nf4", target_modules=modules)
+    model = random_model(auto_class(config), config)
+    before = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    strategy.move(model, "cpu")
+    packed = [name for name, one in model.named_parameters() if one.dtype == torch.uint8]
+    assert packed
+    assert strategy.packed_weights(meta_model(config)) == sum(before[name] for name in packed)
+    assert Lora(target_modules=modules).packed_weights(meta_model(config)) == 0
+
+
 SHARED: list[tuple[str, dict[str, Any]]] = [
     ("zamba", {}),
     ("zamba2", {"num_hidden_layers": 4, "layers_block_type": ["mamba", *["hybrid"] * 3]}),

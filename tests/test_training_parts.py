@@ -18,7 +18,7 @@ from lingraft.checkpoint import load_model
 from lingraft.errors import MissingExtraError, RecipeError, TrainingError
 from lingraft.packing.mixture import IGNORED, Mixture, document_positions
 from lingraft.strategies import STRATEGIES
-from lingraft.training import Execution
+from lingraft.training import Execution, phase_setup
 from lingraft.training.config import ReplayKl
 from lingraft.training.loss import (
     ChunkedInsideLoss,
@@ -309,6 +309,26 @@ def test_recomputing_activations_changes_nothing_but_memory(
     assert lines[False] == lines[True] == ""
     assert "activations are recomputed" in lines[None]
     assert "2 MB are free, which may not be enough; --no-recompute" in lines[None]
+
+
+def test_a_phase_with_room_for_its_activations_keeps_them(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each phase decides for itself, on the model that the phase before has trained."""
+    free, recomputes = iter([2e6, 1e12]), []
+    monkeypatch.setattr("lingraft.training.phase_setup.available_memory", lambda _: next(free))
+    stepper = phase_setup.Stepper
+
+    def note(model: torch.nn.Module, *args: Any, **more: Any) -> Any:
+        modules = model.modules()
+        recomputes.append(any(getattr(one, "gradient_checkpointing", False) for one in modules))
+        return stepper(model, *args, **more)
+
+    monkeypatch.setattr(phase_setup, "Stepper", note)
+    phases = [{"budget": "1 steps"}, {"budget": "1 steps", "strategy": "rows"}]
+    text = two_streams(tiny_model, tmp_path / "text")
+    run(tiny_model, text, plan_of(phases=phases, heldout_points=0), tmp_path)
+    assert recomputes == [True, False]
 
 
 def test_a_training_without_enough_memory_names_what_takes_less(

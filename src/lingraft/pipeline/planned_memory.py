@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from lingraft.errors import RecipeError
 from lingraft.pipeline.model_shape import Shape, model_of
@@ -36,15 +37,17 @@ class PlannedMemory:
     loaded_bytes: float
 
     @cached_property
+    def _model(self) -> Any | None:
+        """The model of the base without weights; None if its code must not run here."""
+        return model_of(dict(self.recipe.model.config() or {}))
+
+    @cached_property
     def inserted(self) -> list[tuple[int, float]]:
         """`Strategy.inserted_weights` of each phase; 0 for models whose code must not run here."""
         strategies = [phase.strategy for phase in self.recipe.training.phases]
-        model = None
-        if any(strategy.has_adapter for strategy in strategies):
-            model = model_of(dict(self.recipe.model.config() or {}))
-        if model is None:
+        if not any(strategy.has_adapter for strategy in strategies) or self._model is None:
             return [(0, 0.0)] * len(strategies)
-        return [strategy.inserted_weights(model) for strategy in strategies]
+        return [strategy.inserted_weights(self._model) for strategy in strategies]
 
     @property
     def line(self) -> str:
@@ -60,20 +63,20 @@ class PlannedMemory:
             memory += ", and so do the low-rank matrices"
         return memory
 
-    def recompute_line(self, steps: Sequence[CountedSteps] | None, block: int) -> str:
-        """Return why the training would recompute activations; "" if it would not by itself.
+    def recomputes(self, steps: Sequence[CountedSteps] | None, block: int) -> tuple[bool, str]:
+        """Return whether the training would recompute activations by itself, and the line about it.
 
         `steps` are those of each phase, over sequences of at most `block` tokens.
         """
         if not steps or not self.shape.parameters or self.runtime.recompute is not None:
-            return ""
+            return False, ""
         try:
             device = self.runtime.available_device()
         except RecipeError:
-            return ""  # a plan for another machine, whose memory is not known here
+            return False, ""  # a plan for another machine, whose memory is not known here
         available, processes = available_memory(device), self._processes
         if available is None:
-            return ""
+            return False, ""
         execution = Execution(device=device, precision=self.runtime.precision)
         for number, phase in enumerate(self.recipe.training.phases):
             memory = step_memory(
@@ -82,12 +85,15 @@ class PlannedMemory:
                 micro_tokens(steps[number].sequences_per_step, block, processes),
                 trained=self._trained(number),
                 devices=processes,
+                in_4_bits=self._in_4_bits(number),
                 computes=computes_in(phase.optimizer, execution, processes),
                 device_memory=available,
             )
-            if line := memory.recompute_line(available):
-                return line
-        return ""
+            if memory.recompute_line(available):
+                able = self._model is None or self._model.supports_gradient_checkpointing
+                unable = "" if able else type(self._model).__name__
+                return bool(able), memory.recompute_line(available, unable)
+        return False, ""
 
     def _trained(self, number: int) -> float:
         """Return how many parameters train in a phase."""
@@ -102,8 +108,11 @@ class PlannedMemory:
         """Return the bytes of weights, gradients and moments in a phase."""
         phase, trained = self.recipe.training.phases[number], self._trained(number)
         frozen = self.shape.parameters + self.inserted[number][0] - trained
-        in_4_bits = self.shape.body if phase.strategy.quantises else 0
-        return state_bytes(phase.optimizer, trained, frozen, in_4_bits)
+        return state_bytes(phase.optimizer, trained, frozen, self._in_4_bits(number))
+
+    def _in_4_bits(self, number: int) -> int:
+        strategy = self.recipe.training.phases[number].strategy
+        return strategy.packed_weights(self._model) if strategy.has_adapter and self._model else 0
 
     def _reference_bytes(self, phase: Phase) -> float:
         """Return the bytes of the model before training, if a phase compares with it."""

@@ -312,10 +312,10 @@ class _Planner:
         memory = PlannedMemory(
             self.recipe, self.runtime, self.adapted, self.added, float(self._loaded_bytes())
         )
-        recomputes = ""
+        recomputes, why = False, ""
         if not node.is_cached(self.store):
-            recomputes = memory.recompute_line(planned.steps, self.block)
-        lines += filter(None, [memory.line, recomputes])
+            recomputes, why = memory.recomputes(planned.steps, self.block)
+        lines += filter(None, [memory.line, why])
         shares = [
             phase.strategy.trained_body_share(self.adapted.layers)
             for phase in self.recipe.training.phases

@@ -46,8 +46,8 @@ def source_statement(recipe: Recipe, folder: Path) -> SourceStatement:
     Raises `ModelError` if documents are to be masked and the model cannot mask them. Raises
     `RecipeError` if the recipe has chat text and the model has no chat template, or one that
     document masks would cut, if an optimizer would round weights of the model that the strategy
-    keeps, if the settings of a strategy do not fit the model, or if sequences or the windows of the
-    evaluation exceed its context. So it does if tasks need a chat template and there is none.
+    keeps, if the settings of a strategy do not fit the model, if sequences or the windows of the
+    evaluation exceed its context, or if tasks need a chat template and the model has none.
     """
     _check_lengths(recipe, folder)
     _check_rounding(recipe, folder)
@@ -200,8 +200,8 @@ def _check_task_template(recipe: Recipe, tokenizer: ModelTokenizer) -> None:
     tasks = recipe.evaluation.tasks
     if tasks.names and tasks.apply_chat_template and chat_template_of(tokenizer) is None:
         msg = (
-            "evaluation.tasks.apply_chat_template: the model has no chat template, and its tasks "
-            "run, too; leave the setting out, or start from an instruct model"
+            "evaluation.tasks.apply_chat_template: the source model has no chat template, and the "
+            "tasks are run on it as well; leave the setting out, or start from an instruct model"
         )
         raise RecipeError(msg)
 

@@ -152,6 +152,10 @@ class Strategy(Choice, ABC):
         """
         return 0, 0.0
 
+    def packed_weights(self, model: torch.nn.Module) -> int:  # noqa: ARG002 - none
+        """Return how many weights `move` stores in 4 bits; the model may be on the meta device."""
+        return 0
+
     def plan_note(self) -> str:
         """Return a line for `plan` about what the name does not say; by default there is none."""
         return ""

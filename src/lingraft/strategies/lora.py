@@ -136,6 +136,13 @@ class Lora(Strategy):
         used = sum(size * (share if is_expert(name) else 1) for name, size in sizes.items())
         return sum(sizes.values()), used
 
+    def packed_weights(self, model: torch.nn.Module) -> int:
+        """Return the number of weights in the linear layers that are adapted, with nf4."""
+        if not self.quantises:
+            return 0
+        targets = find_targets(model, self.target_modules, experts=self.experts == "train")
+        return sum(model.get_parameter(f"{name}.weight").numel() for name in targets.linear_layers)
+
     def prepare(self, model: torch.nn.Module, added: Sequence[int]) -> list[ParameterGroup]:
         """Insert low-rank matrices, and row modules if rows train."""
         try:

@@ -18,8 +18,8 @@ STATE_BYTES: dict[OptimizerName, tuple[float, float]] = {
 }
 """Bytes of a trained parameter (weight, gradient, two moments) and of a frozen one (weight)."""
 
-PACKED_BYTES = 0.5 + 4 / 64
-"""Bytes of a weight in 4 bits, with a float32 scale for each block of 64."""
+PACKED_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+"""Bytes of a weight in 4 bits: 64 share a scale of 8 bits, and 256 scales share one of float32."""
 
 NOTED_MEMORY = 1e9
 """Bytes from which a plan states the memory of training."""
@@ -33,7 +33,7 @@ def state_bytes(
     Of the frozen parameters, `in_4_bits` are packed.
 
     >>> state_bytes("adamw", trained=1e9, frozen=0), state_bytes("adamw", 0, 1e9, in_4_bits=1e9)
-    (16000000000.0, 562500000.0)
+    (16000000000.0, 515869140.625)
     """
     of_trained, of_frozen = STATE_BYTES[optimizer]
     plain = of_trained * trained + of_frozen * (frozen - in_4_bits)

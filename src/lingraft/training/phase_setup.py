@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lingraft.progress import say
 from lingraft.store import disk_errors, seed_of
-from lingraft.strategies import ParameterGroup, Rates, Shielded
+from lingraft.strategies import ParameterGroup, Rates, Shielded, Strategy
 from lingraft.training.branches import Branch
 from lingraft.training.column_shield import (
     SHIELD,
@@ -30,7 +30,11 @@ from lingraft.training.mfu import Utilisation
 from lingraft.training.optimizer import execution_with, set_weight_dtype, weight_dtype
 from lingraft.training.optimizer_memory import state_bytes
 from lingraft.training.phase_steps import PhaseSteps
-from lingraft.training.prepare_model import PhaseModel, recompute_activations
+from lingraft.training.prepare_model import (
+    PhaseModel,
+    keep_activations,
+    recompute_activations,
+)
 from lingraft.training.reference_model import ReferenceModel, load_reference
 from lingraft.training.step_memory import (
     ModelSizes,
@@ -42,11 +46,25 @@ from lingraft.training.step_memory import (
 from lingraft.training.train_step import Stepper
 
 
+class Counted(NamedTuple):
+    """What is counted of a model before its strategy packs or inserts weights."""
+
+    sizes: ModelSizes
+    inserted: int
+    in_4_bits: int
+
+    @classmethod
+    def of(cls, model: Any, strategy: Strategy) -> Counted:
+        """Count a model, which may be on the meta device."""
+        inserted, _ = strategy.inserted_weights(model)
+        return cls(ModelSizes.of(model), inserted, strategy.packed_weights(model))
+
+
 class PhaseSetup:
     """Prepares the model of each phase of a job; `notes` are what it chose.
 
     `mask` says whether attention stays within documents. `kind` and `parameters` are the type and
-    the size of the model, on which the rates depend.
+    the size of the model, on which the rates depend; `stored_bytes` are those of its files.
     """
 
     def __init__(
@@ -58,10 +76,12 @@ class PhaseSetup:
         mask: DocumentMask,
         kind: str,
         parameters: int,
+        stored_bytes: int,
         fingerprint: str,
     ) -> None:
         self.job, self.world, self.phases = job, world, phases
         self.kind, self.parameters, self.fingerprint = kind, parameters, fingerprint
+        self.stored_bytes = stored_bytes
         self.notes = {"loss": ""}
         self.mask = mask
         self._kept_reference: ReferenceModel | None = None
@@ -77,8 +97,7 @@ class PhaseSetup:
         """
         job, phase, model = self.job, self.job.plan.phases[number], loaded.model
         execution, sharded = self._execution(number), self.world.size > 1
-        # Before anything is packed or inserted.
-        sizes, (inserted, _) = ModelSizes.of(model), phase.strategy.inserted_weights(model)
+        counted = Counted.of(model, phase.strategy)
         weights = weight_dtype(phase.optimizer, execution.precision)
         if not sharded:
             phase.strategy.move(model, execution.device)
@@ -89,8 +108,10 @@ class PhaseSetup:
         if not sharded:
             set_weight_dtype(model, weights)
             model.to(execution.device)
-        if self._recomputes(loaded, number, sizes, groups, inserted):
+        if self._recomputes(model, number, groups, counted):
             recompute_activations(model)
+        else:
+            keep_activations(model)
         utilisation = Utilisation.of(model, execution, self.world.size)
         frozen = self._frozen(model, number, groups)
         bfloat16 = execution.computes_in_bfloat16()
@@ -125,11 +146,10 @@ class PhaseSetup:
 
     def _recomputes(
         self,
-        loaded: PhaseModel,
+        model: Any,
         number: int,
-        sizes: ModelSizes,
         groups: Sequence[ParameterGroup],
-        inserted: int,
+        counted: Counted,
     ) -> bool:
         """Return whether a phase recomputes activations; without a setting, if a GPU must."""
         execution, phase, steps = self._execution(number), self.job.plan.phases[number], self.phases
@@ -137,14 +157,13 @@ class PhaseSetup:
         if execution.recompute is not None or available is None:
             return bool(execution.recompute)
         trained = sum(one.numel() for group in groups for one in group.parameters.values())
-        frozen = max(0, self.parameters + inserted - trained)
-        in_4_bits = sizes.body if phase.strategy.quantises else 0
-        states = state_bytes(phase.optimizer, trained, frozen, in_4_bits)
+        frozen = max(0, self.parameters + counted.inserted - trained)
+        states = state_bytes(phase.optimizer, trained, frozen, counted.in_4_bits)
         if phase.replay_kl:
-            # The model before training, in the data type of its files.
-            states += self.parameters * max(dtype.itemsize for dtype in loaded.types.values())
+            # The model before training, in the data types of its files.
+            states += self.stored_bytes
         memory = step_memory(
-            sizes,
+            counted.sizes,
             states,
             micro_tokens(
                 steps[number].sequences_per_step,
@@ -153,17 +172,18 @@ class PhaseSetup:
             ),
             trained=trained,
             devices=self.world.size,
+            in_4_bits=counted.in_4_bits,
             computes=computes_in(phase.optimizer, execution, self.world.size),
             device_memory=available,
         )
-        line = memory.recompute_line(available)
+        able = bool(model.supports_gradient_checkpointing)
+        line = memory.recompute_line(available, "" if able else type(model).__name__)
         # Processes may have different GPUs, but gather weights for each pass together.
         if not self.world.any_rank(bool(line), execution.device):
             return False
-        able = bool(loaded.model.supports_gradient_checkpointing)
-        line = line or "activations are recomputed, as another process has no room for them"
-        if not able:
-            line = f"{type(loaded.model).__name__} cannot do it, so memory may not suffice: {line}"
+        if not line:
+            line = "another process has no room for the activations of all layers"
+            line += ", so all recompute them" if able else ", and the model cannot recompute them"
         # Each branch of a phase comes here.
         if self.notes.get("recompute") != line and self.world.is_first:
             say(f"{self.job.title}: {line}")

@@ -165,3 +165,10 @@ def recompute_activations(model: Any) -> None:
         raise ModelError(msg)
     enable = getattr(model, "activation_checkpointing_enable", None)
     (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
+
+
+def keep_activations(model: Any) -> None:
+    """Turn off activation checkpointing, where a phase before has turned it on."""
+    if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+        disable = getattr(model, "activation_checkpointing_disable", None)
+        (disable or model.gradient_checkpointing_disable)()

@@ -95,8 +95,10 @@ class StepMemory:
     kept: float
     recomputed: float
 
-    def recompute_line(self, available: float) -> str:
+    def recompute_line(self, available: float, unable: str = "") -> str:
         """Return why activations are recomputed on a device with so much memory; "" if they fit.
+
+        `unable` is the class of a model that cannot recompute them.
 
         >>> StepMemory(40e9, 20e9).recompute_line(80e9)
         ''
@@ -107,6 +109,11 @@ class StepMemory:
         if fits(self.kept, available):
             return ""
         kept, recomputed, free = map(formatting.size, (self.kept, self.recomputed, available))
+        if unable:
+            return (
+                f"memory may not suffice: by estimate, a step takes {kept}, and {free} are free; "
+                f"{unable} cannot recompute activations"
+            )
         doubt = "" if fits(self.recomputed, available) else ", which may not be enough"
         return (
             f"activations are recomputed (a third slower): by estimate, a step takes {kept} with "
@@ -127,18 +134,20 @@ def step_memory(
     *,
     trained: float,
     devices: int = 1,
+    in_4_bits: float = 0,
     computes: Computes = "autocast",
     device_memory: float | None = None,
 ) -> StepMemory:
     """Return the memory of a step on each of so many devices.
 
     `states` are the bytes of weights, gradients and moments on all devices, and `trained` counts
-    the parameters that train. `tokens` are those of a micro-batch. Without `device_memory`, the
+    the parameters that train. Weights `in_4_bits` are multiplied as they are, without a copy in
+    bfloat16. `tokens` are those of a micro-batch. Without `device_memory`, the
     bytes of a device, nothing is known of what several devices gather.
     """
     memory = states / devices + LOGITS_BYTES
     if computes == "autocast":
-        memory += CONVERTED_BYTES * sizes.multiplied
+        memory += CONVERTED_BYTES * max(0, sizes.multiplied - in_4_bits)
     if device_memory and devices > 1:
         # The embeddings, and two layers: the next is gathered while the current one is computed.
         gathered = sizes.parameters - sizes.body + 2 * sizes.body // max(1, sizes.layers)

@@ -86,6 +86,10 @@ class Trainer:
             mask=mask,
             kind=self.kind,
             parameters=self.parameters,
+            stored_bytes=sum(
+                parameter.numel() * self.types[name].itemsize
+                for name, parameter in self.model.named_parameters()
+            ),
             fingerprint=self.fingerprint,
         )
         self.log = TrainLog(job, [phase.steps for phase in self.phases])

@@ -66,7 +66,10 @@ class RankingTask(ConfigurableTask):  # type: ignore[misc]  # lm-eval is untyped
     """A task whose answers are ranked; its metric `acc_bytes` is the share of right answers."""
 
     answer_delimiter = ""
-    """What precedes each answer: nothing after the end of a chat prompt."""
+    """What precedes each answer: nothing after the end of a chat prompt.
+
+    lingraft's tasks have no `gen_prefix`, after which lm-eval would write one.
+    """
 
     def construct_requests(self, doc: Mapping[str, Any], ctx: str, **kwargs: Any) -> Any:
         """Return the requests of a document; remember the delimiter of its answers."""
