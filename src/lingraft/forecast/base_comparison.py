@@ -52,7 +52,7 @@ TEXT_BYTES, ADDED_TOKENS = 100_000, 1_000
 NEAR, MIN_NEAR = 1.5, 3
 """A value is outside the measured ones unless so many bases have one within this factor, on a text.
 
-Up to 5 bits per byte there is one such base or none; with a factor of 2, there were five from 4 on.
+Up to 3 bits per byte there are two such bases at most; with a factor of 2, there are four at 3.
 """
 
 
