@@ -58,6 +58,7 @@ NEEDED = {
     r"(.*\.language_check)\..*": r"\1=true",
     r"(.*\.tasks)\.data.*": r"\1.names=[xcopa-ta]",
     r"(.*\.data\.x)\.shots": r"\1.test=t.jsonl",
+    r"(.*\.tasks)\.(?:fewshot_as_multiturn|system_instruction)": r"\1.apply_chat_template=true",
     r"(.*\.hub)\.(?:revision|trust_remote_code)": r"\1.id=owner/name",
     r"(.*\.folder)\.trust_remote_code": r"\1.path=folder",
     r"(.*\.random)\.(?!tokenizer).*": r"\1.tokenizer=t.json",

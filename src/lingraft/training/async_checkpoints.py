@@ -58,13 +58,16 @@ class AsyncCheckpointWriter:
                 checkpoint.enter_context(new_checkpoint(scratch_dir, step, state))
 
         self.world.compute_once(create)
+        # torch stages all tensors in main memory, but fails on the shards of FSDP on a CPU (2.13:
+        # "Attempted to call copy_() on an invalid python storage"). Their clones can be staged.
+        copies = {
+            name: tensor.clone() if tensor.device.type == "cpu" else tensor
+            for name, tensor in tensors.items()
+        }
         draft = str(draft_folder(scratch_dir, step))
         writer = HuggingFaceStorageWriter(draft, save_distributed=True)
         with _first_failure():
-            # torch copies the tensors into main memory, CPU tensors too, before this returns.
-            written: Any = async_save(
-                dict(tensors), storage_writer=writer, process_group=self.group
-            )
+            written: Any = async_save(copies, storage_writer=writer, process_group=self.group)
 
         def finish() -> None:
             with disk_errors(scratch_dir), checkpoint, _first_failure():
