@@ -132,7 +132,7 @@ def cost_of(
     elif gpus and gpus.kind in IN_FLOAT32:
         computes = "float32"
     memory = step_memory(
-        shape,
+        shape.sizes,
         state_bytes(optimizer, trained, shape.parameters - trained),
         micro_tokens,
         trained=trained,

@@ -15,6 +15,7 @@ from lingraft.checkpoint.load_model import meta_model
 from lingraft.checkpoint.resized_tensors import ROW_MULTIPLE
 from lingraft.strategies.model_parts import text_parameters
 from lingraft.training.mfu import multiplied_weights
+from lingraft.training.step_memory import ModelSizes
 from lingraft.vocabulary import ServingCost
 
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
@@ -130,6 +131,13 @@ class Shape:
     def multiplied(self) -> int:
         """Parameters that a text token is multiplied with (`mfu.multiplied_weights`)."""
         return self.active + self.rows * self.width
+
+    @property
+    def sizes(self) -> ModelSizes:
+        """The sizes that the memory of a training step follows from."""
+        return ModelSizes(
+            self.parameters, self.body, self.active, self.multiplied, self.width, self.layers
+        )
 
     @property
     def serving(self) -> ServingCost:

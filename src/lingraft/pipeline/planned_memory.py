@@ -80,7 +80,7 @@ class PlannedMemory:
         execution = Execution(device=device, precision=self.runtime.precision)
         for number, phase in enumerate(self.recipe.training.phases):
             memory = step_memory(
-                self.shape,
+                self.shape.sizes,
                 self._states(number) + self._reference_bytes(phase),
                 micro_tokens(steps[number].sequences_per_step, block, processes),
                 trained=self._trained(number),

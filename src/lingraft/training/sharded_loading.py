@@ -139,7 +139,9 @@ def _set_loaded_types(model: Any, dtype: torch.dtype) -> None:
 
     It loads some in float32: the gates of experts, or what a recurrent layer decays by.
     """
-    kept = model._get_dtype_plan(dtype)  # noqa: SLF001 - has no public name
+    # transformers 5.0 has an attribute instead of the method.
+    plan = getattr(model, "_get_dtype_plan", None)
+    kept = plan(dtype) if plan else model.dtype_plan
     # transformers, too, takes these names for regular expressions.
     pattern = re.compile("|".join(kept).replace("*", ".*"))
     for name, parameter in model.named_parameters():

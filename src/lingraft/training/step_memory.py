@@ -7,7 +7,7 @@ micro-batch; and the weights in bfloat16 that it is computed with, which several
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from lingraft import formatting
 from lingraft.strategies.model_parts import embedding_parameters
@@ -37,37 +37,18 @@ Computes = Literal["autocast", "bfloat16", "float32"]
 """What a step computes in; in autocast, the inputs of layers are float32."""
 
 
-class Sizes(Protocol):
-    """The sizes of a model that its memory follows from: a `pipeline.Shape`, or `ModelSizes`."""
-
-    @property
-    def parameters(self) -> int:
-        """All parameters."""
-
-    @property
-    def body(self) -> int:
-        """Those that are not in an embedding."""
-
-    @property
-    def active(self) -> int:
-        """Those of the body that a token of text is multiplied with."""
-
-    @property
-    def multiplied(self) -> int:
-        """All that a token of text is multiplied with, the head included."""
-
-    @property
-    def width(self) -> int:
-        """The size of a hidden state."""
-
-    @property
-    def layers(self) -> int:
-        """The number of transformer layers."""
-
-
 @dataclass(frozen=True)
 class ModelSizes:
-    """The sizes of a model that is loaded; their names are explained in `Sizes`."""
+    """The sizes of a model that its memory follows from.
+
+    Attributes:
+        parameters: all parameters.
+        body: those that are not in an embedding.
+        active: those of the body that a token of text is multiplied with.
+        multiplied: all that a token of text is multiplied with, the head included.
+        width: the size of a hidden state.
+        layers: the number of transformer layers.
+    """
 
     parameters: int
     body: int
@@ -128,7 +109,7 @@ def fits(size: float, available: float) -> bool:
 
 
 def step_memory(
-    sizes: Sizes,
+    sizes: ModelSizes,
     states: float,
     tokens: int,
     *,
